@@ -1,0 +1,39 @@
+# Both commands need only Python 3.11 to 3.13, a compiler and the package registries; everything goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# An open range of torch would bring gigabytes of CUDA: this version is a CPU build.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test lint full-size install clean
+
+install: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "medge needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade 'pip>=25.1'
+	$(BIN)/pip install -q '$(TORCH)'
+	$(BIN)/pip install -q -e '.[export,probe,bench]' --group test --group lint
+	touch $@
+
+# The main job: export the stand-in at int8, gate it, classify real images.
+demo: install
+	$(BIN)/medge demo --out demo-bundle --force
+
+# Every test that this machine can run.
+test: install
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The 878 M-parameter stand-in through every recipe; about an hour on two cores and 12 GB of disk.
+full-size: install
+	$(BIN)/python benchmarks/full_size.py
+
+clean:
+	rm -rf $(VENV) demo-bundle

@@ -1,0 +1,206 @@
+"""From a checkpoint to a gated bundle: export both towers, make them smaller, measure, and only then give it its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..quant.apply import quantize
+from ..quant.graph import Graph
+from ..quant.recipe import Recipe, parse_recipes
+from ..quant.texts import calibration_texts
+from ..runtime.bundle import Bundle, BundleWriter, new_bundle
+from ..runtime.cpu import pick_target
+from ..runtime.encoder import Encoder
+from ..runtime.errors import CheckpointError, RecipeError
+from ..runtime.golden import write_golden
+from ..runtime.labels import LabelBank, read_labels
+from ..runtime.manifest import Manifest, ModelFacts, TowerFacts
+from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
+from ..runtime.report import ParityReport
+from .checkpoint import Checkpoint
+from .parity import embed_reference, measure
+from .reference import Reference, text_ids
+from .report_page import render_page
+from .samples import Samples, builtin_samples, read_samples
+from .to_onnx import export_tower
+
+CALIBRATION_IMAGES = 32
+# A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
+CALIBRATION_ROWS = 8192
+# PIL's numbers of the filters, for readers of preprocessor_config.json that don't know our profiles.
+RESAMPLE = {"eval-tf": 2, "hf-bicubic": 3, "finetune-pil": 2, "serving-pad": 3}
+COPIED = ("tokenizer_config.json", "special_tokens_map.json")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What `medge export medsiglip` is asked for.
+
+    Attributes:
+        checkpoint, out: folders.
+        recipe: "int8", or "vision=int8,text=int4".
+        profile: the preprocessing profile.
+        target: CPU target, "auto" for this machine.
+        calibration: folder of images; pydicom's own files where None.
+        labels: label file to bake in.
+        with_text: include the text tower.
+        images, labelled: what parity is measured on; the calibration images where None.
+        force: replace an existing bundle.
+    """
+
+    checkpoint: Path
+    out: Path
+    recipe: str = "int8"
+    profile: str = DEFAULT_PROFILE
+    target: str = "auto"
+    calibration: Path | None = None
+    labels: Path | None = None
+    with_text: bool = True
+    images: Path | None = None
+    labelled: bool = False
+    force: bool = False
+
+
+def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tuple[Bundle, ParityReport]:
+    """Run an export; the bundle is written even when its gate fails, and is then marked so.
+
+    Raises:
+        MedgeError: any of its kinds; nothing stands under the final name then.
+    """
+    recipes = parse_recipes(job.recipe)
+    if not job.with_text:
+        if job.labels is None:
+            raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
+        recipes.pop("text")
+    get_profile(job.profile)
+    target, reason = pick_target(job.target)
+    prompts = read_labels(job.labels) if job.labels else None
+    with new_bundle(job.out, force=job.force) as writer:  # first, so that an existing bundle is refused at once
+        checkpoint = Checkpoint.open(job.checkpoint, "siglip")
+        _check_tokenizer(checkpoint)
+        samples = read_samples(job.calibration) if job.calibration else builtin_samples()
+        judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
+        progress("loading the checkpoint", 0, 1)
+        reference = Reference(checkpoint)
+        graphs: dict[str, Graph] = {}
+        towers: dict[str, TowerFacts] = {}
+        for number, (tower, recipe) in enumerate(recipes.items()):
+            progress(f"exporting the {tower} tower", number, len(recipes))
+            part = reference.model.vision_model if tower == "vision" else reference.model.text_model
+            graphs[tower] = export_tower(part, tower)
+            inputs = calibration_inputs(tower, reference, samples, job.profile)
+            progress(f"{recipe.name}: {tower} tower", number, len(recipes))
+            small, decisions = quantize(graphs[tower], recipe, target, inputs)
+            towers[tower] = _write_tower(writer, tower, recipe, small, decisions)
+        _write_configuration(writer, checkpoint, job.profile)
+        if prompts:
+            progress("label bank", 0, 1)
+            bank = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
+            bank.save(writer.add("labels.safetensors", "labels"))
+        draft = Manifest(
+            name=job.out.name, model=_facts(checkpoint, reference), profile=job.profile, target=target.name,
+            source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,
+                    "calibration": {"source": samples.source, "images": len(samples)}},
+            towers=towers, labels=tuple(prompts or ()), medge_version=_version(),
+        )  # fmt: skip
+        encoder = Encoder(Bundle(writer.folder, writer.finish(draft)), device="cpu")
+        write_golden(encoder, writer.add("golden.safetensors", "golden"))
+        report = measure(encoder, reference, judged, graphs=graphs, progress=progress)
+        for name, role, text in report_files(report):
+            writer.add(name, role).write_text(text, encoding="utf-8")
+        manifest = writer.finish(replace(draft, parity=report.summary()))
+    return Bundle(job.out, manifest), report
+
+
+def report_files(report: ParityReport) -> list[tuple[str, str, str]]:
+    """(path, role, text) of the report's two forms inside a bundle."""
+    return [("parity.json", "parity", report.to_json()), ("parity.html", "parity.page", render_page(report))]
+
+
+def measure_bundle(
+    bundle: Bundle, reference: Path, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Bundle, ParityReport]:  # fmt: skip
+    """`medge parity`: measure an existing bundle and put the result into it.
+
+    Raises:
+        CheckpointError: the reference is not the checkpoint that the bundle was made from.
+    """
+    checkpoint = Checkpoint.open(reference, "siglip")
+    if checkpoint.hashes != bundle.manifest.source.get("sha256"):
+        made_from = bundle.manifest.source.get("name")
+        raise CheckpointError(
+            f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
+        )
+    report = measure(Encoder(bundle, device="cpu"), Reference(checkpoint), samples, prompts=prompts, progress=progress)
+    texts = {name: (role, text) for name, role, text in report_files(report)}
+    return bundle.amend(replace(bundle.manifest, parity=report.summary()), texts), report
+
+
+def calibration_inputs(tower: str, reference: Reference, samples: Samples, profile: str) -> list[np.ndarray[Any, Any]]:
+    """Inputs that the recipes look at, one per batch."""
+    if tower == "text":
+        ids = text_ids(reference.checkpoint, calibration_texts())
+        return [ids[index : index + 1] for index in range(len(ids))]
+    vision = reference.checkpoint.config["vision_config"]
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2
+    count = min(max(CALIBRATION_ROWS // tokens, 8), max(CALIBRATION_IMAGES, CALIBRATION_ROWS // tokens))
+    return list(samples.inputs(profile, vision["image_size"], count))
+
+
+def _check_tokenizer(checkpoint: Checkpoint) -> None:
+    if not (checkpoint.folder / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{checkpoint.folder / 'tokenizer.json'} is missing; download it with the weights, or make it with "
+            "transformers' convert_slow_tokenizer from spiece.model"
+        )
+
+
+def _write_tower(
+    writer: BundleWriter, tower: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
+) -> TowerFacts:
+    path = f"onnx/{tower}_model{recipe.suffix}.onnx"
+    for extra in graph.save(writer.add(path, tower))[1:]:
+        writer.add(f"onnx/{extra.name}", f"{tower}.data")
+    return TowerFacts(recipe.name, path, graph.opset, recipe.batch_invariant, decisions)
+
+
+def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: str) -> None:
+    from .standin.write import processor_config
+
+    side = checkpoint.config["vision_config"]["image_size"]
+    writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
+    processor = {**processor_config(side), "resample": RESAMPLE[profile]}
+    writer.add("preprocessor_config.json", "preprocessor").write_text(json.dumps(processor, indent=2) + "\n")
+    writer.add("tokenizer.json", "tokenizer").write_bytes((checkpoint.folder / "tokenizer.json").read_bytes())
+    for name in COPIED:
+        if (checkpoint.folder / name).is_file():
+            writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
+
+
+def _facts(checkpoint: Checkpoint, reference: Reference) -> ModelFacts:
+    vision, text = reference.model.config.vision_config, reference.model.config.text_config
+    return ModelFacts(
+        architecture=checkpoint.config["model_type"], embedding_size=vision.hidden_size, image_size=vision.image_size,
+        patch_size=vision.patch_size, text_length=text.max_position_embeddings, vocabulary=text.vocab_size,
+        logit_scale=float(reference.model.logit_scale.exp()), logit_bias=float(reference.model.logit_bias),
+        parameters=sum(parameter.numel() for parameter in reference.model.parameters()),
+    )  # fmt: skip
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def describe_job(job: ExportJob) -> dict[str, Any]:
+    """The job as plain data, for --json."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}

@@ -1,0 +1,48 @@
+"""`medge parity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...runtime.bundle import Bundle
+from ...runtime.console import BundleArgument, JsonOption, out, print_json, progress, warn
+from ...runtime.labels import read_labels
+from ..build import measure_bundle
+from ..samples import builtin_samples, read_samples
+from .export import FAILED_GATE
+
+
+def parity(
+    bundle: BundleArgument,
+    reference: Annotated[Path, typer.Option(help="The checkpoint that the bundle was made from.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of real images.", show_default="pydicom's own files")
+    ] = None,
+    labelled: Annotated[bool, typer.Option("--labelled", help="The folder has one sub-folder per label.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="Prompts per label for the scores, as in export.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a bundle against the full-precision PyTorch model and write the result into it.
+
+    The report is a table here, parity.json and parity.html in the bundle. The exit code is 4 when a gate fails.
+
+    Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
+    """
+    opened = Bundle.open(bundle, allow_failed_parity=True)
+    samples = read_samples(images, labelled=labelled) if images else builtin_samples()
+    for message in samples.skipped if images else ():
+        warn(f"skipped: {message}")
+    with progress() as advance:
+        _, report = measure_bundle(
+            opened, reference, samples, prompts=read_labels(labels) if labels else None, progress=advance
+        )
+    if as_json:
+        print_json({"status": report.status, "figures": report.figures, **report.summary()})
+    else:
+        out.print(report.table())
+        out.print(f"report: {bundle / 'parity.html'}", markup=False, highlight=False)
+    if report.status != "passed":
+        raise typer.Exit(FAILED_GATE)

@@ -1,0 +1,309 @@
+"""Measure a bundle against the full-precision PyTorch model on the same real images, stage by stage.
+
+Two hops are reported wherever both can be: PyTorch to the fp32 ONNX graph (the exporter's faults) and that graph to
+the bundle (the quantizer's). The gates judge the whole way, PyTorch to bundle.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..quant.graph import Graph
+from ..quant.texts import calibration_texts
+from ..runtime import metrics
+from ..runtime.encoder import Encoder, softmax
+from ..runtime.labels import LabelBank, as_prompts
+from ..runtime.preprocess import get_profile, normalise
+from ..runtime.report import ParityReport, judge
+from ..runtime.session import OrtSession
+from .reference import POOLED, Reference, Stages, reference_pixels, text_ids
+from .samples import Samples, spread
+from .to_onnx import STAGE, export_tower, stage_names
+
+STAGE_SAMPLES = 4  # inputs whose every block is compared; embeddings are compared on all
+BATCH = 16
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TowerRun:
+    """One tower on both sides: embeddings (N, D), and the inputs whose stages are compared."""
+
+    reference: NDArray[np.float32]
+    bundle: NDArray[np.float32]
+    stage_inputs: Array
+
+
+def measure(
+    encoder: Encoder, reference: Reference, samples: Samples, *, graphs: dict[str, Graph] | None = None,
+    prompts: dict[str, list[str]] | None = None, progress: Progress = lambda *_: None,
+) -> ParityReport:  # fmt: skip
+    """Compare a bundle with its reference.
+
+    Args:
+        encoder: the bundle, opened.
+        reference: the PyTorch model it was made from.
+        samples: real images, labelled or not.
+        graphs: the fp32 ONNX towers where the caller has them; exported afresh otherwise.
+        prompts: prompts per label for the scores. Without: the bundle's baked labels when the images have no labels
+            of their own or the same ones, else the folder names in the default wordings.
+        progress: called as work advances.
+    """
+    manifest = encoder.manifest
+    figures: dict[str, Any] = {"pixels": _compare_pixels(encoder, samples)}
+    vision = _run_vision(encoder, reference, samples, progress)
+    figures["vision"] = _compare_embeddings(vision.reference, vision.bundle)
+    runs = {"vision": vision}
+    texts: list[str] = []
+    if "text" in manifest.towers:
+        texts = calibration_texts()
+        runs["text"] = _run_text(encoder, reference, texts, progress)
+        figures["text"] = _compare_embeddings(runs["text"].reference, runs["text"].bundle)
+        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
+    figures["scores"], plots = _compare_scores(encoder, reference, vision, samples, prompts)
+    figures["size"] = _sizes(encoder)
+    figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
+    stages = {
+        tower: _compare_stages(encoder, reference, tower, run.stage_inputs[:STAGE_SAMPLES], (graphs or {}).get(tower))
+        for tower, run in runs.items()
+    }
+    recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
+    return ParityReport(
+        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(manifest.target),
+        recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
+        labelled=samples.truth is not None, figures=figures, stages=stages, gates=judge(figures, recipes), plots=plots,
+    )  # fmt: skip
+
+
+def _compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
+    """The bundle's resized image against independent code, in grey levels, on a spread of the images."""
+    side, profile = encoder.manifest.model.image_size, encoder.manifest.profile
+    worst, unequal, total = 0, 0, 0
+    for index in spread(len(samples), 64):
+        image = samples.images[index]
+        ours = get_profile(profile).resize(image, side).astype(np.int16)
+        error = np.abs(ours - reference_pixels(image, profile, side))
+        worst, unequal, total = max(worst, int(error.max())), unequal + int((error > 0).sum()), total + error.size
+    return {"max_error": worst, "unequal_share": unequal / total}
+
+
+def _run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+    side, resize = encoder.manifest.model.image_size, get_profile(encoder.manifest.profile).resize
+    ours: list[Array] = []
+    theirs: list[Array] = []
+    # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
+    step = max(1, min(BATCH, BATCH * 64 // (side // encoder.manifest.model.patch_size) ** 2))
+    for start in range(0, len(samples), step):
+        part = samples.images[start : start + step]
+        pixels = np.stack([normalise(resize(image, side)) for image in part])
+        theirs.append(reference.images(pixels).embedding)
+        ours.append(encoder.embed_pixels(pixels))
+        progress("images", min(start + step, len(samples)), len(samples))
+    picks = spread(len(samples), STAGE_SAMPLES)
+    stage_inputs = np.stack([normalise(resize(samples.images[index], side)) for index in picks])
+    return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
+
+
+def _run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
+    theirs, ours = embed_reference(reference, texts), encoder.embed_texts(texts)
+    progress("texts", len(texts), len(texts))
+    return TowerRun(theirs, ours, text_ids(reference.checkpoint, texts))
+
+
+def embed_reference(reference: Reference, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Normalised text embeddings of the full-precision model, (N, D)."""
+    ids = text_ids(reference.checkpoint, texts)
+    return np.concatenate([reference.texts(ids[i : i + BATCH]).embedding for i in range(0, len(ids), BATCH)])
+
+
+def _compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
+    raw, centred = metrics.cosine(reference, bundle), metrics.centred_cosine(reference, bundle)
+    return {
+        "max_error": float(np.abs(reference - bundle).max()),
+        "cosine": {"mean": float(raw.mean()), "min": float(raw.min())},
+        # One input has no mean to take away: its centred reference is zero.
+        "centred_cosine": {"mean": float(centred.mean()), "min": float(centred.min())} if len(raw) > 1 else None,
+        "recall_overlap": metrics.recall_overlap(reference, bundle),
+        "count": len(raw),
+    }
+
+
+def _score_banks(
+    encoder: Encoder, reference: Reference, samples: Samples, prompts: dict[str, list[str]] | None
+) -> tuple[LabelBank, LabelBank]:
+    """The same labels on both sides: (reference's bank, bundle's bank)."""
+    baked = encoder.label_bank
+    if prompts is None:
+        if baked is not None and (not samples.labels or set(samples.labels) == set(baked.names)):
+            prompts = baked.prompts
+        else:
+            prompts = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
+    theirs = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
+    if baked is not None and prompts == baked.prompts:
+        return theirs, baked
+    if "text" not in encoder.manifest.towers:  # no text tower to ask: the bundle's images against the reference's bank
+        return theirs, theirs
+    return theirs, LabelBank.build(prompts, encoder.embed_texts)
+
+
+def _compare_scores(
+    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: dict[str, list[str]] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    theirs, ours = _score_banks(encoder, reference, samples, prompts)
+    scale, bias = encoder.manifest.model.logit_scale, encoder.manifest.model.logit_bias
+    logits = {
+        "reference": (vision.reference @ theirs.embeddings.T).astype(np.float64) * scale + bias,
+        "bundle": (vision.bundle @ ours.embeddings.T).astype(np.float64) * scale + bias,
+    }
+    probabilities = {side: softmax(value).astype(np.float64) for side, value in logits.items()}
+    p, q = probabilities["reference"], probabilities["bundle"]
+    figures: dict[str, Any] = {
+        "labels": list(theirs.names),
+        "flips": metrics.flips(logits["reference"], logits["bundle"]),
+        "kl_divergence": float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
+        "max_error": float(np.abs(p - q).max()),
+    }
+    points = spread(p.size, 2000)
+    plots: dict[str, Any] = {"scores": [p.ravel()[points].round(5).tolist(), q.ravel()[points].round(5).tolist()]}
+    if samples.truth is not None:
+        order = [theirs.names.index(label) for label in samples.labels]
+        by_label = {side: value[:, order] for side, value in logits.items()}
+        figures |= _compare_task(by_label, {s: v[:, order] for s, v in probabilities.items()}, samples.truth)
+        figures["auc_difference"] = abs(figures["auc"]["difference"]["value"])
+        plots["roc"] = {side: _roc(value, samples.truth) for side, value in by_label.items()}
+    return figures, plots
+
+
+def _compare_task(logits: dict[str, Array], probabilities: dict[str, Array], truth: NDArray[np.intp]) -> dict[str, Any]:
+    """Accuracy, macro AUC and calibration of both, with paired bootstrap intervals of each and of the difference."""
+    # AUC ranks images within a class by the margin over the other classes: the sum over labels says nothing by itself.
+    margins = {side: _margins(value) for side, value in logits.items()}
+    statistics: dict[str, tuple[dict[str, Array], Callable[[Array, Array], float]]] = {
+        "accuracy": (logits, metrics.accuracy),
+        "auc": (margins, metrics.macro_auc),
+        "ece": (probabilities, metrics.expected_calibration_error),
+    }
+    return {name: _paired(values["reference"], values["bundle"], statistic, truth)
+            for name, (values, statistic) in statistics.items()}  # fmt: skip
+
+
+def _paired(
+    a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]
+) -> dict[str, dict[str, float]]:
+    """A statistic of both sides and of their difference on the same resampled images."""
+
+    def interval(function: Callable[[Array], float]) -> dict[str, float]:
+        low, high = metrics.bootstrap(function, len(truth))
+        return {"value": function(np.arange(len(truth))), "low": low, "high": high}
+
+    return {
+        "reference": interval(lambda rows: statistic(a[rows], truth[rows])),
+        "bundle": interval(lambda rows: statistic(b[rows], truth[rows])),
+        "difference": interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
+    }
+
+
+def _margins(logits: Array) -> Array:
+    """Each logit minus the log-sum-exp of the other labels': the log-odds of the softmax probability."""
+    if logits.shape[1] < 2:
+        return logits
+    columns = [np.logaddexp.reduce(np.delete(logits, index, axis=1), axis=1) for index in range(logits.shape[1])]
+    return logits - np.stack(columns, axis=1)
+
+
+def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
+    """The macro-averaged ROC curve at 101 false-positive rates: [[rates], [true-positive rates]]."""
+    rates = np.linspace(0, 1, 101)
+    curves = []
+    margins = _margins(logits)
+    for column in range(logits.shape[1]):
+        positive = truth == column
+        if positive.all() or not positive.any():
+            continue
+        order = np.argsort(-margins[:, column], kind="stable")
+        true = np.concatenate([[0], np.cumsum(positive[order]) / positive.sum()])
+        false = np.concatenate([[0], np.cumsum(~positive[order]) / (~positive).sum()])
+        curves.append(np.interp(rates, false, true))
+    return [rates.round(3).tolist(), np.mean(curves, axis=0).round(5).tolist() if curves else []]
+
+
+def _compare_stages(
+    encoder: Encoder, reference: Reference, tower: str, inputs: Array, graph: Graph | None
+) -> list[dict[str, Any]]:
+    model = reference.model.vision_model if tower == "vision" else reference.model.text_model
+    full = graph if graph is not None else export_tower(model, tower)
+    stages: Stages = reference.images(inputs) if tower == "vision" else reference.texts(inputs)
+    names = [*stage_names(full), "pooler_output"]
+    path = encoder.bundle.path(tower)
+    assert path is not None
+    small = Graph.load(path)
+    first, second = (_run_stages(item, names, inputs) for item in (full, small))
+    rows = []
+    for name in names:
+        label = POOLED if name == "pooler_output" else name.removeprefix(STAGE)
+        exact = stages.stages[label]
+        rows.append(
+            {
+                "stage": label,
+                "pytorch_to_fp32": _relative(exact, first[name]),
+                "fp32_to_bundle": _relative(first[name], second[name]),
+                "pytorch_to_bundle": _relative(exact, second[name]),
+                "max_error": float(np.abs(exact - second[name]).max()),
+            }
+        )
+    return rows
+
+
+def _run_stages(graph: Graph, names: list[str], inputs: Array) -> dict[str, Array]:
+    """Run inputs one at a time: a dynamic 8-bit scale must not depend on the neighbours."""
+    session = OrtSession(graph.with_outputs(names), device="cpu")
+    name = graph.model.graph.input[0].name
+    runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
+    return {
+        key: np.concatenate(values).astype(np.float32)
+        for key, values in zip(names, zip(*runs, strict=True), strict=True)
+    }
+
+
+def _relative(exact: Array, other: Array) -> float:
+    """Norm of the error over the norm of the value."""
+    return float(np.linalg.norm(exact - other) / max(float(np.linalg.norm(exact)), 1e-30))
+
+
+def _sizes(encoder: Encoder) -> dict[str, float]:
+    model = encoder.manifest.model
+    weights = sum(entry.bytes for entry in encoder.manifest.files if entry.role.split(".")[0] in {"vision", "text"})
+    sizes: dict[str, float] = {"towers_bytes": weights}
+    if "text" in encoder.manifest.towers:
+        sizes["ratio_to_fp32"] = weights / (4 * model.parameters)
+    return sizes
+
+
+def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, float]:
+    """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
+    times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
+    rounds = 5 if encoder.manifest.model.parameters < 100_000_000 else 1
+    for _ in range(rounds):
+        for name, call in (("pytorch", reference.images), ("bundle", encoder.embed_pixels)):
+            start = time.perf_counter()
+            call(pixels)
+            times[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    return {**{f"{name}_seconds": value for name, value in medians.items()},
+            "ratio_to_pytorch": medians["bundle"] / medians["pytorch"]}  # fmt: skip
+
+
+def _machine(target: str) -> dict[str, str]:
+    import onnxruntime
+    import torch
+
+    return {"target": target, "architecture": platform.machine(), "onnxruntime": onnxruntime.__version__,
+            "torch": torch.__version__, "python": platform.python_version()}  # fmt: skip

@@ -1,0 +1,124 @@
+"""4-bit weights in blocks along the input, rounded so that the layer's output on calibration data changes least.
+
+Rounding follows GPTQ (Frantar et al. 2023): columns of the Hessian X.T X are visited from the most to the least
+active, and each rounding error is spread over the inputs not yet rounded. Scales and zero points are fixed first, per
+block and output, by searching the clipping that minimises the activation-weighted error. The result is stored as ONNX
+Runtime's MatMulNBits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from .graph import Graph
+
+LEVELS = 15
+DAMPING = 0.01  # of the mean diagonal, GPTQ's own choice
+CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+
+
+def block_grid(
+    weight: NDArray[np.float32], block: int, importance: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale and zero point of every block: two (K / block, N) arrays for a weight of (K, N).
+
+    Args:
+        weight: (K, N), K divisible by `block`.
+        block: inputs that share a scale.
+        importance: (K,), how much an error in each input row weighs (the Hessian's diagonal).
+    """
+    k, n = weight.shape
+    blocks = weight.reshape(k // block, block, n)
+    weights = importance.reshape(k // block, block, 1)
+    low, high = np.minimum(blocks.min(axis=1), 0), np.maximum(blocks.max(axis=1), 0)
+    best_scale, best_zero = np.ones_like(low), np.zeros_like(low)
+    best_error = np.full_like(low, np.inf)
+    for clip in CLIPS:
+        scale = np.maximum((high - low) * clip / LEVELS, 1e-8).astype(np.float32)
+        zero = np.clip(np.rint(-low * clip / scale), 0, LEVELS).astype(np.float32)
+        rounded = np.clip(np.rint(blocks / scale[:, None]) + zero[:, None], 0, LEVELS)
+        error = (((rounded - zero[:, None]) * scale[:, None] - blocks) ** 2 * weights).sum(axis=1)
+        better = error < best_error
+        best_scale[better], best_zero[better] = scale[better], zero[better]
+        best_error[better] = error[better]
+    return best_scale, best_zero
+
+
+def round_gptq(
+    weight: NDArray[np.float32], hessian: NDArray[np.float32], scale: NDArray[np.float32], zero: NDArray[np.float32],
+    block: int,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Round (K, N) to levels 0..15 on the given grid, compensating along the inputs: (K, N) uint8."""
+    k = len(weight)
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    damped = hessian[np.ix_(order, order)].astype(np.float64)
+    mean = float(np.diag(damped).mean()) or 1.0
+    damped[np.diag_indices(k)] += DAMPING * mean
+    # The upper Cholesky factor of the inverse holds, row by row, how an error is best spread over what follows.
+    inverse = np.linalg.inv(damped)
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
+    work = weight[order].astype(np.float32)
+    levels = np.empty(work.shape, np.uint8)
+    step = 128  # compensate inside a slab at once, the rest of the rows by one matrix product a slab
+    for start in range(0, k, step):
+        end = min(start + step, k)
+        errors = np.empty((end - start, work.shape[1]), np.float32)
+        for row in range(start, end):
+            group = order[row] // block
+            level = np.clip(np.rint(work[row] / scale[group]) + zero[group], 0, LEVELS)
+            levels[row] = level
+            error = (work[row] - (level - zero[group]) * scale[group]) / factor[row, row]
+            if row + 1 < end:
+                work[row + 1 : end] -= factor[row, row + 1 : end, None] * error
+            errors[row - start] = error
+        work[end:] -= factor[start:end, end:].T @ errors
+    out = np.empty_like(levels)
+    out[order] = levels
+    return out
+
+
+def pack_nbits(
+    levels: NDArray[np.uint8], zero: NDArray[np.float32], block: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """MatMulNBits' layout: weights (N, K / block, block / 2), zero points (N, ceil(K / block / 2)), low nibble first."""
+    k, n = levels.shape
+    rows = levels.T.reshape(n, k // block, block)
+    packed = rows[..., 0::2] | (rows[..., 1::2] << 4)
+    zeros = zero.T.astype(np.uint8)
+    if zeros.shape[1] % 2:
+        zeros = np.pad(zeros, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(packed), np.ascontiguousarray(zeros[:, 0::2] | (zeros[:, 1::2] << 4))
+
+
+def to_four_bit(graph: Graph, hessians: dict[str, NDArray[np.float32]], block: int) -> list[str]:
+    """Replace every linear layer whose input width `block` divides, in place; returns the names of those left alone."""
+    graph.use_domain("com.microsoft")
+    replacements: dict[str, list[onnx.NodeProto]] = {}
+    left: list[str] = []
+    for linear in graph.linears():
+        weight = graph.array(linear.weight).astype(np.float32)
+        k, n = weight.shape
+        if k % block:
+            left.append(linear.name)
+            continue
+        hessian = hessians[linear.source]
+        scale, zero = block_grid(weight, block, np.maximum(np.diag(hessian), 1e-12))
+        levels = round_gptq(weight, hessian, scale, zero, block)
+        packed, zeros = pack_nbits(levels, zero, block)
+        base = linear.weight
+        node = helper.make_node(
+            "MatMulNBits",
+            [
+                linear.source,
+                graph.set_weight(f"{base}.q4", packed),
+                graph.set_weight(f"{base}.q4_scale", scale.T.ravel()),
+                graph.set_weight(f"{base}.q4_zero", zeros.ravel()),
+            ],
+            list(linear.node.output), linear.name, domain="com.microsoft", K=k, N=n, bits=4, block_size=block,
+        )  # fmt: skip
+        replacements[linear.name] = [node]
+    graph.replace(replacements)
+    return left

@@ -1,0 +1,110 @@
+"""`medge classify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..console import (
+    SOME_FAILED,
+    AllowFailed,
+    BundleArgument,
+    DeviceOption,
+    FrameOption,
+    JsonOption,
+    ThreadsOption,
+    WindowOption,
+    out,
+    print_json,
+    warn,
+)
+
+
+def classify(
+    bundle: BundleArgument,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images (PNG, JPEG, TIFF, DICOM).")],
+    label: Annotated[list[str] | None, typer.Option(help="A label; repeat it. Without: the bundle's own.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A label file: lines, or JSON {label: \\[prompts]}.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 3,
+    frame: FrameOption = None,
+    window: WindowOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="Smaller peak memory, somewhat slower.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the files' hashes.")] = False,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score images against labels.
+
+    Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others?
+    An image that can't be read is named on stderr, the others are scored, and the exit code is 3.
+
+    Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
+    """
+    from ..encoder import load
+    from ..errors import ImageError, LabelError
+    from ..images import describe, find_images
+    from ..labels import as_prompts, read_labels
+
+    if label and labels:
+        raise LabelError("give --label or --labels, not both")
+    chosen = read_labels(labels) if labels else as_prompts(label) if label else None
+    encoder = load(
+        bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
+        low_memory=low_memory,
+    )  # fmt: skip
+    for cut in encoder.cuts([p for group in chosen.values() for p in group]) if chosen else []:
+        warn(str(cut))
+    import warnings
+
+    from ..encoder import TextCutWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextCutWarning)  # said above, in one line each
+        bank = encoder.bank(chosen)
+    results: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for source, item in encoder.stream_images(find_images(images), frame=frame, window=window):
+        if isinstance(item, ImageError):
+            failed.append({"image": describe(source), "error": str(item)})
+            warn(str(item))
+            continue
+        ranked = encoder.score(item[None], bank)[0].ranked()[:top]
+        results.append(
+            {
+                "image": describe(source),
+                "labels": [{"label": name, "softmax": soft, "sigmoid": sig} for name, soft, sig in ranked],
+            }
+        )
+    if as_json:
+        print_json(
+            {"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": results, "failed": failed}
+        )
+    elif results:
+        _print(results, f"{encoder.manifest.name} ({encoder.manifest.towers['vision'].recipe})")
+    if not results and not failed:
+        raise ImageError("no image found in " + ", ".join(map(str, images)))
+    if failed:
+        if len(failed) > 1 or results:
+            warn(f"{len(failed)} of {len(failed) + len(results)} images could not be read")
+        raise typer.Exit(SOME_FAILED if results else 1)
+
+
+def _print(results: list[dict[str, Any]], title: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    table.add_column("image", overflow="fold")
+    table.add_column("label")
+    table.add_column("softmax", justify="right")
+    table.add_column("sigmoid", justify="right")
+    for result in results:
+        for number, row in enumerate(result["labels"]):
+            image = Text(str(result["image"]) if number == 0 else "")
+            table.add_row(image, Text(row["label"]), f"{row['softmax']:.3f}", f"{row['sigmoid']:.3f}")
+        table.add_section()
+    out.print(table)

@@ -1,0 +1,83 @@
+"""`medge embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import (
+    SOME_FAILED,
+    AllowFailed,
+    BundleArgument,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    out,
+    print_json,
+    warn,
+)
+
+
+def embed(
+    bundle: BundleArgument,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text to embed instead; repeat it.")] = None,
+    to: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")] = Path("embeddings.safetensors"),
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write normalised embeddings of images, or of texts, to a safetensors file.
+
+    The file holds one (N, D) float32 tensor "embeddings"; its metadata lists the inputs in the same order.
+
+    Example: medge embed bundle films/ --out films.safetensors
+    """
+    import json
+    import warnings
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from ..encoder import TextCutWarning, load
+    from ..errors import ImageError, StorageError, storage_errors
+    from ..images import describe, find_images
+
+    if bool(images) == bool(text):
+        raise typer.BadParameter("give images or --text, one of the two")
+    if to.exists() and not force:
+        raise StorageError(f"{to} exists; choose another --out, or replace it with --force")
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    names: list[str] = []
+    rows = []
+    failed = 0
+    if text:
+        for cut in encoder.cuts(text):
+            warn(str(cut))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TextCutWarning)
+            rows, names = list(encoder.embed_texts(text)), list(text)
+    else:
+        for source, item in encoder.stream_images(find_images(images or [])):
+            if isinstance(item, ImageError):
+                warn(str(item))
+                failed += 1
+            else:
+                names.append(describe(source))
+                rows.append(item)
+    if not rows:
+        raise ImageError("nothing was embedded")
+    part = to.with_name(f".{to.name}.tmp")
+    with storage_errors(f"writing {to}"):
+        save_file({"embeddings": np.stack(rows)}, part, {"inputs": json.dumps(names), "model": encoder.fingerprint})
+        part.replace(to)
+    facts = {"out": str(to), "embedded": len(rows), "failed": failed, "size": len(rows[0])}
+    if as_json:
+        print_json(facts)
+    else:
+        out.print(f"{len(rows)} embeddings of {len(rows[0])} numbers in {to}", markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,116 @@
+"""`medge index build|add|search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import (
+    SOME_FAILED,
+    AllowFailed,
+    BundleArgument,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    out,
+    print_json,
+    progress,
+    warn,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
+IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]
+Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
+
+
+@app.command()
+def build(
+    bundle: BundleArgument, index: IndexArgument, images: Images, force: ForceOption = False,
+    device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Embed images into a new index; the same command resumes a build that was interrupted.
+
+    Example: medge index build bundle archive.index /media/archive
+    """
+    from ..encoder import load
+    from ..images import find_images
+    from ..index import build_index
+
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    with progress() as advance:
+        done, resumed = build_index(index, encoder, find_images(images), force=force, progress=advance)
+    _report(index, done.added, done.failed, as_json, resumed)
+
+
+@app.command()
+def add(
+    bundle: BundleArgument, index: IndexArgument, images: Images,
+    device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Add images to an index; those already in it are passed over.
+
+    Example: medge index add bundle archive.index new-films/
+    """
+    from ..encoder import load
+    from ..images import find_images
+    from ..index import VectorIndex
+
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
+        done = opened.add(encoder, find_images(images), advance)
+    _report(index, done.added, done.failed, as_json, done.present)
+
+
+@app.command()
+def search(
+    bundle: BundleArgument, index: IndexArgument,
+    text: Annotated[str | None, typer.Option(help="Find images that this text describes.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Find images that look like this one.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Find the images nearest to a text or to an image.
+
+    Example: medge index search bundle archive.index --text "chest x-ray with pneumonia"
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..encoder import load
+    from ..index import VectorIndex
+
+    if (text is None) == (image is None):
+        raise typer.BadParameter("give --text or --image, one of the two")
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    for cut in encoder.cuts([text]) if text is not None else []:
+        warn(str(cut))
+    if text is not None:
+        query = encoder.embed_ids(encoder.tokenizer.encode([text])[0])[0]
+    else:
+        assert image is not None
+        query = encoder.embed_images(image)[0]
+    with VectorIndex.open(index, encoder.fingerprint) as opened:
+        hits = opened.search(query, count)
+    if as_json:
+        print_json({"hits": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
+        return
+    table = Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("cosine", justify="right")
+    for hit in hits:
+        table.add_row(Text(hit.path), f"{hit.cosine:.4f}")
+    out.print(table)
+
+
+def _report(index: Path, added: int, failed: tuple[str, ...], as_json: bool, present: int) -> None:
+    for message in failed:
+        warn(message)
+    if as_json:
+        print_json({"index": str(index), "added": added, "already_there": present, "failed": list(failed)})
+    else:
+        out.print(f"{index}: {added} images added, {present} were there, {len(failed)} could not be read", markup=False,
+                  highlight=False)  # fmt: skip
+    if failed:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,51 @@
+"""`medge inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..console import BundleArgument, JsonOption, out, print_json
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Say what is in a bundle: model, recipes and what they decided, files, labels, parity, licence.
+
+    Example: medge inspect bundle
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..manifest import Manifest
+
+    manifest = Manifest.read(bundle)
+    if as_json:
+        print_json(dataclasses.asdict(manifest))
+        return
+    facts = Table(title=manifest.name, show_header=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    model = manifest.model
+    facts.add_row(
+        "model", f"{model.architecture}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source['name']}"
+    )
+    facts.add_row("input", f"{model.image_size} x {model.image_size} pixels, profile {manifest.profile}")
+    facts.add_row(
+        "embedding", f"{model.embedding_size} numbers; logit = {model.logit_scale:.4g} x cosine {model.logit_bias:+.4g}"
+    )
+    facts.add_row("target", f"{manifest.target} ({manifest.source['target_reason']})")
+    for tower, info in manifest.towers.items():
+        decided = "; ".join(f"{key}: {value}" for key, value in info.decisions.items())
+        facts.add_row(
+            f"{tower} tower", Text(f"{info.recipe}, opset {info.opset}" + (f" ({decided})" if decided else ""))
+        )
+    facts.add_row("labels", Text(", ".join(manifest.labels) or "none baked in"))
+    parity = manifest.parity or {}
+    facts.add_row("parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
+    facts.add_row("licence", manifest.licence)
+    out.print(facts)
+    files = Table()
+    for column in ("file", "role", "bytes", "sha256"):
+        files.add_column(column, justify="right" if column == "bytes" else "left")
+    for entry in manifest.files:
+        files.add_row(entry.path, entry.role, f"{entry.bytes:,}", entry.sha256[:16])
+    out.print(files)

@@ -1,0 +1,59 @@
+"""What the commands share: consoles, JSON output, option types, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
+
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
+AllowFailed = Annotated[
+    bool, typer.Option("--allow-failed-parity", help="Use a bundle whose gate failed or was never measured.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine.", show_default="its own choice")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
+FrameOption = Annotated[
+    int | None, typer.Option(help="Frame of a multi-frame file, from 0.", show_default="the middle")
+]
+WindowOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Window centre and width for grey DICOM, e.g. 40 400.", show_default="the file's own"),
+]
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def warn(message: str) -> None:
+    err.print(f"medge: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, one line per kind of work: call it with (what, done, of how many)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,80 @@
+"""Every error that a user can cause.
+
+MedgeError
+├── CheckpointError      the weights folder is incomplete, of another architecture or unreadable
+├── BundleError          a bundle is missing, half-written, changed or too new
+│   └── ParityGateError  the bundle was measured and is too far from the original
+├── RecipeError          a recipe, target or profile that does not exist or does not fit
+├── ImageError           one image can't be read (others can)
+├── LabelError           the label list is empty or malformed
+├── IndexFileError       a vector index is of another model or damaged
+├── ProbeError           a probe is of another model, or there is too little data to fit one
+├── StorageError         no space left, or a place that can't be written
+└── MissingExtraError    an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+
+class MedgeError(Exception):
+    """Base of all errors that say what was wrong, where, and what to do. The CLI prints it and exits with 1."""
+
+
+class CheckpointError(MedgeError):
+    """A checkpoint folder that can't be used."""
+
+
+class BundleError(MedgeError):
+    """A bundle folder that can't be used."""
+
+
+class ParityGateError(BundleError):
+    """A bundle whose parity gate failed or was never measured, loaded without permission."""
+
+
+class RecipeError(MedgeError):
+    """An unknown recipe, target or profile, or one that does not fit the model."""
+
+
+class ImageError(MedgeError):
+    """An image that can't be read."""
+
+
+class LabelError(MedgeError):
+    """A label list that can't be used."""
+
+
+class IndexFileError(MedgeError):
+    """A vector index that can't be used."""
+
+
+class ProbeError(MedgeError):
+    """A probe that can't be fitted or applied."""
+
+
+class StorageError(MedgeError):
+    """The file system refused."""
+
+
+class MissingExtraError(MedgeError):
+    """An optional dependency that is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"this needs the package {module!r}: pip install 'medge[{extra}]'")
+
+
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is too large"}
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` of the file system into a `StorageError` that says what was being written."""
+    try:
+        yield
+    except OSError as error:
+        reason = _FULL.get(error.errno or 0) or error.strerror or str(error)
+        raise StorageError(f"{doing}: {reason}; nothing was left under the final name") from error

@@ -1,0 +1,64 @@
+"""How far from full precision a bundle may be: one table, one line a figure.
+
+A gate reads a figure of the parity report by its dotted name and compares it with a bound. Figures that the
+measurement did not produce (AUC without labels, text without a text tower) are not gated, and the report says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`figure` must be `<=` or `>=` `bound`."""
+
+    figure: str
+    sense: Literal["<=", ">="]
+    bound: float
+
+    def passes(self, value: float) -> bool:
+        return value <= self.bound if self.sense == "<=" else value >= self.bound
+
+
+def _eight_bit(tower: str) -> tuple[Gate, ...]:
+    return (
+        Gate(f"{tower}.centred_cosine.mean", ">=", 0.999),
+        Gate(f"{tower}.centred_cosine.min", ">=", 0.99),
+    )
+
+
+# The pixels of the bundle's own preprocessing against the reference's: one grey level, where a value lies on a border.
+PIXELS = Gate("pixels.max_error", "<=", 1)
+TOWER_GATES: dict[str, dict[str, tuple[Gate, ...]]] = {
+    tower: {
+        "fp32": (Gate(f"{tower}.max_error", "<=", 2e-5),),
+        "fp16": (Gate(f"{tower}.centred_cosine.min", ">=", 0.9999),),
+        "int8": _eight_bit(tower),
+        "int8-static": _eight_bit(tower),
+        "int4": (Gate(f"{tower}.centred_cosine.mean", ">=", 0.99),),
+    }
+    for tower in ("vision", "text")
+}
+# What both towers do together; the coarser of the two recipes decides.
+SCORE_GATES: dict[str, tuple[Gate, ...]] = {
+    "fp32": (Gate("scores.flips", "<=", 0.0), Gate("scores.auc_difference", "<=", 0.0005)),
+    "fp16": (Gate("scores.flips", "<=", 0.005), Gate("scores.auc_difference", "<=", 0.001)),
+    "int8": (Gate("scores.flips", "<=", 0.01), Gate("scores.auc_difference", "<=", 0.003)),
+    "int8-static": (Gate("scores.flips", "<=", 0.01), Gate("scores.auc_difference", "<=", 0.003)),
+    "int4": (Gate("scores.flips", "<=", 0.02), Gate("scores.auc_difference", "<=", 0.01)),
+}
+COARSENESS = ("fp32", "fp16", "int8", "int8-static", "int4")
+
+
+def gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:
+    """All gates of a bundle whose towers were made by these recipes: {"vision": "int8", "text": "int4"}."""
+    coarsest = max(recipes.values(), key=COARSENESS.index)
+    towers = [gate for tower, recipe in recipes.items() for gate in TOWER_GATES[tower][recipe]]
+    return (PIXELS, *towers, *SCORE_GATES[coarsest])
+
+
+# Replaying golden embeddings on another device: least cosine with what the exporting machine computed. Engines and
+# instruction sets sum in another order (fp32: about 1e-7), and 8-bit kernels round at other places.
+GOLDEN_COSINE = {"fp32": 0.999999, "fp16": 0.9999, "int8": 0.999, "int8-static": 0.999, "int4": 0.9999}

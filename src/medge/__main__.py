@@ -1,0 +1,109 @@
+"""The command line: a table of commands, each imported only when it is called for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from .runtime.errors import MedgeError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives, and what the overview says of it."""
+
+    module: str
+    attribute: str
+    help: str
+    panel: str
+
+
+USE, MAKE = "Use a bundle (no torch, no network)", r"Make a bundle (pip install 'medge\[export]')"
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "export.commands.demo", "demo", "Export the stand-in at int8, gate it, classify real images.", MAKE
+    ),
+    "standin": Command("export.commands.standin", "standin", "Write a stand-in checkpoint.", MAKE),
+    "export": Command("export.commands.export", "app", "Checkpoint to a quantized, measured bundle.", MAKE),
+    "parity": Command("export.commands.parity", "parity", "Measure a bundle against full-precision PyTorch.", MAKE),
+    "classify": Command("runtime.commands.classify", "classify", "Score images against labels, zero-shot.", USE),
+    "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),
+    "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
+    "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
+    "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
+    "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
+    "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
+}
+
+
+def build_app(chosen: str | None) -> typer.Typer:
+    """The whole command line, with only the chosen command's module imported; the others are outlines for the overview.
+
+    Raises:
+        MissingExtraError: the chosen command needs a package that is not installed.
+    """
+    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    app.callback()(overview)
+    for name, entry in COMMANDS.items():
+        found = _import(entry) if name == chosen else _outline
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
+        else:
+            text = found.__doc__ if name == chosen else entry.help
+            app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
+    return app
+
+
+def _outline() -> None:
+    """Stands in for a command that was not asked for."""
+
+
+def _import(entry: Command) -> Any:
+    try:
+        module = importlib.import_module(f"medge.{entry.module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("medge"):
+            raise
+        raise MissingExtraError(error.name, "export") from error
+    return getattr(module, entry.attribute)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        print(f"medge {__version__}")
+        raise typer.Exit
+
+
+def overview(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Open medical AI as small files that run offline, each with its measured distance from the original.
+
+    Start with [bold]medge demo[/], or make a bundle of your own:
+
+        medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8
+        medge classify bundle film.dcm --label "normal chest x-ray" --label pneumonia
+    """
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause end in one sentence and exit code 1."""
+    try:
+        chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+        build_app(chosen)(prog_name="medge")
+    except MedgeError as error:
+        print(f"medge: {error}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        print("medge: not enough memory for this; a smaller recipe or --low-memory needs less", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
