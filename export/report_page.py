@@ -37,12 +37,12 @@ def _plots(report: ParityReport) -> list[tuple[str, Figure, str]]:
         )
         for tower, stages in report.stages.items()
     ]  # fmt: skip
-    plots.append(("Scores", _scatter(report.plots["scores"]),
-                  "Softmax probability of every image and label, original against bundle. On the line they are equal."))  # fmt: skip
+    note = "Softmax probability of every image and label, original against bundle. On the line they are equal."
+    plots.append(("Scores", _scatter(report.plots["scores"]), note))
     if "roc" in report.plots:
         plots.append(("ROC", _roc_plot(report.plots["roc"]), "Macro average over the labels, one against the rest."))
-    plots.append(("Size and time", _bars(report.figures),
-                  "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."))  # fmt: skip
+    note = "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."
+    plots.append(("Size and time", _bars(report.figures), note))
     return plots
 
 

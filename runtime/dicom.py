@@ -7,6 +7,7 @@ what is here decides what to show: which frame, which window, which polarity, an
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from .errors import ImageError
-from .images import MAX_PIXELS, check_size
+from .images import MAX_PIXELS, check_size, too_large
 from .preprocess import Pixels
 
 # Objects that carry pixels which are not a picture of a patient: dose grids, label masks, measured maps.
@@ -59,17 +60,26 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
             if photometric in GREY:
                 return _show_grey(dataset, values, chosen, window, invert=photometric == "MONOCHROME1")
             if photometric == "PALETTE COLOR":
-                return _to_8_bit(apply_color_lut(values, dataset), 0)
+                return _show_palette(dataset, values)
             if photometric in COLOUR and values.ndim == 3:
                 return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
         except ImageError:
             raise
         except Exception as error:  # pydicom and its plugins raise dozens of types for damaged pixel data
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = _reason(error)
             syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
             how = f" (transfer syntax {syntax.name})" if syntax is not None else ""
             raise ImageError(f"{path}: the pixel data can't be decoded{how}: {reason[:240]}") from error
         raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
+
+
+def _reason(error: Exception) -> str:
+    """One short clause from a decoder's error; pydicom lists every plugin's complaint, the first says enough."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "12-bit precision" in text:
+        return "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"
+    text = text.removeprefix("Unable to decode as exceptions were raised by all available plugins: ")
+    return text.split(" pylibjpeg: ")[0].split(" pillow: ")[0][:240]
 
 
 def _parse(path: Path) -> Dataset:
@@ -87,7 +97,7 @@ def _parse(path: Path) -> Dataset:
     except ImageError:
         raise
     except Exception as error:  # a truncated or hostile header ends in any of a dozen exception types
-        raise ImageError(f"{path}: the DICOM header is damaged: {' '.join(str(error).split())[:240]}") from error
+        raise ImageError(f"{path}: the DICOM header is damaged: {_reason(error)}") from error
 
 
 def _assume_transfer_syntax(dataset: Dataset) -> None:
@@ -152,6 +162,8 @@ def _check_codestream(dataset: Dataset, path: Path, frame: int, frames: int) -> 
         stream = io.BytesIO(get_frame(dataset.PixelData, frame, number_of_frames=frames))
         with Image.open(stream) as image:  # reads the header only
             width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ImageError(too_large(str(path))) from error
     except Exception:  # RLE, JPEG-LS: no size that Pillow can read; their decoders fill a buffer of the header's size
         return
     if (height, width) != (dataset.Rows, dataset.Columns):
@@ -240,6 +252,17 @@ def _own_range(dataset: Dataset, raw: NDArray[Any], values: NDArray[np.float64])
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
+def _show_palette(dataset: Dataset, values: NDArray[Any]) -> NDArray[np.uint8]:
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        # pydicom 3.0 reads a table of 16-bit entries in the machine's byte order, whatever the file's is.
+        for colour in ("Red", "Green", "Blue"):
+            keyword = f"{colour}PaletteColorLookupTableData"
+            entries = dataset.get(f"{colour}PaletteColorLookupTableDescriptor", [0])[0] or 65536
+            if len(dataset.get(keyword, b"")) == 2 * entries:
+                setattr(dataset, keyword, np.frombuffer(dataset[keyword].value, ">u2").astype("<u2").tobytes())
+    return _to_8_bit(apply_color_lut(values, dataset), 0)
+
+
 def _to_8_bit(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     """Colour of any depth to 8 bits; bits = 0 means the depth of the dtype (what a palette gives)."""
     depth = bits or values.dtype.itemsize * 8
@@ -251,3 +274,5 @@ def _to_8_bit(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 # A malformed value in an attribute that is never looked at must not stop the picture from being read.
 config.settings.reading_validation_mode = config.IGNORE
+# pydicom logs the traceback of every plugin that gives up; what matters of it is in the ImageError.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -65,7 +65,7 @@ def read_image(source: ImageSource, *, frame: int | None = None, window: tuple[f
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(str(path))) from error
+        raise ImageError(too_large(str(path))) from error
 
 
 def check_size(name: str, height: int, width: int) -> None:
@@ -73,10 +73,10 @@ def check_size(name: str, height: int, width: int) -> None:
     if height <= 0 or width <= 0:
         raise ImageError(f"{name}: the header gives a size of {width} x {height} pixels")
     if height * width > MAX_PIXELS:
-        raise ImageError(f"{_too_large(name)} ({width} x {height})")
+        raise ImageError(f"{too_large(name)} ({width} x {height})")
 
 
-def _too_large(name: str) -> str:
+def too_large(name: str) -> str:
     return f"{name}: refused before decoding, more than {MAX_PIXELS // 1_000_000} million pixels"
 
 
@@ -93,7 +93,7 @@ def _from_pil(image: Image.Image, name: str, frame: int | None = None) -> Pixels
         image.load()
         image = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(name)) from error
+        raise ImageError(too_large(name)) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise ImageError(f"{name}: damaged or truncated ({error})") from error
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:

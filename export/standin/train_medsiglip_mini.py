@@ -3,9 +3,9 @@
     python -m medge.export.standin.train_medsiglip_mini --data ../shared/data --out DIR
 
 writes `medsiglip_mini.safetensors` (the packed weights that the repository carries) and `medsiglip_mini.json` (scores,
-seed, time). Two cores take about forty minutes in two phases: first modality and anatomy under strong augmentation,
-then the findings on chest films, which the first phase sees in the images but does not yet connect to words. Every
-phase starts from the packed (fp16) weights of the one before, so `--resume` gives what an uninterrupted run gives. The
+seed, time). Two cores take about an hour in three phases: first modality and anatomy under strong augmentation, then
+the findings on chest films, which the first phase sees in the images but does not yet connect to words, last a
+balanced mix under weak augmentation. Every phase starts from the packed (fp16) weights of the one before, so `--resume` gives what an uninterrupted run gives. The
 held-back images are read only after training has ended.
 """
 
@@ -55,6 +55,7 @@ class Phase:
 PHASES = (
     Phase(520, 1e-3, {"mednist": 52, "normal": 16, "pneumonia": 16, "vqa_rad": 28}, 0.0, 1.0, False),
     Phase(280, 8e-4, {"mednist": 36, "normal": 26, "pneumonia": 26, "vqa_rad": 24}, 0.5, 0.45, True),
+    Phase(170, 6e-4, {"mednist": 64, "normal": 14, "pneumonia": 14, "vqa_rad": 20}, 0.25, 0.3, True),
 )
 
 

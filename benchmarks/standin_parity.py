@@ -1,0 +1,106 @@
+"""Every recipe on medsiglip-mini against PyTorch, on the three held-back test sets: the parity table of the README.
+
+    python benchmarks/standin_parity.py [--data ../shared/data] [--recipes int8,int4] [--target auto] [--json FILE]
+
+Each bundle is calibrated on training images and judged on test images that the stand-in never saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medge.export.build import ExportJob, export_medsiglip
+from medge.export.checkpoint import Checkpoint
+from medge.export.parity import measure
+from medge.export.reference import Reference
+from medge.export.samples import read_samples
+from medge.export.standin.captions import ZERO_SHOT, prompts
+from medge.export.standin.public_data import write_folder
+from medge.export.standin.write import write_medsiglip_mini
+from medge.export.to_onnx import export_tower
+from medge.quant.recipe import RECIPES
+from medge.runtime.encoder import Encoder
+from medge.runtime.report import ParityReport
+
+
+def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, ParityReport]]:
+    """{recipe: {dataset: report}}."""
+    reports: dict[str, dict[str, ParityReport]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_medsiglip_mini(place / "checkpoint")
+        reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
+        model = reference.model
+        graphs = {"vision": export_tower(model.vision_model, "vision"), "text": export_tower(model.text_model, "text")}
+        calibration = place / "calibration"
+        for dataset, limit in (("mednist", 8), ("pneumoniamnist", 24), ("vqa_rad", 16)):
+            write_folder(data, dataset, "train", calibration / dataset, limit)
+        samples = {}
+        for dataset in ZERO_SHOT:
+            samples[dataset] = read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
+        for recipe in recipes:
+            job = ExportJob(place / "checkpoint", place / recipe, recipe, target=target, calibration=calibration)
+            bundle, _ = export_medsiglip(job)
+            encoder = Encoder(bundle, device="cpu")
+            reports[recipe] = {
+                dataset: measure(
+                    encoder, reference, samples[dataset], graphs=graphs,
+                    prompts={label: prompts(facts) for label, facts in classes.items()},
+                )
+                for dataset, classes in ZERO_SHOT.items()
+            }  # fmt: skip
+    return reports
+
+
+def row(recipe: str, dataset: str, report: ParityReport) -> dict[str, Any]:
+    vision, scores = report.figures["vision"], report.figures["scores"]
+    task = "auc" if dataset == "pneumoniamnist" else "accuracy"
+    return {
+        "recipe": recipe, "images": dataset, "max_error": vision["max_error"],
+        "centred_mean": vision["centred_cosine"]["mean"], "centred_min": vision["centred_cosine"]["min"],
+        "text_centred_min": report.figures["text"]["centred_cosine"]["min"], "flips": scores["flips"],
+        "task": task, "reference": scores[task]["reference"], "bundle": scores[task]["bundle"],
+        "auc_difference": scores["auc_difference"], "size_ratio": report.figures["size"]["ratio_to_fp32"],
+        "status": report.status,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--target", default="auto")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows = [
+        row(recipe, dataset, report)
+        for recipe, by_dataset in run(args.data, args.recipes.split(","), args.target).items()
+        for dataset, report in by_dataset.items()
+    ]
+    table = Table(title="medsiglip-mini against PyTorch")
+    for column in ("recipe", "test images", "centred cosine mean", "min", "text min", "flips", "PyTorch", "bundle",
+                   "AUC difference", "gates"):  # fmt: skip
+        table.add_column(column)
+    for item in rows:
+        reference, bundle = item["reference"], item["bundle"]
+        table.add_row(
+            item["recipe"], item["images"], f"{item['centred_mean']:.6f}", f"{item['centred_min']:.6f}",
+            f"{item['text_centred_min']:.6f}", f"{100 * item['flips']:.2f}%",
+            f"{item['task']} {reference['value']:.4f} [{reference['low']:.3f}, {reference['high']:.3f}]",
+            f"{bundle['value']:.4f} [{bundle['low']:.3f}, {bundle['high']:.3f}]",
+            f"{item['auc_difference']:.5f}", item["status"],
+        )  # fmt: skip
+    Console(width=180).print(table)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Fixtures: the stand-in's checkpoint, bundles made of it, and the places where real images lie."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+LABELS = {
+    "abdomen CT": ["CT of the abdomen"],
+    "chest x-ray": ["x-ray of the chest", "chest x-ray"],
+    "head MRI": ["MRI of the head"],
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Full-size tests run only when asked for by `-m full_size`."""
+    if "full_size" not in str(config.option.markexpr):
+        skip = pytest.mark.skip(reason="full-size model: several minutes and 12 GB of disk; run with -m full_size")
+        for item in items:
+            if "full_size" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared public images; tests that need them are skipped where they are absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: the shared public images are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def export_extra() -> None:
+    for name in ("torch", "transformers", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install 'medge[export]'")
+
+
+@pytest.fixture(scope="session")
+def pydicom_files() -> Path:
+    """Where pydicom keeps the DICOM files of its own package."""
+    import pydicom.data
+
+    return Path(pydicom.data.__file__).parent / "test_files"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, export_extra: None) -> Path:
+    """medsiglip-mini as a checkpoint folder."""
+    from medge.export.standin.write import write_medsiglip_mini
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "medsiglip-mini"
+    write_medsiglip_mini(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory, pydicom_files: Path) -> Path:
+    """A folder of a dozen different real pictures, enough to calibrate and compare on in seconds."""
+    folder = tmp_path_factory.mktemp("images")
+    names = ("CT_small", "MR_small", "examples_ybr_color", "examples_rgb_color", "examples_palette", "examples_overlay",
+             "693_J2KI", "JPEG-LL", "SC_rgb_jpeg_dcmtk", "color3d_jpeg_baseline", "J2K_pixelrep_mismatch", "SC_rgb_small_odd")  # fmt: skip
+    for name in names:
+        source = pydicom_files / f"{name}.dcm"
+        if source.is_file():
+            (folder / source.name).write_bytes(source.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labels") / "labels.json"
+    path.write_text(json.dumps(LABELS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_bundle(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, few_images: Path, labels_file: Path
+) -> Iterator[Callable[[str], Path]]:
+    """Bundles of the stand-in by recipe, each made once in a session."""
+    from medge.export.build import ExportJob, export_medsiglip
+
+    made: dict[str, Path] = {}
+
+    def make(recipe: str) -> Path:
+        if recipe not in made:
+            out = tmp_path_factory.mktemp("bundles") / recipe.replace("=", "-").replace(",", "-")
+            export_medsiglip(ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file))
+            made[recipe] = out
+        return made[recipe]
+
+    yield make
+
+
+@pytest.fixture(scope="session")
+def bundle(make_bundle: Callable[[str], Path]) -> Path:
+    """The int8 bundle. Tests that change a bundle copy it first."""
+    return make_bundle("int8")

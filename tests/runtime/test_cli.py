@@ -1,0 +1,125 @@
+"""The commands as a user types them: output, JSON, exit codes, messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+
+def medge(*words: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "medge", *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd,
+        env=environment,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_classify(bundle: Path, few_images: Path) -> None:
+    ct = few_images / "CT_small.dcm"
+    facts = json.loads(medge("classify", bundle, ct, "--json").stdout)
+    assert facts["results"][0]["image"] == str(ct)
+    assert {item["label"] for item in facts["results"][0]["labels"]} <= {"abdomen CT", "chest x-ray", "head MRI"}
+    table = medge("classify", bundle, ct, "--label", "chest x-ray", "--label", "[bold]odd[/] label").stdout
+    assert "[bold]odd[/] label" in table
+
+
+def test_one_bad_image_among_good_ones(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.dcm").write_bytes((few_images / "CT_small.dcm").read_bytes())
+    (folder / "2.dcm").write_bytes(b"junk")
+    done = medge("classify", bundle, folder, "--json", code=3)
+    facts = json.loads(done.stdout)
+    assert len(facts["results"]) == 3
+    assert facts["failed"][0]["image"].endswith("2.dcm")
+    assert "1 of 4 images could not be read" in done.stderr
+    assert "not a DICOM file" in done.stderr
+
+
+def test_messages_of_classify(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    ct = few_images / "CT_small.dcm"
+    assert "is not a folder" in medge("classify", tmp_path / "none", ct, code=1).stderr
+    assert "absent.png: No such file" in medge("classify", bundle, tmp_path / "absent.png", code=1).stderr
+    (tmp_path / "empty.txt").touch()
+    assert "the label list is empty" in medge("classify", bundle, ct, "--labels", tmp_path / "empty.txt", code=1).stderr
+    cut = medge("classify", bundle, ct, "--label", "word " * 90, "--label", "b").stderr
+    assert "is too long for the text tower" in cut
+    (tmp_path / "nothing").mkdir()
+    assert "no image found" in medge("classify", bundle, tmp_path / "nothing", code=1).stderr
+
+
+def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors")
+    embeddings = load_file(tmp_path / "e.safetensors")["embeddings"]
+    assert embeddings.shape[0] == len(list(few_images.iterdir()))
+    assert "--force" in medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors", code=1).stderr
+    medge("embed", bundle, "--text", "chest x-ray", "--out", tmp_path / "t.safetensors")
+
+    medge("index", "build", bundle, tmp_path / "i.index", few_images)
+    hits = json.loads(
+        medge("index", "search", bundle, tmp_path / "i.index", "--image", few_images / "CT_small.dcm", "--json").stdout
+    )["hits"]
+    assert hits[0]["path"].endswith("CT_small.dcm")
+    assert hits[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    assert "CT_small" in medge("index", "search", bundle, tmp_path / "i.index", "--text", "abdomen CT").stdout
+    added = json.loads(medge("index", "add", bundle, tmp_path / "i.index", few_images, "--json").stdout)
+    assert added["added"] == 0
+
+    facts = json.loads(medge("inspect", bundle, "--json").stdout)
+    assert facts["parity"]["status"] == "passed"
+    assert "Health AI Developer Foundations" in medge("inspect", bundle).stdout
+    checks = json.loads(medge("verify", bundle, "--json").stdout)
+    assert checks["holds"]
+    assert len(checks["checks"]) == 5
+
+
+def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    for label, names in {"ct": ("CT_small", "693_J2KI"), "us": ("examples_ybr_color", "examples_rgb_color")}.items():
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "data" / label / f"{name}.dcm").write_bytes((few_images / f"{name}.dcm").read_bytes())
+    medge("probe", "fit", bundle, tmp_path / "data", "--out", tmp_path / "p.safetensors")
+    predicted = json.loads(
+        medge("probe", "predict", bundle, tmp_path / "p.safetensors", few_images / "CT_small.dcm", "--json").stdout
+    )
+    assert predicted["results"][0]["probabilities"]["ct"] > 0.5
+    figures = json.loads(medge("probe", "evaluate", bundle, tmp_path / "p.safetensors", tmp_path / "data", "--json").stdout)
+    assert figures["images"] == 4
+    assert figures["accuracy"]["value"] == 1
+
+
+def test_bench(bundle: Path) -> None:
+    facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)
+    assert facts[0]["cold_start_seconds"] > 0
+    assert facts[0]["peak_bytes"] > 10_000_000
+    assert "--reference" in medge("bench", bundle, "--against", "pytorch", code=2).stderr
+
+
+def test_verify_notices_another_computation(bundle: Path, tmp_path: Path) -> None:
+    """A golden file of other weights: hashes are right, the numbers are not."""
+    import dataclasses
+    import shutil
+
+    from safetensors.numpy import save_file
+
+    from medge.runtime.bundle import _entry
+    from medge.runtime.manifest import MANIFEST, Manifest
+
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    golden = load_file(copy / "golden.safetensors")
+    golden["image_embeddings"] = golden["image_embeddings"][::-1].copy()
+    save_file(golden, copy / "golden.safetensors")
+    manifest = Manifest.read(copy)
+    files = tuple(_entry(copy, entry.path, entry.role) for entry in manifest.files)
+    (copy / MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json())
+    done = medge("verify", copy, "--json", code=1)
+    assert not json.loads(done.stdout)["holds"]

@@ -1,0 +1,106 @@
+"""Promises about processes: no torch, no network, quick help, lazily imported commands."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medge.__main__ import COMMANDS
+
+HEAVY = ("torch", "transformers", "onnx", "coremltools", "sklearn", "matplotlib", "tensorflow")
+
+
+def python(code: str, *args: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_running_a_bundle_loads_no_heavy_package(bundle: Path, few_images: Path) -> None:
+    code = (
+        "import sys, json, medge\n"
+        "encoder = medge.load(sys.argv[1])\n"
+        "encoder.classify(sys.argv[2]); encoder.embed_texts('chest x-ray')\n"
+        "import medge.runtime.index, medge.runtime.probe, medge.runtime.report, medge.runtime.golden, medge.runtime.benchmark\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = set(json.loads(python(code, str(bundle), str(few_images / "CT_small.dcm"))))
+    assert "onnxruntime" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_running_a_bundle_opens_no_network(bundle: Path, few_images: Path) -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse; socket.create_connection = refuse\n"
+        "import medge; print(medge.load(sys.argv[1]).classify(sys.argv[2])[0].best)"
+    )
+    assert python(code, str(bundle), str(few_images / "CT_small.dcm")).strip()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['medge', *{words}]\n"
+        "from medge.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', ' '.join(sorted(sys.modules)))"
+    )
+    for words in (["--help"], ["classify", "--help"]):
+        loaded = set(python(code.replace("{words}", repr(words))).split("LOADED")[1].split())
+        assert loaded.isdisjoint({*HEAVY, "numpy", "onnxruntime", "PIL", "pydicom", "tokenizers", "usearch"}), words
+
+
+def test_classify_help_starts_quickly() -> None:
+    """The best of several starts, and against a bare interpreter of the same moment: the machine may be busy."""
+
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "medge", "classify", "--help") < max(0.5, 12 * best("-c", "pass"))
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_and_an_example(name: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
+
+    def text(*words: str) -> str:
+        run = subprocess.run([sys.executable, "-m", "medge", *words, "--help"], capture_output=True, text=True, check=True)
+        return re.sub(r"\s+", " ", run.stdout)
+
+    page = text(name)
+    inner = {"export": ["medsiglip"], "index": ["build", "add", "search"], "probe": ["fit", "predict", "evaluate"]}
+    for words in [[name, sub] for sub in inner.get(name, [])] or [[name]]:
+        page = text(*words)
+        assert f"Example: medge {' '.join(words)}" in page
+
+
+def test_overview_tells_the_story() -> None:
+    page = subprocess.run([sys.executable, "-m", "medge", "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(name in page for name in COMMANDS)
+    assert "medge[export]" in page
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['medge', 'standin', 'medsiglip-mini', 'x']\n"
+        "import builtins; real = builtins.__import__\n"
+        "def no_torch(name, *a, **k):\n"
+        "    if name.split('.')[0] in ('torch', 'onnx', 'jinja2'): raise ModuleNotFoundError(name=name.split('.')[0])\n"
+        "    return real(name, *a, **k)\n"
+        "builtins.__import__ = no_torch; sys.argv = ['medge', 'demo']\n"
+        "from medge.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'medge[export]'" in done.stderr
+    assert "Traceback" not in done.stderr

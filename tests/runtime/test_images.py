@@ -1,0 +1,116 @@
+"""Ordinary image files: every common kind is read, everything else refused in one sentence."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medge.runtime.errors import ImageError
+from medge.runtime.images import MAX_PIXELS, find_images, labelled_folder, read_image
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "bmp"])
+def test_lossless_files_give_their_pixels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture()).save(path)
+    np.testing.assert_array_equal(read_image(path), picture())
+
+
+def test_jpeg_and_its_orientation(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by 90 degrees
+    Image.fromarray(picture()).save(path, exif=exif)
+    assert read_image(path).shape == (30, 20, 3)
+
+
+def test_16_bit_png_stays_16_bit(tmp_path: Path) -> None:
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    Image.fromarray(values).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read[..., 1], values)
+
+
+def test_frames_of_a_tiff(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 20, 30)]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    assert read_image(tmp_path / "a.tiff").flat[0] == 20  # the middle one
+    assert read_image(tmp_path / "a.tiff", frame=2).flat[0] == 30
+    with pytest.raises(ImageError, match=r"has 3 frame\(s\), so there is no frame 3"):
+        read_image(tmp_path / "a.tiff", frame=3)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_every_pillow_mode_becomes_rgb(mode: str) -> None:
+    assert read_image(Image.fromarray(picture()).convert(mode)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 3), (5, 6, 4)])
+def test_arrays(shape: tuple[int, ...]) -> None:
+    assert read_image(np.zeros(shape, np.uint8)).shape == (5, 6, 3)
+
+
+@pytest.mark.parametrize("array", [np.zeros((5, 6), np.float32), np.zeros(5, np.uint8), np.zeros((0, 6), np.uint8)])
+def test_arrays_of_other_kinds_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="pass"):
+        read_image(array)
+
+
+def bomb(path: Path, width: int, height: int) -> None:
+    """A PNG whose header promises width x height and whose data is a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("side", [13_000, 60_000])
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    assert side**2 > MAX_PIXELS
+    bomb(tmp_path / "bomb.png", side, side)
+    with pytest.raises(ImageError, match="refused before decoding"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    good = tmp_path / "good.png"
+    Image.fromarray(picture()).save(good)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(good.read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"cut\.png: damaged or truncated"):
+        read_image(cut)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match="the file is empty"):
+        read_image(tmp_path / "empty.png")
+    (tmp_path / "words.png").write_text("not an image")
+    with pytest.raises(ImageError, match="not an image in a format"):
+        read_image(tmp_path / "words.png")
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "absent.png")
+
+
+def test_float_tiff_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tiff")
+    with pytest.raises(ImageError, match="floating-point pixels"):
+        read_image(tmp_path / "f.tiff")
+
+
+def test_folders(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a/1.png", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a" / "IM0001").write_bytes(b"\0" * 128 + b"DICM")  # as PACS exports are named
+    assert [path.name for path in find_images([tmp_path])] == ["1.png", "IM0001", "2.png"]
+    assert labelled_folder(tmp_path)[1] == ["a", "a", "b"]
+    with pytest.raises(ImageError, match="one sub-folder per label"):
+        labelled_folder(tmp_path / "absent")

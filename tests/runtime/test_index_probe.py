@@ -1,0 +1,168 @@
+"""The vector index and the linear probe."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import medge
+from medge.runtime.encoder import Encoder
+from medge.runtime.errors import IndexFileError, ProbeError, StorageError
+from medge.runtime.images import find_images
+from medge.runtime.index import VectorIndex, build_index
+from medge.runtime.probe import Probe, evaluate_probe, fit_probe
+
+
+@pytest.fixture(scope="module")
+def encoder(bundle: Path) -> Encoder:
+    return medge.load(bundle)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(70):
+        blob = np.kron(rng.integers(0, 256, (7, 7, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+        Image.fromarray(blob).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def test_search_both_ways_equals_brute_force(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.index"
+    done, resumed = build_index(path, encoder, find_images([pictures]))
+    assert (done.added, done.failed, resumed) == (70, (), 0)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.index"]  # one file, nothing beside it
+    files = sorted(pictures.iterdir())
+    vectors = encoder.embed_images(files)
+    with VectorIndex.open(path, encoder.fingerprint) as index:
+        for query in (vectors[3], encoder.embed_texts("chest x-ray")[0]):
+            expected = np.argsort(-(vectors @ query))[:5]
+            hits = index.search(query, 5)
+            assert [hit.path for hit in hits] == [str(files[i]) for i in expected]
+            np.testing.assert_allclose([hit.cosine for hit in hits], (vectors @ query)[expected], atol=1e-5)
+        assert len(index.search(vectors[0], 500)) == 70
+
+
+def test_an_interrupted_build_resumes(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
+    """The process is killed in the middle; the next run keeps what was committed and ends with the same index."""
+    path = tmp_path / "a.index"
+    code = (
+        "import os, sys; from pathlib import Path; import medge; from medge.runtime.index import build_index\n"
+        "from medge.runtime.images import find_images\n"
+        "def kill(what, done, total):\n    if done == 45: os.kill(os.getpid(), 9)\n"
+        "build_index(Path(sys.argv[2]), medge.load(sys.argv[1]), find_images([Path(sys.argv[3])]), progress=kill)"
+    )
+    command = [sys.executable, "-c", code, str(encoder.bundle.folder), str(path), str(pictures)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert not path.exists()
+    done, resumed = build_index(path, encoder, find_images([pictures]))
+    assert resumed == 32  # the last commit before the kill
+    assert done.added == 38
+    with VectorIndex.open(path, encoder.fingerprint) as index:
+        assert len(index) == 70
+
+
+def test_add_and_a_bad_image(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.index"
+    files = sorted(pictures.iterdir())
+    build_index(path, encoder, files[:10])
+    (pictures / "bad.png").write_bytes(b"junk")
+    with VectorIndex.open(path, encoder.fingerprint) as index:
+        done = index.add(encoder, find_images([pictures]))
+    assert (done.added, done.present) == (60, 10)
+    assert "bad.png" in done.failed[0]
+
+
+def test_search_after_an_interrupted_add(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.index"
+    files = sorted(pictures.iterdir())
+    build_index(path, encoder, files[:10])
+    new = encoder.embed_images(files[10])[0]
+    with sqlite3.connect(path) as connection:  # what `add` leaves when it is killed after a commit
+        connection.execute("INSERT INTO items (path, vector) VALUES (?, ?)", (str(files[10]), new.tobytes()))
+    connection.close()
+    with VectorIndex.open(path, encoder.fingerprint) as index:
+        assert index.search(new, 1)[0].path == str(files[10])
+
+
+def test_indexes_that_can_not_be_used(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.index"
+    build_index(path, encoder, sorted(pictures.iterdir())[:3])
+    with pytest.raises(StorageError, match="add to it with 'medge index add'"):
+        build_index(path, encoder, [])
+    with pytest.raises(IndexFileError, match="made with another bundle"), VectorIndex.open(path, "other"):
+        pass
+    with pytest.raises(IndexFileError, match="does not exist"), VectorIndex.open(tmp_path / "none", "x"):
+        pass
+    path.write_bytes(b"junk" * 100)
+    with pytest.raises(IndexFileError, match="no index, or damaged"), VectorIndex.open(path, encoder.fingerprint):
+        pass
+    with pytest.raises(IndexFileError, match="no image could be read"):
+        build_index(tmp_path / "b.index", encoder, [tmp_path / "absent.png"])
+
+
+def clusters(classes: int, count: int = 40) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(classes, 16)) * 2
+    rows = np.concatenate([centre + rng.normal(size=(count, 16)) for centre in centres])
+    return rows.astype(np.float32), [f"class {i}" for i in range(classes) for _ in range(count)]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_probe_in_numpy_is_scikit_learns(classes: int, tmp_path: Path) -> None:
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    from sklearn.preprocessing import StandardScaler
+
+    rows, labels = clusters(classes)
+    probe = fit_probe(rows, labels, "print")
+    probe.save(tmp_path / "p")
+    probe = Probe.load(tmp_path / "p", "print")
+    scaled = StandardScaler().fit_transform(rows)
+    model = linear.LogisticRegression(C=probe.facts["strength"], max_iter=2000, class_weight="balanced").fit(scaled, labels)
+    np.testing.assert_allclose(probe.predict(rows), model.predict_proba(scaled), atol=2e-4)
+    figures = evaluate_probe(probe, rows, labels)
+    assert figures["accuracy"]["value"] > 0.95
+    assert figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"]
+
+
+def test_probes_that_can_not_be_used(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    rows, labels = clusters(2)
+    with pytest.raises(ProbeError, match="at least two labels"):
+        fit_probe(rows[:5], labels[:5], "print")
+    probe = fit_probe(rows, labels, "print")
+    probe.save(tmp_path / "p")
+    with pytest.raises(StorageError, match="--force"):
+        probe.save(tmp_path / "p")
+    with pytest.raises(ProbeError, match="another bundle"):
+        Probe.load(tmp_path / "p", "other")
+    with pytest.raises(ProbeError, match="the folder has also class 9"):
+        evaluate_probe(probe, rows[:1], ["class 9"])
+    body = (tmp_path / "p").read_bytes()
+    (tmp_path / "p").write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    with pytest.raises(ProbeError, match="was changed"):
+        Probe.load(tmp_path / "p", "print")
+    (tmp_path / "p").write_bytes(b"junk")
+    with pytest.raises(ProbeError, match="is no probe"):
+        Probe.load(tmp_path / "p", "print")
+
+
+def test_a_probe_learns_what_the_bundle_sees(make_bundle: Callable[[str], Path], shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from medge.export.standin.public_data import write_folder
+    from medge.runtime.images import labelled_folder
+
+    encoder = medge.load(make_bundle("int8"))
+    data = {}
+    for split, limit in (("train", 60), ("test", 100)):
+        paths, labels = labelled_folder(write_folder(shared, "pneumoniamnist", split, tmp_path / split, limit))
+        data[split] = encoder.embed_images(paths), labels
+    probe = fit_probe(*data["train"], encoder.fingerprint)
+    assert evaluate_probe(probe, *data["test"])["auc"]["low"] > 0.8

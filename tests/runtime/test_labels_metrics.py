@@ -1,0 +1,108 @@
+"""Label files, label banks, and figures against scikit-learn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import METRIC
+
+from medge.runtime import metrics
+from medge.runtime.errors import BundleError, LabelError
+from medge.runtime.gates import gates_for
+from medge.runtime.labels import LabelBank, normalised, read_labels
+from medge.runtime.report import judge
+
+
+def test_both_forms_of_a_label_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("pneumonia\n\n normal \n")
+    (tmp_path / "a.json").write_text('{"pneumonia": ["lung infection", "pneumonia"], "normal": "clear lungs"}')
+    assert list(read_labels(tmp_path / "a.txt")) == ["pneumonia", "normal"]
+    assert all(len(prompts) == 3 for prompts in read_labels(tmp_path / "a.txt").values())
+    assert read_labels(tmp_path / "a.json") == {"pneumonia": ["lung infection", "pneumonia"], "normal": ["clear lungs"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [("a.txt", "\n \n", "the label list is empty"), ("a.json", "[1]", "expected"), ("a.json", "{", "not JSON"),
+     ("a.json", '{"a": [1]}', "must be non-empty texts"), ("a.txt", "a\na\n", "stands there twice")],
+)  # fmt: skip
+def test_bad_label_files(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LabelError, match=said):
+        read_labels(tmp_path / name)
+
+
+def test_a_bank_is_the_normalised_mean_and_survives_a_file(tmp_path: Path) -> None:
+    vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.0, -2.0]}
+    bank = LabelBank.build({"x": ["a", "b"], "y": ["c"]}, lambda texts: np.array([vectors[t] for t in texts], np.float32))
+    np.testing.assert_allclose(bank.embeddings, [[2**-0.5, 2**-0.5], [0, -1]], atol=1e-7)
+    bank.save(tmp_path / "bank")
+    again = LabelBank.load(tmp_path / "bank")
+    assert again.prompts == bank.prompts
+    np.testing.assert_array_equal(again.embeddings, bank.embeddings)
+    (tmp_path / "junk").write_bytes(b"junk")
+    with pytest.raises(BundleError, match="not a label bank"):
+        LabelBank.load(tmp_path / "junk")
+
+
+@given(st.integers(0, 10_000), st.integers(5, 60), st.integers(2, 5))
+@settings(max_examples=40, deadline=None)
+def test_auc_accuracy_against_scikit_learn(seed: int, rows: int, classes: int) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, (rows, classes)).astype(np.float64)  # many ties
+    truth = np.concatenate([np.arange(classes), rng.integers(0, classes, max(rows - classes, 0))])[:rows]
+    areas = [
+        sklearn.roc_auc_score(truth == c, scores[:, c]) for c in range(classes) if 0 < (truth == c).sum() < len(truth)
+    ]
+    assert metrics.macro_auc(scores, truth) == pytest.approx(np.mean(areas), abs=METRIC)
+    assert metrics.accuracy(scores, truth) == pytest.approx((scores.argmax(1) == truth).mean())
+
+
+def test_centred_cosine_sees_what_cosine_hides() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=64) * 20
+    a = normalised((common + rng.normal(size=(200, 64))).astype(np.float32))
+    b = normalised((common + rng.normal(size=(200, 64))).astype(np.float32))
+    assert metrics.cosine(a, b).mean() > 0.99  # two unrelated sets look the same
+    assert abs(metrics.centred_cosine(a, b).mean()) < 0.1
+    np.testing.assert_allclose(metrics.centred_cosine(a, a), 1)
+
+
+def test_ece_of_known_cases() -> None:
+    sure = np.array([[1.0, 0.0]] * 10)
+    assert metrics.expected_calibration_error(sure, np.zeros(10, int)) == pytest.approx(0)
+    assert metrics.expected_calibration_error(sure, np.array([0, 1] * 5)) == pytest.approx(0.5)
+
+
+def test_flips_and_overlap() -> None:
+    a = np.eye(4)
+    assert metrics.flips(a, a) == 0
+    assert metrics.flips(a, a[[0, 1, 3, 2]]) == 0.5
+    vectors = normalised(np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32))
+    assert metrics.recall_overlap(vectors, vectors) == 1
+    assert metrics.recall_overlap(vectors, -vectors[::-1]) < 0.9
+
+
+def test_bootstrap_covers_the_mean() -> None:
+    data = np.random.default_rng(0).normal(3, 1, 400)
+    low, high = metrics.bootstrap(lambda rows: float(data[rows].mean()), 400)
+    assert low < 3 < high
+    assert 0.12 < high - low < 0.28  # 2 x 1.96 / sqrt(400) = 0.196
+
+
+def test_a_gate_without_a_figure_is_not_measured_and_nan_fails() -> None:
+    figures = {"pixels": {"max_error": 0}, "vision": {"max_error": float("nan")}}
+    results = {result.figure: result.passed for result in judge(figures, {"vision": "fp32"})}
+    assert results["pixels.max_error"] is True
+    assert results["vision.max_error"] is False
+    assert results["scores.auc_difference"] is None
+
+
+def test_the_coarser_tower_decides_the_score_gates() -> None:
+    bounds = {gate.figure: gate.bound for gate in gates_for({"vision": "fp32", "text": "int4"})}
+    assert bounds["scores.flips"] == 0.02
+    assert bounds["vision.max_error"] == 2e-5
+    assert bounds["text.centred_cosine.mean"] == 0.99
