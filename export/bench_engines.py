@@ -67,7 +67,31 @@ def openvino(folder: Path) -> Run:
     return lambda pixels: request.infer({"pixel_values": pixels})
 
 
-ENGINES: dict[str, Callable[[Path], Run]] = {"pytorch": pytorch, "optimum": optimum, "openvino": openvino}
+def transformers(folder: Path) -> Run:
+    """The whole zero-shot task as one writes it with transformers: load the model, embed the labels, score an image."""
+    from transformers import PreTrainedTokenizerFast, SiglipModel
+
+    labels = ["abdomen CT", "chest x-ray", "head MRI"]
+    model = SiglipModel.from_pretrained(folder).eval()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>")
+    ids = tokenizer(labels, padding="max_length", max_length=64, truncation=True, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        bank = torch.nn.functional.normalize(model.get_text_features(ids), dim=-1)
+
+    @torch.no_grad()
+    def run(pixels: np.ndarray[Any, Any]) -> Any:
+        images = torch.nn.functional.normalize(model.get_image_features(torch.from_numpy(pixels)), dim=-1)
+        return (images @ bank.T * model.logit_scale.exp() + model.logit_bias).softmax(-1)
+
+    return run
+
+
+ENGINES: dict[str, Callable[[Path], Run]] = {
+    "pytorch": pytorch,
+    "optimum": optimum,
+    "openvino": openvino,
+    "transformers": transformers,
+}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from .calibrate import greatest_magnitudes
@@ -61,7 +62,41 @@ def to_half(graph: Graph, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, dict[s
         node_block_list=[*unsafe, *residual_nodes(graph)],
         disable_shape_infer=False,
     )
-    return Graph(model), {
+    half = Graph(model)
+    _join_casts(half)
+    return half, {
         "kept_in_fp32": {name: round(value, 1) for name, value in unsafe.items()},
         "limit": FP16_MAX / HEADROOM,
     }
+
+
+def _join_casts(graph: Graph) -> None:
+    """Remove every way fp32 -> fp16 -> fp32 between two nodes that were kept in fp32, in place.
+
+    onnxruntime's converter puts casts around each kept node by itself, so that two neighbours still hand their value
+    over in fp16: it would be rounded there, or overflow, which is what they were kept for.
+    """
+    casts = {node.output[0]: node for node in graph.nodes if node.op_type == "Cast"}
+
+    def narrows(name: str) -> bool:
+        return name in casts and casts[name].attribute[0].i == TensorProto.FLOAT16
+
+    def widens(node: NodeProto) -> bool:
+        return node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT
+
+    source = {
+        node.output[0]: casts[node.input[0]].input[0] for node in graph.nodes if widens(node) and narrows(node.input[0])
+    }
+    outputs = {item.name for item in graph.model.graph.output}
+    for node in graph.model.graph.node:
+        node.input[:] = [source.get(name, name) for name in node.input]
+        if node.output[0] in source and node.output[0] in outputs:  # a graph output keeps its name: an Identity gives it
+            node.op_type = "Identity"
+            node.input[:] = [source[node.output[0]]]
+            node.ClearField("attribute")
+    while True:
+        read = {name for node in graph.nodes for name in node.input} | outputs
+        dead = {node.name: [] for node in graph.nodes if node.op_type == "Cast" and node.output[0] not in read}
+        if not dead:
+            return
+        graph.replace(dead)

@@ -127,7 +127,8 @@ def fit_probe(embeddings: NDArray[np.float32], labels: list[str], fingerprint: s
     bias = np.asarray(model.intercept_) - weight @ scaler.mean_
     if len(names) == 2:  # scikit-learn keeps one row for two classes: its logit is the second's against the first's
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
-    return Probe(names, weight.astype(np.float32), bias.astype(np.float32), fingerprint, facts)
+    # scikit-learn's coefficients can be column-major, and safetensors writes a buffer as it lies.
+    return Probe(names, np.ascontiguousarray(weight, np.float32), bias.astype(np.float32), fingerprint, facts)
 
 
 def evaluate_probe(probe: Probe, embeddings: NDArray[np.float32], labels: list[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ REFUSED = {
     "this is a segmentation": 2,
     "lossy JPEG of 12 bits": 2,
     "required attribute Rows is missing": 2,
-    "can't be decoded": 2,
+    "can't be decoded": 4,  # the two of 12 bits again, one truncated, one whose stream holds a false delimiter
     "not a DICOM file": 1,
 }
 

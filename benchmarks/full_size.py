@@ -1,0 +1,141 @@
+"""Size, speed, memory and cold start with the full-size stand-in (878 M random weights): the ratios of the README.
+
+    python benchmarks/full_size.py --work DIR [--rounds 3] [--json FILE] [--parts sizes,engines,task]
+
+Needs about 14 GB of disk under --work, 12 GB of memory and three quarters of an hour on two cores. Everything that is
+compared runs in turn in one go, so the ratios hold on a busy machine; the absolute times are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medge.export.build import _facts, _write_configuration, _write_tower, calibration_inputs
+from medge.export.checkpoint import Checkpoint
+from medge.export.parity import embed_reference
+from medge.export.reference import Reference
+from medge.export.samples import builtin_samples
+from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.to_onnx import export_tower
+from medge.quant.apply import quantize
+from medge.quant.recipe import RECIPES
+from medge.runtime.benchmark import Measured, bundle_command, compare
+from medge.runtime.bundle import new_bundle
+from medge.runtime.cpu import pick_target
+from medge.runtime.labels import LabelBank
+from medge.runtime.manifest import Manifest
+
+LABELS = {name: [name] for name in ("abdomen CT", "chest x-ray", "head MRI")}
+BENCHED = ("fp32", "int8", "int4")  # recipes whose vision tower is kept as a bundle, for timing
+
+
+def make_bundles(checkpoint: Path, work: Path, say: Any) -> dict[str, int]:
+    """Both towers by every recipe; returns bytes by recipe, leaves classify-only bundles of `BENCHED` under `work`."""
+    reference = Reference(Checkpoint.open(checkpoint, "siglip"))
+    samples = builtin_samples()
+    samples = replace(samples, images=samples.images[:2])  # random weights: what is calibrated on changes no size
+    target, _ = pick_target()
+    sizes = dict.fromkeys(RECIPES, 0)
+    bank = LabelBank.build(LABELS, lambda texts: embed_reference(reference, texts))
+    for tower in ("text", "vision"):
+        say(f"exporting the {tower} tower")
+        part = reference.model.vision_model if tower == "vision" else reference.model.text_model
+        graph = export_tower(part, tower)
+        inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:8]
+        for recipe in RECIPES.values():
+            say(f"{recipe.name}: {tower}")
+            small, decisions = quantize(graph, recipe, target, inputs)
+            with new_bundle(work / f"{tower}-{recipe.name}", force=True) as writer:
+                facts = _write_tower(writer, tower, recipe, small, decisions)
+                sizes[recipe.name] += sum(path.stat().st_size for path in (writer.folder / "onnx").iterdir())
+                if tower == "vision" and recipe.name in BENCHED:
+                    _write_configuration(writer, reference.checkpoint, "eval-tf")
+                    bank.save(writer.add("labels.safetensors", "labels"))
+                else:
+                    for path in (writer.folder / "onnx").iterdir():
+                        path.unlink()  # its size is known, and the disk is finite
+                    writer = type(writer)(writer.folder)
+                writer.finish(
+                    Manifest(
+                        name=recipe.name, model=_facts(reference.checkpoint, reference), profile="eval-tf",
+                        target=target.name, source={"name": checkpoint.name, "sha256": {}}, towers={tower: facts},
+                        labels=tuple(LABELS),
+                    )
+                )  # fmt: skip
+    return sizes
+
+
+def engine(name: str, checkpoint: Path) -> list[str]:
+    return [sys.executable, "-m", "medge.export.bench_engines", name, str(checkpoint), "1", "eval-tf"]
+
+
+def table(title: str, results: list[Measured]) -> Table:
+    out = Table(title=title)
+    for column in ("engine", "cold start s", "ratio", "image s", "ratio", "peak MB", "ratio"):
+        out.add_column(column, justify="left" if column == "engine" else "right")
+    first = results[0]
+    for item in results:
+        out.add_row(
+            item.name, f"{item.cold_start:.2f}", f"{item.cold_start / first.cold_start:.2f}",
+            f"{item.median:.3f}", f"{item.median / first.median:.2f}",
+            f"{item.peak_bytes / 1e6:.0f}", f"{item.peak_bytes / first.peak_bytes:.2f}",
+        )  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("full-size-work"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", default="sizes,engines,task")
+    parser.add_argument("--mini", action="store_true", help="the same with medsiglip-mini, to try the script")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    console = Console(width=120)
+    checkpoint = args.work / ("medsiglip-mini" if args.mini else "medsiglip-random")
+    if not checkpoint.exists():
+        (write_medsiglip_mini if args.mini else write_medsiglip_random)(checkpoint)
+    facts: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
+
+    def record(name: str, value: Any) -> None:
+        """Each part is written when it is done: an interruption loses the rest, not what was measured."""
+        facts[name] = value
+        if args.json:
+            args.json.write_text(json.dumps(facts, indent=2) + "\n")
+
+    if "sizes" in args.parts:
+        sizes = make_bundles(checkpoint, args.work, lambda text: console.print(text, style="dim"))
+        out = Table("recipe", "both towers MB", "ratio to fp32", title=f"{checkpoint.name}: file size")
+        for name, size in sizes.items():
+            out.add_row(name, f"{size / 1e6:.1f}", f"{size / sizes['fp32']:.3f}")
+        console.print(out)
+        record("sizes", {name: {"bytes": size, "ratio": size / sizes["fp32"]} for name, size in sizes.items()})
+    if "task" in args.parts:
+        commands = {"transformers": engine("transformers", checkpoint)}
+        commands |= {f"medge {name}": bundle_command(str(args.work / f"vision-{name}")) for name in ("int8", "int4")}
+        commands["medge int8 --low-memory"] = bundle_command(str(args.work / "vision-int8"), low_memory=True)
+        results = compare(commands, rounds=1)
+        console.print(table(f"{checkpoint.name}: classify with baked labels against transformers", results))
+        record("task", [item.facts() for item in results])
+    if "engines" in args.parts:
+        commands = {"medge fp32": bundle_command(str(args.work / "vision-fp32"))}
+        commands |= {name: engine(name, checkpoint) for name in ("pytorch", "optimum", "openvino")}
+        results = compare(commands, rounds=args.rounds)
+        # Cold start and memory are left out: the other workers make their own export first, which is not their task.
+        out = Table("engine", "image s", "ratio", title=f"{checkpoint.name}: vision tower in fp32")
+        for item in results:
+            out.add_row(item.name, f"{item.median:.3f}", f"{item.median / results[0].median:.2f}")
+        console.print(out)
+        record("engines", [item.facts() for item in results])
+
+
+if __name__ == "__main__":
+    main()

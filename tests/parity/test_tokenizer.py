@@ -1,0 +1,31 @@
+"""The runtime's token ids against transformers' SigLIP tokenizer on all the shared texts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medge.export.standin.medsiglip_mini import unpack
+from medge.runtime.tokenizer import Tokenizer
+
+ODD = ["", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 肺炎", "a\tb\n c", "(?!) ...", "1.5 mm³ 🫁"]
+
+
+def test_packed_tokenizer_is_medsiglips(shared: Path) -> None:
+    _, packed = unpack()
+    assert json.loads(packed.to_str())["model"] == json.loads((shared / "medsiglip_tokenizer" / "tokenizer.json").read_text())["model"]
+
+
+def test_ids_equal_transformers(shared: Path, checkpoint: Path) -> None:
+    pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+    from transformers import SiglipTokenizer
+
+    theirs = SiglipTokenizer(str(shared / "medsiglip_tokenizer" / "spiece.model"), model_max_length=64)
+    items = json.loads((shared / "vqa_rad" / "qa.json").read_text())
+    texts = [*dict.fromkeys([*(x["question"] for x in items), *(str(x["answer"]) for x in items)]), *ODD]
+    assert len(texts) > 1500
+    expected = theirs(texts, padding="max_length", max_length=64, truncation=True, return_tensors="np")["input_ids"]
+    ours, _ = Tokenizer(checkpoint / "tokenizer.json").encode(texts)
+    differ = [text for text, a, b in zip(texts, ours, expected, strict=True) if not np.array_equal(a, b)]
+    assert differ == []
