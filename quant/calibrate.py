@@ -37,22 +37,19 @@ def channel_ranges(graph: Graph, inputs: Sequence[NDArray[Any]], tensors: Iterab
     The reduction happens inside the graph, so that a full-size tower needs no memory for its activations' copies.
     """
     names = list(dict.fromkeys(tensors))
-    probe = graph.copy()
     outputs: list[str] = []
-    nodes = probe.model.graph.node
+    nodes = [_constant("calibrate/rest", [-1]), _constant("calibrate/axis", [0])]
     for index, name in enumerate(names):
-        nodes.append(helper.make_node("Shape", [name], [f"calibrate/shape{index}"], start=-1))
-        nodes.append(
-            helper.make_node("Concat", ["calibrate/rest", f"calibrate/shape{index}"], [f"calibrate/to{index}"], axis=0)
-        )
-        nodes.append(helper.make_node("Reshape", [name, f"calibrate/to{index}"], [f"calibrate/flat{index}"]))
+        shape, target, flat = (f"calibrate/{part}{index}" for part in ("shape", "to", "flat"))
+        nodes += [
+            helper.make_node("Shape", [name], [shape], start=-1),
+            helper.make_node("Concat", ["calibrate/rest", shape], [target], axis=0),
+            helper.make_node("Reshape", [name, target], [flat]),
+        ]
         for op in ("ReduceMin", "ReduceMax"):
-            out = f"calibrate/{op}{index}"
-            nodes.append(helper.make_node(op, [f"calibrate/flat{index}", "calibrate/axis"], [out], keepdims=0))
-            outputs.append(out)
-    probe.set_weight("calibrate/rest", np.array([-1], np.int64))
-    probe.set_weight("calibrate/axis", np.array([0], np.int64))
-    session = OrtSession(probe.with_outputs(outputs), device="cpu")
+            nodes.append(helper.make_node(op, [flat, "calibrate/axis"], [f"calibrate/{op}{index}"], keepdims=0))
+            outputs.append(f"calibrate/{op}{index}")
+    session = OrtSession(graph.with_outputs(outputs, nodes), device="cpu")
     low: dict[str, NDArray[np.float32]] = {}
     high: dict[str, NDArray[np.float32]] = {}
     for batch in inputs:
@@ -79,23 +76,30 @@ def second_moments(
     return {name: (total / max(rows[name], 1)).astype(np.float32) for name, total in totals.items()}
 
 
+# These move or bound values and make no greater ones; the attention weights alone are 64 MB a layer at full size.
+_NO_NEW_VALUES = frozenset({"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Gather", "Softmax", "Tile"})
+
+
 def greatest_magnitudes(graph: Graph, inputs: Sequence[NDArray[Any]]) -> dict[str, float]:
-    """The greatest absolute value that each node's float output took: {node name: value}."""
+    """The greatest absolute value that the float output of each computing node took: {node name: value}."""
     types = onnx.shape_inference.infer_shapes(graph.without_weights()).graph.value_info
     floats = {item.name for item in types if item.type.tensor_type.elem_type == TensorProto.FLOAT}
     floats |= {item.name for item in graph.model.graph.output}
-    probe = graph.copy()
-    outputs: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.output[0] in floats:
-            out = f"calibrate/{node.name}"
-            probe.model.graph.node.append(helper.make_node("Abs", [node.output[0]], [out + "/abs"]))
-            probe.model.graph.node.append(helper.make_node("ReduceMax", [out + "/abs"], [out], keepdims=0))
-            outputs[node.name] = out
-    session = OrtSession(probe.with_outputs(outputs.values()), device="cpu")
-    greatest = dict.fromkeys(outputs, 0.0)
+    watched = [n for n in graph.nodes if n.output[0] in floats and n.op_type not in _NO_NEW_VALUES]
+    outputs: list[str] = []
+    nodes: list[onnx.NodeProto] = []
+    for node in watched:
+        for op in ("ReduceMin", "ReduceMax"):
+            outputs.append(f"calibrate/{op}/{node.name}")
+            nodes.append(helper.make_node(op, [node.output[0]], [outputs[-1]], keepdims=0))
+    session = OrtSession(graph.with_outputs(outputs, nodes), device="cpu")
+    greatest = dict.fromkeys((node.name for node in watched), 0.0)
     for batch in inputs:
-        values = session.run(list(outputs.values()), {input_name(graph): batch})
-        for name, value in zip(outputs, values, strict=True):
-            greatest[name] = max(greatest[name], float(value))
+        values = session.run(outputs, {input_name(graph): batch})
+        for node, low, high in zip(watched, values[::2], values[1::2], strict=True):
+            greatest[node.name] = max(greatest[node.name], abs(float(low)), abs(float(high)))
     return greatest
+
+
+def _constant(name: str, values: list[int]) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value_ints=values)

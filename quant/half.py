@@ -64,6 +64,7 @@ def to_half(graph: Graph, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, dict[s
     )
     half = Graph(model)
     _join_casts(half)
+    del half.model.graph.value_info[:]  # types by the names of before
     return half, {
         "kept_in_fp32": {name: round(value, 1) for name, value in unsafe.items()},
         "limit": FP16_MAX / HEADROOM,
@@ -90,13 +91,20 @@ def _join_casts(graph: Graph) -> None:
     outputs = {item.name for item in graph.model.graph.output}
     for node in graph.model.graph.node:
         node.input[:] = [source.get(name, name) for name in node.input]
-        if node.output[0] in source and node.output[0] in outputs:  # a graph output keeps its name: an Identity gives it
+        if (
+            node.output[0] in source and node.output[0] in outputs
+        ):  # a graph output keeps its name: an Identity gives it
             node.op_type = "Identity"
             node.input[:] = [source[node.output[0]]]
             node.ClearField("attribute")
     while True:
         read = {name for node in graph.nodes for name in node.input} | outputs
-        dead = {node.name: [] for node in graph.nodes if node.op_type == "Cast" and node.output[0] not in read}
+        dead = [node for node in graph.nodes if node.op_type == "Cast" and node.output[0] not in read]
         if not dead:
             return
-        graph.replace(dead)
+        # The converter gave the cast the name that its source had: give it back, since parity looks for it.
+        names = {node.input[0]: node.output[0] for node in dead if narrows(node.output[0])}
+        graph.replace({node.name: [] for node in dead})
+        for node in graph.model.graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]

@@ -77,7 +77,9 @@ def _reason(error: Exception) -> str:
     """One short clause from a decoder's error; pydicom lists every plugin's complaint, the first says enough."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "12-bit precision" in text:
-        return "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"
+        return (
+            "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"
+        )
     text = text.removeprefix("Unable to decode as exceptions were raised by all available plugins: ")
     return text.split(" pylibjpeg: ")[0].split(" pillow: ")[0][:240]
 

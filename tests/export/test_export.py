@@ -74,7 +74,13 @@ def test_both_towers_equal_pytorch_stage_by_stage(graphs: dict[str, Graph], refe
 
 
 def test_the_bundle_has_the_layout_of_transformers_js(make_bundle: Callable[[str], Path]) -> None:
-    for recipe, suffix in (("int8", "_quantized"), ("fp32", ""), ("int4", "_q4"), ("fp16", "_fp16"), ("int8-static", "_int8")):
+    for recipe, suffix in (
+        ("int8", "_quantized"),
+        ("fp32", ""),
+        ("int4", "_q4"),
+        ("fp16", "_fp16"),
+        ("int8-static", "_int8"),
+    ):
         bundle = make_bundle(recipe)
         for tower, name in (("vision", "pixel_values"), ("text", "input_ids")):
             model = onnx.load(bundle / "onnx" / f"{tower}_model{suffix}.onnx")
@@ -142,7 +148,9 @@ def test_an_existing_bundle_is_kept(bundle: Path, checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_export_leaves_no_bundle(checkpoint: Path, few_images: Path, tmp_path: Path, number: int) -> None:
+def test_an_interrupted_export_leaves_no_bundle(
+    checkpoint: Path, few_images: Path, tmp_path: Path, number: int
+) -> None:
     words = ["export", "medsiglip", "--checkpoint", checkpoint, "--out", tmp_path / "b", "--calibration", few_images]
     process = subprocess.Popen([sys.executable, "-m", "medge", *map(str, words)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -175,7 +183,11 @@ def test_a_failed_gate_is_written_and_refused(
     monkeypatch.setattr(build, "quantize", damaged)
     job = ExportJob(checkpoint, tmp_path / "b", "vision=int8,text=fp32", calibration=few_images)
     with monkeypatch.context() as patch:  # the text tower has no such block: give it back unharmed
-        patch.setattr(build, "quantize", lambda g, *r: damaged(g) if "pixel_values" in str(g.model.graph.input) else (g.copy(), {}))
+        patch.setattr(
+            build,
+            "quantize",
+            lambda g, *r: damaged(g) if "pixel_values" in str(g.model.graph.input) else (g.copy(), {}),
+        )
         _, report = export_medsiglip(job)
     assert report.status == "failed"
     assert {gate.figure for gate in report.gates if gate.passed is False} >= {"vision.centred_cosine.mean"}

@@ -42,7 +42,8 @@ def graphs(reference: Reference) -> dict:
 def held_back(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     place = tmp_path_factory.mktemp("held-back")
     return {
-        name: read_samples(write_folder(shared, name, "test", place / name, PER_LABEL[name]), labelled=True) for name in ZERO_SHOT
+        name: read_samples(write_folder(shared, name, "test", place / name, PER_LABEL[name]), labelled=True)
+        for name in ZERO_SHOT
     }
 
 
@@ -100,7 +101,11 @@ def test_the_model_card_tells_the_truth() -> None:
     """The scores on the card are those that the training script stored beside the weights."""
     scores = json.loads(PACKED.with_suffix(".json").read_text())
     card = PACKED.with_name("MODEL_CARD.md").read_text()
-    for value in (*scores["held_out_wordings"].values(), *scores["trained_wordings"].values(), *scores["minutes_by_phase"]):
+    for value in (
+        *scores["held_out_wordings"].values(),
+        *scores["trained_wordings"].values(),
+        *scores["minutes_by_phase"],
+    ):
         assert f"{value:.3f}" in card or f"{value:.1f}" in card
     assert str(scores["seed"]) in card
     assert PACKED.stat().st_size <= 12_000_000

@@ -14,7 +14,10 @@ ODD = ["", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 �
 
 def test_packed_tokenizer_is_medsiglips(shared: Path) -> None:
     _, packed = unpack()
-    assert json.loads(packed.to_str())["model"] == json.loads((shared / "medsiglip_tokenizer" / "tokenizer.json").read_text())["model"]
+    assert (
+        json.loads(packed.to_str())["model"]
+        == json.loads((shared / "medsiglip_tokenizer" / "tokenizer.json").read_text())["model"]
+    )
 
 
 def test_ids_equal_transformers(shared: Path, checkpoint: Path) -> None:

@@ -50,7 +50,9 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("recipe", "dtype"), [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "q8"), ("int4", "q4")])
-def test_transformers_js(node_modules: Path, make_bundle: Callable[[str], Path], tmp_path: Path, recipe: str, dtype: str) -> None:
+def test_transformers_js(
+    node_modules: Path, make_bundle: Callable[[str], Path], tmp_path: Path, recipe: str, dtype: str
+) -> None:
     bundle = make_bundle(recipe)
     encoder = medge.load(bundle, allow_failed_parity=True)
     pixels = preprocess(phantom(), "eval-tf", 112)[None]

@@ -192,7 +192,8 @@ def test_external_data_over_the_limit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("int3", "no recipe 'int3'"), ("vision=int8", "nothing of the text tower"), ("a=int8", "no tower 'a'")]
+    ("text", "said"),
+    [("int3", "no recipe 'int3'"), ("vision=int8", "nothing of the text tower"), ("a=int8", "no tower 'a'")],
 )
 def test_recipe_names(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):

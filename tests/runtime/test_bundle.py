@@ -31,7 +31,14 @@ def test_a_whole_bundle_opens(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     assert opened.manifest.licence == LICENCE_NOTICE
     assert "Health AI Developer Foundations" in opened.manifest.licence
-    assert {entry.role for entry in opened.manifest.files} >= {"vision", "text", "tokenizer", "labels", "golden", "parity"}
+    assert {entry.role for entry in opened.manifest.files} >= {
+        "vision",
+        "text",
+        "tokenizer",
+        "labels",
+        "golden",
+        "parity",
+    }
     assert list(opened.problems()) == []
 
 
@@ -48,7 +55,9 @@ def test_every_changed_byte_is_noticed(copy: Path) -> None:
 
 def test_a_changed_manifest_is_noticed(copy: Path) -> None:
     path = copy / MANIFEST
-    path.write_text(path.read_text().replace('"status": "failed"', '"status": "passed"').replace("eval-tf", "hf-bicubic"))
+    path.write_text(
+        path.read_text().replace('"status": "failed"', '"status": "passed"').replace("eval-tf", "hf-bicubic")
+    )
     with pytest.raises(BundleError, match="was changed after it was written"):
         Bundle.open(copy)
 

@@ -92,7 +92,9 @@ def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
         medge("probe", "predict", bundle, tmp_path / "p.safetensors", few_images / "CT_small.dcm", "--json").stdout
     )
     assert predicted["results"][0]["probabilities"]["ct"] > 0.5
-    figures = json.loads(medge("probe", "evaluate", bundle, tmp_path / "p.safetensors", tmp_path / "data", "--json").stdout)
+    figures = json.loads(
+        medge("probe", "evaluate", bundle, tmp_path / "p.safetensors", tmp_path / "data", "--json").stdout
+    )
     assert figures["images"] == 4
     assert figures["accuracy"]["value"] == 1
 

@@ -31,20 +31,25 @@ def test_paths_pil_images_and_arrays_agree(encoder: Encoder, few_images: Path) -
 
 
 @pytest.mark.parametrize("recipe", sorted(BATCH_INVARIANCE))
-def test_a_batch_gives_what_single_inputs_give(make_bundle: Callable[[str], Path], few_images: Path, recipe: str) -> None:
+def test_a_batch_gives_what_single_inputs_give(
+    make_bundle: Callable[[str], Path], few_images: Path, recipe: str
+) -> None:
     encoder = medge.load(make_bundle(recipe), allow_failed_parity=True)
     images = list(find_images([few_images]))
     together = encoder.embed_images(images, batch_size=len(images))
     alone = np.concatenate([encoder.embed_images(image) for image in images])
     assert np.abs(together - alone).max() <= BATCH_INVARIANCE[recipe]
     texts = ["chest x-ray", "CT of the abdomen", "a photograph"]
-    assert np.abs(encoder.embed_texts(texts) - np.concatenate([encoder.embed_texts(t) for t in texts])).max() <= (
-        BATCH_INVARIANCE[recipe]
+    assert (
+        np.abs(encoder.embed_texts(texts) - np.concatenate([encoder.embed_texts(t) for t in texts])).max()
+        <= (BATCH_INVARIANCE[recipe])
     )
 
 
 def test_classify_scores(encoder: Encoder, few_images: Path) -> None:
-    result = encoder.classify(few_images / "CT_small.dcm", {"abdomen": ["CT of the abdomen"], "hand": "x-ray of the hand"})[0]
+    result = encoder.classify(
+        few_images / "CT_small.dcm", {"abdomen": ["CT of the abdomen"], "hand": "x-ray of the hand"}
+    )[0]
     assert result.labels == ("abdomen", "hand")
     assert result.softmax.sum() == pytest.approx(1, abs=1e-6)
     logits = result.cosine * encoder.manifest.model.logit_scale + encoder.manifest.model.logit_bias

@@ -74,7 +74,9 @@ def test_every_command_has_help_and_an_example(name: str) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
 
     def text(*words: str) -> str:
-        run = subprocess.run([sys.executable, "-m", "medge", *words, "--help"], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "medge", *words, "--help"], capture_output=True, text=True, check=True
+        )
         return re.sub(r"\s+", " ", run.stdout)
 
     page = text(name)

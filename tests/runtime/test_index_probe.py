@@ -125,7 +125,9 @@ def test_a_probe_in_numpy_is_scikit_learns(classes: int, tmp_path: Path) -> None
     probe.save(tmp_path / "p")
     probe = Probe.load(tmp_path / "p", "print")
     scaled = StandardScaler().fit_transform(rows)
-    model = linear.LogisticRegression(C=probe.facts["strength"], max_iter=2000, class_weight="balanced").fit(scaled, labels)
+    model = linear.LogisticRegression(C=probe.facts["strength"], max_iter=2000, class_weight="balanced").fit(
+        scaled, labels
+    )
     np.testing.assert_allclose(probe.predict(rows), model.predict_proba(scaled), atol=2e-4)
     figures = evaluate_probe(probe, rows, labels)
     assert figures["accuracy"]["value"] > 0.95

@@ -36,7 +36,9 @@ def test_bad_label_files(tmp_path: Path, name: str, text: str, said: str) -> Non
 
 def test_a_bank_is_the_normalised_mean_and_survives_a_file(tmp_path: Path) -> None:
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.0, -2.0]}
-    bank = LabelBank.build({"x": ["a", "b"], "y": ["c"]}, lambda texts: np.array([vectors[t] for t in texts], np.float32))
+    bank = LabelBank.build(
+        {"x": ["a", "b"], "y": ["c"]}, lambda texts: np.array([vectors[t] for t in texts], np.float32)
+    )
     np.testing.assert_allclose(bank.embeddings, [[2**-0.5, 2**-0.5], [0, -1]], atol=1e-7)
     bank.save(tmp_path / "bank")
     again = LabelBank.load(tmp_path / "bank")
