@@ -5,8 +5,8 @@
 writes `medsiglip_mini.safetensors` (the packed weights that the repository carries) and `medsiglip_mini.json` (scores,
 seed, time). Two cores take about an hour in three phases: first modality and anatomy under strong augmentation, then
 the findings on chest films, which the first phase sees in the images but does not yet connect to words, last a
-balanced mix under weak augmentation. Every phase starts from the packed (fp16) weights of the one before, so `--resume` gives what an uninterrupted run gives. The
-held-back images are read only after training has ended.
+balanced mix under weak augmentation. Every phase starts from the packed (fp16) weights of the one before, so that
+`--resume` gives what an uninterrupted run gives. The held-back images are read only after training has ended.
 """
 
 from __future__ import annotations
