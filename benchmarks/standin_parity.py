@@ -99,7 +99,11 @@ def main() -> None:
         )  # fmt: skip
     Console(width=180).print(table)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        # A run of some recipes replaces their rows and leaves the others.
+        old = json.loads(args.json.read_text()) if args.json.exists() else []
+        merged = [item for item in old if item["recipe"] not in args.recipes.split(",")] + rows
+        merged.sort(key=lambda item: list(RECIPES).index(item["recipe"]))
+        args.json.write_text(json.dumps(merged, indent=2) + "\n")
 
 
 if __name__ == "__main__":

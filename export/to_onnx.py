@@ -32,6 +32,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from ..quant.graph import Graph
+from .patches import probe_attention
 from .reference import PATCH, block_name
 
 OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxruntime-web since 1.18
@@ -61,7 +62,7 @@ def export_tower(tower: Any, kind: str) -> Graph:
         keyword, example = "pixel_values", torch.zeros(2, 3, side, side)
     else:
         keyword, example = "input_ids", torch.ones(2, tower.config.max_position_embeddings, dtype=torch.int64)
-    with _quiet():
+    with _quiet(), probe_attention(tower):
         program = torch.onnx.export(
             _Tower(tower, keyword), (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=[keyword], output_names=["last_hidden_state", "pooler_output"],

@@ -6,6 +6,7 @@ The result is always (H, W, 3), uint8 or uint16. Sizes are read from the header 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def read_image(source: ImageSource, *, frame: int | None = None, window: tuple[f
 
         return read_dicom(path, frame=frame, window=window)
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, str(path), frame)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` is stricter where it matters
+            with Image.open(path) as image:
+                return _from_pil(image, str(path), frame)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
     except Image.DecompressionBombError as error:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tolerances import FP32_EMBEDDING
+import torch
+from tolerances import EXACT_REWRITE, FP32_EMBEDDING
 
 import medge
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.checkpoint import Checkpoint
+from medge.export.patches import probe_attention
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples, read_samples
 from medge.export.to_onnx import describe_graph, export_tower, stage_names
@@ -46,6 +48,19 @@ def test_the_graph_is_the_blessed_one(graphs: dict[str, Graph], tower: str) -> N
     if os.environ.get("MEDGE_BLESS"):
         path.write_text(text)
     assert text == path.read_text()
+
+
+def test_the_pooling_patch_changes_nothing_and_is_taken_back(reference: Reference) -> None:
+    tower = reference.model.vision_model
+    original, side = tower.head.attention, tower.config.image_size
+    pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = tower(pixel_values=pixels).pooler_output
+        with probe_attention(tower):
+            assert tower.head.attention is not original
+            patched = tower(pixel_values=pixels).pooler_output
+    assert tower.head.attention is original
+    torch.testing.assert_close(patched, expected, rtol=0, atol=EXACT_REWRITE)
 
 
 def test_graphs_carry_nothing_of_the_machine(graphs: dict[str, Graph]) -> None:

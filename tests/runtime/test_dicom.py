@@ -25,7 +25,8 @@ REFUSED = {
     "this is a segmentation": 2,
     "lossy JPEG of 12 bits": 2,
     "required attribute Rows is missing": 2,
-    "can't be decoded": 4,  # the two of 12 bits again, one truncated, one whose stream holds a false delimiter
+    "can't be decoded": 3,  # the two of 12 bits again and one truncated
+    "refused before decoding": 1,  # a false delimiter in its codestream's header makes it 3.7 billion pixels wide
     "not a DICOM file": 1,
 }
 
