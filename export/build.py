@@ -29,6 +29,7 @@ from .reference import Reference, text_ids
 from .report_page import render_page
 from .samples import Samples, builtin_samples, read_samples
 from .to_onnx import export_tower
+from .tokenizer import device_tokenizer
 
 CALIBRATION_IMAGES = 32
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
@@ -84,7 +85,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
     prompts = read_labels(job.labels) if job.labels else None
     with new_bundle(job.out, force=job.force) as writer:  # first, so that an existing bundle is refused at once
         checkpoint = Checkpoint.open(job.checkpoint, "siglip")
-        _check_tokenizer(checkpoint)
+        device_tokenizer(checkpoint)  # fails before anything is computed
         samples = read_samples(job.calibration) if job.calibration else builtin_samples()
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         progress("loading the checkpoint", 0, 1)
@@ -155,14 +156,6 @@ def calibration_inputs(tower: str, reference: Reference, samples: Samples, profi
     return list(samples.inputs(profile, vision["image_size"], count))
 
 
-def _check_tokenizer(checkpoint: Checkpoint) -> None:
-    if not (checkpoint.folder / "tokenizer.json").is_file():
-        raise CheckpointError(
-            f"{checkpoint.folder / 'tokenizer.json'} is missing; download it with the weights, or make it with "
-            "transformers' convert_slow_tokenizer from spiece.model"
-        )
-
-
 def _write_tower(
     writer: BundleWriter, tower: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
 ) -> TowerFacts:
@@ -179,7 +172,7 @@ def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: 
     writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
     processor = {**processor_config(side), "resample": RESAMPLE[profile]}
     writer.add("preprocessor_config.json", "preprocessor").write_text(json.dumps(processor, indent=2) + "\n")
-    writer.add("tokenizer.json", "tokenizer").write_bytes((checkpoint.folder / "tokenizer.json").read_bytes())
+    writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())

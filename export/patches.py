@@ -46,7 +46,7 @@ class ProbeAttention(nn.Module):
 def probe_attention(tower: Any) -> Iterator[None]:
     """Within the block, a vision tower pools through `ProbeAttention`; towers without a pooling head stay as they are."""
     head = getattr(tower, "head", None)
-    if not isinstance(getattr(head, "attention", None), nn.MultiheadAttention):
+    if head is None or not isinstance(getattr(head, "attention", None), nn.MultiheadAttention):
         yield
         return
     original = head.attention

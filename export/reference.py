@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from tokenizers import Tokenizer
 from transformers import SiglipConfig, SiglipModel
 
 from ..runtime.errors import CheckpointError
 from ..runtime.preprocess import Pixels, to_8_bit
 from .checkpoint import Checkpoint
+from .tokenizer import device_tokenizer
 
 PATCH, POOLED = "patch embedding", "pooled"
 
@@ -138,8 +140,9 @@ def text_ids(checkpoint: Checkpoint, texts: Sequence[str]) -> NDArray[np.int64]:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(checkpoint.folder / "tokenizer.json"), eos_token="</s>", pad_token="</s>", unk_token="<unk>"
-    )
+        tokenizer_object=Tokenizer.from_str(device_tokenizer(checkpoint)),
+        eos_token="</s>", pad_token="</s>", unk_token="<unk>",
+    )  # fmt: skip
     length = int(checkpoint.config["text_config"].get("max_position_embeddings", 64))
     encoded = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="np")
     return np.asarray(encoded["input_ids"], np.int64)

@@ -1,15 +1,21 @@
 """The runtime's token ids against transformers' SigLIP tokenizer on all the shared texts."""
 
 import json
+import string
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from medge.export.checkpoint import Checkpoint
 from medge.export.standin.medsiglip_mini import unpack
+from medge.export.tokenizer import device_tokenizer
 from medge.runtime.tokenizer import Tokenizer
 
-ODD = ["", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 肺炎", "a\tb\n c", "(?!) ...", "1.5 mm³ 🫁"]
+ODD = [
+    "", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 肺炎", "a\tb\n c", "(?!) ...", "1.5 mm³ 🫁",
+    string.punctuation, "<b>a/b</b>",
+]  # fmt: skip
 
 
 def test_packed_tokenizer_is_medsiglips(shared: Path) -> None:
@@ -25,7 +31,7 @@ def test_packed_tokenizer_is_medsiglips(shared: Path) -> None:
     np.testing.assert_array_equal(np.float32(scores), np.float32(their_scores))
 
 
-def test_ids_equal_transformers(shared: Path, checkpoint: Path) -> None:
+def test_ids_equal_transformers(shared: Path, checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
     from transformers import SiglipTokenizer
 
@@ -34,6 +40,8 @@ def test_ids_equal_transformers(shared: Path, checkpoint: Path) -> None:
     texts = [*dict.fromkeys([*(x["question"] for x in items), *(str(x["answer"]) for x in items)]), *ODD]
     assert len(texts) > 1500
     expected = theirs(texts, padding="max_length", max_length=64, truncation=True, return_tensors="np")["input_ids"]
-    ours, _ = Tokenizer(checkpoint / "tokenizer.json").encode(texts)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(device_tokenizer(Checkpoint.open(checkpoint)), encoding="utf-8")
+    ours, _ = Tokenizer(path).encode(texts)
     differ = [text for text, a, b in zip(texts, ours, expected, strict=True) if not np.array_equal(a, b)]
     assert differ == []
