@@ -23,7 +23,7 @@ from ..runtime.labels import LabelBank, as_prompts
 from ..runtime.preprocess import get_profile, normalise
 from ..runtime.report import ParityReport, judge
 from ..runtime.session import OrtSession
-from .reference import POOLED, Reference, Stages, reference_pixels, text_ids
+from .reference import PATCH, POOLED, Reference, Stages, reference_pixels, text_ids
 from .samples import Samples, spread
 from .to_onnx import STAGE, export_tower, stage_names
 
@@ -252,7 +252,7 @@ def _compare_stages(
         exact = stages.stages[label]
         rows.append(
             {
-                "stage": label,
+                "stage": "token embedding" if tower == "text" and label == PATCH else label,
                 "pytorch_to_fp32": _relative(exact, first[name]),
                 "fp32_to_bundle": _relative(first[name], second[name]),
                 "pytorch_to_bundle": _relative(exact, second[name]),

@@ -47,6 +47,29 @@ def block_grid(
     return best_scale, best_zero
 
 
+def inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper triangular U with U.T @ U = inverse of a positive definite (K, K) matrix.
+
+    Its rows hold how the error of one input is best spread over the inputs that follow. Without forming the inverse:
+    H = V @ V.T with an upper V is Cholesky's factorization seen from the far corner, and U is V's inverse. That is a
+    quarter of the work, which at 4352 inputs a layer is minutes of an export.
+    """
+    return _upper_inverse(np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1])
+
+
+def _upper_inverse(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of an upper triangular matrix by halves, so that nearly all the work is matrix products."""
+    size = len(upper)
+    if size <= 128:
+        return np.triu(np.linalg.inv(upper))
+    half = size // 2
+    first, last = _upper_inverse(upper[:half, :half]), _upper_inverse(upper[half:, half:])
+    out = np.zeros_like(upper)
+    out[:half, :half], out[half:, half:] = first, last
+    out[:half, half:] = -(first @ upper[:half, half:]) @ last
+    return out
+
+
 def round_gptq(
     weight: NDArray[np.float32], hessian: NDArray[np.float32], scale: NDArray[np.float32], zero: NDArray[np.float32],
     block: int,
@@ -57,9 +80,7 @@ def round_gptq(
     damped = hessian[np.ix_(order, order)].astype(np.float64)
     mean = float(np.diag(damped).mean()) or 1.0
     damped[np.diag_indices(k)] += DAMPING * mean
-    # The upper Cholesky factor of the inverse holds, row by row, how an error is best spread over what follows.
-    inverse = np.linalg.inv(damped)
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
+    factor = inverse_factor(damped).astype(np.float32)
     work = weight[order].astype(np.float32)
     levels = np.empty(work.shape, np.uint8)
     step = 128  # compensate inside a slab at once, the rest of the rows by one matrix product a slab

@@ -12,7 +12,7 @@ from tolerances import EXACT_REWRITE
 
 from medge.quant.calibrate import channel_ranges, second_moments
 from medge.quant.eight_bit import quantize_columns, tables_to_8_bit, to_dynamic, to_static
-from medge.quant.four_bit import LEVELS, block_grid, round_gptq, to_four_bit
+from medge.quant.four_bit import LEVELS, block_grid, inverse_factor, round_gptq, to_four_bit
 from medge.quant.graph import Graph
 from medge.quant.half import to_half
 from medge.quant.pad import pad_hidden
@@ -206,3 +206,12 @@ def test_each_tower_can_have_its_own_recipe(make_bundle: Callable[[str], Path]) 
     towers = Manifest.read(make_bundle("vision=int8,text=fp16")).towers
     assert (towers["vision"].recipe, towers["text"].recipe) == ("int8", "fp16")
     assert parse_recipes("vision=int8,text=int4")["text"] is RECIPES["int4"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_inverse_factor_is_the_inverses_cholesky_factor(size: int) -> None:
+    rows = np.random.default_rng(size).normal(size=(size + 40, size))
+    hessian = rows.T @ rows
+    factor = inverse_factor(hessian)
+    np.testing.assert_array_equal(factor, np.triu(factor))
+    np.testing.assert_allclose(factor.T @ factor @ hessian, np.eye(size), rtol=0, atol=1e-9)
