@@ -131,12 +131,13 @@ def main() -> None:
         commands = {"transformers": engine("transformers", checkpoint)}
         kept = [name for name in ("int8", "int4") if (args.work / f"vision-{name}" / "onnx").is_dir()]
         commands |= {f"medge {name}": bundle_command(str(args.work / f"vision-{name}")) for name in kept}
-        commands["medge int8 --low-memory"] = bundle_command(str(args.work / "vision-int8"), low_memory=True)
+        commands["medge int8 --fast"] = bundle_command(str(args.work / "vision-int8"), fast=True)
         results = compare(commands, rounds=1)
         console.print(table(f"{checkpoint.name}: classify with baked labels against transformers", results))
         record("task", [item.facts() for item in results])
     if "engines" in args.parts:
-        commands = {"medge fp32": bundle_command(str(args.work / "vision-fp32"))}
+        fp32 = str(args.work / "vision-fp32")
+        commands = {"medge fp32": bundle_command(fp32), "medge fp32 --fast": bundle_command(fp32, fast=True)}
         commands |= {name: engine(name, checkpoint) for name in ("pytorch", "optimum", "openvino")}
         results = compare(commands, rounds=args.rounds)
         # Cold start and memory are left out: the other workers make their own export first, which is not their task.

@@ -1,7 +1,7 @@
 """One engine in a process of its own, driven line by line over pipes, so that engines are timed in turn on one machine.
 
 The worker prints {"ready": true} when it could take an image, then for every line it reads runs once and prints the
-seconds, and at the end of its input prints its peak memory. `python -m medge.runtime.bench_worker BUNDLE [IMAGE]`.
+seconds, and at the end of its input prints its peak memory. `python -m medge.runtime.bench_worker BUNDLE BATCH [fast]`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     from .golden import phantom
 
     bundle, batch = Path(sys.argv[1]), int(sys.argv[2])
-    encoder = load(bundle, allow_failed_parity=True, low_memory=len(sys.argv) > 3 and sys.argv[3] == "low")
+    encoder = load(bundle, allow_failed_parity=True, fast=sys.argv[3:] == ["fast"])
     # As on a device: the session is open and the labels are there before the first image comes.
     _ = encoder.vision
     bank = encoder.label_bank

@@ -116,7 +116,7 @@ def compare(
             worker.kill()
 
 
-def bundle_command(bundle: str, batch: int = 1, *, low_memory: bool = False) -> list[str]:
+def bundle_command(bundle: str, batch: int = 1, *, fast: bool = False) -> list[str]:
     """The worker of a bundle."""
     command = [sys.executable, "-m", "medge.runtime.bench_worker", bundle, str(batch)]
-    return [*command, "low"] if low_memory else command
+    return [*command, "fast"] if fast else command

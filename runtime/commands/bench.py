@@ -33,7 +33,11 @@ def bench(
     from ..manifest import Manifest
 
     manifest = Manifest.read(bundle)
-    engines = {f"medge {manifest.towers['vision'].recipe}": bundle_command(str(bundle), batch)}
+    name = f"medge {manifest.towers['vision'].recipe}"
+    engines = {
+        name: bundle_command(str(bundle), batch),
+        f"{name} --fast": bundle_command(str(bundle), batch, fast=True),
+    }
     for name in against or []:
         if name not in ENGINES:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(ENGINES)}")
