@@ -88,6 +88,7 @@ def _join_casts(graph: Graph) -> None:
     source = {
         node.output[0]: casts[node.input[0]].input[0] for node in graph.nodes if widens(node) and narrows(node.input[0])
     }
+    inputs = {item.name for item in graph.model.graph.input}
     outputs = {item.name for item in graph.model.graph.output}
     for node in graph.model.graph.node:
         node.input[:] = [source.get(name, name) for name in node.input]
@@ -103,7 +104,8 @@ def _join_casts(graph: Graph) -> None:
         if not dead:
             return
         # The converter gave the cast the name that its source had: give it back, since parity looks for it.
-        names = {node.input[0]: node.output[0] for node in dead if narrows(node.output[0])}
+        # A graph input keeps its own: the converter gave its cast a new one.
+        names = {n.input[0]: n.output[0] for n in dead if narrows(n.output[0]) and n.input[0] not in inputs}
         graph.replace({node.name: [] for node in dead})
         for node in graph.model.graph.node:
             node.input[:] = [names.get(name, name) for name in node.input]

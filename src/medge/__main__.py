@@ -101,7 +101,10 @@ def main() -> None:
         print(f"medge: {error}", file=sys.stderr)
         sys.exit(1)
     except MemoryError:
-        print("medge: not enough memory for this; a smaller recipe needs less, and so does leaving out --fast", file=sys.stderr)
+        print(
+            "medge: not enough memory for this; a smaller recipe needs less, and so does leaving out --fast",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
