@@ -2,7 +2,7 @@
 
     python benchmarks/full_size.py --work DIR [--rounds 3] [--json FILE] [--parts sizes,engines,task]
 
-Needs about 14 GB of disk under --work, 12 GB of memory and three quarters of an hour on two cores. Everything that is
+Needs about 14 GB of disk under --work, 24 GB of memory and three quarters of an hour on two cores. Everything that is
 compared runs in turn in one go, so the ratios hold on a busy machine; the absolute times are this machine's.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_ran
 from medge.export.to_onnx import export_tower
 from medge.quant.apply import quantize
 from medge.quant.recipe import RECIPES
+from medge.runtime.bench_worker import peak_memory
 from medge.runtime.benchmark import Measured, bundle_command, compare
 from medge.runtime.bundle import new_bundle
 from medge.runtime.cpu import pick_target
@@ -40,19 +40,19 @@ BENCHED = ("fp32", "int8", "int4")  # recipes whose vision tower is kept as a bu
 
 def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> dict[str, int]:
     """Both towers by every recipe; returns bytes by recipe, leaves classify-only bundles of `BENCHED` under `work`."""
-    reference = Reference(Checkpoint.open(checkpoint, "siglip"))
+    opened = Checkpoint.open(checkpoint, "siglip")
+    reference = Reference(opened)
     samples = builtin_samples()
     samples = replace(samples, images=samples.images[:1])  # random weights: what is calibrated on changes no size
     target, _ = pick_target()
     sizes = dict.fromkeys(recipes, 0)
     bank = LabelBank.build(LABELS, lambda texts: embed_reference(reference, texts))
-    facts_of_model = _facts(reference.checkpoint, reference)
+    facts_of_model = _facts(opened, reference)
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
         part = reference.model.vision_model if tower == "vision" else reference.model.text_model
         graph = export_tower(part, tower)
         inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:1]
-        configuration = reference.checkpoint
         if tower == "vision":
             del part, reference  # 3.5 GB that nothing needs any more
         for recipe in (RECIPES[name] for name in recipes):
@@ -62,7 +62,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
                 facts = _write_tower(writer, tower, recipe, small, decisions)
                 sizes[recipe.name] += sum(path.stat().st_size for path in (writer.folder / "onnx").iterdir())
                 if tower == "vision" and recipe.name in BENCHED:
-                    _write_configuration(writer, configuration, "eval-tf")
+                    _write_configuration(writer, opened, "eval-tf")
                     bank.save(writer.add("labels.safetensors", "labels"))
                 else:
                     for path in (writer.folder / "onnx").iterdir():
@@ -125,7 +125,7 @@ def main() -> None:
             out.add_row(name, f"{size / 1e6:.1f}", f"{size / sizes['fp32']:.3f}")
         console.print(out)
         measured = {name: {"bytes": size, "ratio": size / sizes["fp32"]} for name, size in sizes.items()}
-        record("export_peak_bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        record("export_peak_bytes", peak_memory())
         record("sizes", {**facts.get("sizes", {}), **measured})
     if "task" in args.parts:
         commands = {"transformers": engine("transformers", checkpoint)}

@@ -49,7 +49,7 @@ class Checkpoint:
         folder = Path(folder)
         if not folder.is_dir():
             raise CheckpointError(f"{folder} is not a folder; give the folder that holds config.json")
-        config = _read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
         found = config.get("model_type")
         if model_type is not None and found != model_type:
             raise CheckpointError(f"{folder / 'config.json'}: the model is of type {found!r}, expected {model_type!r}")
@@ -86,7 +86,12 @@ class Checkpoint:
         return {path.name: sha256_file(path) for path in files}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        CheckpointError: missing, unreadable, or no object.
+    """
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -102,7 +107,7 @@ def _find_shards(folder: Path) -> dict[str, Path]:
     index = folder / INDEX
     promised: set[str] = set()
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map")
+        weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{index} has no weight_map; download it again")
         promised = set(weight_map)

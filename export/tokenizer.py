@@ -14,7 +14,7 @@ import string
 from typing import Any
 
 from ..runtime.errors import CheckpointError
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, read_json
 
 PUNCTUATION = f"[{re.escape(string.punctuation)}]"
 
@@ -23,18 +23,15 @@ def device_tokenizer(checkpoint: Checkpoint) -> str:
     """The text of the `tokenizer.json` that a bundle gets.
 
     Raises:
-        CheckpointError: the file is missing or isn't JSON.
+        CheckpointError: the file is missing or holds no JSON object.
     """
     path = checkpoint.folder / "tokenizer.json"
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise CheckpointError(
             f"{path} is missing; download it with the weights, or make it with transformers' convert_slow_tokenizer "
             "from spiece.model"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON ({error}); download it again") from error
+        )
+    body = read_json(path)
     for step in _steps(body.get("normalizer")):
         if step.get("type") == "Replace" and step.get("content") == "" and _strips_punctuation(step.get("pattern")):
             step["pattern"] = {"Regex": PUNCTUATION}
