@@ -37,7 +37,8 @@ def test_ids_equal_transformers(shared: Path, checkpoint: Path, tmp_path: Path) 
 
     theirs = SiglipTokenizer(str(shared / "medsiglip_tokenizer" / "spiece.model"), model_max_length=64)
     items = json.loads((shared / "vqa_rad" / "qa.json").read_text())
-    texts = [*dict.fromkeys([*(x["question"] for x in items), *(str(x["answer"]) for x in items)]), *ODD]
+    vqa_rad = [*dict.fromkeys([*(x["question"] for x in items), *(str(x["answer"]) for x in items)])]
+    texts = [*vqa_rad, *ODD]
     assert len(texts) > 1500
     expected = theirs(texts, padding="max_length", max_length=64, truncation=True, return_tensors="np")["input_ids"]
     path = tmp_path / "tokenizer.json"
@@ -45,3 +46,7 @@ def test_ids_equal_transformers(shared: Path, checkpoint: Path, tmp_path: Path) 
     ours, _ = Tokenizer(path).encode(texts)
     differ = [text for text, a, b in zip(texts, ours, expected, strict=True) if not np.array_equal(a, b)]
     assert differ == []
+
+    # The counts that docs/decisions/0005-tokenizer.md gives. Zero here would mean that the file was corrected.
+    published, _ = Tokenizer(shared / "medsiglip_tokenizer" / "tokenizer.json").encode(vqa_rad)
+    assert (len(vqa_rad), int((published != expected[: len(vqa_rad)]).any(axis=1).sum())) == (2063, 13)
