@@ -46,14 +46,24 @@ def _grey(data: bytes) -> NDArray[np.uint8]:
 
 
 def mednist(data: Path, split: str) -> Iterator[Example]:
-    """Yield MedNIST images (64 x 64) of `split` ("train" or "test"); the label is the class folder's name."""
+    """Yield MedNIST images (64 x 64) of `split` ("train" or "test"); the label is the class folder's name.
+
+    MedNIST repeats a few images under other names, across the splits too: a test image that was trained on is left out.
+    """
+    trained = {image.tobytes() for _, image in _mednist_images(data, "train")} if split == "test" else set()
+    for name, image in _mednist_images(data, split):
+        if image.tobytes() not in trained:
+            label = Path(name).parent.name
+            yield Example(name, image, label, MEDNIST_FACTS[label])
+
+
+def _mednist_images(data: Path, split: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     with tarfile.open(data / "mednist" / f"{split}.tar") as archive:
         for member in archive:
             if member.isfile():
-                label = Path(member.name).parent.name
                 stream = archive.extractfile(member)
                 assert stream is not None
-                yield Example(member.name, _grey(stream.read()), label, MEDNIST_FACTS[label])
+                yield member.name, _grey(stream.read())
 
 
 def pneumoniamnist(data: Path, split: str) -> Iterator[Example]:
