@@ -20,7 +20,7 @@ from ..runtime.encoder import Encoder
 from ..runtime.errors import CheckpointError, RecipeError
 from ..runtime.golden import write_golden
 from ..runtime.labels import LabelBank, read_labels
-from ..runtime.manifest import Manifest, ModelFacts, TowerFacts
+from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
 from ..runtime.report import ParityReport
 from .checkpoint import Checkpoint
@@ -178,9 +178,9 @@ def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: 
             writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
 
 
-def _facts(checkpoint: Checkpoint, reference: Reference) -> ModelFacts:
+def _facts(checkpoint: Checkpoint, reference: Reference) -> EncoderFacts:
     vision, text = reference.model.config.vision_config, reference.model.config.text_config
-    return ModelFacts(
+    return EncoderFacts(
         architecture=checkpoint.config["model_type"], embedding_size=vision.hidden_size, image_size=vision.image_size,
         patch_size=vision.patch_size, text_length=text.max_position_embeddings, vocabulary=text.vocab_size,
         logit_scale=float(reference.model.logit_scale.exp()), logit_bias=float(reference.model.logit_bias),

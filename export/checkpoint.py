@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,12 +73,30 @@ class Checkpoint:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.shards[name]}: can't read {name!r} ({error})") from error
 
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor, file by file."""
-        for path in sorted(set(self.shards.values())):
-            with safe_open(path, "pt") as stream:
-                for name in sorted(name for name, shard in self.shards.items() if shard == path):
-                    yield name, stream.get_tensor(name)
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, from the header alone."""
+        with self._slice(name) as part:
+            return tuple(part.get_shape())
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows `start` to `stop` of a tensor, without reading the others."""
+        with self._slice(name) as part:
+            rows: torch.Tensor = part[start:stop]
+            return rows
+
+    @contextlib.contextmanager
+    def _slice(self, name: str) -> Iterator[Any]:
+        if name not in self.shards:
+            raise CheckpointError(f"{self.folder}: the weights hold no tensor {name!r}")
+        try:
+            with safe_open(self.shards[name], "pt") as stream:
+                yield stream.get_slice(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.shards[name]}: can't read {name!r} ({error})") from error
+
+    def in_file_order(self) -> list[str]:
+        """Names file by file, as they lie: reading in this order goes through the disk once."""
+        return list(self.shards)
 
     @cached_property
     def hashes(self) -> dict[str, str]:

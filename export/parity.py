@@ -85,7 +85,7 @@ def measure(
 
 def _compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
     """The bundle's resized image against independent code, in grey levels, on a spread of the images."""
-    side, profile = encoder.manifest.model.image_size, encoder.manifest.profile
+    side, profile = encoder.manifest.encoder.image_size, encoder.manifest.profile
     worst, unequal, total = 0, 0, 0
     for index in spread(len(samples), 64):
         image = samples.images[index]
@@ -96,11 +96,11 @@ def _compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
 
 
 def _run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
-    side, resize = encoder.manifest.model.image_size, get_profile(encoder.manifest.profile).resize
+    side, resize = encoder.manifest.encoder.image_size, get_profile(encoder.manifest.profile).resize
     ours: list[Array] = []
     theirs: list[Array] = []
     # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
-    step = max(1, min(BATCH, BATCH * 64 // (side // encoder.manifest.model.patch_size) ** 2))
+    step = max(1, min(BATCH, BATCH * 64 // (side // encoder.manifest.encoder.patch_size) ** 2))
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
         pixels = np.stack([normalise(resize(image, side)) for image in part])
@@ -158,7 +158,7 @@ def _compare_scores(
     encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: dict[str, list[str]] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
-    scale, bias = encoder.manifest.model.logit_scale, encoder.manifest.model.logit_bias
+    scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
     logits = {
         "reference": (vision.reference @ theirs.embeddings.T).astype(np.float64) * scale + bias,
         "bundle": (vision.bundle @ ours.embeddings.T).astype(np.float64) * scale + bias,
@@ -279,7 +279,7 @@ def _relative(exact: Array, other: Array) -> float:
 
 
 def _sizes(encoder: Encoder) -> dict[str, float]:
-    model = encoder.manifest.model
+    model = encoder.manifest.encoder
     weights = sum(entry.bytes for entry in encoder.manifest.files if entry.role.split(".")[0] in {"vision", "text"})
     sizes: dict[str, float] = {"towers_bytes": weights}
     if "text" in encoder.manifest.towers:
@@ -290,7 +290,7 @@ def _sizes(encoder: Encoder) -> dict[str, float]:
 def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, float]:
     """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
     times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
-    rounds = 5 if encoder.manifest.model.parameters < 100_000_000 else 1
+    rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1
     for _ in range(rounds):
         for name, call in (("pytorch", reference.images), ("bundle", encoder.embed_pixels)):
             start = time.perf_counter()

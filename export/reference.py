@@ -40,7 +40,8 @@ def load_siglip(checkpoint: Checkpoint) -> SiglipModel:
             model = SiglipModel(config)
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.folder / 'config.json'}: not a SigLIP configuration ({error})") from error
-    state = {name: tensor.float() for name, tensor in checkpoint.tensors() if not name.endswith("position_ids")}
+    names = [name for name in checkpoint.in_file_order() if not name.endswith("position_ids")]
+    state = {name: checkpoint.tensor(name).float() for name in names}
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if missing := sorted(set(expected) - set(state) - {n for n in expected if n.endswith("position_ids")}):
         raise CheckpointError(f"{checkpoint.folder}: the weights lack {missing[0]!r} and {len(missing) - 1} more")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -11,27 +11,46 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from jinja2 import Environment, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ..runtime.report import ParityReport
 
 REFERENCE, BUNDLE = "#4c6a92", "#c7622e"
+_ENCODER_HOPS = (
+    ("pytorch_to_fp32", REFERENCE, "PyTorch → fp32 ONNX"),
+    ("fp32_to_bundle", BUNDLE, "fp32 ONNX → bundle"),
+)
 
 
-def render_page(report: ParityReport) -> str:
-    """The whole page as text; it loads nothing from anywhere."""
-    source = files(__package__).joinpath("report_page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    plots = [(title, _svg(figure), note) for title, figure, note in _plots(report)]
-    return environment.from_string(source).render(report=report, plots=plots, tasks=("accuracy", "auc", "ece"))
+def render_page(report: ParityReport, beside: Sequence[ParityReport] = ()) -> str:
+    """The whole page as text; it loads nothing from anywhere.
+
+    Args:
+        report: what the page is about.
+        beside: reports of other bundles of the same model, drawn into the plot of distance against size.
+    """
+    environment = Environment(
+        loader=PackageLoader("medge.export", ""), autoescape=True, undefined=ChainableUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    if report.kind == "generator":
+        made, template = _generator_plots(report, beside), "report_generator.html.jinja"
+    else:
+        made, template = _encoder_plots(report), "report_page.html.jinja"
+    names = {"text": "held-back text", "image": "with an image", "baseline": "text, llama.cpp without a matrix"}
+    return environment.get_template(template).render(
+        report=report, plots=[(title, _svg(figure), note) for title, figure, note in made],
+        tasks=("accuracy", "auc", "ece"),
+        divergences=[(name, report.figures[key]) for key, name in names.items() if key in report.figures],
+    )  # fmt: skip
 
 
-def _plots(report: ParityReport) -> list[tuple[str, Figure, str]]:
+def _encoder_plots(report: ParityReport) -> list[tuple[str, Figure, str]]:
     plots = [
         (
-            f"Error by block, {tower} tower", _stage_plot(stages),
+            f"Error by block, {tower} tower", _stage_plot(stages, _ENCODER_HOPS),
             "Norm of the error over the norm of the value after each block. Blue: the exporter's share. "
             "Orange: what quantization adds. No error at all is drawn at 1e-9.",
         )
@@ -46,6 +65,48 @@ def _plots(report: ParityReport) -> list[tuple[str, Figure, str]]:
     return plots
 
 
+def _generator_plots(report: ParityReport, beside: Sequence[ParityReport]) -> list[tuple[str, Figure, str]]:
+    note = "Norm of the error over the norm of the value after each block."
+    plots = [
+        (f"Error by block, {part}", _stage_plot(stages, (("pytorch_to_bundle", BUNDLE, "PyTorch → bundle"),)), note)
+        for part, stages in report.stages.items()
+    ]
+    note = "Share of positions at which both find the same next token likeliest, by place in the prompt."
+    plots.append(("Same first choice by position", _position_plot(report.plots["by_position"]), note))
+    note = "Mean KL divergence on held-back text against bits a weight of the language model; lower left is better."
+    plots.append(("Distance against size", _size_plot([report, *beside]), note))
+    return plots
+
+
+def _position_plot(points: dict[str, list[float]]) -> Figure:
+    figure, axes = _axes()
+    axes.plot(points["place"], points["same_top"], "o-", color=BUNDLE, markersize=4)
+    axes.set_ylim(min(0.9, *points["same_top"]) - 0.02, 1.005)
+    axes.set_xlabel("position in the prompt, tokens")
+    axes.set_ylabel("same first choice")
+    return figure
+
+
+def _size_plot(reports: Sequence[ParityReport]) -> Figure:
+    figure, axes = _axes()
+    for report in reports:
+        x, y = report.figures["size"]["bits_per_weight"], report.figures["text"]["kld"]["mean"]
+        axes.plot([x], [max(y, 1e-7)], "o", color=BUNDLE, markersize=6)
+        axes.annotate(
+            report.recipes["language"], (x, max(y, 1e-7)), textcoords="offset points", xytext=(6, 4), fontsize=8
+        )
+        if "baseline" in report.figures:
+            axes.plot([x], [report.figures["baseline"]["kld"]["mean"]], "x", color=REFERENCE, markersize=6)
+    axes.plot([], [], "o", color=BUNDLE, label="bundle")
+    axes.plot([], [], "x", color=REFERENCE, label="llama.cpp without a matrix")
+    axes.set_yscale("log")
+    axes.set_xlabel("bits a weight")
+    axes.set_ylabel("mean KL divergence")
+    axes.margins(0.18)
+    axes.legend(frameon=False)
+    return figure
+
+
 def _axes(width: float = 5.6) -> tuple[Figure, Any]:
     figure, axes = plt.subplots(figsize=(width, 3.4), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
@@ -53,14 +114,11 @@ def _axes(width: float = 5.6) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _stage_plot(stages: list[dict[str, Any]]) -> Figure:
+def _stage_plot(stages: list[dict[str, Any]], hops: Sequence[tuple[str, str, str]]) -> Figure:
     figure, axes = _axes()
     x = range(len(stages))
     floor = 1e-9  # a stage without any error still has a place on the logarithmic axis
-    for key, colour, label in (
-        ("pytorch_to_fp32", REFERENCE, "PyTorch → fp32 ONNX"),
-        ("fp32_to_bundle", BUNDLE, "fp32 ONNX → bundle"),
-    ):
+    for key, colour, label in hops:
         axes.plot(x, [max(row[key], floor) for row in stages], "o-", color=colour, label=label, markersize=4)
     axes.set_yscale("log")
     names = [row["stage"] for row in stages]

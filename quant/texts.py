@@ -1,8 +1,9 @@
-"""Calibration texts for the text tower: what people ask a medical image classifier, composed from short lists."""
+"""Calibration texts: what people ask a medical image classifier, and medical prose for language models."""
 
 from __future__ import annotations
 
 import itertools
+from importlib.resources import files
 
 MODALITIES = ("chest x-ray", "CT scan", "MRI", "ultrasound image", "fundus photograph", "histopathology slide",
               "dermatology photo", "mammogram")  # fmt: skip
@@ -19,3 +20,12 @@ def calibration_texts(count: int = 96) -> list[str]:
         for index, (finding, modality) in enumerate(pairs)
     ]
     return list(dict.fromkeys([*MODALITIES, *texts]))[:count]
+
+
+def medical_texts(*, held_back: bool = False) -> list[str]:
+    """Medical prose written for medge: reports, cases, abstracts. Every other text is kept for measuring.
+
+    Enough to try the kit; a matrix from a user's own reports is better.
+    """
+    source = files(__package__).joinpath("medical_texts.txt").read_text(encoding="utf-8")
+    return [text.strip() for text in source.split("\n\n") if text.strip()][1 if held_back else 0 :: 2]

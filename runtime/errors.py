@@ -9,6 +9,10 @@ MedgeError
 ├── LabelError           the label list is empty or malformed
 ├── IndexFileError       a vector index is of another model or damaged
 ├── ProbeError           a probe is of another model, or there is too little data to fit one
+├── GeneratorError       a language model can't do what was asked
+│   ├── ContextError     a prompt is longer than the context, or the context than memory
+│   └── ToolError        an agent's tool is wrongly described, or was called wrongly
+├── RecordError          not a FHIR R4 record
 ├── StorageError         no space left, or a place that can't be written
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -54,6 +58,22 @@ class IndexFileError(MedgeError):
 
 class ProbeError(MedgeError):
     """A probe that can't be fitted or applied."""
+
+
+class GeneratorError(MedgeError):
+    """A language model that can't do what was asked."""
+
+
+class ContextError(GeneratorError):
+    """A prompt longer than the context, or a context longer than memory allows."""
+
+
+class ToolError(GeneratorError):
+    """A tool that an agent can't use."""
+
+
+class RecordError(MedgeError):
+    """A record that is not FHIR R4."""
 
 
 class StorageError(MedgeError):

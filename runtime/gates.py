@@ -59,6 +59,36 @@ def gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:
     return (PIXELS, *towers, *SCORE_GATES[coarsest])
 
 
+# Language models, by recipe. Where a type is coarse, how far it may be depends on the model: it is held against what
+# llama.cpp's own quantizer makes without a matrix, on the same held-back text.
+LANGUAGE_GATES: dict[str, tuple[Gate, ...]] = {
+    "f16": (Gate("text.kld.mean", "<=", 1e-4),),
+    "bf16": (Gate("text.kld.mean", "<=", 1e-3),),
+    "q8_0": (Gate("text.kld.mean", "<=", 0.004),),
+    "q6_k": (Gate("text.kld.mean", "<=", 0.02),),
+    "q5_k_m": (Gate("text.kld.ratio_to_plain", "<=", 1.0),),
+    "q4_k_m": (Gate("text.kld.ratio_to_plain", "<=", 0.85),),
+    "iq4_xs": (Gate("text.kld.ratio_to_plain", "<=", 0.85),),
+    "q4_0": (Gate("text.kld.ratio_to_plain", "<=", 1.0),),
+    "q3_k_m": (Gate("text.kld.ratio_to_plain", "<=", 1.0),),
+}
+PROJECTOR_GATES: dict[str, tuple[Gate, ...]] = {
+    "f32": (Gate("image.centred_cosine.min", ">=", 0.9999),),
+    "f16": (Gate("image.centred_cosine.min", ">=", 0.9999),),
+    "bf16": (Gate("image.centred_cosine.min", ">=", 0.999),),
+    "q8_0": (Gate("image.centred_cosine.mean", ">=", 0.999), Gate("image.centred_cosine.min", ">=", 0.99)),
+    "q5_1": (Gate("image.centred_cosine.mean", ">=", 0.99),),
+    "q4_1": (Gate("image.centred_cosine.mean", ">=", 0.97),),
+}
+SAME_IDS = (Gate("tokenizer.ids_equal", ">=", 1), Gate("prompt.ids_equal", ">=", 1))
+
+
+def generator_gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:
+    """All gates of a generator bundle: {"language": "q4_k_m", "projector": "q8_0"}."""
+    projector = PROJECTOR_GATES[recipes["projector"]] if "projector" in recipes else ()
+    return (*SAME_IDS, *((PIXELS,) if projector else ()), *LANGUAGE_GATES[recipes["language"]], *projector)
+
+
 # Replaying golden embeddings on another device: least cosine with what the exporting machine computed. Engines and
 # instruction sets sum in another order (fp32: about 1e-7), and 8-bit kernels round at other places.
 GOLDEN_COSINE = {"fp32": 0.999999, "fp16": 0.9999, "int8": 0.999, "int8-static": 0.999, "int4": 0.9999}

@@ -35,7 +35,7 @@ def phantom(height: int = 150, width: int = 200) -> NDArray[np.uint8]:
 def write_golden(encoder: Encoder, path: Path) -> None:
     """Compute what this machine gives and store it with the inputs."""
     source = phantom()
-    side = encoder.manifest.model.image_size
+    side = encoder.manifest.encoder.image_size
     pixels = get_profile(encoder.manifest.profile).resize(source, side)
     inputs = np.stack([pixels, np.ascontiguousarray(pixels[::-1]), np.ascontiguousarray(255 - pixels)])
     tensors: dict[str, NDArray[np.generic]] = {
@@ -56,7 +56,7 @@ def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
         raise BundleError(f"{encoder.bundle.folder} holds no golden embeddings")
     golden = load_file(path)
     towers = encoder.manifest.towers
-    pixels = get_profile(encoder.manifest.profile).resize(golden["source"], encoder.manifest.model.image_size)
+    pixels = get_profile(encoder.manifest.profile).resize(golden["source"], encoder.manifest.encoder.image_size)
     error = int(np.abs(pixels.astype(int) - golden["pixels"][0]).max())
     yield "preprocessing: greatest error in grey levels", error, 1, error <= 1
     embeddings = encoder.embed_pixels(np.stack([normalise(item) for item in golden["pixels"]]))

@@ -36,8 +36,8 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """What the runtime must know of the model without opening a file."""
+class EncoderFacts:
+    """What the runtime must know of an image-text encoder without opening a file."""
 
     architecture: str
     embedding_size: int
@@ -51,13 +51,50 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class GeneratorFacts:
+    """What the runtime must know of a language model: enough to plan memory before a file is opened.
+
+    Attributes:
+        architecture: "gemma3".
+        parameters: of the language model and, where there is one, of tower and projector.
+        layers, kv_heads, head_size: what the key-value cache is made of.
+        window, global_every: attention of a layer reaches `window` tokens back, except in every `global_every`-th.
+        context_length: what it was trained for.
+        image_size, image_tokens: pixels of a side, tokens of an image; 0 where the model reads text only.
+        stop_ids: tokens that end an answer.
+    """
+
+    architecture: str
+    parameters: int
+    layers: int
+    width: int
+    kv_heads: int
+    head_size: int
+    window: int
+    global_every: int
+    context_length: int
+    vocabulary: int
+    image_size: int
+    image_tokens: int
+    patch_size: int
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class TowerFacts:
-    """How one tower was made: recipe, ONNX opset, whether a batch gives what single inputs give, and decisions taken."""
+    """How one part of a bundle was made.
+
+    Attributes:
+        recipe, file: its recipe and its main file.
+        opset: of an ONNX graph; 0 for GGUF.
+        batch_invariant: whether a batch gives what single inputs give.
+        decisions: what the recipe decided for this model.
+    """
 
     recipe: str
     file: str
-    opset: int
-    batch_invariant: bool
+    opset: int = 0
+    batch_invariant: bool = True
     decisions: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,7 +103,7 @@ class Manifest:
     """Everything that stands in `manifest.json`."""
 
     name: str
-    model: ModelFacts
+    model: EncoderFacts | GeneratorFacts
     profile: str
     target: str
     source: dict[str, Any]
@@ -81,6 +118,28 @@ class Manifest:
     def file(self, role: str) -> FileEntry | None:
         """The file that plays `role`, or None."""
         return next((entry for entry in self.files if entry.role == role), None)
+
+    @property
+    def encoder(self) -> EncoderFacts:
+        """The facts of an encoder.
+
+        Raises:
+            BundleError: the bundle holds a language model.
+        """
+        if not isinstance(self.model, EncoderFacts):
+            raise BundleError(f"{self.name} holds a language model: use it with 'medge ask' or 'medge chat'")
+        return self.model
+
+    @property
+    def generator(self) -> GeneratorFacts:
+        """The facts of a language model.
+
+        Raises:
+            BundleError: the bundle holds an encoder.
+        """
+        if not isinstance(self.model, GeneratorFacts):
+            raise BundleError(f"{self.name} holds an image-text encoder: use it with 'medge classify' or 'medge embed'")
+        return self.model
 
     def to_json(self) -> str:
         body = dataclasses.asdict(self)
@@ -110,7 +169,11 @@ class Manifest:
         if digest != _digest(body):
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         try:
-            body["model"] = ModelFacts(**body["model"])
+            facts = body["model"]
+            if "stop_ids" in facts:
+                body["model"] = GeneratorFacts(**{**facts, "stop_ids": tuple(facts["stop_ids"])})
+            else:
+                body["model"] = EncoderFacts(**facts)
             body["towers"] = {name: TowerFacts(**facts) for name, facts in body["towers"].items()}
             body["files"] = tuple(FileEntry(**entry) for entry in body["files"])
             body["labels"] = tuple(body["labels"])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .gates import Gate, gates_for
+from .gates import Gate, gates_for, generator_gates_for
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +40,7 @@ class ParityReport:
         stages: {tower: [{stage, pytorch_to_fp32, fp32_to_bundle, pytorch_to_bundle}]}, relative errors.
         gates: every gate of these recipes.
         plots: the points of the plots (scores, ROC), for the page.
+        kind: "encoder" or "generator".
     """
 
     bundle: str
@@ -54,6 +55,7 @@ class ParityReport:
     stages: dict[str, list[dict[str, Any]]]
     gates: tuple[GateResult, ...]
     plots: dict[str, Any] = field(default_factory=dict)
+    kind: str = "encoder"
 
     @property
     def status(self) -> str:
@@ -82,7 +84,8 @@ class ParityReport:
         """The gates, a row each."""
         from rich.table import Table
 
-        table = Table(title=f"Parity of {self.bundle} with {self.reference} on {self.images} images: {self.status}")
+        on = f"{self.images} images" if self.images or self.kind == "encoder" else f"{self.texts} texts"
+        table = Table(title=f"Parity of {self.bundle} with {self.reference} on {on}: {self.status}")
         for column in ("figure", "measured", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
@@ -95,6 +98,11 @@ class ParityReport:
 def judge(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResult, ...]:
     """Hold the figures against the gates of these recipes."""
     return tuple(_judge(gate, figures) for gate in gates_for(recipes))
+
+
+def judge_generator(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResult, ...]:
+    """Hold a generator's figures against the gates of these recipes."""
+    return tuple(_judge(gate, figures) for gate in generator_gates_for(recipes))
 
 
 def _judge(gate: Gate, figures: Mapping[str, Any]) -> GateResult:

@@ -10,6 +10,7 @@ import typer
 from ...runtime.bundle import Bundle
 from ...runtime.console import BundleArgument, JsonOption, out, print_json, progress, warn
 from ...runtime.labels import read_labels
+from ...runtime.manifest import GeneratorFacts
 from ..build import measure_bundle
 from ..samples import builtin_samples, read_samples
 from .export import FAILED_GATE
@@ -23,22 +24,41 @@ def parity(
     ] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="The folder has one sub-folder per label.")] = False,
     labels: Annotated[Path | None, typer.Option(help="Prompts per label for the scores, as in export.")] = None,
+    texts: Annotated[
+        list[Path] | None, typer.Option(help="Texts, for a language model; repeat it.", show_default="medge's own")
+    ] = None,
+    task: Annotated[
+        list[Path] | None,
+        typer.Option(help='Questions, JSON lines: {"question", "options", "answer", "image"}; repeat it.'),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Measured bundles of the same language model to draw beside it; repeat it."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a bundle against the full-precision PyTorch model and write the result into it.
 
-    The report is a table here, parity.json and parity.html in the bundle. The exit code is 4 when a gate fails.
+    An encoder is measured on images and texts, a language model on texts, prompts with images, and questions with
+    options. The report is a table here, parity.json and parity.html in the bundle. The exit code is 4 when a gate fails.
 
     Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
     """
     opened = Bundle.open(bundle, allow_failed_parity=True)
-    samples = read_samples(images, labelled=labelled) if images else builtin_samples()
-    for message in samples.skipped if images else ():
-        warn(f"skipped: {message}")
-    with progress() as advance:
-        _, report = measure_bundle(
-            opened, reference, samples, prompts=read_labels(labels) if labels else None, progress=advance
-        )
+    if isinstance(opened.manifest.model, GeneratorFacts):
+        from ..build_generator import material_of, measure_generator_bundle
+
+        material = material_of(texts or (), images, task or (), sees=opened.manifest.model.image_tokens > 0)
+        with progress() as advance:
+            _, report = measure_generator_bundle(opened, reference, material, beside=beside or (), progress=advance)
+    else:
+        samples = read_samples(images, labelled=labelled) if images else builtin_samples()
+        for message in samples.skipped if images else ():
+            warn(f"skipped: {message}")
+        with progress() as advance:
+            _, report = measure_bundle(
+                opened, reference, samples, prompts=read_labels(labels) if labels else None, progress=advance
+            )
     if as_json:
         print_json({"status": report.status, "figures": report.figures, **report.summary()})
     else:

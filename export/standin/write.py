@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +107,3 @@ def _write_common(folder: Path, config: dict[str, Any], tokenizer: str) -> None:
     }.items():
         (folder / name).write_text(json.dumps(body, indent=2) + "\n")
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-
-
-STANDINS: dict[str, Callable[..., None]] = {
-    "medsiglip-mini": write_medsiglip_mini,
-    "medsiglip-random": write_medsiglip_random,
-}

@@ -24,7 +24,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     facts = Table(title=manifest.name, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    model = manifest.model
+    model = manifest.encoder
     facts.add_row(
         "model", f"{model.architecture}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source['name']}"
     )

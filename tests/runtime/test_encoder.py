@@ -24,7 +24,7 @@ def test_paths_pil_images_and_arrays_agree(encoder: Encoder, few_images: Path) -
     path = few_images / "CT_small.dcm"
     array = read_image(path)
     embeddings = encoder.embed_images([path, str(path), Image.fromarray(array), array])
-    assert embeddings.shape == (4, encoder.manifest.model.embedding_size)
+    assert embeddings.shape == (4, encoder.manifest.encoder.embedding_size)
     assert embeddings.dtype == np.float32
     np.testing.assert_array_equal(embeddings[1:], embeddings[:1].repeat(3, 0))
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
@@ -52,7 +52,7 @@ def test_classify_scores(encoder: Encoder, few_images: Path) -> None:
     )[0]
     assert result.labels == ("abdomen", "hand")
     assert result.softmax.sum() == pytest.approx(1, abs=1e-6)
-    logits = result.cosine * encoder.manifest.model.logit_scale + encoder.manifest.model.logit_bias
+    logits = result.cosine * encoder.manifest.encoder.logit_scale + encoder.manifest.encoder.logit_bias
     np.testing.assert_allclose(result.sigmoid, 1 / (1 + np.exp(-logits)), rtol=1e-5)
     assert result.best == result.ranked()[0][0]
 
@@ -75,8 +75,8 @@ def test_a_bad_image_among_good_ones(encoder: Encoder, few_images: Path, tmp_pat
 
 
 def test_nothing_in_nothing_out(encoder: Encoder) -> None:
-    assert encoder.embed_images([]).shape == (0, encoder.manifest.model.embedding_size)
-    assert encoder.embed_texts([]).shape == (0, encoder.manifest.model.embedding_size)
+    assert encoder.embed_images([]).shape == (0, encoder.manifest.encoder.embedding_size)
+    assert encoder.embed_texts([]).shape == (0, encoder.manifest.encoder.embedding_size)
 
 
 def test_a_long_text_says_what_was_cut(encoder: Encoder) -> None:
@@ -86,7 +86,7 @@ def test_a_long_text_says_what_was_cut(encoder: Encoder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.embed_texts("pneumonia")
-    assert long.shape == (1, encoder.manifest.model.embedding_size)
+    assert long.shape == (1, encoder.manifest.encoder.embedding_size)
 
 
 @pytest.mark.parametrize("labels", [[], {}, [" "], ["a", "a"], {"a": [""]}])

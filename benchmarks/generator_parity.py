@@ -1,0 +1,187 @@
+"""Measure medgemma-mini by every recipe on public data that calibration never saw; about 50 minutes on two cores.
+
+python benchmarks/generator_parity.py [--data ../shared/data] [--recipes q4_k_m ...]
+
+Prints and stores, in benchmarks/results/generator_parity.json: the distance of each recipe from PyTorch beside that of
+llama.cpp's quantizer without a matrix, with a matrix from general text beside one from medical text and images for
+q4_k_m, the answers to MedQA, PubMedQA and VQA-RAD questions, and what each projector recipe costs.
+Calibration: PubMedQA's first 150 items and 40 VQA-RAD training images. Measured on: items from the 600th on, and
+VQA-RAD's held-back images. The joint page is left in the folder that --keep names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pydoc_data.topics
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medge.export.build_generator import calibrate, export_medgemma, read_corpus, write_projector_recipe
+from medge.export.generator_job import GeneratorJob
+from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator, text_prompts
+from medge.export.generator_reference import GeneratorReference
+from medge.export.report_page import render_page
+from medge.export.samples import read_samples
+from medge.export.standin.medgemma_mini import write_medgemma_mini
+from medge.export.standin.public_data import vqa_rad
+from medge.export.to_gguf import open_gemma
+from medge.quant.importance import Importance, gather
+from medge.quant.pad import MULTIPLE
+from medge.quant.quantize_gguf import quantize_language
+from medge.quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.runtime.engine import Engine, Picture
+from medge.runtime.generator import load
+from medge.runtime.metrics import centred_cosine, cosine
+from medge.runtime.preprocess import get_profile
+
+RESULTS = Path(__file__).parent / "results" / "generator_parity.json"
+TEXT_PROMPTS, IMAGES, ITEMS = 4, 16, 60
+
+
+def contexts(data: Path, start: int, stop: int) -> list[str]:
+    entries = list(json.loads((data / "pubmedqa" / "pqal.json").read_text()).values())
+    return [" ".join(entry["CONTEXTS"]) for entry in entries[start:stop]]
+
+
+def write_images(data: Path, split: str, count: int, out: Path) -> Path:
+    out.mkdir()
+    for number, example in zip(range(count), vqa_rad(data, split), strict=False):
+        Image.fromarray(example.image).save(out / f"{number:03d}.png")
+    return out
+
+
+def tasks(data: Path, place: Path, count: int) -> dict[str, list[Choice]]:
+    """MedQA by letter, PubMedQA by yes/no/maybe, VQA-RAD's closed questions by yes/no; nothing of them was trained on."""
+    medqa = []
+    for line in (data / "medqa" / "test.jsonl").read_text().splitlines()[:count]:
+        body = json.loads(line)
+        question = body["question"] + "\nAnswer with the letter of the right option."
+        letters = tuple(body["options"])
+        medqa.append(Choice(question, letters, letters.index(body["answer"])))
+    pubmedqa = []
+    for entry in list(json.loads((data / "pubmedqa" / "pqal.json").read_text()).values())[700 : 700 + count]:
+        question = " ".join(entry["CONTEXTS"]) + f"\n{entry['QUESTION']} Answer yes, no or maybe."
+        options = ("yes", "no", "maybe")
+        pubmedqa.append(Choice(question, options, options.index(entry["final_decision"])))
+    held_back = {example.name: example.image for example in vqa_rad(data, "test")}
+    closed = []
+    for entry in json.loads((data / "vqa_rad" / "qa.json").read_text()):
+        answer = str(entry["answer"]).strip().lower()
+        if entry["image_name"] in held_back and answer in ("yes", "no") and len(closed) < count:
+            path = place / f"task-{entry['image_name']}.png"
+            Image.fromarray(held_back[entry["image_name"]]).save(path)
+            closed.append(Choice(entry["question"] + " Answer yes or no.", ("yes", "no"), int(answer == "no"), path))
+    return {"MedQA": medqa, "PubMedQA": pubmedqa, "VQA-RAD closed": closed}
+
+
+def projectors(checkpoint_folder: Path, language: Path, images: Any, place: Path) -> list[dict[str, Any]]:
+    """Each projector recipe's size, and the cosine of its image tokens with PyTorch's; and that padding is exact."""
+    checkpoint, reference = open_gemma(checkpoint_folder), GeneratorReference(checkpoint_folder)
+    side = checkpoint.config["vision_config"]["image_size"]
+    resize = get_profile("finetune-pil").resize
+    pictures = [Picture.of(resize(image, side), checkpoint.config["mm_tokens_per_image"]) for image in images.images]
+
+    def embed(path: Path) -> Any:
+        with Engine(language, path, context=512) as engine:
+            return np.concatenate([engine.image_embedding(picture) for picture in pictures])
+
+    exact = np.concatenate([reference.image_embedding(picture) for picture in pictures])
+    padded = place / "padded.gguf"
+    write_projector(checkpoint, padded, "f32", pad=True)
+    rows, plain = [], None
+    for name, recipe in PROJECTOR_RECIPES.items():
+        path = place / f"mmproj-{name}.gguf"
+        write_projector_recipe(checkpoint, path, recipe)
+        ours = embed(path)
+        plain = ours if name == "f32" else plain
+        raw, centred = cosine(exact, ours), centred_cosine(exact, ours)
+        rows.append({"recipe": name, "bytes": path.stat().st_size, "cosine": float(raw.mean()), "cosine_min": float(raw.min()),
+                     "centred_cosine": float(centred.mean()), "centred_cosine_min": float(centred.min())})  # fmt: skip
+    assert plain is not None
+    rows.append({"recipe": f"f32, MLP padded to a multiple of {MULTIPLE}", "bytes": padded.stat().st_size,
+                 "max_error_to_unpadded": float(np.abs(embed(padded) - plain).max())})  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--recipes", nargs="*", default=list(GGUF_RECIPES))
+    parser.add_argument("--keep", type=Path, help="Leave the bundles and pages here.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        checkpoint = place / "medgemma-mini"
+        write_medgemma_mini(checkpoint)
+        calibration = place / "calibration"
+        write_images(arguments.data, "train", 40, calibration)
+        texts = calibration / "pubmedqa.jsonl"
+        texts.write_text("\n".join(json.dumps({"text": text}) for text in contexts(arguments.data, 0, 150)))
+        (place / "opened").mkdir()
+        medical = place / "medical.gguf"
+        began = time.monotonic()
+        calibrate(open_gemma(checkpoint), read_corpus([calibration]), scratch=place / "opened", out=medical)
+        print(f"matrix from medical text and images: {time.monotonic() - began:.0f} s", flush=True)
+        images = read_samples(write_images(arguments.data, "test", IMAGES, place / "test"))
+        material = Material(contexts(arguments.data, 600, 640), images, tasks(arguments.data, place, ITEMS))
+        reference = GeneratorReference(checkpoint)
+        full = place / "opened" / "full.gguf"
+        with Engine(full, context=512) as engine:
+            cut = text_prompts(engine.tokenize, material.texts, 2)[:TEXT_PROMPTS]
+            material = replace(material, texts=[engine.text(prompt[1:]) for prompt in cut])
+            general = text_prompts(
+                engine.tokenize, [str(pydoc_data.topics.topics[k]) for k in sorted(pydoc_data.topics.topics)], 2
+            )
+        matrices = {"medical": Importance.load(medical)}
+        if "q4_k_m" in arguments.recipes:
+            count = matrices["medical"].chunks
+            matrices["general"] = gather(full, None, lambda _: general[:count])
+            matrices["medical, text only"] = gather(
+                full, None, lambda e: text_prompts(e.tokenize, contexts(arguments.data, 0, 150), 2)[:count]
+            )
+        logits = CachedLogits(reference, place)
+        rows, reports = [], []
+        for name in arguments.recipes:
+            began = time.monotonic()
+            out = (arguments.keep or place) / f"mini-{name}"
+            export_medgemma(GeneratorJob(checkpoint, out, name, importance=medical, skip_parity=True, force=True))
+            generator = load(out, allow_failed_parity=True, context=2048)
+            baseline = None
+            if GGUF_RECIPES[name].importance:
+                baseline = place / "plain.gguf"
+                quantize_language(full, baseline, GGUF_RECIPES[name])
+            report = measure_generator(generator, reference, material, baseline=baseline, logits=logits)
+            generator.close()
+            reports.append(report)
+            row = {"recipe": name, "status": report.status, **report.figures}
+            if name == "q4_k_m":
+                row["matrices"] = {}
+                for which, matrix in matrices.items():
+                    quantize_language(full, place / "other.gguf", GGUF_RECIPES[name], importance=matrix)
+                    bare = replace(material, images=None, tasks=None)
+                    swapped = load(out, verify=False, allow_failed_parity=True, context=2048)
+                    shutil.copy(place / "other.gguf", swapped.header.path)
+                    row["matrices"][which] = measure_generator(swapped, reference, bare, logits=logits).figures["text"]
+            rows.append(row)
+            kld = report.figures["text"]["kld"]
+            ratio = f", {kld['ratio_to_plain']:.2f} of plain" if "ratio_to_plain" in kld else ""
+            print(
+                f"{name}: KLD {kld['mean']:.5f}{ratio}, {report.status}, {time.monotonic() - began:.0f} s", flush=True
+            )
+        result = {"rows": rows, "projectors": projectors(checkpoint, full, images, place), "images": len(images)}
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        if arguments.keep:
+            (arguments.keep / "joint.html").write_text(render_page(reports[-1], reports[:-1]), encoding="utf-8")
+    print(json.dumps(result["projectors"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

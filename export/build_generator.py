@@ -1,0 +1,356 @@
+"""From a MedGemma checkpoint to a gated GGUF bundle: write, quantize, measure, and only then give it its name."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from ..quant.importance import Importance, gather
+from ..quant.quantize_gguf import encode_blocks, quantize_language
+from ..quant.recipe_gguf import ProjectorRecipe, parse_gguf_recipes
+from ..quant.sensitivity import choose_types
+from ..quant.texts import medical_texts
+from ..runtime.bundle import Bundle, BundleWriter, new_bundle
+from ..runtime.engine import BATCH, Engine, Item
+from ..runtime.errors import CheckpointError, ImageError, RecipeError
+from ..runtime.generator import Generator, user
+from ..runtime.gguf_header import read_header
+from ..runtime.golden_generator import write_golden_answers
+from ..runtime.images import find_images
+from ..runtime.manifest import GeneratorFacts, Manifest, TowerFacts
+from ..runtime.report import ParityReport
+from .checkpoint import Checkpoint, read_json
+from .generator_job import GeneratorJob
+from .generator_parity import (
+    QUESTION,
+    Choice,
+    Material,
+    iterate_texts,
+    measure_generator,
+    read_choices,
+    text_prompts,
+)
+from .generator_reference import GeneratorReference
+from .gguf_vocabulary import stop_ids
+from .report_page import render_page
+from .samples import Samples, builtin_samples, read_samples, spread
+from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write_language, write_projector
+
+PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
+TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
+MEASURED_IMAGES = 16
+Progress = Callable[[str, int, int], None]
+
+
+def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> tuple[Bundle, ParityReport | None]:
+    """Run an export; the bundle is written even when its gate fails, and is then marked so.
+
+    Raises:
+        MedgeError: any of its kinds; nothing stands under the final name then.
+    """
+    recipe, projector_recipe = parse_gguf_recipes(job.recipe)
+    if job.target_size is not None and not recipe.importance:
+        raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
+    with (
+        new_bundle(job.out, force=job.force) as writer,
+        tempfile.TemporaryDirectory(dir=writer.folder, prefix=".scratch-") as place,
+    ):
+        scratch = Path(place)
+        checkpoint = open_gemma(job.checkpoint)
+        sees = "vision_config" in checkpoint.config
+        calibration, material = read_corpus(job.calibration), material_of(job.texts, job.images, job.tasks, sees=sees)
+        label = _label(checkpoint)
+        towers: dict[str, TowerFacts] = {}
+        if sees:
+            path = f"mmproj-{label}-{projector_recipe.name.upper()}.gguf"
+            write_projector_recipe(checkpoint, writer.add(path, "projector"), projector_recipe, progress)
+            towers["projector"] = TowerFacts(
+                projector_recipe.name, path, decisions=_padding(checkpoint, projector_recipe)
+            )
+        path = f"{label}-{recipe.name.upper()}.gguf"
+        out = writer.add(path, "language")
+        full = out
+        decisions: dict[str, Any] = {}
+        if recipe.name in ("f16", "bf16"):
+            write_language(checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
+        else:
+            full = scratch / "full.gguf"
+            write_language(checkpoint, full, "bf16", progress)
+            importance = (
+                _importance(job, checkpoint, full, scratch, calibration, progress) if recipe.importance else None
+            )
+            types = {}
+            if job.target_size is not None:
+                assert importance is not None
+                types = choose_types(full, recipe, importance, job.target_size, calibration.texts, scratch, progress)
+                decisions["target_size"] = job.target_size
+            progress(f"quantizing to {recipe.name}", 0, 1)
+            quantize_language(full, out, recipe, importance=importance, types=types)
+            if importance is not None:
+                decisions["importance_chunks"] = importance.chunks
+        decisions["types"] = read_header(out).types()
+        towers["language"] = TowerFacts(recipe.name, path, decisions=decisions)
+        _write_companions(writer, checkpoint, towers)
+        draft = Manifest(
+            name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target="any",
+            source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes,
+                    "target_reason": "GGUF runs on any CPU: llama.cpp picks its kernels when it starts",
+                    "calibration": {"source": calibration.source, "texts": len(calibration.texts)}},
+            towers=towers, medge_version=_version(),
+        )  # fmt: skip
+        generator = Generator(Bundle(writer.folder, writer.finish(draft)), context=2048)
+        _check_stops(generator)
+        write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
+        report = None
+        if not job.skip_parity:
+            baseline = None
+            if recipe.importance:
+                baseline = scratch / "plain.gguf"
+                quantize_language(full, baseline, recipe)
+            report = measure_generator(
+                generator, GeneratorReference(job.checkpoint), material, baseline=baseline, progress=progress
+            )
+            for name, role, text in (
+                ("parity.json", "parity", report.to_json()), ("parity.html", "parity.page", render_page(report)),
+            ):  # fmt: skip
+                writer.add(name, role).write_text(text, encoding="utf-8")
+        generator.close()
+        manifest = writer.finish(replace(draft, parity=report.summary() if report else None))
+    return Bundle(job.out, manifest), report
+
+
+def measure_generator_bundle(
+    bundle: Bundle, reference: Path, material: Material, *, beside: Sequence[Path] = (),
+    progress: Progress = lambda *_: None,
+) -> tuple[Bundle, ParityReport]:  # fmt: skip
+    """`medge parity` of a generator: measure an existing bundle and put the result into it.
+
+    Raises:
+        CheckpointError: the reference is not the checkpoint that the bundle was made from.
+    """
+    checkpoint = open_gemma(reference)
+    if checkpoint.hashes != bundle.manifest.source.get("sha256"):
+        made_from = bundle.manifest.source.get("name")
+        raise CheckpointError(
+            f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
+        )
+    recipe, _ = parse_gguf_recipes(bundle.manifest.towers["language"].recipe)
+    generator = Generator(bundle, context=2048)
+    with tempfile.TemporaryDirectory() as place:
+        baseline = None
+        if recipe.importance:
+            full, baseline = Path(place) / "full.gguf", Path(place) / "plain.gguf"
+            write_language(checkpoint, full, "bf16", progress)
+            quantize_language(full, baseline, recipe)
+            full.unlink()
+        report = measure_generator(
+            generator, GeneratorReference(reference), material, baseline=baseline, progress=progress
+        )
+    generator.close()
+    others = [ParityReport.from_json((folder / "parity.json").read_text(encoding="utf-8")) for folder in beside]
+    texts = {"parity.json": ("parity", report.to_json()), "parity.html": ("parity.page", render_page(report, others))}
+    return bundle.amend(replace(bundle.manifest, parity=report.summary()), texts), report
+
+
+def write_projector_recipe(
+    checkpoint: Checkpoint, out: Path, recipe: ProjectorRecipe, progress: Progress = lambda *_: None
+) -> None:
+    """Write tower and projector as one recipe stores them."""
+    block = gguf.GGMLQuantizationType[recipe.block] if recipe.block else None
+    write_projector(
+        checkpoint, out, recipe.precision, pad=block is not None, block_type=block,  # type: ignore[arg-type]
+        encode=encode_blocks if block is not None else None, progress=progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts and images to calibrate on, and what to call them."""
+
+    texts: list[str]
+    images: Samples
+    source: str
+
+
+def read_corpus(paths: Sequence[Path]) -> Corpus:
+    """Calibration data from files and folders; medge's own texts and pydicom's images where there are none.
+
+    Raises:
+        CheckpointError: a path holds neither texts nor images.
+    """
+    if not paths:
+        return Corpus(medical_texts(), builtin_samples(), "medge's own texts, pydicom's own files")
+    files = [p for path in paths for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    texts = list(iterate_texts([path for path in files if path.suffix.lower() in TEXT_SUFFIXES]))
+    try:
+        images = read_samples(paths[0]) if len(paths) == 1 and not texts else _images_of(paths)
+    except ImageError:
+        images = Samples([], None, (), (), "")
+    if not texts and not len(images):
+        raise CheckpointError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
+    return Corpus(texts, images, ", ".join(path.name for path in paths))
+
+
+def _images_of(paths: Sequence[Path]) -> Samples:
+    from ..runtime.images import read_image
+
+    folders = [path for path in paths if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]
+    found = find_images(folders) if folders else []
+    return Samples([read_image(path) for path in found], None, (), (), "")
+
+
+def calibration_prompts(
+    corpus: Corpus, encode: Callable[[Any], list[Item]] | None
+) -> Callable[[Engine], list[list[Item]]]:
+    """Prompts of a corpus for `gather`: texts cut to size, and each image with a question about it."""
+
+    def prompts(engine: Engine) -> list[list[Item]]:
+        made: list[list[Item]] = [list(prompt) for prompt in text_prompts(engine.tokenize, corpus.texts, 2)]
+        if encode is not None:
+            made += [items for image in corpus.images.images if len(items := encode(image)) <= BATCH]
+        return made
+
+    return prompts
+
+
+def calibrate(
+    checkpoint: Checkpoint, corpus: Corpus, *, full: Path | None = None, scratch: Path, out: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> Importance:  # fmt: skip
+    """Gather the importance matrix of a checkpoint on a corpus, images through the full-precision tower.
+
+    Args:
+        full: the language model as full-precision GGUF, where the caller has it.
+        scratch: a folder for what is needed on the way.
+        out: as in `gather`.
+    """
+    if full is None:
+        full = scratch / "full.gguf"
+        write_language(checkpoint, full, "bf16", progress)
+    projector, encode = None, None
+    if "vision_config" in checkpoint.config and len(corpus.images):
+        projector = scratch / "mmproj-full.gguf"
+        write_projector(checkpoint, projector, "f32", progress=progress)
+        encode = _prompt_encoder(checkpoint, full, projector, scratch)
+    return gather(
+        full, projector, calibration_prompts(corpus, encode), out=out, sources=[corpus.source], progress=progress
+    )
+
+
+def _prompt_encoder(checkpoint: Checkpoint, full: Path, projector: Path, scratch: Path) -> Callable[[Any], list[Item]]:
+    """Images to prompts by way of a bundle that stands in the scratch folder only while calibrating."""
+    folder = scratch / "full"
+    folder.mkdir(exist_ok=True)
+    writer = BundleWriter(folder)
+    for role, path in (("language", full), ("projector", projector)):
+        writer.add(f"{role}.gguf", role).hardlink_to(path)
+    draft = Manifest(
+        name="full", model=_facts(checkpoint), profile=PROFILE, target="any", source={},
+        towers={role: TowerFacts("bf16", f"{role}.gguf") for role in ("language", "projector")},
+    )  # fmt: skip
+    bundle = Bundle(folder, writer.finish(draft))
+
+    def encode(image: Any) -> list[Item]:
+        return generator.encode([user(image, QUESTION)])
+
+    generator = Generator(bundle, context=BATCH)
+    return encode
+
+
+def _importance(
+    job: GeneratorJob, checkpoint: Checkpoint, full: Path, scratch: Path, corpus: Corpus, progress: Progress
+) -> Importance:
+    if job.importance is not None:
+        return Importance.load(job.importance)
+    return calibrate(checkpoint, corpus, full=full, scratch=scratch, progress=progress)
+
+
+def material_of(texts: Sequence[Path], images: Path | None, tasks: Sequence[Path], *, sees: bool) -> Material:
+    """What parity is measured on: the given files, medge's own texts and pydicom's images where there are none."""
+    chosen = list(iterate_texts(texts)) if texts else medical_texts(held_back=True)
+    samples = (read_samples(images) if images else builtin_samples()) if sees else None
+    if samples is not None:
+        picks = [samples.images[index] for index in spread(len(samples), MEASURED_IMAGES)]
+        samples = replace(samples, images=picks, truth=None)
+    questions: dict[str, Sequence[Choice]] = {path.stem: read_choices(path) for path in tasks}
+    return Material(chosen, samples, questions)
+
+
+def _label(checkpoint: Checkpoint) -> str:
+    """The beginning of the files' names, by the GGUF naming convention."""
+    identity = gguf.Metadata.load(None, checkpoint.folder, None, 0)
+    name = identity.name or checkpoint.folder.name
+    return gguf.naming_convention(
+        name, identity.basename, identity.finetune, identity.version, identity.size_label, None
+    )
+
+
+def _padding(checkpoint: Checkpoint, recipe: ProjectorRecipe) -> dict[str, Any]:
+    from ..quant.pad import MULTIPLE
+
+    width = vision_config(checkpoint)["intermediate_size"]
+    return {"mlp_width": width, "padded_to": width + -width % MULTIPLE} if recipe.block else {}
+
+
+def _facts(checkpoint: Checkpoint) -> GeneratorFacts:
+    config, vision = text_config(checkpoint), checkpoint.config.get("vision_config")
+    parameters = sum(int(np.prod(checkpoint.shape(name))) for name in checkpoint.shards)
+    return GeneratorFacts(
+        architecture="gemma3", parameters=parameters, layers=config["num_hidden_layers"], width=config["hidden_size"],
+        kv_heads=config["num_key_value_heads"], head_size=config["head_dim"], window=config["sliding_window"],
+        global_every=6, context_length=config["max_position_embeddings"], vocabulary=config["vocab_size"],
+        image_size=vision["image_size"] if vision else 0, image_tokens=image_tokens(checkpoint) if vision else 0,
+        patch_size=vision["patch_size"] if vision else 0, stop_ids=tuple(stop_ids(checkpoint.folder)),
+    )  # fmt: skip
+
+
+def _check_stops(generator: Generator) -> None:
+    """llama.cpp finds the tokens that end an answer by their names: it must have found all that the checkpoint lists."""
+    missed = [token for token in generator.facts.stop_ids if not generator.engine.ends(token)]
+    if missed:
+        raise CheckpointError(f"token {missed[0]} ends an answer by generation_config.json, but not for llama.cpp")
+
+
+def _write_companions(writer: BundleWriter, checkpoint: Checkpoint, towers: dict[str, TowerFacts]) -> None:
+    config = json.dumps(checkpoint.config, indent=2) + "\n"
+    writer.add("config.json", "config").write_text(config)
+    preprocessor = checkpoint.folder / "preprocessor_config.json"
+    if preprocessor.is_file():
+        writer.add("preprocessor_config.json", "preprocessor").write_text(
+            json.dumps(read_json(preprocessor), indent=2) + "\n"
+        )
+    template = read_header(writer.folder / towers["language"].file).metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str):
+        raise CheckpointError(f"{checkpoint.folder}: no chat template in chat_template.jinja or tokenizer_config.json")
+    writer.add("Modelfile", "ollama").write_text(modelfile(towers))
+
+
+def modelfile(towers: dict[str, TowerFacts]) -> str:
+    """An Ollama Modelfile: `ollama create medgemma -f Modelfile` inside the bundle.
+
+    Ollama's templates are Go's, so the checkpoint's Jinja can't be handed over: Gemma's turns are written out here.
+    """
+    lines = [f"FROM ./{towers[part].file}" for part in ("language", "projector") if part in towers]
+    template = (
+        "{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 }}"
+        '{{- if or (eq .Role "user") (eq .Role "system") }}<start_of_turn>user\n{{ .Content }}<end_of_turn>\n'
+        "{{ if $last }}<start_of_turn>model\n{{ end }}"
+        '{{- else if eq .Role "assistant" }}<start_of_turn>model\n{{ .Content }}{{ if not $last }}<end_of_turn>\n'
+        "{{ end }}{{- end }}{{- end }}"
+    )
+    return "\n".join(
+        [*lines, f'TEMPLATE """{template}"""', 'PARAMETER stop "<end_of_turn>"', "PARAMETER temperature 0", ""]
+    )
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__

@@ -1,0 +1,45 @@
+"""`medge calibrate`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...runtime.console import JsonOption, out, print_json, progress
+
+
+def calibrate(
+    checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder of a language model.")],
+    to: Annotated[Path, typer.Option("--out", help="The importance matrix to write, or to go on with.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Texts (.txt, .md, .jsonl), images, or folders of them.", show_default="medge's own"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Gather an importance matrix: how strongly each input of each weight matrix is driven by your texts and images.
+
+    The file is in llama.cpp's imatrix format. Interrupted, the same command goes on where it was.
+
+    Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
+    """
+    from ..build_generator import calibrate as gather_matrix
+    from ..build_generator import read_corpus
+    from ..to_gguf import open_gemma
+
+    corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".calibrate-") as scratch, progress() as advance:
+        found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, progress=advance)
+    facts = {"out": str(to), "chunks": found.chunks, "matrices": len(found.sums), "texts": len(corpus.texts),
+             "images": len(corpus.images)}  # fmt: skip
+    if as_json:
+        print_json(facts)
+    else:
+        out.print(
+            f"{to}: {len(found.sums)} matrices from {found.chunks} prompts ({len(corpus.texts)} texts, "
+            f"{len(corpus.images)} images)", markup=False, highlight=False,
+        )  # fmt: skip

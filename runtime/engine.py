@@ -1,0 +1,483 @@
+"""llama.cpp behind one class: tokens and images in, logits or sampled tokens out, with what is already evaluated kept.
+
+llama-cpp-python's own `Llama` resizes images itself, encodes an image anew for each question and gives no logits at
+image positions; its ctypes layer, used here, leaves all of that to us. One engine serves one conversation at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BundleError, ContextError, GeneratorError, MissingExtraError
+
+BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
+KEPT_IMAGES = 16  # projected embeddings kept: 2.6 MB each for MedGemma 4B
+_SEQUENCE = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in a prompt, already of the model's size: (side, side, 3) uint8."""
+
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    key: str
+    tokens: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], tokens: int) -> Picture:
+        return cls(np.ascontiguousarray(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), tokens)
+
+
+Item = int | Picture  # a token id or an image; a prompt is a list of them
+
+
+def length(items: Sequence[Item]) -> int:
+    """Positions that a prompt takes in the context."""
+    return sum(item.tokens if isinstance(item, Picture) else 1 for item in items)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. At temperature 0 the likeliest one is, and nothing else here matters."""
+
+    temperature: float = 0.0
+    top_k: int = 64
+    top_p: float = 0.95
+    seed: int = 0
+    grammar: str | None = None  # GBNF; only tokens that it allows are chosen
+
+
+Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it is only asked) -> wanted
+
+
+class Engine:
+    """A language model with, where there is one, its vision tower and projector.
+
+    Args:
+        model: the GGUF file.
+        projector: the mmproj GGUF file.
+        context: positions to make room for.
+        threads: None for all cores that this process may use.
+        gpu_layers: layers to offload, where llama.cpp was built for a GPU.
+        measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
+        observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
+
+    Raises:
+        MissingExtraError: llama-cpp-python is not installed.
+        BundleError: llama.cpp refuses a file.
+        ContextError: no memory for so long a context.
+    """
+
+    def __init__(
+        self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
+        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        self._free = contextlib.ExitStack()
+        self.lib = lib = library()
+        threads = threads or usable_cores()
+        options = lib.llama_model_default_params()
+        options.n_gpu_layers = gpu_layers
+        self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
+        if not self._model:
+            raise BundleError(f"{model}: llama.cpp can't load it ({native_messages()})")
+        self._free.callback(lib.llama_model_free, self._model)
+        self._vocabulary = lib.llama_model_get_vocab(self._model)
+        self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocabulary))
+        self.window = int(lib.llama_model_n_swa(self._model))
+        params = lib.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
+        params.n_outputs_max = BATCH if measuring else 1
+        params.n_threads = params.n_threads_batch = threads
+        params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
+        params.no_perf = True
+        if observer is not None:
+            self._observer = lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _: observer(tensor, ask))
+            params.cb_eval = self._observer
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            self.close()
+            raise ContextError(
+                f"no memory for a context of {context} tokens ({native_messages()}); ask for a shorter one"
+            )
+        self._free.callback(lib.llama_free, self._context)
+        self.context = int(lib.llama_n_ctx(self._context))
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH, 0, 1)
+        self._free.callback(lib.llama_batch_free, self._batch)
+        self._vision: Any = None
+        if projector is not None:
+            self._vision = self._open_projector(projector, threads, gpu_layers > 0, observer)
+        self._items: list[Item] = []
+        self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.encoded_images = 0  # how many images went through the tower; a repeated one does not
+
+    def _open_projector(self, path: Path, threads: int, gpu: bool, observer: Observer | None) -> Any:
+        from llama_cpp import mtmd_cpp
+
+        params = mtmd_cpp.mtmd_context_params_default()
+        params.use_gpu, params.print_timings, params.n_threads, params.warmup = gpu, False, threads, False
+        if observer is not None:
+            params.cb_eval = self._observer
+        vision = mtmd_cpp.mtmd_init_from_file(os.fsencode(path), self._model, params)
+        if not vision:
+            self.close()
+            raise BundleError(f"{path}: not a projector for this model ({native_messages()})")
+        self._free.callback(mtmd_cpp.mtmd_free, vision)
+        if not mtmd_cpp.mtmd_support_vision(vision):
+            self.close()
+            raise BundleError(f"{path}: the projector has no vision tower")
+        return vision
+
+    @property
+    def sees(self) -> bool:
+        """Whether images can be given."""
+        return self._vision is not None
+
+    def close(self) -> None:
+        """Free the native memory; the engine can't be used afterwards."""
+        self._free.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Text
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of a text, without a beginning-of-sequence token.
+
+        Args:
+            special: recognise special tokens such as <start_of_turn>; text from outside must not get that.
+        """
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            ids = (self.lib.llama_token * room)()
+            count = self.lib.llama_tokenize(self._vocabulary, data, len(data), ids, room, False, special)
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; a multi-byte character can be spread over several."""
+        buffer = ctypes.create_string_buffer(512)
+        count = self.lib.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(count, 0)]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        return bool(self.lib.llama_vocab_is_eog(self._vocabulary, token))
+
+    # Evaluation
+
+    def prefill(self, items: Sequence[Item]) -> int:
+        """Evaluate a prompt; what it shares with the last one is not evaluated again. Returns positions saved.
+
+        Raises:
+            ContextError: the prompt is longer than the context; says by how much.
+            GeneratorError: an image, and no vision tower.
+        """
+        items = list(items)
+        self._check(items, room=1)
+        shared = self._reusable(items)
+        saved = length(items[:shared])
+        self._rewind(shared)
+        self._advance(items[shared:], outputs=None)
+        return saved
+
+    def logits(self, items: Sequence[Item], first: int = 0) -> NDArray[np.float32]:
+        """Next-token logits after every text item from index `first` on, (count, vocabulary); images give no rows.
+
+        Needs an engine made with `measuring`. Starts from an empty context: measured numbers must not depend on what
+        was evaluated before.
+        """
+        items = list(items)
+        self._check(items, room=0)
+        self._rewind(0)
+        rows: list[NDArray[np.float32]] = []
+        self._advance(items, outputs=rows, first=first)
+        return np.concatenate(rows) if rows else np.empty((0, self.vocabulary_size), np.float32)
+
+    def observe_prompt(self, items: Sequence[Item], stride: int) -> None:
+        """Evaluate a prompt from scratch for an observer, with the output head at every `stride`-th token only."""
+        self._check(list(items), room=0)
+        self._rewind(0)
+        self._advance(list(items), outputs=[], stride=stride)
+
+    def next_logits(self) -> NDArray[np.float32]:
+        """Logits of the token after what is evaluated, (vocabulary,)."""
+        pointer = self.lib.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
+
+    def generate(self, items: Sequence[Item], limit: int, sampling: Sampling | None = None) -> Iterator[int]:
+        """Yield the answer's tokens, without the one that ends it.
+
+        Args:
+            items: the prompt.
+            limit: most tokens to generate; the context's end is another limit.
+            sampling: greedy where None.
+        """
+        self.prefill(items)
+        lib = self.lib
+        one = (lib.llama_token * 1)()
+        with self._sampler(sampling or Sampling()) as sampler:
+            room = self.context - length(self._items)
+            for count in range(limit):
+                token = int(lib.llama_sampler_sample(sampler, self._context, -1))
+                if self.ends(token):
+                    return
+                yield token
+                if count + 1 == limit or count + 1 >= room:
+                    return
+                one[0] = token
+                with self._consistent():
+                    if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
+                        raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
+                    self._items.append(token)
+
+    def image_embedding(self, picture: Picture) -> NDArray[np.float32]:
+        """What the language model sees of an image, (tokens, width)."""
+        if picture.key not in self._embeddings:
+            self._embeddings[picture.key] = self._encode(picture)
+            while len(self._embeddings) > KEPT_IMAGES:
+                self._embeddings.popitem(last=False)
+        self._embeddings.move_to_end(picture.key)
+        return self._embeddings[picture.key]
+
+    def _check(self, items: list[Item], room: int) -> None:
+        if (need := length(items) + room) > self.context:
+            raise ContextError(
+                f"the prompt takes {need - room} tokens, {need - self.context} more than the context of {self.context} "
+                "has room for; shorten it, or load the bundle with a longer context"
+            )
+        if not self.sees and any(isinstance(item, Picture) for item in items):
+            raise GeneratorError("this model reads text only, it has no vision tower for an image")
+
+    def _reusable(self, items: list[Item]) -> int:
+        """How many leading items are evaluated already and can be kept."""
+        shared = 0
+        for mine, wanted in zip(self._items, items, strict=False):
+            if mine != wanted:
+                break
+            shared += 1
+        if shared == len(items):  # the last item has to be evaluated for its logits
+            shared -= 1
+        at = length(items[:shared])
+        if shared < len(self._items) and at:
+            # Windowed layers have forgotten what lies before their window. Going back is possible only as far as the
+            # window before the new end is still there.
+            oldest = int(self.lib.llama_memory_seq_pos_min(self._memory, _SEQUENCE))
+            if oldest > max(0, at - self.window):
+                return 0
+        return shared
+
+    def _rewind(self, shared: int) -> None:
+        at = length(self._items[:shared])
+        if not at or not self.lib.llama_memory_seq_rm(self._memory, _SEQUENCE, at, -1):
+            self.lib.llama_memory_clear(self._memory, True)
+            if at:  # llama.cpp refused to go back part of the way
+                kept, self._items = self._items[:shared], []
+                self._advance(kept, outputs=None)
+                return
+        del self._items[shared:]
+
+    @contextlib.contextmanager
+    def _consistent(self) -> Iterator[None]:
+        """Forget everything when interrupted half-way: llama.cpp's memory and our list of items must agree."""
+        try:
+            yield
+        except BaseException:
+            self.lib.llama_memory_clear(self._memory, True)
+            self._items = []
+            raise
+
+    def _advance(
+        self, items: list[Item], outputs: list[NDArray[np.float32]] | None, first: int = 0, stride: int = 1
+    ) -> None:
+        at, start = length(self._items), len(self._items)
+        with self._consistent():
+            index = 0
+            while index < len(items):
+                item = items[index]
+                if isinstance(item, Picture):
+                    self._decode_image(item, at)
+                    self._items.append(item)
+                    at, index = at + item.tokens, index + 1
+                    continue
+                run: list[int] = []
+                for token in items[index : index + BATCH]:
+                    if isinstance(token, Picture):
+                        break
+                    run.append(token)
+                places = range(start + index, start + index + len(run))
+                wanted = [outputs is not None and place >= first and place % stride == 0 for place in places]
+                wanted[-1] |= index + len(run) == len(items)
+                self._decode_tokens(run, at, wanted)
+                if outputs is not None and any(wanted):
+                    pointer = self.lib.llama_get_logits(self._context)
+                    outputs.append(np.ctypeslib.as_array(pointer, (sum(wanted), self.vocabulary_size)).copy())
+                self._items += run
+                at, index = at + len(run), index + len(run)
+
+    def _decode_tokens(self, tokens: list[int], at: int, wanted: list[bool]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        for index, (token, output) in enumerate(zip(tokens, wanted, strict=True)):
+            batch.token[index], batch.pos[index], batch.logits[index] = token, at + index, output
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = _SEQUENCE
+        if self.lib.llama_decode(self._context, batch) != 0:
+            raise GeneratorError(f"llama.cpp could not evaluate the prompt ({native_messages()})")
+
+    def _decode_image(self, picture: Picture, at: int) -> None:
+        from llama_cpp import mtmd_cpp
+
+        embedding = self.image_embedding(picture)
+        with self._chunk(picture) as chunk:
+            end = self.lib.llama_pos(0)
+            failed = mtmd_cpp.mtmd_helper_decode_image_chunk(
+                self._vision, self._context, chunk, embedding.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), at,
+                _SEQUENCE, BATCH, ctypes.byref(end), mtmd_cpp.mtmd_helper_post_decode_callback(), None,
+            )  # fmt: skip
+            if failed or end.value != at + picture.tokens:
+                raise GeneratorError(f"llama.cpp could not evaluate an image ({native_messages()})")
+
+    def _encode(self, picture: Picture) -> NDArray[np.float32]:
+        from llama_cpp import mtmd_cpp
+
+        if not self.sees:
+            raise GeneratorError("this model reads text only, it has no vision tower for an image")
+        with self._chunk(picture) as chunk:
+            if mtmd_cpp.mtmd_encode_chunk(self._vision, chunk) != 0:
+                raise GeneratorError(f"llama.cpp could not encode an image ({native_messages()})")
+            width = int(self.lib.llama_model_n_embd_inp(self._model))
+            pointer = mtmd_cpp.mtmd_get_output_embd(self._vision)
+            self.encoded_images += 1
+            return np.ctypeslib.as_array(pointer, (picture.tokens, width)).copy()
+
+    @contextlib.contextmanager
+    def _chunk(self, picture: Picture) -> Iterator[Any]:
+        """llama.cpp's object for an image; nothing is left to resize, only to normalise."""
+        from llama_cpp import mtmd_cpp
+
+        height, width = picture.pixels.shape[:2]
+        data = picture.pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        bitmap = mtmd_cpp.mtmd_bitmap_init(width, height, data)
+        chunks = mtmd_cpp.mtmd_input_chunks_init()
+        try:
+            marker = mtmd_cpp.mtmd_default_marker()
+            text = mtmd_cpp.mtmd_input_text(marker, len(marker), False, True)
+            bitmaps = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(bitmap)
+            if mtmd_cpp.mtmd_tokenize(self._vision, chunks, ctypes.byref(text), bitmaps, 1) != 0:
+                raise GeneratorError(f"llama.cpp could not take an image ({native_messages()})")
+            for index in range(mtmd_cpp.mtmd_input_chunks_size(chunks)):
+                chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, index)
+                if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_IMAGE:
+                    found = int(mtmd_cpp.mtmd_input_chunk_get_n_tokens(chunk))
+                    if found != picture.tokens:
+                        raise BundleError(f"the projector makes {found} tokens of an image, expected {picture.tokens}")
+                    yield chunk
+                    return
+            raise GeneratorError("llama.cpp made no tokens of an image")
+        finally:
+            mtmd_cpp.mtmd_input_chunks_free(chunks)
+            mtmd_cpp.mtmd_bitmap_free(bitmap)
+
+    @contextlib.contextmanager
+    def _sampler(self, sampling: Sampling) -> Iterator[Any]:
+        lib = self.lib
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        try:
+            if sampling.grammar is not None:
+                grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
+                if not grammar:
+                    raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
+                lib.llama_sampler_chain_add(chain, grammar)
+            if sampling.temperature > 0:
+                for step in (
+                    lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
+                    lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
+                ):  # fmt: skip
+                    lib.llama_sampler_chain_add(chain, step)
+            else:
+                lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
+            yield chain
+        finally:
+            lib.llama_sampler_free(chain)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_messages: list[str] = []
+_keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them
+
+
+def library() -> Any:
+    """llama_cpp's ctypes module, its chatter turned into a short memory of warnings and errors."""
+    try:
+        import llama_cpp.llama_cpp as lib
+        from llama_cpp import mtmd_cpp
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("llama-cpp-python", "llm") from error
+    if not _keep:
+
+        def remember(level: int, text: bytes, _: object) -> None:
+            if level >= 3 and text.strip(b".\n "):  # GGML_LOG_LEVEL_WARN and above
+                _messages.append(text.decode("utf-8", "replace").strip())
+                del _messages[:-8]
+
+        callback = lib.llama_log_callback(remember)
+        _keep.append(callback)
+        lib.llama_log_set(callback, None)
+        mtmd_cpp.mtmd_log_set(callback, None)
+        mtmd_cpp.mtmd_helper_log_set(callback, None)
+        lib.llama_backend_init()
+    _messages.clear()
+    return lib
+
+
+def native_messages() -> str:
+    """The last warnings and errors of llama.cpp since it was entered, for an error's message."""
+    return "; ".join(_messages[-3:]) or "no reason given"
+
+
+def gpu_memory() -> int:
+    """Free bytes of the GPUs that this build of llama.cpp can use; 0 where it was built without, or is not installed."""
+    try:
+        lib = library()
+    except MissingExtraError:
+        return 0
+    if not lib.llama_supports_gpu_offload():
+        return 0
+    from llama_cpp._ggml import libggml
+
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    libggml.ggml_backend_dev_get.argtypes, libggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libggml.ggml_backend_dev_type.argtypes, libggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
+    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+    for index in range(libggml.ggml_backend_dev_count()):
+        device = libggml.ggml_backend_dev_get(index)
+        if libggml.ggml_backend_dev_type(device) == 1:  # GGML_BACKEND_DEVICE_TYPE_GPU
+            libggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found
