@@ -32,7 +32,7 @@ from medge.export.report_page import render_page
 from medge.export.samples import read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import vqa_rad
-from medge.export.to_gguf import open_gemma
+from medge.export.to_gguf import open_gemma, write_projector
 from medge.quant.importance import Importance, gather
 from medge.quant.pad import MULTIPLE
 from medge.quant.quantize_gguf import quantize_language

@@ -6,10 +6,12 @@ what is here decides what to show: which frame, which window, which polarity, an
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,32 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
     Raises:
         ImageError: not DICOM, not a picture, too large, damaged, or of a kind that can't be decoded.
     """
+    with _decoded(path, frame) as (dataset, values, chosen):
+        photometric = str(dataset.PhotometricInterpretation).strip()
+        if photometric in GREY:
+            return _show_grey(dataset, values, chosen, window, invert=photometric == "MONOCHROME1")
+        if photometric == "PALETTE COLOR":
+            return _show_palette(dataset, values)
+        if photometric in COLOUR and values.ndim == 3:
+            return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
+        raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
+
+
+def read_units(path: Path, *, frame: int | None = None) -> NDArray[np.float64]:
+    """One grey frame in its rescaled units (HU for CT), (H, W), with no window applied.
+
+    Raises:
+        ImageError: as in `read_dicom`, or the picture has colours.
+    """
+    with _decoded(path, frame) as (dataset, values, chosen):
+        if values.ndim != 2:
+            raise ImageError(f"{path}: a picture in colours has no units such as HU")
+        return _units(dataset, values, chosen)
+
+
+@contextlib.contextmanager
+def _decoded(path: Path, frame: int | None) -> Iterator[tuple[Dataset, NDArray[Any], int]]:
+    """Parse, check and decode one frame: (data set, stored values, which frame). Whatever fails is an `ImageError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # clinics' files break rules all the time; what matters is raised
         dataset = _parse(path)
@@ -55,14 +83,7 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
             raise ImageError(f"{path}: has {frames} frame(s), so there is no frame {chosen}")
         _check_codestream(dataset, path, chosen, frames)
         try:
-            values = pixel_array(dataset, index=chosen)
-            photometric = str(dataset.PhotometricInterpretation).strip()
-            if photometric in GREY:
-                return _show_grey(dataset, values, chosen, window, invert=photometric == "MONOCHROME1")
-            if photometric == "PALETTE COLOR":
-                return _show_palette(dataset, values)
-            if photometric in COLOUR and values.ndim == 3:
-                return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
+            yield dataset, pixel_array(dataset, index=chosen), chosen
         except ImageError:
             raise
         except Exception as error:  # pydicom and its plugins raise dozens of types for damaged pixel data
@@ -70,7 +91,6 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
             syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
             how = f" (transfer syntax {syntax.name})" if syntax is not None else ""
             raise ImageError(f"{path}: the pixel data can't be decoded{how}: {reason[:240]}") from error
-        raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
 
 
 def _reason(error: Exception) -> str:
@@ -208,12 +228,7 @@ def _first(value: Any) -> float | None:
 def _show_grey(
     dataset: Dataset, raw: NDArray[Any], frame: int, window: tuple[float, float] | None, *, invert: bool
 ) -> NDArray[np.uint8]:
-    if "ModalityLUTSequence" in dataset:
-        values = np.asarray(apply_modality_lut(raw, dataset), np.float64)
-    else:
-        source = _transform(dataset, frame, "PixelValueTransformationSequence", "RescaleSlope")
-        slope, intercept = _first(source.get("RescaleSlope")), _first(source.get("RescaleIntercept"))
-        values = raw.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
+    values = _units(dataset, raw, frame)
     voi = _transform(dataset, frame, "FrameVOILUTSequence", "WindowCenter")
     centre, width = _first(voi.get("WindowCenter")), _first(voi.get("WindowWidth"))
     if window is not None:
@@ -229,6 +244,15 @@ def _show_grey(
     if invert:
         grey = 255 - grey
     return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
+
+
+def _units(dataset: Dataset, raw: NDArray[Any], frame: int) -> NDArray[np.float64]:
+    """Stored values through the modality transform: a LUT, or slope and intercept."""
+    if "ModalityLUTSequence" in dataset:
+        return np.asarray(apply_modality_lut(raw, dataset), np.float64)
+    source = _transform(dataset, frame, "PixelValueTransformationSequence", "RescaleSlope")
+    slope, intercept = _first(source.get("RescaleSlope")), _first(source.get("RescaleIntercept"))
+    return raw.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:

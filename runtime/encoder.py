@@ -64,6 +64,7 @@ class Encoder:
     def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
+        self.facts = bundle.manifest.encoder  # refuses a language model's bundle
         self._options = {"threads": threads, "device": device, "fast": fast}
 
     @cached_property
@@ -86,7 +87,7 @@ class Encoder:
         path = self.bundle.path("tokenizer")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no tokenizer")
-        return Tokenizer(path, self.manifest.encoder.text_length)
+        return Tokenizer(path, self.facts.text_length)
 
     @cached_property
     def label_bank(self) -> LabelBank | None:
@@ -103,7 +104,7 @@ class Encoder:
     def prepare(self, source: ImageSource, **options: object) -> NDArray[np.float32]:
         """An image to the model's input, (3, side, side) float32; options as in `read_image`."""
         image = read_image(source, **options)  # type: ignore[arg-type]
-        return preprocess(image, self.manifest.profile, self.manifest.encoder.image_size)
+        return preprocess(image, self.manifest.profile, self.facts.image_size)
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared inputs, (N, 3, side, side) float32, to normalised embeddings, (N, D) float32."""
@@ -122,7 +123,7 @@ class Encoder:
             for start in range(0, len(inputs), max(step, 1))
         ]
         if not parts:
-            return np.empty((0, self.manifest.encoder.embedding_size), np.float32)
+            return np.empty((0, self.facts.embedding_size), np.float32)
         return normalised(np.concatenate(parts).astype(np.float32))
 
     def stream_images(
@@ -164,7 +165,7 @@ class Encoder:
             if isinstance(item, ImageError):
                 raise item
             rows.append(item)
-        return np.stack(rows) if rows else np.empty((0, self.manifest.encoder.embedding_size), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self.facts.embedding_size), np.float32)
 
     def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
         """Normalised embeddings, (N, D) float32. Warns (`TextCutWarning`) when a text is too long for the tower."""
@@ -172,7 +173,7 @@ class Encoder:
         for cut in cuts:
             warnings.warn(str(cut), TextCutWarning, stacklevel=2)
         parts = [self.embed_ids(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, self.manifest.encoder.embedding_size), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, self.facts.embedding_size), np.float32)
 
     def bank(self, labels: Labels | None = None) -> LabelBank:
         """The bank of these labels; without labels, the one baked into the bundle."""
@@ -193,7 +194,7 @@ class Encoder:
     def score(self, embeddings: NDArray[np.float32], bank: LabelBank) -> list[Classification]:
         """Scores of image embeddings, (N, D), against a bank."""
         cosine = embeddings @ bank.embeddings.T
-        logits = cosine.astype(np.float64) * self.manifest.encoder.logit_scale + self.manifest.encoder.logit_bias
+        logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
         return [
             Classification(bank.names, row, soft, sig)
             for row, soft, sig in zip(cosine, softmax(logits), sigmoid(logits), strict=True)

@@ -225,13 +225,16 @@ class Engine:
         pointer = self.lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
 
-    def generate(self, items: Sequence[Item], limit: int, sampling: Sampling | None = None) -> Iterator[int]:
+    def generate(
+        self, items: Sequence[Item], limit: int, sampling: Sampling | None = None, *, past_end: bool = False
+    ) -> Iterator[int]:
         """Yield the answer's tokens, without the one that ends it.
 
         Args:
             items: the prompt.
             limit: most tokens to generate; the context's end is another limit.
             sampling: greedy where None.
+            past_end: go on after the end, for benchmarks that need a fixed number of tokens.
         """
         self.prefill(items)
         lib = self.lib
@@ -240,7 +243,7 @@ class Engine:
             room = self.context - length(self._items)
             for count in range(limit):
                 token = int(lib.llama_sampler_sample(sampler, self._context, -1))
-                if self.ends(token):
+                if not past_end and self.ends(token):
                     return
                 yield token
                 if count + 1 == limit or count + 1 >= room:
@@ -250,6 +253,11 @@ class Engine:
                     if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
                         raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
                     self._items.append(token)
+
+    def forget(self) -> None:
+        """Drop everything evaluated and every image embedding."""
+        self._rewind(0)
+        self._embeddings.clear()
 
     def image_embedding(self, picture: Picture) -> NDArray[np.float32]:
         """What the language model sees of an image, (tokens, width)."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,17 @@ from PIL import Image
 from .bundle import Bundle
 from .chat_template import IMAGE_MARK, Message, render
 from .engine import Engine, Item, Picture, Sampling, length
-from .errors import BundleError, GeneratorError
+from .errors import BundleError, ContextError, GeneratorError
 from .gguf_header import GGUFHeader, read_header
 from .images import ImageSource, read_image
 from .planner import Plan, plan
 from .preprocess import get_profile
+from .series import MOST_SLICES, Series, read_series
+
+if TYPE_CHECKING:
+    from .agent import Agent, Tool
+    from .radiology_report import Report, Template
+    from .record import RecordAnswer
 
 # MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
 THOUGHT, THOUGHT_END = "<unused94>", "<unused95>"
@@ -208,6 +214,38 @@ class Generator:
     def ask(self, images: ImageSource | Sequence[ImageSource] | None, question: str, **options: Any) -> Answer:
         """Answer a question about one image, several or none; options as in `chat`."""
         return self.chat([user(*_listed(images), question)], **options)
+
+    def read_series(self, paths: Sequence[Path], question: str, **options: Any) -> tuple[Answer, Series]:
+        """Answer a question about a CT series, as MedGemma 1.5 reads it; returns what was shown, too.
+
+        Slices are sampled evenly when there are more than the model takes or than the context has room for.
+        """
+        most = (self.engine.context - options.get("limit", DEFAULT_LIMIT) - 256) // (self.facts.image_tokens + 16)
+        if most < 1:
+            raise ContextError(f"a context of {self.engine.context} tokens has no room for a slice and an answer")
+        series = read_series(paths, min(MOST_SLICES, most))
+        slices = [part for number, image in enumerate(series.slices, 1) for part in (image, f"SLICE {number}")]
+        return self.chat([user(*slices, question)], **options), series
+
+    def report(
+        self, images: ImageSource | Sequence[ImageSource], template: str | Template = "general", **options: Any
+    ) -> Report:
+        """Findings and impression of one image or several; see `radiology_report.write_report`."""
+        from .radiology_report import write_report
+
+        return write_report(self, images, template, **options)
+
+    def record(self, source: str | Path | dict[str, Any], question: str, **options: Any) -> RecordAnswer:
+        """Answer a question over a FHIR R4 bundle; see `record.answer_from_record`."""
+        from .record import answer_from_record
+
+        return answer_from_record(self, source, question, **options)
+
+    def agent(self, tools: Sequence[Callable[..., Any] | Tool], **options: Any) -> Agent:
+        """An agent with these tools; options as in `agent.Agent`."""
+        from .agent import Agent
+
+        return Agent(self, tools, **options)
 
     def _with_thinking(self, turns: Sequence[Turn], think: bool) -> list[Turn]:
         if not think:

@@ -23,16 +23,22 @@ def bench(
 ) -> None:
     """Latency, throughput, cold start and peak memory of a bundle on this machine.
 
-    Every engine runs in a process of its own and they take turns, so the ratios hold on a busy machine.
+    Every engine runs in a process of its own and they take turns, so the ratios hold on a busy machine. A language
+    model is timed reading a prompt, generating, and answering a second question about the same image.
 
     Example: medge bench bundle --against pytorch --reference medsiglip-448
     """
     from rich.table import Table
 
     from ..benchmark import bundle_command, compare
-    from ..manifest import Manifest
+    from ..manifest import GeneratorFacts, Manifest
 
     manifest = Manifest.read(bundle)
+    if isinstance(manifest.model, GeneratorFacts):
+        if against:
+            raise typer.BadParameter("--against compares encoders; a language model is compared by benchmarks/")
+        _bench_generator(bundle, rounds, as_json)
+        return
     name = f"medge {manifest.towers['vision'].recipe}"
     engines = {
         name: bundle_command(str(bundle), batch),
@@ -59,4 +65,26 @@ def bench(
             result.name, f"{result.cold_start:.2f}", f"{result.median:.4f}", f"{batch / result.median:.2f}",
             f"{result.peak_bytes / 1e6:.0f}", f"{result.median / results[0].median:.2f}",
         )  # fmt: skip
+    out.print(table)
+
+
+def _bench_generator(bundle: Path, rounds: int, as_json: bool) -> None:
+    from rich.table import Table
+
+    from ..bench_generator import run_apart
+
+    facts = run_apart(bundle, rounds)
+    if as_json:
+        print_json(facts)
+        return
+    table = Table(title=f"{facts['bundle']}, medians of {rounds} rounds, {facts['threads']} threads")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_row("cold start", f"{facts['cold_start_seconds']:.2f} s")
+    table.add_row("reading a prompt", f"{facts['prefill_tokens_per_second']:.1f} tokens/s")
+    table.add_row("generating", f"{facts['tokens_per_second']:.1f} tokens/s")
+    if "first_question_seconds" in facts:
+        table.add_row("first question on an image, to the first token", f"{facts['first_question_seconds']:.2f} s")
+        table.add_row("second question on it", f"{facts['second_question_seconds']:.2f} s")
+    table.add_row("peak memory", f"{facts['peak_bytes'] / 1e6:.0f} MB")
     out.print(table)

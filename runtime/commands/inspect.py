@@ -15,7 +15,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..manifest import Manifest
+    from ..manifest import EncoderFacts, Manifest
 
     manifest = Manifest.read(bundle)
     if as_json:
@@ -24,21 +24,29 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     facts = Table(title=manifest.name, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    model = manifest.encoder
+    model = manifest.model
     facts.add_row(
         "model", f"{model.architecture}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source['name']}"
     )
-    facts.add_row("input", f"{model.image_size} x {model.image_size} pixels, profile {manifest.profile}")
-    facts.add_row(
-        "embedding", f"{model.embedding_size} numbers; logit = {model.logit_scale:.4g} x cosine {model.logit_bias:+.4g}"
-    )
+    if model.image_size:
+        facts.add_row("input", f"{model.image_size} x {model.image_size} pixels, profile {manifest.profile}")
+    if isinstance(model, EncoderFacts):
+        facts.add_row(
+            "embedding",
+            f"{model.embedding_size} numbers; logit = {model.logit_scale:.4g} x cosine {model.logit_bias:+.4g}",
+        )
+    else:
+        facts.add_row("image", f"{model.image_tokens} tokens" if model.image_tokens else "none, it reads text only")
+        facts.add_row(
+            "context", f"trained for {model.context_length:,} tokens; {model.layers} layers, window {model.window}"
+        )
     facts.add_row("target", f"{manifest.target} ({manifest.source['target_reason']})")
     for tower, info in manifest.towers.items():
         decided = "; ".join(f"{key}: {value}" for key, value in info.decisions.items())
-        facts.add_row(
-            f"{tower} tower", Text(f"{info.recipe}, opset {info.opset}" + (f" ({decided})" if decided else ""))
-        )
-    facts.add_row("labels", Text(", ".join(manifest.labels) or "none baked in"))
+        opset = f", opset {info.opset}" if info.opset else ""
+        facts.add_row(tower, Text(f"{info.recipe}{opset}" + (f" ({decided})" if decided else "")))
+    if isinstance(model, EncoderFacts):
+        facts.add_row("labels", Text(", ".join(manifest.labels) or "none baked in"))
     parity = manifest.parity or {}
     facts.add_row("parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
     facts.add_row("licence", manifest.licence)

@@ -8,7 +8,7 @@ from ..console import BundleArgument, DeviceOption, JsonOption, out, print_json
 
 
 def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
-    """Check every hash, open every file, and replay the bundle's golden embeddings on this very device.
+    """Check every hash, open every file, and replay the bundle's golden results on this very device.
 
     Works on a bundle whose parity gate failed, too: it asks whether the copy is whole and this device computes right.
 
@@ -17,13 +17,21 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
     from rich.table import Table
 
     from ..bundle import Bundle
-    from ..encoder import Encoder
-    from ..golden import replay
+    from ..manifest import GeneratorFacts
 
     opened = Bundle.open(bundle, verify=True, allow_failed_parity=True)
-    encoder = Encoder(opened, device=device)
+    if isinstance(opened.manifest.model, GeneratorFacts):
+        from ..generator import Generator
+        from ..golden_generator import replay_answers
+
+        replayed = replay_answers(Generator(opened, context=1024))
+    else:
+        from ..encoder import Encoder
+        from ..golden import replay
+
+        replayed = replay(Encoder(opened, device=device))
     hashed = f"{len(opened.manifest.files)} files, {opened.size():,} bytes: changed"
-    results = [(hashed, 0.0, 0.0, True), *replay(encoder)]
+    results = [(hashed, 0.0, 0.0, True), *replayed]
     rows = [{"check": what, "measured": value, "bound": bound, "holds": good} for what, value, bound, good in results]
     holds = all(row["holds"] for row in rows)
     if as_json:

@@ -29,11 +29,19 @@ COMMANDS: dict[str, Command] = {
     ),
     "standin": Command("export.commands.standin", "standin", "Write a stand-in checkpoint.", MAKE),
     "export": Command("export.commands.export", "app", "Checkpoint to a quantized, measured bundle.", MAKE),
+    "calibrate": Command(
+        "export.commands.calibrate", "calibrate", "Gather a language model's importance matrix.", MAKE
+    ),
     "parity": Command("export.commands.parity", "parity", "Measure a bundle against full-precision PyTorch.", MAKE),
     "classify": Command("runtime.commands.classify", "classify", "Score images against labels, zero-shot.", USE),
     "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),
     "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
     "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
+    "ask": Command("runtime.commands.ask", "ask", "Ask a language model about images, or without.", USE),
+    "report": Command("runtime.commands.report", "report", "Findings and impression of an image.", USE),
+    "chat": Command("runtime.commands.chat", "chat", "Talk with a language model in the terminal.", USE),
+    "record": Command("runtime.commands.record", "record", "Questions over a FHIR record, with sources.", USE),
+    "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
     "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
@@ -89,6 +97,9 @@ def overview(
 
         medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8
         medge classify bundle film.dcm --label "normal chest x-ray" --label pneumonia
+
+        medge export medgemma --checkpoint medgemma-4b-it --out reader --recipe q4_k_m
+        medge ask reader "Is there a pleural effusion?" --image film.dcm
     """
 
 

@@ -1,0 +1,81 @@
+"""Time a language model's bundle in a process of its own: python -m medge.runtime.bench_generator BUNDLE ROUNDS [CONTEXT]."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .bench_worker import peak_memory
+from .errors import MedgeError
+
+PROMPT_TOKENS, ANSWER_TOKENS = 256, 32
+TEXT = "The patient was seen in the clinic today and reports that the cough has become less since the last visit. "
+
+
+def run_apart(bundle: Path, rounds: int, context: int = 2048) -> dict[str, Any]:
+    """Run `measure` in a fresh process, so that memory and cold start are the bundle's own."""
+    command = [sys.executable, "-m", "medge.runtime.bench_generator", str(bundle), str(rounds), str(context)]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MedgeError(f"the benchmark ended early: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
+    facts: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    facts["process_seconds"] = time.perf_counter() - started
+    return facts
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
+    """Cold start, reading, generating, and two questions about one image; medians over rounds."""
+    from .generator import load, user
+    from .golden import phantom
+
+    start = time.perf_counter()
+    generator = load(bundle, allow_failed_parity=True, context=context)
+    engine = generator.engine
+    facts: dict[str, Any] = {
+        "bundle": generator.manifest.name, "threads": generator.plan.threads, "context": engine.context,
+        "cold_start_seconds": time.perf_counter() - start,
+    }  # fmt: skip
+    prompt = (engine.tokenize(TEXT) * PROMPT_TOKENS)[:PROMPT_TOKENS]
+    reading, writing = [], []
+    for number in range(rounds):
+        fresh = [engine.tokenize(f"{number} ")[0], *prompt[1:]]  # another first token: nothing of it is reused
+        reading.append(_seconds(partial(engine.prefill, fresh)))
+        start, tokens = time.perf_counter(), 0
+        for _ in engine.generate(fresh, ANSWER_TOKENS, past_end=True):
+            tokens += 1
+        writing.append((time.perf_counter() - start) / tokens)
+    facts["prefill_tokens_per_second"] = PROMPT_TOKENS / statistics.median(reading)
+    facts["tokens_per_second"] = 1 / statistics.median(writing)
+    if generator.facts.image_tokens:
+        image = phantom()
+
+        def first_token(question: str) -> None:
+            next(iter(generator.stream([user(image, question)], limit=1)), None)
+
+        first, second = [], []
+        for _ in range(min(rounds, 3)):
+            engine.forget()
+            first.append(_seconds(lambda: first_token("What does this image show?")))
+            second.append(_seconds(lambda: first_token("Is anything abnormal in it?")))
+        facts["first_question_seconds"] = statistics.median(first)
+        facts["second_question_seconds"] = statistics.median(second)
+    facts["peak_bytes"] = peak_memory()
+    return facts
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]), int((sys.argv[3:] or ["2048"])[0]))))

@@ -1,0 +1,87 @@
+"""`medge ask`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..console import AllowFailed, BundleArgument, JsonOption, ThreadsOption, err, print_json, warn
+from .generator_options import (
+    ContextOption,
+    GpuLayersOption,
+    LimitOption,
+    SeedOption,
+    TemperatureOption,
+    ThinkOption,
+    opened,
+)
+
+
+def ask(
+    bundle: BundleArgument,
+    question: Annotated[str, typer.Argument(help="The question.")],
+    image: Annotated[list[Path] | None, typer.Option(help="An image (PNG, JPEG, TIFF, DICOM); repeat it.")] = None,
+    ct: Annotated[
+        list[Path] | None, typer.Option(help="A CT series: its folder, or its files; windowed as MedGemma 1.5 expects.")
+    ] = None,
+    limit: LimitOption = 512,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    think: ThinkOption = False,
+    context: ContextOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuLayersOption = None,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a language model a question, about images or none.
+
+    The answer is printed as it comes.
+
+    Example: medge ask bundle "Is there a pleural effusion?" --image film.dcm
+    """
+    if image and ct:
+        raise typer.BadParameter("give --image or --ct, not both")
+    options: dict[str, Any] = {"limit": limit, "temperature": temperature, "seed": seed, "think": think}
+    with opened(
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
+        from ..generator import user
+
+        note = ""
+        if ct:
+            answer, series = generator.read_series(ct, question, **options)
+            note = series.note
+            for message in series.skipped:
+                warn(f"skipped: {message}")
+        elif as_json:
+            answer = generator.ask(image, question, **options)
+        else:
+            print_stream(generator.stream([user(*(image or []), question)], **options))
+            return
+        if as_json:
+            print_json({"answer": answer.text, "thought": answer.thought, "stop": answer.stop, "note": note,
+                        "prompt_tokens": answer.prompt_tokens, "tokens": answer.tokens})  # fmt: skip
+        else:
+            if note:
+                warn(note)
+            if answer.thought:
+                err.print(answer.thought, style="dim", markup=False, highlight=False)
+            sys.stdout.write(answer.text + "\n")
+
+
+def print_stream(fragments: Any) -> str:
+    """Print an answer as it comes, the model's trace dimmed on stderr; returns the answer."""
+    text = ""
+    for fragment in fragments:
+        if fragment.thought:
+            err.print(fragment.text, style="dim", end="", markup=False, highlight=False)
+        else:
+            text += fragment.text
+            sys.stdout.write(fragment.text)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+    return text

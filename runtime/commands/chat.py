@@ -1,0 +1,87 @@
+"""`medge chat`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..console import AllowFailed, BundleArgument, ThreadsOption, err, out, warn
+from .ask import print_stream
+from .generator_options import (
+    ContextOption,
+    GpuLayersOption,
+    LimitOption,
+    SeedOption,
+    TemperatureOption,
+    ThinkOption,
+    opened,
+)
+
+if TYPE_CHECKING:
+    from ..generator import Generator, Part, Turn
+
+HELP = "Images by path: @film.dcm. /new forgets the conversation, /quit ends; Ctrl-C stops an answer."
+
+
+def chat(
+    bundle: BundleArgument,
+    limit: LimitOption = 512,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    think: ThinkOption = False,
+    context: ContextOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuLayersOption = None,
+    allow_failed_parity: AllowFailed = False,
+) -> None:
+    """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
+
+    Example: medge chat bundle
+    """
+    with opened(
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
+        generator.engine  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
+        out.print(f"{generator.manifest.name}, {generator.engine.context} tokens of context. {HELP}", highlight=False)
+        _converse(generator, limit, temperature, seed, think)
+
+
+def _converse(generator: Generator, limit: int, temperature: float, seed: int, think: bool) -> None:
+    from ..errors import MedgeError
+    from ..generator import assistant, user
+
+    turns: list[Turn] = []
+    while True:
+        try:
+            said = out.input("[bold]> [/]").strip()
+        except (EOFError, KeyboardInterrupt):
+            out.print()
+            return
+        if said in {"/quit", "/exit"}:
+            return
+        if said == "/new":
+            turns = []
+        elif said:
+            try:
+                asked = [*turns, user(*_parts(said))]
+                answer = print_stream(
+                    generator.stream(asked, limit=limit, temperature=temperature, seed=seed, think=think)
+                )
+                turns = [*asked, assistant(answer)]
+            except KeyboardInterrupt:
+                err.print("\nmedge: stopped; the question is forgotten", style="yellow")
+            except MedgeError as error:  # one question that fails must not end the conversation
+                warn(str(error))
+
+
+def _parts(line: str) -> list[Part]:
+    """ "what is on @film.dcm?" to its texts and images, in order."""
+    parts: list[Part] = []
+    for piece in re.split(r"(@\S+)", line):
+        path = Path(piece[1:].rstrip("?!,;")) if piece.startswith("@") else None
+        if path is not None:
+            parts.append(path)
+        elif piece.strip():
+            parts.append(piece.strip())
+    return parts

@@ -1,0 +1,59 @@
+"""`medge doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import JsonOption, out, print_json
+from .generator_options import ContextOption
+
+
+def doctor(
+    bundles: Annotated[list[Path] | None, typer.Argument(help="Language models' bundles to plan for.")] = None,
+    context: ContextOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this device is and which bundles fit it, before anything is loaded.
+
+    The exit code is 1 when a bundle does not fit.
+
+    Example: medge doctor bundle-q4_k_m bundle-q8_0
+    """
+    import dataclasses
+
+    from rich.table import Table
+
+    from ..bundle import Bundle
+    from ..planner import Device, plan
+
+    device = Device.here()
+    opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
+    plans = [plan(bundle, device=device, context=context) for bundle in opened]
+    if as_json:
+        rows = [
+            {"bundle": p.name, "fits": p.fits, "context": p.context, "threads": p.threads, "gpu_layers": p.gpu_layers,
+             "needs_bytes": p.need.total, "need": dataclasses.asdict(p.need)} for p in plans
+        ]  # fmt: skip
+        print_json({"device": dataclasses.asdict(device), "bundles": rows})
+    else:
+        here = Table(title="This device", show_header=False)
+        here.add_row("memory", f"{device.memory_total / 1e9:.1f} GB, {device.memory_free / 1e9:.1f} GB of it free")
+        here.add_row("cores", f"{device.cores}")
+        here.add_row("CPU features", ", ".join(device.features) or "none that llama.cpp has kernels for")
+        here.add_row("GPU", f"{device.gpu / 1e9:.1f} GB free" if device.gpu else "none that this llama.cpp can use")
+        out.print(here)
+        if plans:
+            table = Table(title="Bundles")
+            for column in ("bundle", "", "context", "threads", "needs GB", "weights", "cache", "working"):
+                table.add_column(column, justify="left" if column in ("bundle", "") else "right")
+            for p in plans:
+                mark = "[green]fits[/]" if p.fits else "[red]does not fit[/]"
+                numbers = (p.need.total, p.need.weights, p.need.cache, p.need.working)
+                gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
+                table.add_row(p.name, mark, str(p.context), str(p.threads), *gigabytes)
+            out.print(table)
+    if not all(p.fits for p in plans):
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""Options that the language model's commands share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..console import err
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ..generator import Generator
+
+ContextOption = Annotated[
+    int | None, typer.Option(min=256, help="Tokens to make room for.", show_default="what fits, up to 8192")
+]
+LimitOption = Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, max=2.0, help="0: the likeliest token each time.")]
+SeedOption = Annotated[int, typer.Option(help="Of sampling, at a temperature over 0.")]
+GpuLayersOption = Annotated[int | None, typer.Option(min=0, help="Layers on a GPU.", show_default="as many as fit")]
+ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think first; its trace goes to stderr.")]
+
+
+@contextmanager
+def opened(
+    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
+) -> Iterator[Generator]:
+    """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
+    from ..generator import load
+
+    generator = load(
+        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers
+    )
+    try:
+        yield generator
+    except KeyboardInterrupt:
+        err.print("\nmedge: stopped", style="yellow")
+        raise typer.Exit(130) from None
+    finally:
+        generator.close()

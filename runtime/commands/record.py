@@ -1,0 +1,48 @@
+"""`medge record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
+from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
+
+
+def record(
+    bundle: BundleArgument,
+    fhir: Annotated[Path, typer.Argument(help="The patient's record: a FHIR R4 Bundle as JSON.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    limit: LimitOption = 320,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    context: ContextOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuLayersOption = None,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question over a patient's record, and cite the resources that the answer rests on.
+
+    Example: medge record bundle patient.json "Which medicines does the patient take?"
+    """
+    with opened(
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
+        answer = generator.record(fhir, question, limit=limit, temperature=temperature, seed=seed)
+    if as_json:
+        print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,
+                    "lines": answer.of, "complete": answer.complete})  # fmt: skip
+    else:
+        out.print(answer.text, markup=False, highlight=False)
+        for source in answer.sources:
+            out.print(f"  {source}", style="dim", markup=False, highlight=False)
+        if answer.shown < answer.of:
+            warn(
+                f"{answer.shown} of the record's {answer.of} lines fitted into the context; a longer --context holds more"
+            )
+    if not answer.complete:
+        warn(f"the limit of {limit} tokens cut the answer off; raise --limit")
+        raise typer.Exit(SOME_FAILED)

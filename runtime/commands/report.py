@@ -1,0 +1,47 @@
+"""`medge report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
+from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
+
+NAMES = ("general", "chest-xray", "ct", "fundus", "dermatology", "pathology")  # of runtime/radiology_report.py
+
+
+def report(
+    bundle: BundleArgument,
+    images: Annotated[list[Path], typer.Argument(help="One image, or several that belong together.")],
+    template: Annotated[str, typer.Option(help=f"The kind of report: {', '.join(NAMES)}.")] = "general",
+    clinical: Annotated[str, typer.Option(help="What the reader should know, such as the clinical question.")] = "",
+    limit: LimitOption = 1024,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    context: ContextOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuLayersOption = None,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write findings and impression of an image, in a form that a grammar forces.
+
+    The exit code is 3 when the token limit cut the report off.
+
+    Example: medge report bundle film.dcm --template chest-xray
+    """
+    with opened(
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
+        written = generator.report(images, template, limit=limit, temperature=temperature, seed=seed, context=clinical)
+    if as_json:
+        print_json(written.as_dict())
+    else:
+        out.print(written.text, markup=False, highlight=False)
+        out.print("\nNot a medical device: a qualified person must check every word.", style="dim")
+    if not written.complete:
+        warn(f"the limit of {limit} tokens cut the report off; raise --limit")
+        raise typer.Exit(SOME_FAILED)
