@@ -58,6 +58,8 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
     recipe, projector_recipe = parse_gguf_recipes(job.recipe)
     if job.target_size is not None and not recipe.importance:
         raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
+    if job.without_importance and (job.target_size is not None or job.importance is not None):
+        raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
     with (
         new_bundle(job.out, force=job.force) as writer,
         tempfile.TemporaryDirectory(dir=writer.folder, prefix=".scratch-") as place,
@@ -83,9 +85,9 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
         else:
             full = scratch / "full.gguf"
             write_language(checkpoint, full, "bf16", progress)
-            importance = (
-                _importance(job, checkpoint, full, scratch, calibration, progress) if recipe.importance else None
-            )
+            importance = None
+            if recipe.importance and not job.without_importance:
+                importance = _importance(job, checkpoint, full, scratch, calibration, progress)
             types = {}
             if job.target_size is not None:
                 assert importance is not None

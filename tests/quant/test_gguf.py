@@ -1,0 +1,233 @@
+"""Importance matrices, llama.cpp's quantizer behind our recipes, and types chosen for a size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[export]'")
+import gguf
+
+from medge.export.build_generator import Corpus, calibrate, read_corpus
+from medge.export.generator_parity import text_prompts
+from medge.export.samples import Samples
+from medge.export.to_gguf import open_gemma, write_language, write_projector
+from medge.quant.importance import Importance, gather
+from medge.quant.quantize_gguf import encode_blocks, quantize_language
+from medge.quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
+from medge.quant.sensitivity import choose_types
+from medge.quant.texts import medical_texts
+from medge.runtime.engine import Engine, Picture
+from medge.runtime.errors import BundleError, CheckpointError, RecipeError
+from medge.runtime.gates import LANGUAGE_GATES, PROJECTOR_GATES
+from medge.runtime.gguf_header import read_header
+
+
+@pytest.fixture(scope="module")
+def full(tiny_gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The tiny model's full-precision files: (language model, projector)."""
+    place = tmp_path_factory.mktemp("full")
+    checkpoint = open_gemma(tiny_gemma)
+    write_language(checkpoint, place / "full.gguf", "f32")
+    write_projector(checkpoint, place / "mm.gguf", "f32")
+    return place / "full.gguf", place / "mm.gguf"
+
+
+def prompts(engine: Engine) -> list[list[int | Picture]]:
+    picture = Picture.of(np.random.default_rng(0).integers(0, 256, (56, 56, 3)).astype(np.uint8), 4)
+    texts = [list(prompt) for prompt in text_prompts(engine.tokenize, medical_texts()[:3], 2)]
+    return [*texts, [2, 5, 6, picture, 7, 8]]
+
+
+def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Path) -> None:
+    """Mean squares of a linear layer's inputs, on text and image positions, against hooks in PyTorch."""
+    from medge.export.generator_reference import GeneratorReference
+
+    reference = GeneratorReference(tiny_gemma)
+    found = gather(*full, prompts)
+    sums: dict[str, np.ndarray] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def add(_module: object, inputs: tuple) -> None:
+            rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
+            sums[name] = sums.get(name, 0) + (rows**2).sum(0).numpy()
+
+        return add
+
+    layer = reference.model.model.language_model.layers[3]
+    tower = reference.model.model.vision_tower.vision_model.encoder.layers[0]
+    layer.mlp.down_proj.register_forward_pre_hook(hook("blk.3.ffn_down.weight"))
+    layer.self_attn.q_proj.register_forward_pre_hook(hook("blk.3.attn_q.weight"))
+    tower.mlp.fc2.register_forward_pre_hook(hook("v.blk.0.ffn_down.weight"))
+    with Engine(*full, context=512) as engine:
+        work = prompts(engine)
+    for items in work:
+        reference.hidden(items)
+    for name, expected in sums.items():
+        np.testing.assert_allclose(found.sums[name], expected, rtol=2e-3, err_msg=name)
+    positions = sum(1 if not isinstance(item, Picture) else item.tokens for items in work for item in items)
+    assert found.counts["blk.3.attn_q.weight"] == positions  # image positions are among them
+    assert "token_embd.weight" in found.sums
+
+
+def test_format_is_llama_cpps(full: tuple[Path, Path], tmp_path: Path) -> None:
+    """As tools/imatrix writes it: general.type, datasets, chunks, and <name>.in_sum2 beside <name>.counts."""
+    found = gather(*full, prompts, out=tmp_path / "m.gguf", sources=["reports"])
+    header = read_header(tmp_path / "m.gguf")
+    assert header.metadata["general.type"] == "imatrix"
+    assert header.metadata["imatrix.chunk_count"] == found.chunks
+    assert {"imatrix.datasets", "imatrix.chunk_size"} <= set(header.metadata)
+    sums, counts = header.tensors["blk.0.attn_q.weight.in_sum2"], header.tensors["blk.0.attn_q.weight.counts"]
+    assert (sums.shape, counts.shape, sums.type) == ((32, 1), (1, 1), "F32")
+    again = Importance.load(tmp_path / "m.gguf")
+    np.testing.assert_allclose(again.mean("blk.0.attn_q.weight"), found.mean("blk.0.attn_q.weight"), rtol=1e-6)
+
+
+def test_an_interrupted_run_goes_on(full: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medge.quant.importance.SAVE_EVERY", 1)
+    whole = gather(*full, prompts)
+    out = tmp_path / "m.gguf"
+
+    def stop(_what: str, done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gather(*full, prompts, out=out, progress=stop)
+    assert Importance.load(out).chunks == 2
+    worked: list[int] = []
+    resumed = gather(*full, prompts, out=out, progress=lambda _w, done, _t: worked.append(done))
+    assert worked[0] == 3
+    for name in whole.sums:
+        np.testing.assert_allclose(resumed.sums[name], whole.sums[name], rtol=1e-5)
+
+
+def test_other_data_starts_afresh(full: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "m.gguf"
+    gather(*full, lambda engine: prompts(engine)[:1], out=out)
+    assert gather(*full, prompts, out=out).chunks == len(prompts_of(full))
+
+
+def prompts_of(full: tuple[Path, Path]) -> list[list[int | Picture]]:
+    with Engine(*full, context=512) as engine:
+        return prompts(engine)
+
+
+def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
+    (tmp_path / "a.txt").write_text("A report.")
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    corpus = read_corpus([tmp_path, few_images])
+    assert corpus.texts == ["A report.", "one", "two"]
+    assert len(corpus.images) > 5
+    assert read_corpus([]).texts == medical_texts()
+    with pytest.raises(CheckpointError, match="neither texts"):
+        read_corpus([Path(__file__).parent / "__pycache__"])
+
+
+def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: Path) -> None:
+    images = read_corpus([few_images]).images
+    corpus = Corpus([], Samples(images.images[:2], None, (), (), ""), "two images")
+    found = calibrate(open_gemma(tiny_gemma), corpus, scratch=tmp_path)
+    assert found.chunks == 2
+    assert found.counts["v.blk.0.attn_q.weight"] == 2 * 16  # patches
+    assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # the image's tokens, and the question's
+
+
+def test_every_recipe_quantizes(full: tuple[Path, Path], tmp_path: Path) -> None:
+    matrix = gather(*full, prompts)
+    sizes = []
+    for name, recipe in GGUF_RECIPES.items():
+        if name not in ("f16", "bf16"):
+            quantize_language(full[0], tmp_path / name, recipe, importance=matrix if recipe.importance else None)
+            sizes.append(read_header(tmp_path / name).bits_per_weight())
+    assert len(sizes) == 7
+    assert max(sizes) < 16
+
+
+def test_the_matrix_changes_what_is_stored(full: tuple[Path, Path], tmp_path: Path) -> None:
+    matrix = gather(*full, prompts)
+    for name, importance in (("with", matrix), ("without", None)):
+        quantize_language(full[0], tmp_path / name, GGUF_RECIPES["q4_0"], importance=importance)
+    a, b = (
+        {t.name: t.data.tobytes() for t in gguf.GGUFReader(tmp_path / name).tensors} for name in ("with", "without")
+    )
+    assert a["blk.0.ffn_up.weight"] != b["blk.0.ffn_up.weight"]
+    assert a["blk.0.attn_norm.weight"] == b["blk.0.attn_norm.weight"]
+
+
+def test_types_by_tensor(full: tuple[Path, Path], tmp_path: Path) -> None:
+    quantize_language(full[0], tmp_path / "q", GGUF_RECIPES["q4_0"], types={"blk.2.ffn_up.weight": "Q8_0"})
+    header = read_header(tmp_path / "q")
+    assert header.tensors["blk.2.ffn_up.weight"].type == "Q8_0"
+    assert header.tensors["blk.3.ffn_up.weight"].type == "Q4_0"
+
+
+def test_a_size_is_kept(full: tuple[Path, Path], tmp_path: Path) -> None:
+    matrix = gather(*full, prompts)
+    coarse, fine = [], []
+    size = full[0].stat().st_size
+    matrices = sum(t.bytes for t in read_header(full[0]).tensors.values() if len(t.shape) == 2)
+    for share, kept in ((0.17, coarse), (0.24, fine)):
+        target = size - matrices + int(matrices * share)
+        types = choose_types(full[0], GGUF_RECIPES["q4_k_m"], matrix, target, medical_texts(), tmp_path)
+        quantize_language(full[0], tmp_path / "q", GGUF_RECIPES["q4_k_m"], importance=matrix, types=types)
+        assert (tmp_path / "q").stat().st_size <= target
+        kept += [read_header(tmp_path / "q").bits_per_weight(), len(set(types.values()))]
+    assert coarse[0] < fine[0]
+    assert coarse[1] > 1  # layers were told apart
+    with pytest.raises(RecipeError, match="too small"):
+        choose_types(full[0], GGUF_RECIPES["q4_k_m"], matrix, size // 100, medical_texts(), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q5_0", "Q4_1", "Q5_1"])
+def test_blocks_come_back(kind: str) -> None:
+    type_ = gguf.GGMLQuantizationType[kind]
+    rows = np.random.default_rng(0).standard_normal((8, 64), np.float32)
+    back = gguf.quants.dequantize(encode_blocks(rows, type_), type_)
+    bits = int(kind[1])
+    assert float(np.abs(back - rows).max()) < 8 / 2**bits
+    if kind == "Q8_0":
+        np.testing.assert_array_equal(encode_blocks(rows, type_), gguf.quants.quantize(rows, type_))
+
+
+def test_every_recipe_has_its_gates() -> None:
+    assert set(LANGUAGE_GATES) == set(GGUF_RECIPES)
+    assert set(PROJECTOR_GATES) == set(PROJECTOR_RECIPES)
+    for recipe in GGUF_RECIPES.values():
+        assert recipe.projector in PROJECTOR_RECIPES
+        assert recipe.file_type in gguf.LlamaFileType.__members__
+        relative = any(gate.figure.endswith("ratio_to_plain") for gate in LANGUAGE_GATES[recipe.name])
+        assert not relative or recipe.importance
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("q4_k_m", ("q4_k_m", "q8_0")), ("f16", ("f16", "f16")), ("language=q8_0,projector=f32", ("q8_0", "f32"))],
+)
+def test_recipes_are_parsed(text: str, expected: tuple[str, str]) -> None:
+    assert tuple(recipe.name for recipe in parse_gguf_recipes(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["q9", "projector=f16", "vision=q8_0", "language=q8_0,projector=q4_k_m", ""])
+def test_wrong_recipes_are_named(text: str) -> None:
+    with pytest.raises(RecipeError):
+        parse_gguf_recipes(text)
+
+
+def test_what_is_no_matrix(full: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="medge calibrate"):
+        Importance.load(full[0])
+    (tmp_path / "x").write_bytes(b"GG")
+    with pytest.raises(BundleError, match="GGUF"):
+        Importance.load(tmp_path / "x")
+
+
+def test_texts_for_measuring_are_others() -> None:
+    used, kept = medical_texts(), medical_texts(held_back=True)
+    assert min(len(used), len(kept)) >= 10
+    assert not set(used) & set(kept)
+    assert all(a != b for a, b in itertools.product(used, kept))

@@ -1,0 +1,80 @@
+"""What fits where: numbers in, a plan or a refusal out, and nothing loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from medge.runtime.bundle import Bundle
+from medge.runtime.errors import ContextError
+from medge.runtime.manifest import FileEntry, GeneratorFacts, Manifest, TowerFacts
+from medge.runtime.planner import DEFAULT_CONTEXT, Device, need, plan
+
+FACTS_4B = GeneratorFacts(
+    "gemma3", 4_300_000_000, 34, 2560, 4, 256, 1024, 6, 131_072, 262_208, 896, 256, 14, (1, 106)
+)  # fmt: skip
+FACTS_27B = dataclasses.replace(FACTS_4B, parameters=27_400_000_000, layers=62, width=5376, kv_heads=16, head_size=128)
+GB = 10**9
+
+
+def bundle(facts: GeneratorFacts, weights: int) -> Bundle:
+    files = (FileEntry("m.gguf", "language", weights, ""), FileEntry("p.gguf", "projector", GB // 2, ""))
+    towers = {"language": TowerFacts("q4_k_m", "m.gguf")}
+    return Bundle(Path("nowhere"), Manifest("reader", facts, "finetune-pil", "any", {}, towers, files))
+
+
+def device(free: float, *, gpu: float = 0) -> Device:
+    return Device(int(free * GB * 1.2), int(free * GB), 4, ("avx2",), int(gpu * GB))
+
+
+def test_cache_follows_the_windows() -> None:
+    """By hand: 5 global layers keep everything, 29 their window of 1024 and a batch of 512; keys and values, 16 bits."""
+    positions = 5 * 8192 + 29 * 1536
+    assert need(FACTS_4B, 0, 8192).cache == positions * 4 * 256 * 2 * 2
+    assert need(FACTS_4B, 0, 512).cache == 34 * 512 * 4 * 256 * 2 * 2
+
+
+def test_a_roomy_device_gets_the_default() -> None:
+    chosen = plan(bundle(FACTS_4B, int(2.5 * GB)), device=device(16))
+    assert (chosen.context, chosen.threads, chosen.gpu_layers) == (DEFAULT_CONTEXT, 4, 0)
+    assert chosen.checked() is chosen
+
+
+def test_a_small_device_gets_a_shorter_context() -> None:
+    size = int(2.5 * GB)
+    fixed = need(FACTS_4B, size + GB // 2, 2048).total
+    chosen = plan(bundle(FACTS_4B, size), device=device(fixed / GB / 0.9 + 0.001))
+    assert chosen.fits
+    assert chosen.context == 2048
+
+
+def test_what_can_not_fit_is_refused_with_the_numbers() -> None:
+    chosen = plan(bundle(FACTS_27B, 16 * GB), device=device(8))
+    assert not chosen.fits
+    with pytest.raises(ContextError, match=r"needs 1[67]\.\d GB .* and 7\.2 GB can be used"):
+        chosen.checked()
+
+
+def test_a_wish_is_kept_or_refused() -> None:
+    chosen = plan(bundle(FACTS_4B, int(2.5 * GB)), device=device(5), context=131_072, threads=1)
+    assert (chosen.context, chosen.threads) == (131_072, 1)
+    assert not chosen.fits
+
+
+def test_layers_go_to_a_gpu_as_far_as_it_holds_them() -> None:
+    size = int(2.5 * GB)
+    whole = plan(bundle(FACTS_4B, size), device=device(16, gpu=24))
+    assert whole.gpu_layers == FACTS_4B.layers + 1
+    part = plan(bundle(FACTS_4B, size), device=device(16, gpu=2))
+    assert 0 < part.gpu_layers < FACTS_4B.layers
+    assert plan(bundle(FACTS_27B, 16 * GB), device=device(8, gpu=24)).fits
+    assert plan(bundle(FACTS_4B, size), device=device(16, gpu=24), gpu_layers=3).gpu_layers == 3
+
+
+def test_this_machine_is_read() -> None:
+    here = Device.here()
+    assert 0 < here.memory_free <= here.memory_total
+    assert here.cores >= 1
+    assert here.gpu == 0 or here.gpu > 10**8

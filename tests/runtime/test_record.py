@@ -1,0 +1,101 @@
+"""FHIR records: read, ranked, answered with sources; and what is no record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medge.runtime.errors import RecordError
+from medge.runtime.record import rank, read_record
+
+
+def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": item} for item in resources]}
+
+
+def concept(text: str) -> dict[str, Any]:
+    return {"coding": [{"display": f"{text} (coded)"}], "text": text}
+
+
+PATIENT = {
+    "resourceType": "Patient",
+    "id": "p",
+    "name": [{"family": "Secret"}],
+    "gender": "female",
+    "birthDate": "1950-02-03",
+}
+DRUG = {"resourceType": "MedicationRequest", "id": "m", "status": "active", "authoredOn": "2020-05-01T10:00:00Z",
+        "medicationCodeableConcept": concept("Metformin 500 MG Oral Tablet")}  # fmt: skip
+OLD_DRUG = {**DRUG, "id": "o", "status": "stopped", "medicationCodeableConcept": concept("Amoxicillin 250 MG")}
+PRESSURE = {"resourceType": "Observation", "id": "b", "status": "final", "effectiveDateTime": "2021-01-02",
+            "code": concept("Blood Pressure"), "component": [
+                {"code": concept("Systolic"), "valueQuantity": {"value": 141.234, "unit": "mmHg"}},
+                {"code": concept("Diastolic"), "valueQuantity": {"value": 88, "unit": "mmHg"}}]}  # fmt: skip
+ALLERGY = {"resourceType": "AllergyIntolerance", "id": "a", "recordedDate": "1999-01-01", "code": concept("Peanut")}
+CLAIM = {"resourceType": "Claim", "id": "c", "created": "2021-01-03"}
+
+
+def test_lines_say_what_a_person_would_read() -> None:
+    lines = {line.resource: line for line in read_record(bundle(PATIENT, DRUG, PRESSURE, CLAIM))}
+    assert set(lines) == {"Patient/p", "MedicationRequest/m", "Observation/b"}
+    assert lines["Patient/p"].text == "1950-02-03 Patient female, born 1950-02-03"  # and no name
+    assert lines["MedicationRequest/m"].text == "2020-05-01 MedicationRequest Metformin 500 MG Oral Tablet (active)"
+    assert "Systolic 141.2 mmHg: Diastolic 88 mmHg" in lines["Observation/b"].text
+
+
+def test_what_fits_the_question_comes_first() -> None:
+    lines = read_record(bundle(PATIENT, DRUG, OLD_DRUG, PRESSURE, ALLERGY))
+    by_question = [line.resource for line in rank(lines, "What was the last blood pressure?")]
+    assert set(by_question[:2]) == {"Patient/p", "AllergyIntolerance/a"}
+    assert by_question[2] == "Observation/b"
+    assert by_question[3] == "MedicationRequest/m"  # active before stopped
+    assert rank(lines, "Which tablets?")[2].resource == "MedicationRequest/m"
+
+
+def test_real_records(shared: Path) -> None:
+    for path in sorted((shared / "fhir").glob("*.json")):
+        lines = read_record(path)
+        assert len(lines) > 30
+        assert len({line.resource for line in lines}) == len(lines)
+        assert [line.date for line in lines] == sorted(line.date for line in lines)
+        assert all(len(line.text.split()) > 3 and line.date for line in lines)  # each says something, and when
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("{", "not JSON"), ("[1]", "list"), ('{"resourceType": "Patient"}', "'Patient'"), ('{"a": 1}', "None"),
+        ('{"resourceType": "Bundle"}', "no resource"), ('{"resourceType": "Bundle", "entry": [1, {}]}', "no resource"),
+    ],
+)  # fmt: skip
+def test_what_is_no_record(tmp_path: Path, body: str, reason: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(body)
+    with pytest.raises(RecordError, match=reason):
+        read_record(path)
+    with pytest.raises(RecordError, match="No such file"):
+        read_record(tmp_path / "nowhere.json")
+
+
+def test_odd_resources_make_no_fuss() -> None:
+    odd = {"resourceType": "Observation", "id": 7, "code": [], "valueQuantity": {"value": "high"}, "component": "none"}
+    [line] = read_record(bundle(odd))
+    assert line.resource == "Observation/7"
+    assert line.date == ""
+
+
+def test_answers_cite_what_was_shown(reader: Path, shared: Path) -> None:
+    import medge
+
+    generator = medge.load_generator(reader, context=2048)
+    path = sorted((shared / "fhir").glob("*.json"))[0]
+    answer = generator.record(path, "Which medicines does the patient take?")
+    known = {line.resource for line in read_record(path)}
+    assert set(answer.sources) <= known
+    assert 0 < answer.shown < answer.of  # this record is longer than the context
+    assert answer.text
+    assert json.dumps(answer.sources)
+    generator.close()

@@ -1,0 +1,76 @@
+"""CT series: order, windows, sampling, and what does not belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from medge.runtime.errors import ImageError
+from medge.runtime.series import read_series, window_ct
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory, pydicom_files: Path) -> Path:
+    """pydicom's CT slice, ten times along the body: slice n is n * 10 HU brighter, and file names lie about the order."""
+    folder = tmp_path_factory.mktemp("series")
+    for number in range(10):
+        slice_ = dcmread(pydicom_files / "CT_small.dcm")
+        slice_.ImagePositionPatient = [0, 0, 5.0 * number]
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slice_.RescaleIntercept = -1024 + 10 * number
+        slice_.save_as(folder / f"{(number * 7) % 10}.dcm")
+    (folder / "notes.dcm").write_bytes(b"not a slice")
+    return folder
+
+
+def test_three_windows() -> None:
+    """By hand: R [-1024, 1024], G [-135, 215], B [0, 80]."""
+    values = np.array([[-2000.0, -1024, -135, 0, 40, 80, 215, 1024, 3000]])
+    red, green, blue = window_ct(values)[0].T.tolist()
+    assert red == [0, 0, 111, 128, 132, 137, 154, 255, 255]
+    assert green == [0, 0, 0, 98, 128, 157, 255, 255, 255]
+    assert blue == [0, 0, 0, 0, 128, 255, 255, 255, 255]
+
+
+def test_slices_come_in_order_along_the_body(series: Path) -> None:
+    found = read_series([series])
+    assert (len(found.slices), found.of, found.note) == (10, 10, "")
+    means = [float(image[..., 0].mean()) for image in found.slices]
+    assert means == sorted(means)
+    assert means[0] < means[-1]
+    assert len(found.skipped) == 1
+    assert "notes.dcm" in found.skipped[0]
+
+
+def test_too_many_are_sampled_evenly_and_said_so(series: Path) -> None:
+    found, whole = read_series([series], most=4), read_series([series])
+    assert found.note == "4 of 10 slices are shown, sampled evenly"
+    for place, image in zip((0, 3, 6, 9), found.slices, strict=True):
+        np.testing.assert_array_equal(image, whole.slices[place])
+
+
+def test_two_series_are_not_one(series: Path, tmp_path: Path, pydicom_files: Path) -> None:
+    other = dcmread(pydicom_files / "CT_small.dcm")
+    other.SeriesInstanceUID = generate_uid()
+    other.save_as(tmp_path / "other.dcm")
+    with pytest.raises(ImageError, match="2 series"):
+        read_series([series, tmp_path / "other.dcm"])
+
+
+def test_what_is_no_ct(pydicom_files: Path) -> None:
+    with pytest.raises(ImageError, match="MR, not CT"):
+        read_series([pydicom_files / "MR_small.dcm"])
+
+
+def test_a_series_is_asked_about(reader: Path, series: Path) -> None:
+    import medge
+
+    generator = medge.load_generator(reader, context=512)
+    answer, shown = generator.read_series([series], "What part of the body is shown?", limit=128)
+    assert shown.note.endswith("sampled evenly")  # ten slices don't fit into this context
+    assert answer.prompt_tokens > len(shown.slices) * generator.facts.image_tokens
+    generator.close()
