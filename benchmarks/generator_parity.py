@@ -177,6 +177,10 @@ def main() -> None:
                 f"{name}: KLD {kld['mean']:.5f}{ratio}, {report.status}, {time.monotonic() - began:.0f} s", flush=True
             )
         result = {"rows": rows, "projectors": projectors(checkpoint, full, images, place), "images": len(images)}
+        if RESULTS.is_file():  # what --recipes left out stays as it was measured before
+            before = {row["recipe"]: row for row in json.loads(RESULTS.read_text())["rows"]}
+            before |= {row["recipe"]: row for row in rows}
+            result["rows"] = [before[name] for name in GGUF_RECIPES if name in before]
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
         if arguments.keep:
             (arguments.keep / "joint.html").write_text(render_page(reports[-1], reports[:-1]), encoding="utf-8")

@@ -345,19 +345,28 @@ def _stages(
 
     # All in one batch and with every output, so that the last block is not cut down to the rows that are asked for.
     with Engine(language, projector, context=BATCH, measuring=True, observer=observe) as engine:
-        engine.logits(items)
-    names = ["pos_embed"] + [n for n in exact if n.startswith("layer_out")] if projector else []
-    names = names or [name for name in exact if name.startswith("l_out")]
-    rows = []
-    for name in names:
-        if name in found and found[name].shape == exact[name].shape:
-            error = np.linalg.norm(found[name] - exact[name]) / np.linalg.norm(exact[name])
-            label = (
-                name.replace("layer_out-", "block ").replace("l_out-", "block ").replace("pos_embed", "patch embedding")
-            )
-            worst = float(np.abs(found[name] - exact[name]).max())
-            rows.append({"stage": label, "pytorch_to_bundle": float(error), "max_error": worst})
-    return rows
+        pairs = {"logits": (reference.logits(items), engine.logits(items))}
+        pictures = [item for item in items if isinstance(item, Picture)]
+        if projector is not None:
+            ours = np.concatenate([engine.image_embedding(picture) for picture in pictures])
+            pairs = {"projected tokens": (np.concatenate([reference.image_embedding(p) for p in pictures]), ours)}
+    blocks = [name for name in exact if name.startswith("layer_out" if projector else "l_out")]
+    wanted = ["pos_embed", *blocks, "norm_b"] if projector else blocks
+    stages = {_stage_label(name): (exact[name], found[name]) for name in wanted} | pairs
+    return [
+        {
+            "stage": label,
+            "pytorch_to_bundle": float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)),
+            "max_error": float(np.abs(ours - theirs).max()),
+        }
+        for label, (theirs, ours) in stages.items()
+    ]
+
+
+def _stage_label(name: str) -> str:
+    """What a person calls the place that llama.cpp names so."""
+    known = {"pos_embed": "patch embedding", "norm_b": "tower output"}
+    return known.get(name, name.replace("layer_out-", "block ").replace("l_out-", "block "))
 
 
 def _sizes(generator: Generator) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class GeneratorReference:
             keep(tower.embeddings, "pos_embed")
             for index, block in enumerate(tower.encoder.layers):
                 keep(block, f"layer_out-{index}")
+            keep(tower.post_layernorm, "norm_b")
         self._features.clear()
         try:
             self.hidden(items)

@@ -32,6 +32,7 @@ FILE_TYPES: dict[str, tuple[gguf.LlamaFileType, gguf.GGMLQuantizationType]] = {
     "bf16": (gguf.LlamaFileType.MOSTLY_BF16, gguf.GGMLQuantizationType.BF16),
 }
 CHUNK_VALUES = 16 << 20  # converted at once: 64 MB in fp32
+LAYERS_27B = 62
 MODEL_TYPES = ("gemma3", "gemma3_text")
 Progress = Callable[[str, int, int], None]
 
@@ -97,7 +98,7 @@ def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
     defaults = {
         "vocab_size": 262_208, "max_position_embeddings": 131_072, "num_attention_heads": 8, "num_key_value_heads": 4,
         "head_dim": 256, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "sliding_window": 4096,
-        "rope_local_base_freq": 10_000.0,
+        "rope_local_base_freq": 10_000.0, "query_pre_attn_scalar": 256,
     }  # fmt: skip
     config: dict[str, Any] = {**defaults, **checkpoint.config.get("text_config", checkpoint.config)}
     # transformers 5 keeps both bases in one mapping.
@@ -231,6 +232,14 @@ def _add_language_parameters(writer: gguf.GGUFWriter, checkpoint: Checkpoint, fi
     config = text_config(checkpoint)
     if config.get("attn_logit_softcapping") is not None:
         raise CheckpointError(f"{checkpoint.folder}: attention soft-capping belongs to Gemma 2, not to Gemma 3")
+    # No key says how queries are scaled: llama.cpp (src/models/gemma3.cpp) takes a head's size, and for the 27B, which it
+    # knows by its 62 layers, the width of a head. A model trained otherwise would run, and be wrong.
+    heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
+    scaled = config["hidden_size"] // heads if layers == LAYERS_27B else config["head_dim"]
+    if config["query_pre_attn_scalar"] != scaled:
+        raise CheckpointError(
+            f"{checkpoint.folder}: query_pre_attn_scalar is {config['query_pre_attn_scalar']}, llama.cpp would scale by {scaled}"
+        )
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])

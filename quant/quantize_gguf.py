@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..runtime.engine import library, native_messages, usable_cores
 from ..runtime.errors import StorageError
+from ..runtime.gguf_header import read_header
 from .importance import Importance
 from .recipe_gguf import GGUFRecipe
 
@@ -31,7 +32,7 @@ def quantize_language(
     Args:
         source: a full-precision GGUF.
         out: the file to write.
-        recipe: llama.cpp's mixture of types.
+        recipe: llama.cpp's mixture of types, and what stays in 16 bits.
         importance: weighs the rounding errors; without it all input channels count the same.
         types: {tensor: ggml type}, for tensors that are to have another type than the mixture gives them.
         threads: all usable cores where None.
@@ -47,7 +48,8 @@ def quantize_language(
     keep: list[Any] = []
     if importance is not None:
         params.imatrix = _importance_array(lib, importance, keep)
-    if types:
+    kept = {n: "F16" for n in read_header(source).tensors if n.split(".")[-2] in recipe.keep}
+    if types := {**kept, **(types or {})}:
         overrides = (lib.llama_model_tensor_override * (len(types) + 1))()
         for slot, (name, kind) in zip(overrides, types.items(), strict=False):
             slot.pattern, slot.type = f"^{re.escape(name)}$".encode(), int(gguf.GGMLQuantizationType[kind])

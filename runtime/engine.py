@@ -24,6 +24,7 @@ from .errors import BundleError, ContextError, GeneratorError, MissingExtraError
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 16  # projected embeddings kept: 2.6 MB each for MedGemma 4B
 _SEQUENCE = 0
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Engine:
             self._vision = self._open_projector(projector, threads, gpu_layers > 0, observer)
         self._items: list[Item] = []
         self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.reused = 0  # positions of the last prompt that were evaluated before
         self.encoded_images = 0  # how many images went through the tower; a repeated one does not
 
     def _open_projector(self, path: Path, threads: int, gpu: bool, observer: Observer | None) -> Any:
@@ -186,8 +188,8 @@ class Engine:
 
     # Evaluation
 
-    def prefill(self, items: Sequence[Item]) -> int:
-        """Evaluate a prompt; what it shares with the last one is not evaluated again. Returns positions saved.
+    def prefill(self, items: Sequence[Item]) -> None:
+        """Evaluate a prompt; what it shares with the last one is not evaluated again (`reused` positions).
 
         Raises:
             ContextError: the prompt is longer than the context; says by how much.
@@ -196,10 +198,9 @@ class Engine:
         items = list(items)
         self._check(items, room=1)
         shared = self._reusable(items)
-        saved = length(items[:shared])
+        self.reused = length(items[:shared])
         self._rewind(shared)
         self._advance(items[shared:], outputs=None)
-        return saved
 
     def logits(self, items: Sequence[Item], first: int = 0) -> NDArray[np.float32]:
         """Next-token logits after every text item from index `first` on, (count, vocabulary); images give no rows.
@@ -239,10 +240,10 @@ class Engine:
         self.prefill(items)
         lib = self.lib
         one = (lib.llama_token * 1)()
-        with self._sampler(sampling or Sampling()) as sampler:
+        with self._sampler(sampling or Sampling()) as choose:
             room = self.context - length(self._items)
             for count in range(limit):
-                token = int(lib.llama_sampler_sample(sampler, self._context, -1))
+                token = choose()
                 if not past_end and self.ends(token):
                     return
                 yield token
@@ -408,15 +409,12 @@ class Engine:
             mtmd_cpp.mtmd_bitmap_free(bitmap)
 
     @contextlib.contextmanager
-    def _sampler(self, sampling: Sampling) -> Iterator[Any]:
+    def _sampler(self, sampling: Sampling) -> Iterator[Callable[[], int]]:
+        """What chooses the next token from the context's last logits."""
         lib = self.lib
-        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        try:
-            if sampling.grammar is not None:
-                grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
-                if not grammar:
-                    raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
-                lib.llama_sampler_chain_add(chain, grammar)
+        with contextlib.ExitStack() as free:
+            chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+            free.callback(lib.llama_sampler_free, chain)
             if sampling.temperature > 0:
                 for step in (
                     lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
@@ -425,9 +423,37 @@ class Engine:
                     lib.llama_sampler_chain_add(chain, step)
             else:
                 lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
-            yield chain
-        finally:
-            lib.llama_sampler_free(chain)
+            if sampling.grammar is None:
+                yield lambda: int(lib.llama_sampler_sample(chain, self._context, -1))
+                return
+            grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
+            if not grammar:
+                raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
+            free.callback(lib.llama_sampler_free, grammar)
+            yield lambda: self._choose_by_grammar(chain, grammar)
+
+    def _choose_by_grammar(self, chain: Any, grammar: Any) -> int:
+        """The chain's token if the grammar allows it, else its choice among those allowed.
+
+        Asking the grammar about one token takes microseconds; about a quarter of a million, longer than the model.
+        """
+        lib = self.lib
+        token = int(lib.llama_sampler_sample(chain, self._context, -1))
+        one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
+        lib.llama_sampler_apply(grammar, ctypes.byref(self._candidates(one)))
+        if np.isneginf(one["logit"][0]):
+            every = np.zeros(self.vocabulary_size, _CANDIDATE)
+            every["id"], every["logit"] = np.arange(self.vocabulary_size), self.next_logits()
+            candidates = self._candidates(every)
+            lib.llama_sampler_apply(grammar, ctypes.byref(candidates))
+            lib.llama_sampler_apply(chain, ctypes.byref(candidates))
+            token = int(candidates.data[candidates.selected].id)
+        lib.llama_sampler_accept(grammar, token)
+        return token
+
+    def _candidates(self, rows: NDArray[Any]) -> Any:
+        data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
+        return self.lib.llama_token_data_array(data, len(rows), -1, False)
 
 
 def usable_cores() -> int:

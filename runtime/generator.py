@@ -277,9 +277,9 @@ class _Run:
     def fragments(self) -> Iterator[Fragment]:
         engine, pending, thinking = self.engine, b"", False
         begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
-        self.reused = engine.prefill(self.items)
         for token in engine.generate(self.items, self.limit, self.sampling):
             self.tokens += 1
+            self.reused = engine.reused
             if [token] in (begin, end):
                 if pending:
                     yield Fragment(pending.decode("utf-8", "replace"), thinking)

@@ -21,7 +21,7 @@ TOKENIZER = (
 )
 TEXT: dict[str, Any] = {
     "model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "sliding_window": 64,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64,
     "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
 }  # fmt: skip
 VISION: dict[str, Any] = {

@@ -32,8 +32,9 @@ def test_gates_on_held_back_text(reader_bundles: Callable[[str], Path], recipe: 
     assert report.kind == "generator"
     assert report.figures["tokenizer"]["ids_equal"]
     assert report.figures["prompt"]["ids_equal"]
-    assert len(report.stages["language"]) == 18
-    assert [row["stage"] for row in report.stages["vision"]][:2] == ["patch embedding", "block 0"]
+    assert [row["stage"] for row in report.stages["language"]] == [*(f"block {n}" for n in range(18)), "logits"]
+    tower = ["patch embedding", *(f"block {n}" for n in range(6)), "tower output", "projected tokens"]
+    assert [row["stage"] for row in report.stages["vision"]] == tower
     worst = max(row["pytorch_to_bundle"] for row in report.stages["language"])
     assert worst < {"f16": 0.01, "q8_0": 0.1, "q4_k_m": 0.5}[recipe]
 

@@ -176,16 +176,13 @@ class Scripted(Engine):
     """An engine that says what it is told to."""
 
     def __init__(self, pieces: dict[int, bytes], said: list[int]) -> None:
-        self.pieces, self.said, self.context = pieces, said, 100
+        self.pieces, self.said, self.context, self.reused = pieces, said, 100, 0
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         return {THOUGHT: [94], THOUGHT_END: [95]}.get(text, [1])
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         return self.pieces[token]
-
-    def prefill(self, items: object) -> int:
-        return 0
 
     def generate(self, *_: object, **__: object) -> Iterator[int]:
         yield from self.said
