@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 PAGES = (
-    [], ["demo"], ["standin"], ["export", "medsiglip"], ["parity"], ["classify"], ["embed"], ["index", "build"],
-    ["index", "add"], ["index", "search"], ["probe", "fit"], ["probe", "predict"], ["probe", "evaluate"], ["inspect"],
-    ["verify"], ["bench"],
+    [], ["demo"], ["standin"], ["export", "medsiglip"], ["export", "medgemma"], ["calibrate"], ["parity"], ["classify"], ["embed"], ["index", "build"],
+    ["index", "add"], ["index", "search"], ["probe", "fit"], ["probe", "predict"], ["probe", "evaluate"], ["ask"],
+    ["report"], ["chat"], ["record"], ["doctor"], ["inspect"], ["verify"], ["bench"],
 )  # fmt: skip
 
 

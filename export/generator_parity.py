@@ -170,7 +170,7 @@ def measure_generator(
     with Engine(language, projector, context=2048, measuring=True) as engine:
         bos = 2
         prompts = text_prompts(engine.tokenize, material.texts, bos)
-        text = _diverge(engine, logits, prompts, [0] * len(prompts), progress, "text")
+        text = _diverge(engine, logits, prompts, progress, "text")
         figures["text"] = text.figures()
         plots["by_position"] = _by_position(text)
         figures["tokenizer"] = {"ids_equal": _same_ids(engine, reference, material.texts)}
@@ -178,7 +178,7 @@ def measure_generator(
         figures["speed"] = _speed(engine, reference, prompts[0])
         if baseline is not None:
             with Engine(baseline, context=2048, measuring=True) as plain:
-                other = _diverge(plain, logits, prompts, [0] * len(prompts), progress, "without a matrix").figures()
+                other = _diverge(plain, logits, prompts, progress, "without a matrix").figures()
             figures["baseline"] = other
             figures["text"]["kld"]["ratio_to_plain"] = figures["text"]["kld"]["mean"] / other["kld"]["mean"]
         if material.images is not None and generator.facts.image_tokens:
@@ -187,7 +187,7 @@ def measure_generator(
             figures["prompt"] = {"ids_equal": _same_prompt(generator, reference, material.images)}
             embeddings = _compare_images(engine, reference, asked, progress)
             figures["image"] = embeddings
-            seen = _diverge(engine, logits, asked, [0] * len(asked), progress, "images")
+            seen = _diverge(engine, logits, asked, progress, "images")
             figures["image"] |= seen.figures()
             assert projector is not None
             stages["vision"] = _stages(language, projector, asked[0], reference)
@@ -205,7 +205,7 @@ def measure_generator(
 
 
 def _diverge(
-    engine: Engine, logits: Callable[[Sequence[Item]], Array], prompts: Sequence[Sequence[Item]], first: Sequence[int],
+    engine: Engine, logits: Callable[[Sequence[Item]], Array], prompts: Sequence[Sequence[Item]],
     progress: Progress, what: str,
 ) -> Divergence:  # fmt: skip
     found = Divergence.empty()

@@ -1,24 +1,11 @@
 """The commands as a user types them: output, JSON, exit codes, messages."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import medge
 from safetensors.numpy import load_file
-
-
-def medge(*words: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "medge", *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd,
-        env=environment,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def test_classify(bundle: Path, few_images: Path) -> None:

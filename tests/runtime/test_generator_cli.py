@@ -1,0 +1,141 @@
+"""The language model's commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import medge
+
+pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
+
+
+def test_ask(reader: Path, pydicom_files: Path) -> None:
+    ct = pydicom_files / "CT_small.dcm"
+    said = medge("ask", reader, "What kind of image is this?", "--image", ct, "--limit", 8, "--context", 512).stdout
+    facts = json.loads(
+        medge(
+            "ask", reader, "What kind of image is this?", "--image", ct, "--limit", 8, "--context", 512, "--json"
+        ).stdout
+    )
+    assert facts["answer"] == said.strip()
+    assert facts["stop"] == "end"
+    series = medge("ask", reader, "What is it?", "--ct", ct, "--limit", 4, "--context", 512, "--json").stdout
+    assert json.loads(series)["note"] == ""
+    assert "not both" in medge("ask", reader, "x", "--ct", ct, "--image", ct, code=2).stderr
+
+
+def test_messages_of_ask(reader: Path, bundle: Path, pydicom_files: Path, tmp_path: Path) -> None:
+    assert "medge classify" in medge("ask", bundle, "Why?", code=1).stderr
+    missing = medge("ask", reader, "Why?", "--image", tmp_path / "nowhere.png", "--context", 512, code=1).stderr
+    assert "nowhere.png: No such file" in missing
+    long = medge("ask", reader, "word " * 900, "--context", 512, code=1).stderr
+    assert "more than the context of 512" in long
+    huge = medge("ask", reader, "Why?", "--context", 2_000_000_000, code=1).stderr
+    assert "does not fit into memory" in huge
+    mr = pydicom_files / "MR_small.dcm"
+    assert "not CT" in medge("ask", reader, "Why?", "--ct", mr, "--context", 512, code=1).stderr
+
+
+def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_path: Path) -> None:
+    ct = pydicom_files / "CT_small.dcm"
+    written = medge("report", reader, ct, "--limit", 200, "--context", 512, "--json", code=None)
+    body = json.loads(written.stdout)
+    assert set(body) == {"template", "findings", "impression", "complete"}
+    assert written.returncode == (0 if body["complete"] else 3)
+    short = medge("report", reader, ct, "--limit", 5, "--context", 512, code=3)
+    assert "raise --limit" in short.stderr
+    fhir = sorted((shared / "fhir").glob("*.json"))[0]
+    answer = json.loads(
+        medge("record", reader, fhir, "Which medicines?", "--context", 1024, "--json", code=None).stdout
+    )
+    assert answer["lines_shown"] <= answer["lines"]
+    (tmp_path / "x.json").write_text("{}")
+    assert "not a FHIR bundle" in medge("record", reader, tmp_path / "x.json", "Why?", code=1).stderr
+
+
+def test_chat_goes_on_after_a_mistake(reader: Path, pydicom_files: Path) -> None:
+    said = f"what kind of image is @{pydicom_files / 'CT_small.dcm'}?\nand @/nowhere.png?\n/new\nhello\n/quit\n"
+    done = medge("chat", reader, "--limit", 4, "--context", 512, said=said)
+    assert "nowhere.png: No such file" in done.stderr
+    assert done.stdout.count("> ") >= 4
+
+
+def test_doctor_inspect_verify_bench(reader: Path, tmp_path: Path) -> None:
+    facts = json.loads(medge("doctor", reader, "--json").stdout)
+    assert facts["bundles"][0]["fits"]
+    assert facts["device"]["cores"] >= 1
+    assert "does not fit" in medge("doctor", reader, "--context", 2_000_000_000, code=1).stdout
+    assert "16 tokens" in medge("inspect", reader).stdout
+    assert json.loads(medge("verify", reader, "--json").stdout)["holds"]
+    speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)
+    assert speed["tokens_per_second"] > 0
+    assert speed["second_question_seconds"] < speed["first_question_seconds"]
+    copy = Path(shutil.copytree(reader, tmp_path / "copy"))
+    projector = next(copy.glob("mmproj-*.gguf"))
+    data = bytearray(projector.read_bytes())
+    data[len(data) // 2] ^= 1
+    projector.write_bytes(data)
+    assert "was changed" in medge("verify", copy, code=1).stderr
+
+
+def test_ctrl_c_while_generating_is_one_line(reader: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "medge",
+        "ask",
+        str(reader),
+        "Once upon a time",
+        "--limit",
+        "100000",
+        "--temperature",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    assert process.stdout is not None
+    try:
+        assert process.stdout.read(1)  # it has begun to answer
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode in (130, 0)  # 0: the model had ended by itself just then
+    assert "Traceback" not in said
+
+
+def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Path, tmp_path: Path) -> None:
+    matrix = tmp_path / "m.gguf"
+    texts = tmp_path / "t.txt"
+    texts.write_text("The heart is normal in size. " * 60)
+    facts = json.loads(medge("calibrate", "--checkpoint", tiny_gemma, "--out", matrix, texts, "--json").stdout)
+    assert facts["chunks"] >= 1
+    out = tmp_path / "bundle"
+    made = medge("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out, "--recipe", "q4_0", "--importance", matrix,
+                 "--skip-parity", "--json")  # fmt: skip
+    assert json.loads(made.stdout)["parity"] is None
+    assert (out / "Modelfile").read_text().startswith("FROM ./")
+    assert "not measured" in medge("ask", out, "Why?", code=1).stderr
+    again = ("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out)
+    assert "exists" in medge(*again, code=1).stderr
+    for words, reason in (
+        (("--recipe", "q7"), "there is no recipe 'q7'"),
+        (("--target-size", "1 parsec"), "is no size"),
+        (("--recipe", "f16", "--target-size", "1GB"), "start from q4_k_m"),
+        (("--calibration", tmp_path / "empty"), "neither texts"),
+        (("--without-importance", "--importance", matrix), "leaves nothing"),
+    ):
+        other = ("export", "medgemma", "--checkpoint", tiny_gemma, "--out", tmp_path / "never")
+        assert reason in medge(*other, *words, code=1).stderr
+    wrong = medge("export", "medgemma", "--checkpoint", checkpoint, "--out", tmp_path / "never", code=1)
+    assert "expected 'gemma3'" in wrong.stderr
+    assert not (tmp_path / "never").exists()
+    assert not list(tmp_path.glob(".never*"))
