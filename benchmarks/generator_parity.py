@@ -43,7 +43,7 @@ from medge.runtime.metrics import centred_cosine, cosine
 from medge.runtime.preprocess import get_profile
 
 RESULTS = Path(__file__).parent / "results" / "generator_parity.json"
-TEXT_PROMPTS, IMAGES, ITEMS = 4, 16, 60
+TEXT_PROMPTS, IMAGES, ITEMS = 4, 16, 40
 
 
 def contexts(data: Path, start: int, stop: int) -> list[str]:

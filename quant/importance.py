@@ -3,7 +3,9 @@
 llama.cpp's quantizer weighs a weight's rounding error with the mean square of what it is multiplied with. The squares
 are gathered while llama.cpp itself runs the full-precision file, by its callback for every operation of the graph, so
 memory stays what running the model takes, images pass through the real tower and projector, and the names are the
-file's own. The result is written in llama.cpp's imatrix format (GGUF; tools/imatrix in llama.cpp), which its tools read.
+file's own. Every position counts the same: llama.cpp's tool adds plain squares, so that the few positions with massive
+activations, those of an image above all, drown the others (docs/decisions/0008-importance.md has what that costs). The
+result is written in llama.cpp's imatrix format (GGUF; tools/imatrix in llama.cpp), which its tools read.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from ..runtime.gguf_header import read_header
 SAVE_EVERY = 16  # chunks
 FINGERPRINT = "medge.calibration"
 TIED = "token_embd.weight"
+TINY = 1e-20  # mean square of a row of zeros
 _F32 = 0  # GGML_TYPE_F32
 
 
@@ -41,7 +44,7 @@ class GGMLTensor(ctypes.Structure):
 
 @dataclass
 class Importance:
-    """Sums of squares of each matrix's inputs.
+    """Sums of squares of each matrix's inputs, every input scaled to a mean square of one.
 
     Attributes:
         sums: matrix name -> (columns,) float64.
@@ -58,8 +61,10 @@ class Importance:
     sources: tuple[str, ...] = ()
 
     def add(self, name: str, rows: NDArray[np.float32]) -> None:
-        """Add inputs, (N, columns), of a matrix."""
-        squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
+        """Add inputs, (N, columns), of a matrix, each row scaled to a mean square of one (see the module's text)."""
+        energy = np.einsum("ij,ij->i", rows, rows) / rows.shape[1]
+        scaled = rows / np.sqrt(np.maximum(energy, TINY))[:, None]
+        squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
         self.sums[name] = self.sums[name] + squares if name in self.sums else squares
         self.counts[name] = self.counts.get(name, 0) + len(rows)
 

@@ -54,6 +54,7 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Pa
     def hook(name: str) -> Callable[..., None]:
         def add(_module: object, inputs: tuple) -> None:
             rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
+            rows = rows / (rows**2).mean(-1, keepdim=True).sqrt()
             sums[name] = sums.get(name, 0) + (rows**2).sum(0).numpy()
 
         return add

@@ -80,7 +80,11 @@ def test_every_command_has_help_and_an_example(name: str) -> None:
         return re.sub(r"\s+", " ", run.stdout)
 
     page = text(name)
-    inner = {"export": ["medsiglip", "medgemma"], "index": ["build", "add", "search"], "probe": ["fit", "predict", "evaluate"]}
+    inner = {
+        "export": ["medsiglip", "medgemma"],
+        "index": ["build", "add", "search"],
+        "probe": ["fit", "predict", "evaluate"],
+    }
     for words in [[name, sub] for sub in inner.get(name, [])] or [[name]]:
         page = text(*words)
         assert f"Example: medge {' '.join(words)}" in page
