@@ -11,10 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGES = (
-    [], ["demo"], ["standin"], ["export", "medsiglip"], ["export", "medgemma"], ["calibrate"], ["parity"], ["classify"], ["embed"], ["index", "build"],
-    ["index", "add"], ["index", "search"], ["probe", "fit"], ["probe", "predict"], ["probe", "evaluate"], ["ask"],
-    ["report"], ["chat"], ["record"], ["doctor"], ["inspect"], ["verify"], ["bench"],
+PAGES = tuple(
+    page.split()
+    for page in (
+        "", "demo", "standin", "export medsiglip", "export medgemma", "calibrate", "parity", "classify", "embed",
+        "index build", "index add", "index search", "probe fit", "probe predict", "probe evaluate", "ask", "report", "chat",
+        "record", "doctor", "inspect", "verify", "bench",
+    )
 )  # fmt: skip
 
 

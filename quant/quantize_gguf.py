@@ -48,8 +48,7 @@ def quantize_language(
     keep: list[Any] = []
     if importance is not None:
         params.imatrix = _importance_array(lib, importance, keep)
-    kept = {n: "F16" for n in read_header(source).tensors if n.split(".")[-2] in recipe.keep}
-    if types := {**kept, **(types or {})}:
+    if types := {**_kept(source, recipe), **(types or {})}:
         overrides = (lib.llama_model_tensor_override * (len(types) + 1))()
         for slot, (name, kind) in zip(overrides, types.items(), strict=False):
             slot.pattern, slot.type = f"^{re.escape(name)}$".encode(), int(gguf.GGMLQuantizationType[kind])
@@ -57,6 +56,18 @@ def quantize_language(
     if lib.llama_model_quantize(os.fsencode(source), os.fsencode(out), ctypes.byref(params)) != 0:
         out.unlink(missing_ok=True)
         raise StorageError(f"writing {out}: llama.cpp could not quantize ({native_messages()})")
+
+
+def _kept(source: Path, recipe: GGUFRecipe) -> dict[str, str]:
+    """The matrices that a recipe keeps in 16 bits: {tensor: type}."""
+    header = read_header(source)
+    late = header.get("block_count", 0) * 2 // 3
+    kept = {}
+    for name in header.tensors:
+        found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        if found and (found[2] in recipe.keep or (found[2] in recipe.keep_late and int(found[1]) >= late)):
+            kept[name] = "F16"
+    return kept
 
 
 def keep_alive(keep: list[Any], array: Any) -> Any:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .errors import BundleError, ContextError, GeneratorError, MissingExtraError
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
-KEPT_IMAGES = 16  # projected embeddings kept: 2.6 MB each for MedGemma 4B
+KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
 _SEQUENCE = 0
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
@@ -119,6 +119,7 @@ class Engine:
         self._vision: Any = None
         if projector is not None:
             self._vision = self._open_projector(projector, threads, gpu_layers > 0, observer)
+        _messages.clear()  # warnings of a model that did load explain no later failure
         self._items: list[Item] = []
         self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self.reused = 0  # positions of the last prompt that were evaluated before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,8 @@ from .chat_template import IMAGE_MARK, Message, render
 from .engine import Engine, Item, Picture, Sampling, length
 from .errors import BundleError, ContextError, GeneratorError
 from .gguf_header import GGUFHeader, read_header
-from .images import ImageSource, read_image
-from .planner import Plan, plan
+from .images import ImageSource, find_images, read_image
+from .planner import DEFAULT_CONTEXT, Plan, plan
 from .preprocess import get_profile
 from .series import MOST_SLICES, Series, read_series
 
@@ -107,6 +108,7 @@ class Generator:
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.generator
         self._asked = (context, threads, gpu_layers)
+        self._longest = DEFAULT_CONTEXT
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -124,7 +126,7 @@ class Generator:
             ContextError: the model does not fit; says what it needs and what there is.
         """
         context, threads, gpu_layers = self._asked
-        return plan(self.bundle, context=context, threads=threads, gpu_layers=gpu_layers)
+        return plan(self.bundle, context=context, threads=threads, gpu_layers=gpu_layers, longest=self._longest)
 
     @cached_property
     def engine(self) -> Engine:
@@ -138,6 +140,7 @@ class Generator:
 
     def close(self) -> None:
         """Free the model's memory; it is opened again when it is used again."""
+        self.__dict__.pop("plan", None)
         if "engine" in self.__dict__:
             self.__dict__.pop("engine").close()
 
@@ -218,9 +221,15 @@ class Generator:
     def read_series(self, paths: Sequence[Path], question: str, **options: Any) -> tuple[Answer, Series]:
         """Answer a question about a CT series, as MedGemma 1.5 reads it; returns what was shown, too.
 
-        Slices are sampled evenly when there are more than the model takes or than the context has room for.
+        Slices are sampled evenly when there are more than the model takes, or than memory allows room for: unless the
+        caller has set the context, it is made long enough for them as far as that fits.
         """
-        most = (self.engine.context - options.get("limit", DEFAULT_LIMIT) - 256) // (self.facts.image_tokens + 16)
+        each, rest = self.facts.image_tokens + 16, options.get("limit", DEFAULT_LIMIT) + 256
+        wanted = min(MOST_SLICES, sum(1 for _ in find_images(list(paths)))) * each + rest
+        if self._asked[0] is None and wanted > self._longest:
+            self._longest = wanted
+            self.close()
+        most = (self.engine.context - rest) // each
         if most < 1:
             raise ContextError(f"a context of {self.engine.context} tokens has no room for a slice and an answer")
         series = read_series(paths, min(MOST_SLICES, most))
@@ -320,9 +329,20 @@ def grammar_of(schema: dict[str, Any]) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return json_schema_to_gbnf(json.dumps(schema), prop_order=list(schema.get("properties", {})))
-    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        grammar = json_schema_to_gbnf(json.dumps(schema), prop_order=list(schema.get("properties", {})))
+    except (AssertionError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         raise GeneratorError(f"the JSON schema can't be made into a grammar: {error}") from error
+    return _NESTED.sub(_as_repetition, grammar)
+
+
+# llama-cpp-python writes "at most n characters" as n nested brackets, too deep for llama.cpp's parser at a few hundred.
+_NESTED = re.compile(r"\bchar((?: \(char)+)((?:\)\?)+)")
+
+
+def _as_repetition(found: re.Match[str]) -> str:
+    """ "char (char (char)?)?" to "char{1,3}"."""
+    opened, closed = found[1].count("("), found[2].count(")")
+    return f"char{{1,{opened + 1}}}" + ")?" * (closed - opened)
 
 
 def _listed(images: ImageSource | Sequence[ImageSource] | None) -> list[ImageSource]:

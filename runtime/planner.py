@@ -129,11 +129,11 @@ class Plan:
 
 def plan(
     bundle: Bundle, *, device: Device | None = None, context: int | None = None, threads: int | None = None,
-    gpu_layers: int | None = None,
+    gpu_layers: int | None = None, longest: int = DEFAULT_CONTEXT,
 ) -> Plan:  # fmt: skip
     """Choose context, threads and layers on the GPU for a bundle; what the caller gives is kept.
 
-    The context is the longest that fits, at most what the model was trained for and `DEFAULT_CONTEXT`.
+    The context is the longest that fits, at most what the model was trained for and `longest`.
     """
     device = device or Device.here()
     facts = bundle.manifest.generator
@@ -143,7 +143,7 @@ def plan(
         whole = need(facts, weights, context or DEFAULT_CONTEXT)
         share = (whole.weights + whole.cache) / (facts.layers + 1)
         gpu_layers = min(facts.layers + 1, int(device.gpu * RESERVE / share))
-    wanted = context or min(DEFAULT_CONTEXT, facts.context_length)
+    wanted = context or min(longest, facts.context_length)
     chosen = Plan(
         bundle.manifest.name, device, need(facts, weights, wanted), wanted, threads or device.cores, gpu_layers
     )

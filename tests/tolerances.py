@@ -13,3 +13,6 @@ EXACT_REWRITE = 2e-5
 METRIC = 1e-9
 # Grey levels between one test card's encodings: lossy JPEG rounds its coefficients, YBR each channel by itself.
 COLOUR_LEVELS = 6
+# Logits, of the order of one, after a reused prefix against a fresh start: the cache is in 16 bits, and a batch of another
+# size takes other kernels. A cache that had forgotten a position would be wrong by a hundred times as much.
+CACHED_LOGITS = 1e-2

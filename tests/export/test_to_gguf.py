@@ -202,8 +202,8 @@ print(peak_memory() - before)
 
 
 def test_memory_does_not_grow_with_the_model(gemma: Path, tmp_path: Path) -> None:
-    """A checkpoint of 1.3 GB in shards of 256 MB is written in less than 0.4 GB, its vocabulary's 0.2 GB included."""
-    text = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 12}
+    """A checkpoint of 1.4 GB in shards of 256 MB is written in less than 0.4 GB, its vocabulary's 0.2 GB included."""
+    text = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 18}
     write_tiny_gemma(tmp_path / "large", gemma, sees=False, text=text, shard_bytes=256 << 20)
     size = sum(path.stat().st_size for path in (tmp_path / "large").glob("*.safetensors"))
     assert size > 3 * LIMIT
@@ -322,5 +322,6 @@ def test_bundle_loads_in_plain_llama_cpp(reader_bundles: Callable[[str], Path]) 
         {"type": "text", "text": "What kind of image is this?"},
     ]
     answer = model.create_chat_completion([{"role": "user", "content": content}], max_tokens=8, temperature=0)
-    assert answer["choices"][0]["message"]["content"].strip()
+    assert answer["usage"]["prompt_tokens"] > 16  # the image's tokens are among them
+    assert answer["usage"]["completion_tokens"] > 0
     model.close()

@@ -169,6 +169,14 @@ def test_types_by_tensor(full: tuple[Path, Path], tmp_path: Path) -> None:
     assert header.tensors["blk.3.ffn_up.weight"].type == "Q4_0"
 
 
+def test_what_a_recipe_keeps(full: tuple[Path, Path], tmp_path: Path) -> None:
+    quantize_language(full[0], tmp_path / "q", GGUF_RECIPES["q8_0"])
+    types = {name: tensor.type for name, tensor in read_header(tmp_path / "q").tensors.items()}
+    assert {types[f"blk.{n}.attn_{part}.weight"] for n in range(6) for part in "kv"} == {"F16"}
+    assert [types[f"blk.{n}.ffn_down.weight"] for n in range(6)] == ["Q8_0"] * 4 + ["F16"] * 2
+    assert types["blk.5.ffn_up.weight"] == types["token_embd.weight"] == "Q8_0"
+
+
 def test_a_size_is_kept(full: tuple[Path, Path], tmp_path: Path) -> None:
     matrix = gather(*full, prompts)
     coarse, fine = [], []

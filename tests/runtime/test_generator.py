@@ -14,11 +14,23 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
+from tolerances import CACHED_LOGITS
+
 import medge
 from medge.runtime.bundle import Bundle
 from medge.runtime.engine import Engine, Picture, Sampling, length
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
-from medge.runtime.generator import THOUGHT, THOUGHT_END, Generator, Turn, _Run, _whole_characters, system, user
+from medge.runtime.generator import (
+    THOUGHT,
+    THOUGHT_END,
+    Generator,
+    Turn,
+    _Run,
+    _whole_characters,
+    grammar_of,
+    system,
+    user,
+)
 from medge.runtime.golden import phantom
 from medge.runtime.golden_generator import replay_answers
 from medge.runtime.radiology_report import TEMPLATES
@@ -121,7 +133,7 @@ def test_caches_change_no_answer(tiny: Generator, tiny_reader: Path, asked: int)
         cached = engine.next_logits()
         engine.forget()
         engine.prefill(probe)
-        np.testing.assert_allclose(cached, engine.next_logits(), atol=2e-3)
+        np.testing.assert_allclose(cached, engine.next_logits(), atol=CACHED_LOGITS)
 
 
 def test_a_prompt_that_is_too_long_says_by_how_much(tiny: Generator) -> None:
@@ -157,6 +169,9 @@ def test_a_schema_forces_json(mini: Generator) -> None:
     answer = json.loads(mini.ask(phantom(), "Which part of the body is shown?", schema=schema, limit=40).text)
     assert answer["organ"] in ("head", "chest", "abdomen")
     assert isinstance(answer["sure"], bool)
+    short = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 900}}, "required": ["a"]}
+    assert "char{1,900}" in grammar_of(short)
+    assert len(json.loads(mini.ask(None, "Say a word.", schema=short, limit=1100).text)["a"]) <= 900
     with pytest.raises(GeneratorError, match="schema"):
         mini.ask(None, "x", schema={"type": "no such type"})
 

@@ -33,6 +33,21 @@ def test_running_a_bundle_loads_no_heavy_package(bundle: Path, few_images: Path)
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_running_a_language_model_loads_no_heavy_package_and_opens_no_network(reader: Path, few_images: Path) -> None:
+    code = (
+        "import json, socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse; socket.create_connection = refuse\n"
+        "import medge; generator = medge.load(sys.argv[1], context=512)\n"
+        "generator.ask(sys.argv[2], 'What kind of image is this?', limit=4)\n"
+        "import medge.runtime.agent, medge.runtime.record, medge.runtime.golden_generator, medge.runtime.bench_generator\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = set(json.loads(python(code, str(reader), str(few_images / "CT_small.dcm"))))
+    assert "llama_cpp" in loaded
+    assert loaded.isdisjoint({*HEAVY, "gguf", "sentencepiece", "onnxruntime"})
+
+
 def test_running_a_bundle_opens_no_network(bundle: Path, few_images: Path) -> None:
     code = (
         "import socket, sys\n"

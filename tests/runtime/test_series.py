@@ -74,3 +74,17 @@ def test_a_series_is_asked_about(reader: Path, series: Path) -> None:
     assert shown.note.endswith("sampled evenly")  # ten slices don't fit into this context
     assert answer.prompt_tokens > len(shown.slices) * generator.facts.image_tokens
     generator.close()
+
+
+def test_a_long_series_gets_a_longer_context(reader: Path, series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the caller set one: as many slices as memory allows, not as many as a chat's context holds."""
+    import medge
+
+    monkeypatch.setattr("medge.runtime.generator.DEFAULT_CONTEXT", 512)
+    generator = medge.load_generator(reader)
+    assert generator.engine.context == 512
+    answer, shown = generator.read_series([series], "What part of the body is shown?", limit=128)
+    assert (len(shown.slices), shown.note) == (10, "")
+    assert generator.engine.context > 512
+    assert answer.prompt_tokens > 10 * generator.facts.image_tokens
+    generator.close()
