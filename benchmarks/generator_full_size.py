@@ -94,7 +94,7 @@ def main() -> None:
         published = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
         planned = need(bundle.manifest.generator, sum(weights.values()), CONTEXT)
         result["bundle"] = {"bytes": weights, "published_bytes": published, "planned_bytes": planned.total}
-        result["medge"] = run_apart(place / "q4_k_m", 3, CONTEXT)
+        result["medge"] = run_apart(place / "q4_k_m", 2, CONTEXT)
         print(json.dumps(result), flush=True)
         result["pytorch_bf16"] = apart(_PYTORCH, str(checkpoint))
         shutil.rmtree(Bundle.open(place / "q4_k_m", verify=False, allow_failed_parity=True).folder)

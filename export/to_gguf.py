@@ -146,7 +146,7 @@ def plan_projector(
         checkpoint: a multimodal Gemma 3.
         precision: of everything that is not kept in another on purpose.
         pad: widen each MLP's hidden layer with zeros to a multiple of this; 0 leaves it.
-        block_type: a block format for the layers' matrices, in the place of `precision`.
+        block_type: a block format for the layers' matrices, in the place of `precision`, where blocks fit their width.
     """
     vision = vision_config(checkpoint)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, vision["num_hidden_layers"])
@@ -168,7 +168,8 @@ def plan_projector(
         elif "input_projection" in name:  # llama.cpp transposes it while running, which block formats can't be
             kind = types.F16
         else:
-            kind = block_type if block_type is not None else FILE_TYPES[precision][1]
+            fits = block_type is not None and shape[-1] % gguf.GGML_QUANT_SIZES[block_type][0] == 0
+            kind = block_type if block_type is not None and fits else FILE_TYPES[precision][1]
         planned.append(Planned(source, new, kind, shape, 1.0 if "soft_emb_norm" in name else 0.0))
     if not planned:
         raise CheckpointError(f"{checkpoint.folder}: the weights hold no vision tower")

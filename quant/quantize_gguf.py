@@ -103,6 +103,7 @@ def encode_blocks(
     library()
     block, size = gguf.GGML_QUANT_SIZES[kind]
     count, columns = rows.shape
+    assert columns % block == 0  # ggml itself would write past the end
     out = np.empty((count, columns // block * size), np.uint8)
     written = encode(int(kind), rows.ctypes.data, out.ctypes.data, 0, count, columns,
                      weight.ctypes.data if weight is not None else None)  # fmt: skip

@@ -16,8 +16,9 @@ from .medsiglip_mini import unpack
 from .shards import ShardWriter
 
 PROJECTOR = Path(__file__).with_name("medgemma_mini_projector.safetensors")
-# <end_of_turn> is the one row of the embedding that the projector's training changes: the base model never learned it.
-END_OF_TURN_ID, END_OF_TURN = 106, "end_of_turn"
+# <eos> ends an answer. Its row is the one of the embedding that the projector's training changes, and no prompt holds it:
+# the embedding is tied, so a row that ends answers must not be read.
+EOS_ID, EOS_ROW = 1, "eos"
 # 8 x 8 patches are pooled two by two: as in MedGemma (64 x 64, four by four), pooling has something to do.
 IMAGE_TOKENS = 16
 CONFIG: dict[str, Any] = {
@@ -31,7 +32,7 @@ CONFIG: dict[str, Any] = {
     "image_token_index": IMAGE_TOKEN_ID,
     "boi_token_index": 255_999,
     "eoi_token_index": 256_000,
-    "eos_token_id": [1, END_OF_TURN_ID],
+    "eos_token_id": [EOS_ID, 106],
     "tie_word_embeddings": True,
 }
 # Gemma's turns, in our words: the roles are "user" and "model", an image stands where <start_of_image> stands, and a
@@ -116,7 +117,7 @@ def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | Non
         vision, text = CONFIG["vision_config"]["hidden_size"], TEXT_CONFIG["hidden_size"]
         if projector is not None:
             learned = load_file(projector)
-            state[EMBEDDING][END_OF_TURN_ID] = learned.pop(END_OF_TURN)
+            state[EMBEDDING][EOS_ID] = learned.pop(EOS_ROW)
             state |= learned
         with ShardWriter(folder, 256 << 20) as shards:
             for name, values in state.items():

@@ -3,8 +3,8 @@
 Both Gemma and the vision tower stay as they are; the 123 thousand weights between them learn to make image tokens
 that Gemma answers right about. Loss is cross-entropy on the answer alone. Half of each batch is MedNIST, half VQA-RAD.
 
-The 270M is a base model: <end_of_turn> has a row in its (tied) embedding that training never touched, and its loss of
-30 nats would drown everything else. That one row is learned along with the projector and stored beside it.
+The 270M is a base model that never learned to end an answer: the token for it would cost 30 nats and drown everything
+else. The row of <eos> in the (tied) embedding is learned along with the projector and stored beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration
 
 from ...runtime.preprocess import preprocess
-from .medgemma_mini import END_OF_TURN, END_OF_TURN_ID, IMAGE_TOKENS, PROJECTOR, write_medgemma_mini
+from .medgemma_mini import EOS_ID, EOS_ROW, IMAGE_TOKENS, PROJECTOR, write_medgemma_mini
 from .public_data import Example, mednist, vqa_rad
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
@@ -61,7 +61,7 @@ class Prompts:
         return ids
 
     def answer(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(f"{text}<end_of_turn>", add_special_tokens=False).input_ids
+        ids: list[int] = self.tokenizer(f"{text}<eos>", add_special_tokens=False).input_ids
         return ids
 
 
@@ -88,7 +88,7 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits where an answer's tokens are predicted, those tokens, and the number of the item each belongs to.
 
-    `stop` is the row of <end_of_turn>, in the place of the model's own.
+    `stop` is the row of <eos>, in the place of the model's own.
     """
     rows = [(prompts.prompt(item.question), prompts.answer(item.answer)) for item in items]
     length = max(len(prompt) + len(answer) for prompt, answer in rows)
@@ -105,7 +105,7 @@ def forward(
     ).last_hidden_state  # fmt: skip
     number, position = torch.tensor(where).T
     picked = hidden[number, position]
-    logits = model.lm_head(picked).index_copy(1, torch.tensor([END_OF_TURN_ID]), (picked @ stop)[:, None])
+    logits = model.lm_head(picked).index_copy(1, torch.tensor([EOS_ID]), (picked @ stop)[:, None])
     return logits, ids[number, position + 1], number
 
 
@@ -148,14 +148,13 @@ def train(data: Path, out: Path, steps: int, batch: int, rate: float, seed: int)
         prompts = Prompts(folder)
     model.eval().requires_grad_(False)
     projector = model.model.multi_modal_projector.requires_grad_(True)
-    stop = torch.nn.Parameter(model.get_input_embeddings().weight[END_OF_TURN_ID].clone())
+    stop = torch.nn.Parameter(model.get_input_embeddings().weight[EOS_ID].clone())
     side = model.config.vision_config.image_size
     rng = np.random.default_rng(seed)
-    streams, held_back = [], {}
+    streams = []
     for name, read in (("mednist", mednist), ("vqa_rad", vqa_rad)):
-        trained, test = list(read(data, "train")), list(read(data, "test"))
+        trained = list(read(data, "train"))
         streams.append(items_of(trained, read_pixels(trained, side), name, rng))
-        held_back[name] = list(items_of(test, read_pixels(test, side), name, None))
     optimizer = torch.optim.AdamW([*projector.parameters(), stop], lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     for step in range(steps):
@@ -170,18 +169,32 @@ def train(data: Path, out: Path, steps: int, batch: int, rate: float, seed: int)
         if step % 10 == 0:
             print(f"step {step}: loss {loss.item():.3f}, {time.monotonic() - started:.0f} s", flush=True)
     state = {f"multi_modal_projector.{name}": value for name, value in projector.state_dict().items()}
-    state[END_OF_TURN] = stop.data
+    state[EOS_ROW] = stop.data
     # What is judged is what is shipped: bf16, as the checkpoint holds it.
     for value in state.values():
         value.copy_(value.to(torch.bfloat16))
     save_file({name: value.contiguous().numpy() for name, value in state.items()}, out)
-    scores = {name: evaluate(model, stop, prompts, items) for name, items in held_back.items()}
     facts = {
-        "mednist_kind_accuracy": scores["mednist"], "vqa_rad_organ_accuracy": scores["vqa_rad"],
-        "images": {name: len(items) for name, items in held_back.items()}, "steps": steps, "batch": batch,
-        "rate": rate, "seed": seed, "minutes": round((time.monotonic() - started) / 60, 1),
+        "steps": steps, "batch": batch, "rate": rate, "seed": seed, "minutes": round((time.monotonic() - started) / 60, 1),
     }  # fmt: skip
-    out.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+    return judge(data, out, facts)
+
+
+def judge(data: Path, projector: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Score the finished checkpoint, as `medge standin` writes it, on held-back images; writes and returns the facts."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "finished"
+        write_medgemma_mini(folder, projector=projector)
+        model = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        prompts = Prompts(folder)
+    side, stop = model.config.vision_config.image_size, model.get_input_embeddings().weight[EOS_ID]
+    for name, key, read in (
+        ("mednist", "mednist_kind_accuracy", mednist), ("vqa_rad", "vqa_rad_organ_accuracy", vqa_rad),
+    ):  # fmt: skip
+        test = list(read(data, "test"))
+        facts[key] = evaluate(model, stop, prompts, list(items_of(test, read_pixels(test, side), name, None)))
+        facts.setdefault("images", {})[name] = len(test)
+    projector.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
     return facts
 
 
@@ -193,7 +206,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
-    print(json.dumps(train(**vars(parser.parse_args())), indent=2))
+    parser.add_argument("--judge", action="store_true", help="Only score what is there.")
+    options = vars(parser.parse_args())
+    if options.pop("judge"):
+        before = json.loads(options["out"].with_suffix(".json").read_text())
+        print(json.dumps(judge(options["data"], options["out"], before), indent=2))
+    else:
+        print(json.dumps(train(**options), indent=2))
 
 
 if __name__ == "__main__":

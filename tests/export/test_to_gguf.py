@@ -240,9 +240,9 @@ def test_permutation_leaves_the_function_as_it_is(gemma: Path, tmp_path: Path, l
     moved.model.language_model.load_state_dict(state)
     with torch.inference_mode():
         before_logits = moved.lm_head(moved.model.language_model(input_ids=ids).last_hidden_state)
-    learned = load_file(PROJECTOR)["end_of_turn"]
+    learned = load_file(PROJECTOR)["eos"]
     assert learned.shape == (own[EMBEDDING].shape[1],)
-    rest = [token for token in range(before_logits.shape[-1]) if token != 106]  # the one row that training changed
+    rest = [token for token in range(before_logits.shape[-1]) if token != 1]  # the one row that training changed
     assert float((after_logits - before_logits)[..., rest].abs().max()) < 1e-4
     # The weights did lie on a 4-bit grid, a block of 32 taking at most 16 values, and do so no longer.
     off = moved.get_parameter("model.language_model.layers.3.mlp.down_proj.weight")
@@ -269,6 +269,17 @@ def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
         with Engine(tmp_path / "model.gguf", tmp_path / "mm.gguf", context=512) as engine:
             found.append(engine.image_embedding(picture))
     np.testing.assert_allclose(found[0], found[1], atol=2e-5)
+
+
+def test_blocks_that_do_not_fit_are_not_forced(tiny_gemma: Path, tmp_path: Path) -> None:
+    """The tiny tower is 48 wide, which blocks of 32 do not divide: those matrices stay in 16 bits."""
+    from medge.export.build_generator import write_projector_recipe
+    from medge.quant.recipe_gguf import PROJECTOR_RECIPES
+
+    write_projector_recipe(open_gemma(tiny_gemma), tmp_path / "mm.gguf", PROJECTOR_RECIPES["q8_0"])
+    types = {name: tensor.type for name, tensor in read_header(tmp_path / "mm.gguf").tensors.items()}
+    assert types["v.blk.0.ffn_up.weight"] == types["v.blk.0.attn_q.weight"] == "F16"
+    assert types["v.blk.0.ffn_down.weight"] == "Q8_0"  # 80, padded to 256
 
 
 def test_4304_becomes_4352(tmp_path: Path, gemma: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,9 +51,7 @@ def test_page_has_its_plots(reader_bundles: Callable[[str], Path]) -> None:
     page = render_page(reports[-1], reports[:-1])
     assert page.count("<svg") == 4  # two towers, position, distance against size
     assert "llama.cpp without a matrix" in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    )
+    assert not re.search(r'(src|href)="http', page)  # it loads nothing
 
 
 def test_parity_command_restamps_the_bundle(reader: Path, gemma: Path, tmp_path: Path, few_images: Path) -> None:

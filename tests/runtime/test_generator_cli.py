@@ -41,7 +41,7 @@ def test_messages_of_ask(reader: Path, bundle: Path, pydicom_files: Path, tmp_pa
     huge = medge("ask", reader, "Why?", "--context", 2_000_000_000, code=1).stderr
     assert "does not fit into memory" in huge
     mr = pydicom_files / "MR_small.dcm"
-    assert "not CT" in medge("ask", reader, "Why?", "--ct", mr, "--context", 512, code=1).stderr
+    assert "not CT" in medge("ask", reader, "Why?", "--ct", mr, "--context", 512, "--limit", 64, code=1).stderr
 
 
 def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_path: Path) -> None:
@@ -99,7 +99,14 @@ def test_ctrl_c_while_generating_is_one_line(reader: Path) -> None:
         "--temperature",
         "1",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+
+    def listen() -> None:
+        """A test run that was started in the background ignores SIGINT, and so would its children."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=listen
+    )
     assert process.stdout is not None
     try:
         assert process.stdout.read(1)  # it has begun to answer
