@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from command_line import hears_ctrl_c
 from tolerances import EXACT_REWRITE, FP32_EMBEDDING
 
 import medge
@@ -167,7 +168,9 @@ def test_an_interrupted_export_leaves_no_bundle(
     checkpoint: Path, few_images: Path, tmp_path: Path, number: int
 ) -> None:
     words = ["export", "medsiglip", "--checkpoint", checkpoint, "--out", tmp_path / "b", "--calibration", few_images]
-    process = subprocess.Popen([sys.executable, "-m", "medge", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medge", *map(str, words)], stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".b.partial-*/onnx/*")):  # until the first tower is being written
         assert time.monotonic() < deadline

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import medge
+from command_line import hears_ctrl_c, medge
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
@@ -99,13 +99,13 @@ def test_ctrl_c_while_generating_is_one_line(reader: Path) -> None:
         "--temperature",
         "1",
     ]
-
-    def listen() -> None:
-        """A test run that was started in the background ignores SIGINT, and so would its children."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=listen
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hears_ctrl_c,
     )
     assert process.stdout is not None
     try:
