@@ -2,8 +2,8 @@
 
 python benchmarks/generator_speed.py BUNDLE --llama-bench PATH
 
-`llama-bench` is not in llama-cpp-python's wheel: build it from the source that lies beside the wheel, against the very
-libraries of the wheel (see README). Each round runs both once; the ratio of the medians is reported and stored in
+`llama-bench` is not in llama-cpp-python's wheel: benchmarks/build-llama-bench builds it from the source that lies beside the
+wheel, against the very libraries of the wheel. Each round runs both once; the ratio of the medians is reported and stored in
 benchmarks/results/generator_speed.json.
 """
 

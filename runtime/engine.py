@@ -89,6 +89,10 @@ class Engine:
         threads = threads or usable_cores()
         options = lib.llama_model_default_params()
         options.n_gpu_layers = gpu_layers
+        if not (gpu_layers or measuring or observer):
+            # llama.cpp repacks many types for the CPU that it finds: mapped, the file and the copy both count, and a 4B
+            # takes twice its size. Measuring and calibrating run a full-precision file once, which nothing repacks.
+            options.load_mode = lib.LLAMA_LOAD_MODE_NONE
         self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
         if not self._model:
             raise BundleError(f"{model}: llama.cpp can't load it ({native_messages()})")

@@ -176,6 +176,12 @@ def test_a_schema_forces_json(mini: Generator) -> None:
         mini.ask(None, "x", schema={"type": "no such type"})
 
 
+def test_help_names_every_report_template() -> None:
+    from medge.runtime.commands.report import NAMES  # apart, so that help imports nothing
+
+    assert tuple(TEMPLATES) == NAMES
+
+
 def test_report_has_its_form(mini: Generator) -> None:
     written = mini.report(phantom(), "fundus", limit=600)
     assert set(written.findings) <= set(TEMPLATES["fundus"].regions)
