@@ -164,12 +164,15 @@ def main() -> None:
             row = {"recipe": name, "status": report.status, **report.figures}
             if name == "q4_k_m":
                 row["matrices"] = {}
+                language = generator.header.path
+                mine = Path(shutil.copy(language, place / "mine.gguf"))
                 for which, matrix in matrices.items():
                     quantize_language(full, place / "other.gguf", GGUF_RECIPES[name], importance=matrix)
                     bare = replace(material, images=None, tasks=None)
                     swapped = load(out, verify=False, allow_failed_parity=True, context=2048)
-                    shutil.copy(place / "other.gguf", swapped.header.path)
+                    shutil.copy(place / "other.gguf", language)
                     row["matrices"][which] = measure_generator(swapped, reference, bare, logits=logits).figures["text"]
+                shutil.copy(mine, language)
             rows.append(row)
             kld = report.figures["text"]["kld"]
             ratio = f", {kld['ratio_to_plain']:.2f} of plain" if "ratio_to_plain" in kld else ""

@@ -25,11 +25,11 @@ RESULTS = Path(__file__).parent / "results" / "generator_speed.json"
 
 def llama_bench(binary: Path, model: Path) -> dict[str, float]:
     command = [str(binary), "-m", str(model), "-p", str(PROMPT_TOKENS), "-n", str(ANSWER_TOKENS), "-r", "3", "-o", "json",
-               "-t", str(usable_cores()), "-b", "512", "-ub", "512"]  # fmt: skip
+               "-t", str(usable_cores()), "-b", "512", "-ub", "512", "-d", f"0,{PROMPT_TOKENS}"]  # fmt: skip
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {
-        "prefill_tokens_per_second": next(row["avg_ts"] for row in rows if row["n_prompt"]),
-        "tokens_per_second": next(row["avg_ts"] for row in rows if row["n_gen"]),
+        "prefill_tokens_per_second": next(row["avg_ts"] for row in rows if row["n_prompt"] and not row["n_depth"]),
+        "tokens_per_second": next(row["avg_ts"] for row in rows if row["n_gen"] and row["n_depth"]),  # after the prompt
     }
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     result: dict[str, Any] = {"file": model.name, "bytes": model.stat().st_size, "rounds": arguments.rounds}
     for key in ("tokens_per_second", "prefill_tokens_per_second"):
         medians = {name: statistics.median(row[key] for row in rows) for name, rows in found.items()}
-        result[key] = {**medians, "ratio": medians["medge"] / medians["llama-bench"]}
+        result[key] = {**medians, "ratio": medians["medge"] / medians["llama-bench"]}  # fmt: skip
     first, second = (
         statistics.median(row[f"{name}_question_seconds"] for row in found["medge"]) for name in ("first", "second")
     )

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,10 +55,9 @@ def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
     for number in range(rounds):
         fresh = [engine.tokenize(f"{number} ")[0], *prompt[1:]]  # another first token: nothing of it is reused
         reading.append(_seconds(partial(engine.prefill, fresh)))
-        start, tokens = time.perf_counter(), 0
-        for _ in engine.generate(fresh, ANSWER_TOKENS, past_end=True):
-            tokens += 1
-        writing.append((time.perf_counter() - start) / tokens)
+        answer = engine.generate(fresh, ANSWER_TOKENS + 1, past_end=True)
+        next(answer)  # the first token's time belongs to reading the prompt
+        writing.append(_seconds(partial(deque, answer, 0)) / ANSWER_TOKENS)
     facts["prefill_tokens_per_second"] = PROMPT_TOKENS / statistics.median(reading)
     facts["tokens_per_second"] = 1 / statistics.median(writing)
     if generator.facts.image_tokens:
@@ -78,4 +78,5 @@ def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]), int((sys.argv[3:] or ["2048"])[0]))))
+    place, rounds, context = Path(sys.argv[1]), int(sys.argv[2]), int((sys.argv[3:] or ["2048"])[0])
+    print(json.dumps(measure(place, rounds, context)))

@@ -418,18 +418,17 @@ class Engine:
         """What chooses the next token from the context's last logits."""
         lib = self.lib
         with contextlib.ExitStack() as free:
-            chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-            free.callback(lib.llama_sampler_free, chain)
+            chain: Any = None  # at temperature 0, the greatest logit needs no list of a quarter of a million candidates
             if sampling.temperature > 0:
+                chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+                free.callback(lib.llama_sampler_free, chain)
                 for step in (
                     lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
                     lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
                 ):  # fmt: skip
                     lib.llama_sampler_chain_add(chain, step)
-            else:
-                lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
             if sampling.grammar is None:
-                yield lambda: int(lib.llama_sampler_sample(chain, self._context, -1))
+                yield lambda: self._choose(chain)
                 return
             grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
             if not grammar:
@@ -437,13 +436,19 @@ class Engine:
             free.callback(lib.llama_sampler_free, grammar)
             yield lambda: self._choose_by_grammar(chain, grammar)
 
+    def _choose(self, chain: Any) -> int:
+        if chain is not None:
+            return int(self.lib.llama_sampler_sample(chain, self._context, -1))
+        pointer = self.lib.llama_get_logits_ith(self._context, -1)
+        return int(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).argmax())
+
     def _choose_by_grammar(self, chain: Any, grammar: Any) -> int:
-        """The chain's token if the grammar allows it, else its choice among those allowed.
+        """The usual choice if the grammar allows it, else the choice among those that it allows.
 
         Asking the grammar about one token takes microseconds; about a quarter of a million, longer than the model.
         """
         lib = self.lib
-        token = int(lib.llama_sampler_sample(chain, self._context, -1))
+        token = self._choose(chain)
         one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
         lib.llama_sampler_apply(grammar, ctypes.byref(self._candidates(one)))
         if np.isneginf(one["logit"][0]):
@@ -451,8 +456,11 @@ class Engine:
             every["id"], every["logit"] = np.arange(self.vocabulary_size), self.next_logits()
             candidates = self._candidates(every)
             lib.llama_sampler_apply(grammar, ctypes.byref(candidates))
-            lib.llama_sampler_apply(chain, ctypes.byref(candidates))
-            token = int(candidates.data[candidates.selected].id)
+            if chain is None:
+                token = int(every["logit"].argmax())
+            else:
+                lib.llama_sampler_apply(chain, ctypes.byref(candidates))
+                token = int(candidates.data[candidates.selected].id)
         lib.llama_sampler_accept(grammar, token)
         return token
 
