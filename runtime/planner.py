@@ -1,7 +1,7 @@
 """What this device can run: memory, cores and CPU features against what a language model needs, before it is opened.
 
 A model that does not fit is refused here, with the numbers; the kernel would end the process without a word. The
-estimates are checked against measured peaks by benchmarks/generator_memory.py.
+estimate for a 4B stands beside its measured peak in benchmarks/generator_full_size.py.
 """
 
 from __future__ import annotations
