@@ -65,32 +65,29 @@ class Checkpoint:
         Raises:
             CheckpointError: there is no such tensor, or it can't be read.
         """
-        if name not in self.shards:
-            raise CheckpointError(f"{self.folder}: the weights hold no tensor {name!r}")
-        try:
-            with safe_open(self.shards[name], "pt") as stream:
-                return stream.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self.shards[name]}: can't read {name!r} ({error})") from error
+        with self._file_of(name) as stream:
+            tensor: torch.Tensor = stream.get_tensor(name)
+            return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, from the header alone."""
-        with self._slice(name) as part:
-            return tuple(part.get_shape())
+        with self._file_of(name) as stream:
+            return tuple(stream.get_slice(name).get_shape())
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows `start` to `stop` of a tensor, without reading the others."""
-        with self._slice(name) as part:
-            rows: torch.Tensor = part[start:stop]
+        with self._file_of(name) as stream:
+            rows: torch.Tensor = stream.get_slice(name)[start:stop]
             return rows
 
     @contextlib.contextmanager
-    def _slice(self, name: str) -> Iterator[Any]:
+    def _file_of(self, name: str) -> Iterator[Any]:
+        """The opened file that holds a tensor; what goes wrong with it is a `CheckpointError`."""
         if name not in self.shards:
             raise CheckpointError(f"{self.folder}: the weights hold no tensor {name!r}")
         try:
             with safe_open(self.shards[name], "pt") as stream:
-                yield stream.get_slice(name)
+                yield stream
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.shards[name]}: can't read {name!r} ({error})") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import gguf
 
@@ -59,7 +60,7 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     return pieces, scores, types
 
 
-def _optional(path: Path) -> dict:  # type: ignore[type-arg]
+def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import MedgeError, ToolError
+from .errors import ToolError
 from .generator import Generator, Part, Turn, assistant, user
 
 if TYPE_CHECKING:
@@ -219,6 +219,3 @@ def encoder_tools(encoder: Encoder, index: Path | None = None) -> list[Tool]:
         return [{"image": hit.path, "similarity": round(hit.cosine, 3)} for hit in hits]
 
     return [Tool.of(classify), *([Tool.of(search)] if index is not None else [])]
-
-
-__all__ = ["Agent", "MedgeError", "Outcome", "Step", "Tool", "call_schema", "encoder_tools"]
