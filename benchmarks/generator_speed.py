@@ -1,8 +1,8 @@
-"""Tokens per second through medge against llama.cpp's own bench, on the same file, in turns.
+"""Tokens per second through medge against llama.cpp's own bench, on the same file, in turns; and medge without large pages.
 
 python benchmarks/generator_speed.py BUNDLE --llama-bench PATH
 
-`llama-bench` is not in llama-cpp-python's wheel: benchmarks/build-llama-bench builds it from the source that lies beside the
+`llama-bench` is not in llama-cpp-python's wheel: benchmarks/build-llama-tools builds it from the source that lies beside the
 wheel, against the very libraries of the wheel. Each round runs both once; the ratio of the medians is reported and stored in
 benchmarks/results/generator_speed.json.
 """
@@ -10,6 +10,7 @@ benchmarks/results/generator_speed.json.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ from medge.runtime.bench_generator import ANSWER_TOKENS, PROMPT_TOKENS, run_apar
 from medge.runtime.bundle import Bundle
 from medge.runtime.engine import usable_cores
 
+PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h; child processes inherit it
 RESULTS = Path(__file__).parent / "results" / "generator_speed.json"
 
 
@@ -33,6 +35,16 @@ def llama_bench(binary: Path, model: Path) -> dict[str, float]:
     }
 
 
+def with_small_pages(bundle: Path) -> dict[str, Any]:
+    """What runtime/huge_pages.py brings: the same measurement in a process to which the kernel gives no large pages."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    try:
+        return run_apart(bundle, 3)
+    finally:
+        prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
@@ -42,15 +54,16 @@ def main() -> None:
     bundle = Bundle.open(arguments.bundle, verify=False, allow_failed_parity=True)
     model = bundle.path("language")
     assert model is not None
-    found: dict[str, list[dict[str, Any]]] = {"medge": [], "llama-bench": []}
+    found: dict[str, list[dict[str, Any]]] = {"medge": [], "medge, small pages": [], "llama-bench": []}
     for number in range(arguments.rounds):
         found["medge"].append(run_apart(arguments.bundle, 3))
+        found["medge, small pages"].append(with_small_pages(arguments.bundle))
         found["llama-bench"].append(llama_bench(arguments.llama_bench, model))
         print(f"round {number + 1} of {arguments.rounds}", flush=True)
     result: dict[str, Any] = {"file": model.name, "bytes": model.stat().st_size, "rounds": arguments.rounds}
     for key in ("tokens_per_second", "prefill_tokens_per_second"):
         medians = {name: statistics.median(row[key] for row in rows) for name, rows in found.items()}
-        result[key] = {**medians, "ratio": medians["medge"] / medians["llama-bench"]}  # fmt: skip
+        result[key] = {**medians, "ratio": medians["medge"] / medians["llama-bench"]}
     first, second = (
         statistics.median(row[f"{name}_question_seconds"] for row in found["medge"]) for name in ("first", "second")
     )

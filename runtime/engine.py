@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import huge_pages
 from .errors import BundleError, ContextError, GeneratorError, MissingExtraError
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
@@ -93,6 +94,9 @@ class Engine:
             # llama.cpp repacks many types for the CPU that it finds: mapped, the file and the copy both count, and a 4B
             # takes twice its size. Measuring and calibrating run a full-precision file once, which nothing repacks.
             options.load_mode = lib.LLAMA_LOAD_MODE_NONE
+            loading = huge_pages.asked_once()
+            progress = lib.llama_progress_callback(lambda *_: next(loading))
+            options.progress_callback = progress
         self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
         if not self._model:
             raise BundleError(f"{model}: llama.cpp can't load it ({native_messages()})")
