@@ -102,6 +102,24 @@ def round_gptq(
     return out
 
 
+def on_grid(weight: NDArray[np.float32], hessian: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """(K, N) rounded by GPTQ and still as numbers, such that a plain quantizer finds the same levels again.
+
+    A plain quantizer takes a block's grid from its least and greatest value, zero between them. Where compensation left no
+    weight at an end of the grid, the one that was nearest to that end is put there.
+    """
+    scale, zero = block_grid(weight, block, np.maximum(np.diag(hessian), 1e-12))
+    levels = round_gptq(weight, hessian, scale, zero, block).astype(np.int16)
+    k, n = weight.shape
+    shape = (k // block, block, n)
+    blocks, original = levels.reshape(shape), weight.reshape(shape)
+    for end, nearest, needed in ((0, original.argmin(1), zero > 0), (LEVELS, original.argmax(1), zero < LEVELS)):
+        open_end = needed & (blocks != end).all(1)
+        group, column = np.nonzero(open_end)
+        blocks[group, nearest[group, column], column] = end
+    return ((blocks - zero[:, None]) * scale[:, None]).reshape(k, n).astype(np.float32)
+
+
 def pack_nbits(
     levels: NDArray[np.uint8], zero: NDArray[np.float32], block: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -3,15 +3,13 @@
 Measured: each block of layers, and the token embedding, is quantized alone, coarsely, while all else stays as it is,
 and the KL divergence on calibration text that this causes is that part's sensitivity. What another type would cost a
 part is that figure scaled by the type's own rounding error, weighted by the importance matrix, against the coarse
-type's. Then bits are given where a byte buys the largest drop (greedy; the gains fall with every step, so greedy is
-near the best).
+type's. Then `allocate` gives bits where they help most.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -20,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.engine import Engine
-from ..runtime.errors import RecipeError
 from ..runtime.gguf_header import GGUFTensor, read_header
+from .allocate import Choice, allocate
 from .importance import Importance
 from .quantize_gguf import encode_blocks, quantize_language
 from .recipe_gguf import GGUF_RECIPES, GGUFRecipe
@@ -40,16 +38,6 @@ SAMPLED_ROWS = 256
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass
-class _Part:
-    """One tensor on the ladder."""
-
-    tensor: GGUFTensor
-    sensitivity: float
-    step: int
-    options: list[tuple[str, int, float]]  # type, bytes, relative rounding error
-
-
 def choose_types(
     full: Path, recipe: GGUFRecipe, importance: Importance, target_size: int, texts: Sequence[str], scratch: Path,
     progress: Progress = lambda *_: None,
@@ -64,23 +52,10 @@ def choose_types(
     matrices = {name: tensor for name, tensor in header.tensors.items() if len(tensor.shape) == 2}
     fixed = full.stat().st_size - sum(tensor.bytes for tensor in matrices.values())
     sensitivities = measure_sensitivity(full, importance, matrices, texts, scratch, progress)
-    parts = [_part(full, tensor, sensitivities[group_of(name)], importance) for name, tensor in matrices.items()]
-    size = fixed + sum(part.options[0][1] for part in parts)
-    if size > target_size:
-        raise RecipeError(f"a file of {target_size:,} bytes is too small: with the coarsest types it takes {size:,}")
-    while True:
-        best, best_gain = None, 0.0
-        for part in parts:
-            if part.step + 1 < len(part.options):
-                _, now_bytes, now_error = part.options[part.step]
-                _, then_bytes, then_error = part.options[part.step + 1]
-                gain = part.sensitivity * (now_error - then_error) / max(then_bytes - now_bytes, 1)
-                if size + then_bytes - now_bytes <= target_size and gain > best_gain:
-                    best, best_gain = part, gain
-        if best is None:
-            return {part.tensor.name: part.options[part.step][0] for part in parts}
-        size += best.options[best.step + 1][1] - best.options[best.step][1]
-        best.step += 1
+    options = {
+        name: _options(full, tensor, sensitivities[group_of(name)], importance) for name, tensor in matrices.items()
+    }
+    return {name: choice.value for name, choice in allocate(options, target_size - fixed).items()}
 
 
 def group_of(name: str) -> str:
@@ -114,14 +89,15 @@ def measure_sensitivity(
     return found
 
 
-def _part(full: Path, tensor: GGUFTensor, sensitivity: float, importance: Importance) -> _Part:
-    options: list[tuple[str, int, float]] = []
+def _options(full: Path, tensor: GGUFTensor, sensitivity: float, importance: Importance) -> list[Choice[str]]:
+    options: list[Choice[str]] = []
     for pair in LADDER:
         kind = _fitting(pair, tensor)
-        if all(kind != name for name, *_ in options):
+        if all(kind != choice.value for choice in options):
             block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-            options.append((kind, prod(tensor.shape) // block * size, _rounding_error(full, tensor, kind, importance)))
-    return _Part(tensor, sensitivity, 0, options)
+            error = sensitivity * _rounding_error(full, tensor, kind, importance)
+            options.append(Choice(kind, prod(tensor.shape) // block * size, error))
+    return options
 
 
 def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:

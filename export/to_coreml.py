@@ -1,0 +1,426 @@
+"""SigLIP's towers to CoreML packages: `torch.export`, coremltools, then a recipe.
+
+The tower is first rewritten for the Neural Engine (`neural_engine.py`) and converted in fp32. That program, computed by our
+evaluator on calibration inputs, says which operations would overflow or drift in fp16; they stay in fp32, all else is
+converted to fp16 and compressed through coremltools.optimize.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..quant.four_bit import on_grid
+from ..quant.palettize import Layer, choose_bits, palette_bytes, palettize, relative_error
+from ..quant.recipe_coreml import GROUP, CoreMLRecipe
+from ..runtime.manifest import LICENCE_NOTICE
+from .mil_evaluator import FLOATS, Program
+from .mil_ops import OPS
+from .mil_package import Operation
+from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower
+
+OUTPUT = "pooler_output"
+INPUTS = {"vision": "pixel_values", "text": "input_ids"}
+IMAGE = "image"
+FP16_MAX, HEADROOM = 65504.0, 4.0  # as in quant/half.py
+DRIFT = 0.02  # relative error that one operation may add by computing in fp16
+SENSITIVITY_INPUTS = 4
+SMALLEST = 2048  # weights of a constant worth compressing
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """How a package is called and for which systems it is made.
+
+    Attributes:
+        ios: deployment target, 17 or 18.
+        image_input: the vision tower takes a picture of its size, (H, W) RGB bytes, instead of normalised numbers.
+        batches: sizes that are allowed; images come one at a time.
+        target_size: bytes of a tower's compressed layers; bits are then chosen by layer (palettes only).
+    """
+
+    ios: int = 18
+    image_input: bool = True
+    batches: tuple[int, ...] = (1,)
+    target_size: int | None = None
+
+
+def rewrite(tower: Any, kind: str, options: PackageOptions, block: int = 1) -> nn.Module:
+    """The tower as the Neural Engine likes it, for this input; `block` as in `VisionTower`."""
+    if kind == "text":
+        return TextTower(tower, block=block).eval()
+    return VisionTower(tower, from_image=options.image_input, block=block).eval()
+
+
+def convert(module: nn.Module, kind: str, side: int, options: PackageOptions, half: Any = None) -> Any:
+    """A module to an unsaved CoreML model.
+
+    Args:
+        side: pixels of a side, or tokens of a text.
+        half: chooses the operations that are computed in fp16; all in fp32 where None.
+    """
+    ct = coremltools()
+    image = kind == "vision" and options.image_input
+    batches = (1,) if image else options.batches
+    shape = (3, side, side) if kind == "vision" else (side,)
+    dtype = torch.float32 if kind == "vision" else torch.int32
+    several = len(batches) > 1
+    example = torch.zeros((max(batches), *shape), dtype=dtype)
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=max(batches))},) if several else None
+    allowed: Any = (batches[0], *shape)
+    if several:
+        allowed = ct.EnumeratedShapes([(size, *shape) for size in batches], default=(batches[0], *shape))
+    if image:
+        scale, bias = IMAGE_SCALE, [IMAGE_BIAS] * 3
+        given = ct.ImageType(IMAGE, (1, *shape), scale=scale, bias=bias, color_layout=ct.colorlayout.RGB)
+    else:
+        given = ct.TensorType(INPUTS[kind], allowed, dtype=np.float32 if kind == "vision" else np.int32)
+    with quiet():
+        program = torch.export.export(module, (example,), dynamic_shapes=dynamic).run_decompositions({})
+        return ct.convert(
+            program, inputs=[given], outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+            minimum_deployment_target={17: ct.target.iOS17, 18: ct.target.iOS18}[options.ios],
+            compute_precision=ct.precision.FLOAT32 if half is None else ct.transform.FP16ComputePrecision(half),
+        )  # fmt: skip
+
+
+def save(model: Any, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a package; of what coremltools adds for debuggers, the paths of this machine stay out."""
+    for key, value in (metadata or {}).items():
+        model.user_defined_metadata[f"medge.{key}"] = value
+    model.author = "medge"
+    model.license = LICENCE_NOTICE
+    with quiet():
+        model.save(str(path))
+    for stray in path.glob("*.json"):
+        if stray.name != "Manifest.json":
+            stray.unlink()
+    return path
+
+
+def model_inputs(program: Program, batches: Sequence[Array]) -> Iterator[dict[str, Array]]:
+    """Normalised pixels or token ids, as the ONNX towers take them, to what a package takes, one at a time."""
+    given = program.package.inputs[0]
+    for batch in batches:
+        for index in range(len(batch)):
+            yield {given.name: as_input(batch[index : index + 1], image=given.is_image)}
+
+
+def as_input(batch: Array, *, image: bool) -> Array:
+    """A batch for a package: bytes again for an image input (exact, they came from bytes), int32 for token ids."""
+    if image:
+        return np.rint(batch * np.float32(127.5) + np.float32(127.5)).astype(np.float32)
+    return batch.astype(np.int32) if batch.dtype.kind == "i" else batch.astype(np.float32)
+
+
+@torch.inference_mode()
+def fp32_operations(program: Program, inputs: Sequence[Array]) -> dict[str, str]:
+    """{output's name: why} of the operations that must not be computed in fp16 on such inputs.
+
+    An operation overflows when a value that it reads or writes comes within two bits of fp16's end. It drifts when, given
+    exact inputs rounded to fp16, its rounded result is further than `DRIFT` from the exact one.
+    """
+    found: dict[str, str] = {}
+
+    def observe(op: Operation, arguments: Mapping[str, Any], results: Sequence[Any]) -> None:
+        if not any(kind.element in FLOATS for _, kind in op.outputs):
+            return
+        tensors = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
+        floats = [v for v in [*tensors, *results] if isinstance(v, torch.Tensor) and v.is_floating_point()]
+        greatest = max((float(value.abs().max()) for value in floats), default=0.0)
+        name = op.outputs[0][0]
+        if greatest > FP16_MAX / HEADROOM:
+            found[name] = f"reaches {greatest:.0f}"
+            return
+        rounded = OPS[op.kind]({key: _half(value) for key, value in arguments.items()})
+        for exact, coarse in zip(results, rounded if isinstance(rounded, (list, tuple)) else [rounded], strict=True):
+            error = float((coarse.half().float() - exact).norm() / exact.norm().clamp_min(1e-30))
+            if error > DRIFT:
+                found[name] = f"drifts by {error:.3f}"
+
+    for item in model_inputs(program, inputs):
+        program.run([OUTPUT], item, observer=observe)
+    return found
+
+
+def _half(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_half(item) for item in value]
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.half().float()
+    return value
+
+
+def selector(kept: Mapping[str, str]) -> Any:
+    """coremltools' choice of operations for fp16: those whose outputs are not in `kept`.
+
+    Its fp16 pass gives operations that it changed, and theirs alone, the suffix `_cast_fp16`.
+    """
+    return lambda op: not any(output.name.removesuffix("_cast_fp16") in kept for output in op.outputs)
+
+
+def compressible(module: nn.Module) -> dict[str, nn.Conv2d]:
+    """The layers worth compressing; the pooling head's scores are a thousandth of the weights."""
+    return {
+        name: layer for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and not name.endswith("head.scores")
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def gather(
+    module: nn.Module, inputs: Sequence[Array], measure: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, Array]:
+    """The mean over positions of `measure` of what each layer reads: it maps (C, positions) to a sum over positions."""
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def collect(name: str) -> Any:
+        def hook(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            read = given[0].transpose(0, 1).flatten(1)
+            sums[name] = sums.get(name, torch.zeros(())) + measure(read)
+            counts[name] = counts.get(name, 0) + read.shape[1]
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(collect(name)) for name, layer in compressible(module).items()]
+    try:
+        for batch in inputs:
+            module(torch.from_numpy(batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
+
+
+def layers_of(module: nn.Module, inputs: Sequence[Array]) -> dict[str, Layer]:
+    """Every layer worth compressing, with its inputs' mean squares on calibration inputs."""
+    moments = gather(module, inputs, lambda read: read.double().square().sum(1))
+    found = {
+        name: Layer(layer.weight.detach()[:, :, 0, 0].numpy(), moments[name])
+        for name, layer in compressible(module).items()
+    }
+    if isinstance(module, TextTower):
+        table = module.tokens.weight.detach().numpy()
+        found["tokens"] = Layer(table, np.ones(table.shape[1], np.float32))
+    return found
+
+
+def block_of(name: str) -> str:
+    """The part whose sensitivity is measured together: `blocks.3` of `blocks.3.mlp.fc1`, else the first word."""
+    words = name.split(".")
+    return ".".join(words[:2]) if words[0] == "blocks" else words[0]
+
+
+@torch.inference_mode()
+def measure_sensitivity(
+    module: nn.Module, layers: Mapping[str, Layer], inputs: Sequence[Array], group: int
+) -> dict[str, float]:
+    """{block: error of the embedding for a unit of relative error, summed over its layers}; each palettized alone, 4 bits.
+
+    The embedding's error is the mean square of its change over its spread between inputs.
+    """
+    batch = torch.from_numpy(np.concatenate(inputs)[:SENSITIVITY_INPUTS])
+    exact = module(batch)
+    spread = (exact - exact.mean(0)).square().mean().clamp_min(1e-12)
+    found: dict[str, float] = {}
+    for block in sorted({block_of(name) for name in layers}):
+        mine = {name: layer for name, layer in layers.items() if block_of(name) == block}
+        coarse = {name: palettize(layer.weight, layer.moments, 4, group) for name, layer in mine.items()}
+        put(module, coarse)
+        error = float((module(batch) - exact).square().mean() / spread)
+        put(module, {name: layer.weight for name, layer in mine.items()})
+        lost = sum(relative_error(layer.weight, coarse[name], layer.moments) for name, layer in mine.items())
+        found[block] = error / max(lost, 1e-12)
+    return found
+
+
+def put(module: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Give layers other weights, in place."""
+    for name, weight in weights.items():
+        layer = module.get_submodule(name)
+        tensor = torch.from_numpy(np.ascontiguousarray(weight))
+        if isinstance(layer, nn.Conv2d):
+            tensor = tensor[:, :, None, None]
+        layer.weight = nn.Parameter(tensor, requires_grad=False)
+
+
+def as_tower_inputs(inputs: Sequence[Array], kind: str, options: PackageOptions) -> list[Array]:
+    """Calibration inputs as the rewritten tower takes them in torch."""
+    if kind == "text":
+        return [batch.astype(np.int32) for batch in inputs]
+    if not options.image_input:
+        return [batch.astype(np.float32) for batch in inputs]
+    return [as_input(batch, image=True) * np.float32(IMAGE_SCALE) + np.float32(IMAGE_BIAS) for batch in inputs]
+
+
+def make_package(
+    module: nn.Module, full: Program, kind: str, side: int, recipe: CoreMLRecipe, options: PackageOptions,
+    inputs: Sequence[Array], path: Path, metadata: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Apply a recipe to a rewritten tower (its weights change) and save the package.
+
+    Args:
+        full: the tower's fp32 program.
+        inputs: calibration inputs, as the ONNX towers take them.
+
+    Returns:
+        what was decided, for the manifest.
+    """
+    kept = fp32_operations(full, inputs)
+    decisions: dict[str, Any] = {"kept_in_fp32": kept, "ios": options.ios}
+    if recipe.kind == "palette":
+        decisions["bits"] = _palettize(module, kind, recipe, options, inputs)
+    elif recipe.kind == "blocks":
+        _round_blocks(module, kind, recipe, options, inputs)
+    model = convert(module, kind, side, options, half=selector(kept))
+    with quiet():
+        if recipe.kind == "palette":
+            model = _pack_palettes(model)
+        elif recipe.kind in ("linear", "blocks"):
+            model = _pack_linear(model, recipe)
+        elif recipe.kind == "linear8_activations8":
+            model, decisions["quantized_inputs"] = _quantize_activations(model, inputs, path)
+            model = _pack_linear(model, recipe, joint=True)
+    save(model, path, metadata)
+    return decisions
+
+
+def _palettize(
+    module: nn.Module, kind: str, recipe: CoreMLRecipe, options: PackageOptions, inputs: Sequence[Array]
+) -> dict[str, int]:
+    """Cluster the weights in place; returns how many layers got how many bits."""
+    given = as_tower_inputs(inputs, kind, options)
+    layers = layers_of(module, given)
+    bits = dict.fromkeys(layers, recipe.bits)
+    if recipe.room or options.target_size is not None:
+        costs = measure_sensitivity(module, layers, given, GROUP)
+        layers = {name: replace(layer, sensitivity=costs[block_of(name)]) for name, layer in layers.items()}
+        base = sum(palette_bytes(layer.weight.shape, recipe.bits, GROUP) for layer in layers.values())
+        bits = choose_bits(
+            layers, base * (1 + recipe.room) if options.target_size is None else options.target_size, GROUP
+        )
+    for name, layer in layers.items():
+        put(module, {name: palettize(layer.weight, layer.moments, bits[name], GROUP)})
+    return {f"{number} bits": sum(value == number for value in bits.values()) for number in sorted(set(bits.values()))}
+
+
+def _round_blocks(
+    module: nn.Module, kind: str, recipe: CoreMLRecipe, options: PackageOptions, inputs: Sequence[Array]
+) -> None:
+    """Put every layer's weights on a grid of 4 bits by GPTQ, in place; coremltools then finds that grid."""
+    hessians = gather(module, as_tower_inputs(inputs, kind, options), lambda read: read @ read.T)
+    for name, layer in compressible(module).items():
+        weight = layer.weight.detach()[:, :, 0, 0].numpy()
+        put(
+            module,
+            {name: np.ascontiguousarray(on_grid(np.ascontiguousarray(weight.T), hessians[name], recipe.block).T)},
+        )
+
+
+def _pack_palettes(model: Any) -> Any:
+    """Store weights that are clustered already as tables and indices: mode "unique" finds the values that are there."""
+    cto = coremltools().optimize.coreml
+    table = cto.OpPalettizerConfig(
+        mode="unique", granularity="per_grouped_channel", group_size=GROUP, channel_axis=0, weight_threshold=SMALLEST
+    )
+    return cto.palettize_weights(model, cto.OptimizationConfig(global_config=table))
+
+
+def patch_names(model: Any) -> list[str]:
+    """The operation that embeds patches: the only convolution of more than one pixel."""
+    operations = model._mil_program.functions["main"].operations
+    return [op.name for op in operations if op.op_type == "conv" and tuple(op.weight.shape[2:]) != (1, 1)]
+
+
+def _pack_linear(model: Any, recipe: CoreMLRecipe, *, joint: bool = False) -> Any:
+    cto = coremltools().optimize.coreml
+    channel = cto.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=SMALLEST
+    )
+    block = cto.OpLinearQuantizerConfig(
+        mode="linear", dtype="uint4", granularity="per_block", block_size=recipe.block, weight_threshold=SMALLEST
+    )
+    # Token embeddings stay at 8 bits: every text reads some rows of theirs as they are, and no sum evens errors out.
+    # Positions, which are added, and the patch embedding stay in fp16, a thousandth of the weights.
+    config = cto.OptimizationConfig(
+        op_type_configs={"conv": block if recipe.block else channel, "gather": channel},
+        op_name_configs=dict.fromkeys(patch_names(model), None),
+    )
+    return cto.linear_quantize_weights(model, config, joint_compression=joint)
+
+
+def _quantize_activations(model: Any, inputs: Sequence[Array], path: Path) -> tuple[Any, int]:
+    """Quantize what the big layers read to 8 bits, by ranges seen on calibration inputs.
+
+    coremltools gathers these ranges by running the model, on a Mac only; here our evaluator runs it, and coremltools' own
+    pass takes them from it.
+    """
+    from coremltools.models.utils import _apply_graph_pass
+    from coremltools.optimize.coreml._quantization_passes import insert_prefix_quantize_dequantize_pair
+
+    cto = coremltools().optimize.coreml
+    scratch = path.with_name(f".{path.name}.calibration.mlpackage")
+    save(model, scratch)
+    ranges: dict[str, dict[str, float]] = {}
+
+    def observe(op: Operation, arguments: Mapping[str, Any], _: Sequence[Any]) -> None:
+        if op.kind == "conv":
+            name, x = op.inputs["x"][0].text, arguments["x"]
+            seen = ranges.setdefault(name, {"rmin": 0.0, "rmax": 0.0})
+            ranges[name] = {"rmin": min(seen["rmin"], float(x.min())), "rmax": max(seen["rmax"], float(x.max()))}
+
+    try:
+        program = Program(scratch)
+        for item in model_inputs(program, inputs):
+            program.run([OUTPUT], item, observer=observe)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    # The pixels stay as they are: they are bytes already, and the first layer sees nothing else.
+    patches = patch_names(model)
+    config = cto.OptimizationConfig(
+        op_type_configs={"conv": cto.OpLinearQuantizerConfig(mode="linear", dtype="uint8", weight_threshold=0)},
+        op_name_configs=dict.fromkeys(patches, None),
+    )
+    passed = insert_prefix_quantize_dequantize_pair(config)
+    passed.activation_stats = ranges
+    return _apply_graph_pass(model, passed), len(ranges) - len(patches)
+
+
+def coremltools() -> Any:
+    """The module, without what it says of other libraries' versions while it is imported."""
+    with quiet():
+        import coremltools as ct
+
+    return ct
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """coremltools reports its passes on stderr and warns of versions that it was not tested with."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
