@@ -18,7 +18,7 @@ from rich.table import Table
 
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.checkpoint import Checkpoint
-from medge.export.parity import measure
+from medge.export.parity import OnnxStages, measure
 from medge.export.reference import Reference
 from medge.export.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
@@ -51,7 +51,7 @@ def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, Pari
             encoder = Encoder(bundle, device="cpu")
             reports[recipe] = {
                 dataset: measure(
-                    encoder, reference, samples[dataset], graphs=graphs,
+                    encoder, reference, samples[dataset], stages=OnnxStages(encoder, reference, graphs),
                     prompts={label: prompts(facts) for label, facts in classes.items()},
                 )
                 for dataset, classes in ZERO_SHOT.items()

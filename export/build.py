@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from ..quant.apply import quantize
 from ..quant.graph import Graph
 from ..quant.recipe import Recipe, parse_recipes
+from ..quant.recipe_coreml import CoreMLRecipe, parse_coreml_recipes
 from ..quant.texts import calibration_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
 from ..runtime.cpu import pick_target
@@ -23,11 +24,15 @@ from ..runtime.labels import LabelBank, read_labels
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
 from ..runtime.report import ParityReport
+from .build_coreml import FOLDER, full_programs, measure_packages, options_of, tower_of, write_packages
 from .checkpoint import Checkpoint
-from .parity import embed_reference, measure
+from .coreml_session import PackageEncoder
+from .parity import OnnxStages, embed_reference, measure
 from .reference import Reference, text_ids
 from .report_page import render_page
 from .samples import Samples, builtin_samples, read_samples
+from .swift_package import write_swift
+from .to_coreml import PackageOptions
 from .to_onnx import export_tower
 from .tokenizer import device_tokenizer
 
@@ -46,7 +51,10 @@ class ExportJob:
 
     Attributes:
         checkpoint, out: folders.
-        recipe: "int8", or "vision=int8,text=int4".
+        formats: "onnx", "coreml", or both.
+        recipe: "int8", or "vision=int8,text=int4"; for CoreML where that is the only format.
+        coreml_recipe: the same for CoreML where both formats are made.
+        package: how CoreML packages are called.
         profile: the preprocessing profile.
         target: CPU target, "auto" for this machine.
         calibration: folder of images; pydicom's own files where None.
@@ -58,7 +66,10 @@ class ExportJob:
 
     checkpoint: Path
     out: Path
-    recipe: str = "int8"
+    recipe: str | None = None
+    formats: tuple[str, ...] = ("onnx",)
+    coreml_recipe: str | None = None
+    package: PackageOptions = field(default_factory=PackageOptions)
     profile: str = DEFAULT_PROFILE
     target: str = "auto"
     calibration: Path | None = None
@@ -69,17 +80,21 @@ class ExportJob:
     force: bool = False
 
 
-def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tuple[Bundle, ParityReport]:
-    """Run an export; the bundle is written even when its gate fails, and is then marked so.
+def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tuple[Bundle, tuple[ParityReport, ...]]:
+    """Run an export; the bundle is written even when a gate fails, and is then marked so.
+
+    Returns:
+        the bundle, and a report for each format.
 
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    recipes = parse_recipes(job.recipe)
+    recipes, package_recipes = job_recipes(job)
     if not job.with_text:
         if job.labels is None:
             raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
-        recipes.pop("text")
+        recipes.pop("text", None)
+        package_recipes.pop("text", None)
     get_profile(job.profile)
     target, reason = pick_target(job.target)
     prompts = read_labels(job.labels) if job.labels else None
@@ -90,15 +105,17 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         progress("loading the checkpoint", 0, 1)
         reference = Reference(checkpoint)
+        inputs = {
+            tower: calibration_inputs(tower, reference, samples, job.profile)
+            for tower in {**recipes, **package_recipes}
+        }
         graphs: dict[str, Graph] = {}
         towers: dict[str, TowerFacts] = {}
         for number, (tower, recipe) in enumerate(recipes.items()):
             progress(f"exporting the {tower} tower", number, len(recipes))
-            part = reference.model.vision_model if tower == "vision" else reference.model.text_model
-            graphs[tower] = export_tower(part, tower)
-            inputs = calibration_inputs(tower, reference, samples, job.profile)
+            graphs[tower] = export_tower(tower_of(reference, tower), tower)
             progress(f"{recipe.name}: {tower} tower", number, len(recipes))
-            small, decisions = quantize(graphs[tower], recipe, target, inputs)
+            small, decisions = quantize(graphs[tower], recipe, target, inputs[tower])
             towers[tower] = _write_tower(writer, tower, recipe, small, decisions)
         _write_configuration(writer, checkpoint, job.profile)
         if prompts:
@@ -111,25 +128,80 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
                     "calibration": {"source": samples.source, "images": len(samples)}},
             towers=towers, labels=tuple(prompts or ()), medge_version=_version(),
         )  # fmt: skip
-        encoder = Encoder(Bundle(writer.folder, writer.finish(draft)), device="cpu")
-        write_golden(encoder, writer.add("golden.safetensors", "golden"))
-        report = measure(encoder, reference, judged, graphs=graphs, progress=progress)
-        for name, role, text in report_files(report):
-            writer.add(name, role).write_text(text, encoding="utf-8")
-        manifest = writer.finish(replace(draft, parity=report.summary()))
-    return Bundle(job.out, manifest), report
+        reports: list[ParityReport] = []
+        if towers:
+            encoder = Encoder(Bundle(writer.folder, writer.finish(draft)), device="cpu")
+            write_golden(encoder, writer.add("golden.safetensors", "golden"))
+            report = measure(
+                encoder, reference, judged, stages=OnnxStages(encoder, reference, graphs), progress=progress
+            )
+            draft = replace(draft, parity=report.summary())
+            reports.append(report)
+            _write_texts(writer, report_files(report))
+        if package_recipes:
+            draft, report = _add_packages(writer, draft, job, reference, package_recipes, inputs, judged, progress)
+            reports.append(report)
+        manifest = writer.finish(draft)
+    return Bundle(job.out, manifest), tuple(reports)
 
 
-def report_files(report: ParityReport) -> list[tuple[str, str, str]]:
-    """(path, role, text) of the report's two forms inside a bundle."""
-    return [("parity.json", "parity", report.to_json()), ("parity.html", "parity.page", render_page(report))]
+def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLRecipe]]:
+    """What to make of each tower in each format.
+
+    Raises:
+        RecipeError: unknown formats or recipes, or one that does not fit the others.
+    """
+    if unknown := sorted(set(job.formats) - {"onnx", "coreml"}):
+        raise RecipeError(f"there is no format {unknown[0]!r}; choose onnx, coreml, or onnx,coreml")
+    onnx = parse_recipes(job.recipe or "int8") if "onnx" in job.formats else {}
+    if "coreml" not in job.formats:
+        return onnx, {}
+    named = job.coreml_recipe if onnx else job.coreml_recipe or job.recipe
+    packages = parse_coreml_recipes(named or "w8", job.package.ios)
+    if job.package.target_size is not None and any(recipe.kind != "palette" for recipe in packages.values()):
+        raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
+    return onnx, packages
+
+
+def _add_packages(
+    writer: BundleWriter, draft: Manifest, job: ExportJob, reference: Reference, recipes: dict[str, CoreMLRecipe],
+    inputs: dict[str, list[np.ndarray[Any, Any]]], judged: Samples, progress: Progress,
+) -> tuple[Manifest, ParityReport]:  # fmt: skip
+    """Write and measure the CoreML packages; the draft with their facts, and the report."""
+    progress("CoreML: full-precision programs", 0, 1)
+    metadata = {
+        "profile": draft.profile, "labels": json.dumps(list(draft.labels)), "source": str(draft.source["name"]),
+        "logit_scale": repr(draft.encoder.logit_scale), "logit_bias": repr(draft.encoder.logit_bias),
+    }  # fmt: skip
+    with full_programs(reference, list(recipes), job.package) as full:
+        facts = write_packages(writer, reference, recipes, full, inputs, job.package, metadata, progress)
+        draft = replace(draft, packages=facts)
+        unfinished = Bundle(writer.folder, writer.finish(draft))
+        write_swift(writer, PackageEncoder(unfinished))
+        report = measure_packages(unfinished, reference, judged, full, progress=progress)
+    _write_texts(writer, report_files(report, FOLDER))
+    return replace(draft, packages_parity=report.summary()), report
+
+
+def _write_texts(writer: BundleWriter, texts: list[tuple[str, str, str]]) -> None:
+    for name, role, text in texts:
+        writer.add(name, role).write_text(text, encoding="utf-8")
+
+
+def report_files(report: ParityReport, folder: str = "") -> list[tuple[str, str, str]]:
+    """(path, role, text) of the report's two forms inside a bundle; the CoreML packages' own lie in their folder."""
+    place, role = (f"{folder}/", "package.parity") if folder else ("", "parity")
+    return [
+        (f"{place}parity.json", role, report.to_json()),
+        (f"{place}parity.html", f"{role}.page", render_page(report)),
+    ]
 
 
 def measure_bundle(
     bundle: Bundle, reference: Path, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
     progress: Progress = lambda *_: None,
-) -> tuple[Bundle, ParityReport]:  # fmt: skip
-    """`medge parity`: measure an existing bundle and put the result into it.
+) -> tuple[Bundle, tuple[ParityReport, ...]]:  # fmt: skip
+    """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
@@ -140,9 +212,20 @@ def measure_bundle(
         raise CheckpointError(
             f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
         )
-    report = measure(Encoder(bundle, device="cpu"), Reference(checkpoint), samples, prompts=prompts, progress=progress)
-    texts = {name: (role, text) for name, role, text in report_files(report)}
-    return bundle.amend(replace(bundle.manifest, parity=report.summary()), texts), report
+    model, manifest = Reference(checkpoint), bundle.manifest
+    reports, texts = [], []
+    if manifest.towers:
+        report = measure(Encoder(bundle, device="cpu"), model, samples, prompts=prompts, progress=progress)
+        manifest = replace(manifest, parity=report.summary())
+        reports.append(report)
+        texts += report_files(report)
+    if manifest.packages:
+        with full_programs(model, list(manifest.packages), options_of(manifest)) as full:
+            report = measure_packages(bundle, model, samples, full, prompts=prompts, progress=progress)
+        manifest = replace(manifest, packages_parity=report.summary())
+        reports.append(report)
+        texts += report_files(report, FOLDER)
+    return bundle.amend(manifest, {name: (role, text) for name, role, text in texts}), tuple(reports)
 
 
 def calibration_inputs(tower: str, reference: Reference, samples: Samples, profile: str) -> list[np.ndarray[Any, Any]]:

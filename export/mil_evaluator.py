@@ -37,7 +37,6 @@ class Program:
         self.package = Package(folder)
         self.operations: list[Operation] = []
         self._constants: dict[str, Any] = {}
-        self._types: dict[str, str] = {}
         found = list(self.package.operations())
         unknown = sorted({op.kind for op in found} - {"const"} - set(OPS))
         if unknown:
@@ -46,7 +45,6 @@ class Program:
                 "was it made by another tool? Only packages that 'medge export' wrote can be measured here"
             )
         for op in found:
-            self._types |= {name: kind.element for name, kind in op.outputs}
             if op.kind == "const":
                 constant = op.attributes["val"]
                 self._constants[op.outputs[0][0]] = _held(self.package.read(constant), constant.type)
@@ -80,9 +78,9 @@ class Program:
                 found.setdefault(index, []).append(name)
         return found
 
-    def element(self, name: str) -> str:
-        """The declared element type of a value."""
-        return self._types[name]
+    def last_read(self, index: int) -> list[str]:
+        """The values that nothing reads after the operation of this number."""
+        return self._last.get(index, [])
 
     @torch.inference_mode()
     def run(
@@ -119,7 +117,7 @@ class Program:
                     wanted[name] = value
             if len(wanted) == len(set(outputs)):
                 break
-            for name in self._last.get(index, ()):
+            for name in self.last_read(index):
                 values.pop(name, None)
         missing = [name for name in outputs if name not in wanted]
         if missing:

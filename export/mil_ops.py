@@ -260,28 +260,6 @@ def _look_up(indices: NDArray[Any], lut: NDArray[Any]) -> NDArray[np.float32]:
     return lut.astype(np.float32).reshape(-1)[numbers * entries + indices]
 
 
-@operation("constexpr_sparse_to_dense")
-def _sparse_to_dense(a: Arguments) -> Any:
-    if "shape" in a:  # iOS 16: the mask is packed into bytes
-        shape = ints(a["shape"])
-        mask = (
-            np.unpackbits(np.asarray(a["mask"]), bitorder="little")[: int(np.prod(shape))].reshape(shape).astype(bool)
-        )
-    else:
-        mask = np.asarray(a["mask"]).astype(bool)
-    dense = np.zeros(mask.shape, np.float32)
-    dense[mask] = np.asarray(a["nonzero_data"]).astype(np.float32)
-    return torch.from_numpy(dense)
-
-
-@operation("constexpr_lut_to_sparse")
-def _lut_to_sparse(a: Arguments) -> Any:
-    mask = np.asarray(a["indices_mask"]).astype(bool)
-    indices = np.zeros(mask.shape, np.int64)
-    indices[mask] = np.asarray(a["indices_nonzero_data"])
-    return np.asarray(a["indices_mask"]), torch.from_numpy(_look_up(indices, np.asarray(a["lut"]))[mask])
-
-
 @operation("quantize")
 def _quantize(a: Arguments) -> Any:
     scale, zero = _per_axis(a)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coremltools.proto import MIL_pb2, Model_pb2
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ..runtime.errors import BundleError
+from .quietly import coremltools
 
 _SENTINEL = 0xDEADBEEF
 # MIL's element types: numpy's type that holds one, bits that one takes in a blob.
@@ -95,7 +95,7 @@ class Package:
             model = (folder / "Data" / relative).resolve()
             if not model.is_relative_to(folder.resolve()):
                 raise BundleError(f"{folder}: its manifest points outside the package")
-            self.spec = Model_pb2.Model.FromString(model.read_bytes())
+            self.spec = coremltools().proto.Model_pb2.Model.FromString(model.read_bytes())
         except FileNotFoundError as error:
             raise BundleError(f"{folder} lacks {Path(error.filename).name}; copy the package again") from error
         except (OSError, ValueError, KeyError, TypeError, DecodeError) as error:
@@ -194,7 +194,7 @@ def _type(value: Any) -> TensorType:
     shape = tuple(
         int(item.constant.size) if item.WhichOneof("dimension") == "constant" else None for item in tensor.dimensions
     )
-    return TensorType(MIL_pb2.DataType.Name(tensor.dataType), shape)
+    return TensorType(coremltools().proto.MIL_pb2.DataType.Name(tensor.dataType), shape)
 
 
 def _immediate(tensor: Any, kind: TensorType) -> Any:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ..runtime.labels import LabelBank, as_prompts
 from ..runtime.preprocess import get_profile, normalise
 from ..runtime.report import ParityReport, judge
 from ..runtime.session import OrtSession
-from .reference import PATCH, POOLED, Reference, Stages, reference_pixels, text_ids
+from .reference import PATCH, POOLED, Reference, reference_pixels, text_ids
 from .samples import Samples, spread
 from .to_onnx import STAGE, export_tower, stage_names
 
@@ -43,7 +43,7 @@ class TowerRun:
 
 
 def measure(
-    encoder: Encoder, reference: Reference, samples: Samples, *, graphs: dict[str, Graph] | None = None,
+    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource | None = None,
     prompts: dict[str, list[str]] | None = None, progress: Progress = lambda *_: None,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
@@ -52,7 +52,7 @@ def measure(
         encoder: the bundle, opened.
         reference: the PyTorch model it was made from.
         samples: real images, labelled or not.
-        graphs: the fp32 ONNX towers where the caller has them; exported afresh otherwise.
+        stages: what computes the stages of the full-precision artefact and of the bundle; for ONNX where None.
         prompts: prompts per label for the scores. Without: the bundle's baked labels when the images have no labels
             of their own or the same ones, else the folder names in the default wordings.
         progress: called as work advances.
@@ -71,15 +71,16 @@ def measure(
     figures["scores"], plots = _compare_scores(encoder, reference, vision, samples, prompts)
     figures["size"] = _sizes(encoder)
     figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
-    stages = {
-        tower: _compare_stages(encoder, reference, tower, run.stage_inputs[:STAGE_SAMPLES], (graphs or {}).get(tower))
+    source = stages if stages is not None else OnnxStages(encoder, reference)
+    compared = {
+        tower: _compare_stages(source, reference, tower, run.stage_inputs[:STAGE_SAMPLES])
         for tower, run in runs.items()
     }
     recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
     return ParityReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(manifest.target),
+        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(manifest.target) | source.engine(),
         recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
-        labelled=samples.truth is not None, figures=figures, stages=stages, gates=judge(figures, recipes), plots=plots,
+        labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, recipes), plots=plots,
     )  # fmt: skip
 
 
@@ -235,42 +236,73 @@ def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
     return [rates.round(3).tolist(), np.mean(curves, axis=0).round(5).tolist() if curves else []]
 
 
-def _compare_stages(
-    encoder: Encoder, reference: Reference, tower: str, inputs: Array, graph: Graph | None
-) -> list[dict[str, Any]]:
-    model = reference.model.vision_model if tower == "vision" else reference.model.text_model
-    full = graph if graph is not None else export_tower(model, tower)
-    stages: Stages = reference.images(inputs) if tower == "vision" else reference.texts(inputs)
-    names = [*stage_names(full), "pooler_output"]
-    path = encoder.bundle.path(tower)
-    assert path is not None
-    small = Graph.load(path)
-    first, second = (_run_stages(item, names, inputs) for item in (full, small))
-    rows = []
-    for name in names:
-        label = POOLED if name == "pooler_output" else name.removeprefix(STAGE)
-        exact = stages.stages[label]
-        rows.append(
-            {
-                "stage": "token embedding" if tower == "text" and label == PATCH else label,
-                "pytorch_to_fp32": _relative(exact, first[name]),
-                "fp32_to_bundle": _relative(first[name], second[name]),
-                "pytorch_to_bundle": _relative(exact, second[name]),
-                "max_error": float(np.abs(exact - second[name]).max()),
-            }
-        )
-    return rows
+class StageSource(Protocol):
+    """Computes {stage: (N, ...)} of a tower for a few inputs, in full precision and as the bundle does."""
+
+    def full(self, tower: str, inputs: Array) -> dict[str, Array]: ...
+
+    def small(self, tower: str, inputs: Array) -> dict[str, Array]: ...
+
+    def engine(self) -> dict[str, str]:
+        """What ran the bundle, for the report."""
+        ...
 
 
-def _run_stages(graph: Graph, names: list[str], inputs: Array) -> dict[str, Array]:
-    """Run inputs one at a time: a dynamic 8-bit scale must not depend on the neighbours."""
-    session = OrtSession(graph.with_outputs(names), device="cpu")
-    name = graph.model.graph.input[0].name
-    runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
-    return {
-        key: np.concatenate(values).astype(np.float32)
-        for key, values in zip(names, zip(*runs, strict=True), strict=True)
-    }
+class OnnxStages:
+    """Stages of ONNX towers, by their names in the graph.
+
+    Args:
+        graphs: the fp32 towers where the caller has them; exported afresh otherwise.
+    """
+
+    def __init__(self, encoder: Encoder, reference: Reference, graphs: dict[str, Graph] | None = None) -> None:
+        self._encoder, self._reference, self._graphs = encoder, reference, dict(graphs or {})
+
+    def full(self, tower: str, inputs: Array) -> dict[str, Array]:
+        if tower not in self._graphs:
+            model = self._reference.model.vision_model if tower == "vision" else self._reference.model.text_model
+            self._graphs[tower] = export_tower(model, tower)
+        return self._run(self._graphs[tower], self._names(tower), inputs)
+
+    def small(self, tower: str, inputs: Array) -> dict[str, Array]:
+        path = self._encoder.bundle.path(tower)
+        assert path is not None
+        return self._run(Graph.load(path), self._names(tower), inputs)
+
+    def engine(self) -> dict[str, str]:
+        import onnxruntime
+
+        return {"engine": f"ONNX Runtime {onnxruntime.__version__}"}
+
+    def _names(self, tower: str) -> list[str]:
+        return [*stage_names(self._graphs[tower]), "pooler_output"]
+
+    @staticmethod
+    def _run(graph: Graph, names: list[str], inputs: Array) -> dict[str, Array]:
+        """Run inputs one at a time: a dynamic 8-bit scale must not depend on the neighbours."""
+        session = OrtSession(graph.with_outputs(names), device="cpu")
+        name = graph.model.graph.input[0].name
+        runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
+        return {
+            POOLED if key == "pooler_output" else key.removeprefix(STAGE): np.concatenate(values).astype(np.float32)
+            for key, values in zip(names, zip(*runs, strict=True), strict=True)
+        }
+
+
+def _compare_stages(source: StageSource, reference: Reference, tower: str, inputs: Array) -> list[dict[str, Any]]:
+    exact = (reference.images(inputs) if tower == "vision" else reference.texts(inputs)).stages
+    first = source.full(tower, inputs)
+    second = source.small(tower, inputs)
+    return [
+        {
+            "stage": "token embedding" if tower == "text" and label == PATCH else label,
+            "pytorch_to_fp32": _relative(exact[label], first[label]),
+            "fp32_to_bundle": _relative(first[label], second[label]),
+            "pytorch_to_bundle": _relative(exact[label], second[label]),
+            "max_error": float(np.abs(exact[label] - second[label]).max()),
+        }
+        for label in first
+    ]
 
 
 def _relative(exact: Array, other: Array) -> float:
@@ -280,7 +312,7 @@ def _relative(exact: Array, other: Array) -> float:
 
 def _sizes(encoder: Encoder) -> dict[str, float]:
     model = encoder.manifest.encoder
-    weights = sum(entry.bytes for entry in encoder.manifest.files if entry.role.split(".")[0] in {"vision", "text"})
+    weights = sum(encoder.bundle.tower_bytes(tower) for tower in encoder.manifest.towers)
     sizes: dict[str, float] = {"towers_bytes": weights}
     if "text" in encoder.manifest.towers:
         sizes["ratio_to_fp32"] = weights / (4 * model.parameters)
@@ -302,8 +334,7 @@ def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, f
 
 
 def _machine(target: str) -> dict[str, str]:
-    import onnxruntime
     import torch
 
-    return {"target": target, "architecture": platform.machine(), "onnxruntime": onnxruntime.__version__,
-            "torch": torch.__version__, "python": platform.python_version()}  # fmt: skip
+    return {"target": target, "architecture": platform.machine(), "torch": torch.__version__,
+            "python": platform.python_version()}  # fmt: skip

@@ -7,13 +7,10 @@ converted to fp16 and compressed through coremltools.optimize.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +25,15 @@ from ..quant.recipe_coreml import GROUP, CoreMLRecipe
 from ..runtime.manifest import LICENCE_NOTICE
 from .mil_evaluator import FLOATS, Program
 from .mil_ops import OPS
-from .mil_package import Operation
+from .mil_package import Name, Operation
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower
+from .quietly import coremltools, quiet
 
 OUTPUT = "pooler_output"
 INPUTS = {"vision": "pixel_values", "text": "input_ids"}
 IMAGE = "image"
 FP16_MAX, HEADROOM = 65504.0, 4.0  # as in quant/half.py
-DRIFT = 0.02  # relative error that one operation may add by computing in fp16
+DRIFT = 0.02  # relative error that a value may have gathered by computing in fp16
 SENSITIVITY_INPUTS = 4
 SMALLEST = 2048  # weights of a constant worth compressing
 Array = NDArray[Any]
@@ -49,7 +47,7 @@ class PackageOptions:
         ios: deployment target, 17 or 18.
         image_input: the vision tower takes a picture of its size, (H, W) RGB bytes, instead of normalised numbers.
         batches: sizes that are allowed; images come one at a time.
-        target_size: bytes of a tower's compressed layers; bits are then chosen by layer (palettes only).
+        target_size: bytes of a tower's weights; bits are then chosen by layer (palettes only).
     """
 
     ios: int = 18
@@ -130,33 +128,71 @@ def as_input(batch: Array, *, image: bool) -> Array:
 def fp32_operations(program: Program, inputs: Sequence[Array]) -> dict[str, str]:
     """{output's name: why} of the operations that must not be computed in fp16 on such inputs.
 
-    An operation overflows when a value that it reads or writes comes within two bits of fp16's end. It drifts when, given
-    exact inputs rounded to fp16, its rounded result is further than `DRIFT` from the exact one.
+    An operation overflows when a value that it reads or writes comes within two bits of fp16's end. Beside the fp32 program
+    runs the same one rounded to fp16 after each operation; where the two come apart by more than `DRIFT`, the operation and
+    those that feed it are kept in fp32, and the rounded run goes on from the exact value.
     """
     found: dict[str, str] = {}
-
-    def observe(op: Operation, arguments: Mapping[str, Any], results: Sequence[Any]) -> None:
-        if not any(kind.element in FLOATS for _, kind in op.outputs):
-            return
-        tensors = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
-        floats = [v for v in [*tensors, *results] if isinstance(v, torch.Tensor) and v.is_floating_point()]
-        greatest = max((float(value.abs().max()) for value in floats), default=0.0)
-        name = op.outputs[0][0]
-        if greatest > FP16_MAX / HEADROOM:
-            found[name] = f"reaches {greatest:.0f}"
-            return
-        rounded = OPS[op.kind]({key: _half(value) for key, value in arguments.items()})
-        for exact, coarse in zip(results, rounded if isinstance(rounded, (list, tuple)) else [rounded], strict=True):
-            error = float((coarse.half().float() - exact).norm() / exact.norm().clamp_min(1e-30))
-            if error > DRIFT:
-                found[name] = f"drifts by {error:.3f}"
-
+    makers: dict[str, Operation] = {name: op for op in program.operations for name, _ in op.outputs}
     for item in model_inputs(program, inputs):
-        program.run([OUTPUT], item, observer=observe)
+        _Shadow(program, makers, found).run(item)
     return found
 
 
+class _Shadow:
+    """The fp16 run beside one run of an fp32 program."""
+
+    def __init__(self, program: Program, makers: Mapping[str, Operation], found: dict[str, str]) -> None:
+        self._program, self._makers, self._found = program, makers, found
+        self._coarse: dict[str, Any] = {}
+        self._index = 0
+
+    def run(self, item: Mapping[str, Array]) -> None:
+        self._program.run([OUTPUT], item, observer=self._observe)
+
+    def _observe(self, op: Operation, arguments: Mapping[str, Any], results: Sequence[Any]) -> None:
+        coarse: Sequence[Any] = results
+        if any(kind.element in FLOATS for _, kind in op.outputs):
+            coarse = self._judge(op, arguments, results)
+        self._coarse |= {name: value for (name, _), value in zip(op.outputs, coarse, strict=True)}
+        for name in self._program.last_read(self._index):
+            self._coarse.pop(name, None)
+        self._index += 1
+
+    def _judge(self, op: Operation, arguments: Mapping[str, Any], results: Sequence[Any]) -> Sequence[Any]:
+        """The operation's results in the fp16 run."""
+        name = op.outputs[0][0]
+        values = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
+        floats = [v for v in [*values, *results] if isinstance(v, torch.Tensor) and v.is_floating_point() and v.numel()]
+        greatest = max((float(value.abs().max()) for value in floats), default=0.0)
+        if greatest > FP16_MAX / HEADROOM:
+            self._found.setdefault(name, f"reaches {greatest:.0f}")
+        if name in self._found:
+            return results
+        rounded = {key: _half(self._given(op, key, value)) for key, value in arguments.items()}
+        made = OPS[op.kind](rounded)
+        coarse = [_half(value) for value in (made if isinstance(made, (list, tuple)) else [made])]
+        error = max(
+            float((one - exact).norm() / exact.norm().clamp_min(1e-30))
+            for one, exact in zip(coarse, results, strict=True)
+        )
+        if error <= DRIFT:
+            return coarse
+        feeding = [item.text for items in op.inputs.values() for item in items if isinstance(item, Name)]
+        for source in [name, *(text for text in feeding if text in self._makers)]:
+            self._found.setdefault(self._makers[source].outputs[0][0], f"drifts by {error:.3f}")
+        return results
+
+    def _given(self, op: Operation, key: str, exact: Any) -> Any:
+        """An argument as the fp16 run has it."""
+        names = [item.text if isinstance(item, Name) else "" for item in op.inputs[key]]
+        if isinstance(exact, list):
+            return [self._coarse.get(name, value) for name, value in zip(names, exact, strict=True)]
+        return self._coarse.get(names[0], exact)
+
+
 def _half(value: Any) -> Any:
+    """Rounded to fp16 and held in float32, as the evaluator does."""
     if isinstance(value, list):
         return [_half(item) for item in value]
     if isinstance(value, torch.Tensor) and value.is_floating_point():
@@ -281,7 +317,9 @@ def make_package(
         what was decided, for the manifest.
     """
     kept = fp32_operations(full, inputs)
-    decisions: dict[str, Any] = {"kept_in_fp32": kept, "ios": options.ios}
+    decisions: dict[str, Any] = {
+        "kept_in_fp32": kept, "ios": options.ios, "image_input": options.image_input, "batches": list(options.batches),
+    }  # fmt: skip
     if recipe.kind == "palette":
         decisions["bits"] = _palettize(module, kind, recipe, options, inputs)
     elif recipe.kind == "blocks":
@@ -310,9 +348,11 @@ def _palettize(
         costs = measure_sensitivity(module, layers, given, GROUP)
         layers = {name: replace(layer, sensitivity=costs[block_of(name)]) for name, layer in layers.items()}
         base = sum(palette_bytes(layer.weight.shape, recipe.bits, GROUP) for layer in layers.values())
-        bits = choose_bits(
-            layers, base * (1 + recipe.room) if options.target_size is None else options.target_size, GROUP
-        )
+        budget = base * (1 + recipe.room)
+        if options.target_size is not None:
+            everything = sum(tensor.numel() for tensor in module.state_dict().values())
+            budget = options.target_size - 2 * (everything - sum(layer.weight.size for layer in layers.values()))
+        bits = choose_bits(layers, budget, GROUP)
     for name, layer in layers.items():
         put(module, {name: palettize(layer.weight, layer.moments, bits[name], GROUP)})
     return {f"{number} bits": sum(value == number for value in bits.values()) for number in sorted(set(bits.values()))}
@@ -332,12 +372,34 @@ def _round_blocks(
 
 
 def _pack_palettes(model: Any) -> Any:
-    """Store weights that are clustered already as tables and indices: mode "unique" finds the values that are there."""
+    """Store weights that are clustered already as tables and indices; what has too many values stays as it is.
+
+    coremltools' own mode for that, "unique", sorts fp16 numbers, which numpy 2.4.6 does wrong for large arrays on CPUs with
+    AVX-512: it found 34 values where there are 16. Values are compared in float32 here.
+    """
     cto = coremltools().optimize.coreml
-    table = cto.OpPalettizerConfig(
-        mode="unique", granularity="per_grouped_channel", group_size=GROUP, channel_axis=0, weight_threshold=SMALLEST
-    )
-    return cto.palettize_weights(model, cto.OptimizationConfig(global_config=table))
+    packed: dict[str, Any] = {}
+    for op in model._mil_program.functions["main"].operations:
+        constant = {"conv": "weight", "gather": "x"}.get(op.op_type)
+        if constant is None or (weight := getattr(op, constant)).val.size < SMALLEST:
+            continue
+        groups = [weight.val[start : start + GROUP] for start in range(0, len(weight.val), GROUP)]
+        values = max(len(np.unique(group.astype(np.float32))) for group in groups)
+        bits = next((bits for bits in (4, 6, 8) if values <= 1 << bits), None)
+        if bits is not None:
+            packed[weight.op.name] = cto.OpPalettizerConfig(
+                mode="custom", lut_function=partial(_table, entries=1 << bits), granularity="per_grouped_channel",
+                group_size=GROUP, channel_axis=0, weight_threshold=SMALLEST,
+            )  # fmt: skip
+    return cto.palettize_weights(model, cto.OptimizationConfig(op_name_configs=packed))
+
+
+def _table(values: Array, entries: int) -> tuple[Array, Array]:
+    """A look-up table of `entries` values, and which of them each value is."""
+    found, indices = np.unique(values.astype(np.float32).ravel(), return_inverse=True)
+    table = np.zeros(entries, values.dtype)
+    table[: len(found)] = found
+    return table, indices.ravel().astype(np.uint8)
 
 
 def patch_names(model: Any) -> list[str]:
@@ -398,29 +460,3 @@ def _quantize_activations(model: Any, inputs: Sequence[Array], path: Path) -> tu
     passed = insert_prefix_quantize_dequantize_pair(config)
     passed.activation_stats = ranges
     return _apply_graph_pass(model, passed), len(ranges) - len(patches)
-
-
-def coremltools() -> Any:
-    """The module, without what it says of other libraries' versions while it is imported."""
-    with quiet():
-        import coremltools as ct
-
-    return ct
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """coremltools reports its passes on stderr and warns of versions that it was not tested with."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stderr(io.StringIO()),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -37,7 +37,9 @@ class Bundle:
         """
         folder = Path(folder)
         bundle = cls(folder, Manifest.read(folder))
-        status = (bundle.manifest.parity or {}).get("status", "not measured")
+        manifest = bundle.manifest
+        parity = manifest.parity if manifest.towers else manifest.packages_parity
+        status = (parity or {}).get("status", "not measured")
         if status != "passed" and not allow_failed_parity:
             raise ParityGateError(
                 f"{folder}: parity {status}, so it may not agree with the original model; see {folder / 'parity.html'}, "
@@ -62,6 +64,26 @@ class Bundle:
         """The path of the file with this role, or None where the bundle has none."""
         entry = self.manifest.file(role)
         return self.folder / entry.path if entry else None
+
+    def tower_bytes(self, tower: str) -> int:
+        """Bytes of a tower: its main file, or its package folder, and what lies beside it for it."""
+        main = self.manifest.towers[tower].file
+        return sum(
+            entry.bytes
+            for entry in self.manifest.files
+            if entry.path == main or entry.path.startswith(f"{main}/") or entry.role == f"{tower}.data"
+        )
+
+    def packages(self) -> Bundle:
+        """The same folder seen as its CoreML packages: their towers, their parity.
+
+        Raises:
+            BundleError: there are none.
+        """
+        if not self.manifest.packages:
+            raise BundleError(f"{self.folder} holds no CoreML packages; export it with --format coreml")
+        towers, parity = self.manifest.packages, self.manifest.packages_parity
+        return Bundle(self.folder, dataclasses.replace(self.manifest, towers=towers, parity=parity))
 
     def size(self) -> int:
         """Bytes of all files that the manifest lists."""

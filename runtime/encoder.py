@@ -65,6 +65,11 @@ class Encoder:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.encoder  # refuses a language model's bundle
+        if not self.manifest.towers:
+            raise BundleError(
+                f"{bundle.folder} holds CoreML packages only, for Macs, iPhones and iPads; "
+                "for this machine export with --format onnx, or onnx,coreml"
+            )
         self._options = {"threads": threads, "device": device, "fast": fast}
 
     @cached_property

@@ -29,6 +29,10 @@ def _eight_bit(tower: str) -> tuple[Gate, ...]:
     )
 
 
+def _four_bit(tower: str) -> tuple[Gate, ...]:
+    return (Gate(f"{tower}.centred_cosine.mean", ">=", 0.99),)
+
+
 # The pixels of the bundle's own preprocessing against the reference's: one grey level, where a value lies on a border.
 PIXELS = Gate("pixels.max_error", "<=", 1)
 TOWER_GATES: dict[str, dict[str, tuple[Gate, ...]]] = {
@@ -37,19 +41,27 @@ TOWER_GATES: dict[str, dict[str, tuple[Gate, ...]]] = {
         "fp16": (Gate(f"{tower}.centred_cosine.min", ">=", 0.9999),),
         "int8": _eight_bit(tower),
         "int8-static": _eight_bit(tower),
-        "int4": (Gate(f"{tower}.centred_cosine.mean", ">=", 0.99),),
+        "int4": _four_bit(tower),
+        # CoreML packages, by the same bounds: what a recipe promises does not depend on the file's format.
+        "w8": _eight_bit(tower),
+        "w8a8": _eight_bit(tower),
+        "palette8": _eight_bit(tower),
+        "palette6": _eight_bit(tower),
+        "w4": _four_bit(tower),
+        "palette4": _four_bit(tower),
     }
     for tower in ("vision", "text")
 }
 # What both towers do together; the coarser of the two recipes decides.
+_SCORES_8 = (Gate("scores.flips", "<=", 0.01), Gate("scores.auc_difference", "<=", 0.003))
+_SCORES_4 = (Gate("scores.flips", "<=", 0.02), Gate("scores.auc_difference", "<=", 0.01))
 SCORE_GATES: dict[str, tuple[Gate, ...]] = {
     "fp32": (Gate("scores.flips", "<=", 0.0), Gate("scores.auc_difference", "<=", 0.0005)),
     "fp16": (Gate("scores.flips", "<=", 0.005), Gate("scores.auc_difference", "<=", 0.001)),
-    "int8": (Gate("scores.flips", "<=", 0.01), Gate("scores.auc_difference", "<=", 0.003)),
-    "int8-static": (Gate("scores.flips", "<=", 0.01), Gate("scores.auc_difference", "<=", 0.003)),
-    "int4": (Gate("scores.flips", "<=", 0.02), Gate("scores.auc_difference", "<=", 0.01)),
+    **dict.fromkeys(("int8", "int8-static", "w8", "palette8", "w8a8", "palette6"), _SCORES_8),
+    **dict.fromkeys(("int4", "w4", "palette4"), _SCORES_4),
 }
-COARSENESS = ("fp32", "fp16", "int8", "int8-static", "int4")
+COARSENESS = tuple(SCORE_GATES)  # from fine to coarse
 
 
 def gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:

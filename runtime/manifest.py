@@ -100,7 +100,10 @@ class TowerFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that stands in `manifest.json`."""
+    """Everything that stands in `manifest.json`.
+
+    `towers` are what this runtime opens (ONNX or GGUF); `packages` the same towers for CoreML, measured by themselves.
+    """
 
     name: str
     model: EncoderFacts | GeneratorFacts
@@ -111,6 +114,8 @@ class Manifest:
     files: tuple[FileEntry, ...] = ()
     labels: tuple[str, ...] = ()
     parity: dict[str, Any] | None = None
+    packages: dict[str, TowerFacts] = field(default_factory=dict)
+    packages_parity: dict[str, Any] | None = None
     licence: str = LICENCE_NOTICE
     medge_version: str = ""
     format_version: int = FORMAT_VERSION
@@ -175,6 +180,7 @@ class Manifest:
             else:
                 body["model"] = EncoderFacts(**facts)
             body["towers"] = {name: TowerFacts(**facts) for name, facts in body["towers"].items()}
+            body["packages"] = {name: TowerFacts(**facts) for name, facts in body.get("packages", {}).items()}
             body["files"] = tuple(FileEntry(**entry) for entry in body["files"])
             body["labels"] = tuple(body["labels"])
             return cls(**body)

@@ -85,7 +85,8 @@ class ParityReport:
         from rich.table import Table
 
         on = f"{self.images} images" if self.images or self.kind == "encoder" else f"{self.texts} texts"
-        table = Table(title=f"Parity of {self.bundle} with {self.reference} on {on}: {self.status}")
+        by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
+        table = Table(title=f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.status}")
         for column in ("figure", "measured", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}

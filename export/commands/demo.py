@@ -53,7 +53,7 @@ def demo(
         checkpoint, labels = Path(place) / "medsiglip-mini", Path(place) / "labels.json"
         write_medsiglip_mini(checkpoint)
         labels.write_text(json.dumps(LABELS))
-        bundle, report = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)
+        bundle, (report,) = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)
     if report.status != "passed":
         out.print(report.table())
         raise typer.Exit(FAILED_GATE)

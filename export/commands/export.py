@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...quant.recipe import RECIPES
+from ...quant.recipe_coreml import COREML_RECIPES
 from ...quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...runtime.bundle import Bundle
 from ...runtime.console import ForceOption, JsonOption, err, out, print_json, progress, warn
@@ -18,6 +20,7 @@ from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
 from ...runtime.report import ParityReport
 from ..build import ExportJob, export_medsiglip
 from ..generator_job import GeneratorJob
+from ..to_coreml import PackageOptions
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
 
@@ -40,6 +43,29 @@ def parse_size(text: str) -> int:
         raise RecipeError(f"{text!r} is no size; say 2.4GB, 800MB or a number of bytes") from None
 
 
+def parse_input(text: str) -> bool:
+    """ "image" or "tensor", to whether it is an image.
+
+    Raises:
+        RecipeError: neither.
+    """
+    if text not in ("image", "tensor"):
+        raise RecipeError(f"there is no CoreML input {text!r}; choose image or tensor")
+    return text == "image"
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """ "1,4,16" to sizes.
+
+    Raises:
+        RecipeError: no such list.
+    """
+    sizes = text.split(",")
+    if not all(size.strip().isdigit() and int(size) for size in sizes):
+        raise RecipeError(f"{text!r} is no list of batch sizes; say 1, or 1,4,16")
+    return tuple(sorted({int(size) for size in sizes}))
+
+
 @app.callback()
 def export() -> None:
     """Checkpoint to a quantized, measured bundle."""
@@ -49,7 +75,25 @@ def export() -> None:
 def medsiglip(
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder (config.json and safetensors).")],
     to: Annotated[Path, typer.Option("--out", help="The bundle folder to make.")],
-    recipe: Annotated[str, typer.Option(help=f"{', '.join(RECIPES)}; or vision=NAME,text=NAME.")] = "int8",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(RECIPES)}; or vision=NAME,text=NAME.", show_default="int8; w8 for CoreML alone"),
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", help="onnx, coreml, or onnx,coreml.")] = "onnx",
+    coreml_recipe: Annotated[
+        str | None, typer.Option(help=f"With both formats: {', '.join(COREML_RECIPES)}.", show_default="w8")
+    ] = None,
+    ios: Annotated[int, typer.Option(help="Oldest system for CoreML: 17 (macOS 14) or 18 (macOS 15).")] = 18,
+    coreml_input: Annotated[
+        str, typer.Option(help="What the CoreML vision tower takes: image (a pixel buffer) or tensor.")
+    ] = "image",
+    batches: Annotated[
+        str, typer.Option(help="Batch sizes that the CoreML tensors may have, e.g. 1,4,16; images come singly.")
+    ] = "1",
+    target_size: Annotated[
+        str | None,
+        typer.Option(help="Size of each CoreML tower, e.g. 240MB; a palette's bits are then chosen by layer."),
+    ] = None,
     profile: Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")] = DEFAULT_PROFILE,
     target: Annotated[str, typer.Option(help=f"CPU: auto, {', '.join(TARGETS)}.")] = "auto",
     calibration: Annotated[
@@ -72,13 +116,19 @@ def medsiglip(
     code is 4.
 
     Example: medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8 --labels labels.txt
+
+    For Apple's systems: --format coreml --recipe palette4 --ios 18, measured here without a Mac.
     """
-    job = ExportJob(
-        checkpoint, to, recipe, profile, target, calibration, labels, not without_text, images, labelled, force
+    package = PackageOptions(
+        ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None
     )
+    job = ExportJob(
+        checkpoint, to, recipe, tuple(formats.split(",")), coreml_recipe, package, profile, target, calibration, labels,
+        not without_text, images, labelled, force,
+    )  # fmt: skip
     with progress() as advance:
-        bundle, report = export_medsiglip(job, advance)
-    _tell(bundle, report, to, as_json)
+        bundle, reports = export_medsiglip(job, advance)
+    _tell(bundle, reports, to, as_json)
 
 
 @app.command()
@@ -133,19 +183,20 @@ def medgemma(
 
     with progress() as advance:
         bundle, report = export_medgemma(job, advance)
-    _tell(bundle, report, to, as_json)
+    _tell(bundle, [report] if report is not None else [], to, as_json)
 
 
-def _tell(bundle: Bundle, report: ParityReport | None, to: Path, as_json: bool) -> None:
+def _tell(bundle: Bundle, reports: Sequence[ParityReport], to: Path, as_json: bool) -> None:
+    pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
     if as_json:
-        parity = report.summary() if report is not None else None
-        print_json({"bundle": str(to), "bytes": bundle.size(), "parity": parity})
+        parity = {name: getattr(bundle.manifest, name) for name in ("parity", "packages_parity")}
+        print_json({"bundle": str(to), "bytes": bundle.size(), **parity})
     else:
-        if report is not None:
+        for report in reports:
             out.print(report.table())
-        where = f"report in {to / 'parity.html'}" if report is not None else "not measured"
+        where = f"report in {' and '.join(str(to / page) for page in pages)}" if pages else "not measured"
         out.print(f"{to}: {bundle.size() / 1e6:.1f} MB, {where}", markup=False, highlight=False)
-    if report is not None and report.status != "passed":
+    if any(report.status != "passed" for report in reports):
         warn(f"{to} failed its parity gate: it was written, but the runtime will refuse it")
         err.file.flush()
         raise typer.Exit(FAILED_GATE)

@@ -11,6 +11,7 @@ from ...runtime.bundle import Bundle
 from ...runtime.console import BundleArgument, JsonOption, out, print_json, progress, warn
 from ...runtime.labels import read_labels
 from ...runtime.manifest import GeneratorFacts
+from ...runtime.report import ParityReport
 from ..build import measure_bundle
 from ..samples import builtin_samples, read_samples
 from .export import FAILED_GATE
@@ -51,18 +52,23 @@ def parity(
         material = material_of(texts or (), images, task or (), sees=opened.manifest.model.image_tokens > 0)
         with progress() as advance:
             _, report = measure_generator_bundle(opened, reference, material, beside=beside or (), progress=advance)
+        reports: tuple[ParityReport, ...] = (report,)
     else:
         samples = read_samples(images, labelled=labelled) if images else builtin_samples()
         for message in samples.skipped if images else ():
             warn(f"skipped: {message}")
         with progress() as advance:
-            _, report = measure_bundle(
+            _, reports = measure_bundle(
                 opened, reference, samples, prompts=read_labels(labels) if labels else None, progress=advance
             )
     if as_json:
-        print_json({"status": report.status, "figures": report.figures, **report.summary()})
+        facts = [{"status": report.status, "figures": report.figures, **report.summary()} for report in reports]
+        print_json(facts[0] if len(facts) == 1 else facts)
     else:
-        out.print(report.table())
-        out.print(f"report: {bundle / 'parity.html'}", markup=False, highlight=False)
-    if report.status != "passed":
+        for report in reports:
+            out.print(report.table())
+        for entry in Bundle.open(bundle, verify=False, allow_failed_parity=True).manifest.files:
+            if entry.role.endswith("parity.page"):
+                out.print(f"report: {bundle / entry.path}", markup=False, highlight=False)
+    if any(report.status != "passed" for report in reports):
         raise typer.Exit(FAILED_GATE)

@@ -45,10 +45,18 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         decided = "; ".join(f"{key}: {value}" for key, value in info.decisions.items())
         opset = f", opset {info.opset}" if info.opset else ""
         facts.add_row(tower, Text(f"{info.recipe}{opset}" + (f" ({decided})" if decided else "")))
+    for tower, info in manifest.packages.items():
+        decided = "; ".join(f"{key}: {value}" for key, value in info.decisions.items())
+        facts.add_row(f"CoreML, {tower}", Text(f"{info.recipe} ({decided})"))
     if isinstance(model, EncoderFacts):
         facts.add_row("labels", Text(", ".join(manifest.labels) or "none baked in"))
-    parity = manifest.parity or {}
-    facts.add_row("parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
+    for row, made, found in (
+        ("parity", manifest.towers, manifest.parity),
+        ("CoreML, parity", manifest.packages, manifest.packages_parity),
+    ):
+        if made:
+            parity = found or {}
+            facts.add_row(row, f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()

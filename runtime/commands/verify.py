@@ -25,6 +25,8 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
         from ..golden_generator import replay_answers
 
         replayed = replay_answers(Generator(opened, context=1024))
+    elif not opened.manifest.towers:  # CoreML packages: hashes are all that can be checked away from a Mac
+        replayed = iter(())
     else:
         from ..encoder import Encoder
         from ..golden import replay

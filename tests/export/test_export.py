@@ -109,7 +109,7 @@ def test_the_bundle_has_the_layout_of_transformers_js(make_bundle: Callable[[str
 
 def test_without_text(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
     job = ExportJob(checkpoint, tmp_path / "b", calibration=few_images, labels=labels_file, with_text=False)
-    bundle, report = export_medsiglip(job)
+    bundle, (report,) = export_medsiglip(job)
     assert report.status == "passed"
     assert bundle.path("text") is None
     encoder = medge.load(tmp_path / "b")
@@ -206,7 +206,7 @@ def test_a_failed_gate_is_written_and_refused(
             "quantize",
             lambda g, *r: damaged(g) if "pixel_values" in str(g.model.graph.input) else (g.copy(), {}),
         )
-        _, report = export_medsiglip(job)
+        _, (report,) = export_medsiglip(job)
     assert report.status == "failed"
     assert {gate.figure for gate in report.gates if gate.passed is False} >= {"vision.centred_cosine.mean"}
     # Two hops: the exporter is not to blame, and the stage where the error enters is the damaged block.

@@ -1,0 +1,113 @@
+"""Run the CoreML packages of a bundle behind the encoder's `Session`: by our evaluator, or by CoreML itself on a Mac."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.bundle import Bundle
+from ..runtime.encoder import Encoder
+from ..runtime.session import Session, Tensors
+from .mil_evaluator import Program, residual_names
+from .quietly import coremltools
+from .reference import PATCH, POOLED, block_name
+from .to_coreml import OUTPUT, as_input
+
+
+class EvaluatorSession:
+    """A package computed by `mil_evaluator`, one input at a time; takes what the ONNX towers take."""
+
+    def __init__(self, path: Path) -> None:
+        self.program = Program(path)
+
+    def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]:
+        given = self.program.package.inputs[0]
+        (batch,) = inputs.values()
+        runs = [
+            self.program.run(outputs, {given.name: as_input(batch[index : index + 1], image=given.is_image)})
+            for index in range(len(batch))
+        ]
+        return [np.concatenate(values) for values in zip(*runs, strict=True)]
+
+
+class CoreMLSession:
+    """A package run by CoreML. On macOS only; written without one at hand, see README, "Limits"."""
+
+    def __init__(self, path: Path) -> None:
+        model = coremltools().models.MLModel(str(path))
+        self._model = model
+        description = model.get_spec().description.input[0]
+        self._name = description.name
+        self._is_image = description.type.WhichOneof("Type") == "imageType"
+
+    def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]:
+        from PIL import Image
+
+        (batch,) = inputs.values()
+        found: list[Mapping[str, Any]] = []
+        for index in range(len(batch)):
+            one = as_input(batch[index : index + 1], image=self._is_image)
+            value: Any = Image.fromarray(one[0].transpose(1, 2, 0).astype(np.uint8)) if self._is_image else one
+            found.append(self._model.predict({self._name: value}))
+        return [np.concatenate([np.asarray(row[name]) for row in found]) for name in outputs]
+
+
+class PackageEncoder(Encoder):
+    """An encoder whose towers are a bundle's CoreML packages.
+
+    Args:
+        bundle: any bundle with packages.
+        native: run by CoreML; where None, on a Mac.
+    """
+
+    def __init__(self, bundle: Bundle, *, native: bool | None = None) -> None:
+        super().__init__(bundle.packages(), device="cpu")
+        self.native = sys.platform == "darwin" if native is None else native
+
+    def _open(self, tower: str) -> Session:
+        path = self.bundle.folder / self.manifest.towers[tower].file
+        return CoreMLSession(path) if self.native else EvaluatorSession(path)
+
+
+class PackageStages:
+    """Stages of packages by our evaluator; CoreML itself shows none of them.
+
+    Args:
+        full: the fp32 program of each tower.
+    """
+
+    def __init__(self, encoder: PackageEncoder, full: Mapping[str, Program]) -> None:
+        self._encoder, self._full = encoder, full
+
+    def full(self, tower: str, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return _stages(self._full[tower], inputs)
+
+    def small(self, tower: str, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return _stages(Program(self._encoder.bundle.folder / self._encoder.manifest.towers[tower].file), inputs)
+
+    def engine(self) -> dict[str, str]:
+        version = coremltools().__version__
+        if self._encoder.native:
+            return {"engine": "CoreML", "coremltools": version}
+        return {"engine": "medge's evaluator of CoreML programs", "coremltools": version}
+
+
+def _stages(program: Program, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """{stage: (N, tokens, C)} and the pooled output, (N, C); packages hold (1, C, 1, tokens)."""
+    names = residual_names(program)
+    labels = [PATCH, *(block_name(index) for index in range(len(names) - 1)), POOLED]
+    given = program.package.inputs[0]
+    runs = [
+        program.run([*names, OUTPUT], {given.name: as_input(inputs[index : index + 1], image=given.is_image)})
+        for index in range(len(inputs))
+    ]
+    found = {}
+    for label, values in zip(labels, zip(*runs, strict=True), strict=True):
+        stage = np.concatenate(values)
+        found[label] = stage[:, :, 0].transpose(0, 2, 1) if stage.ndim == 4 else stage
+    return found

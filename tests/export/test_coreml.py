@@ -1,0 +1,278 @@
+"""CoreML packages: exact rewriting, every recipe within its gates, inputs, errors. Computed by our evaluator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import command_line
+import numpy as np
+import pytest
+import torch
+
+import medge
+from medge.export.build import ExportJob, export_medsiglip
+from medge.export.checkpoint import Checkpoint
+from medge.export.coreml_session import PackageEncoder
+from medge.export.mil_evaluator import Program, residual_names
+from medge.export.neural_engine import TextTower, VisionTower
+from medge.export.quietly import coremltools, quiet
+from medge.export.reference import Reference
+from medge.export.to_coreml import IMAGE, OUTPUT, PackageOptions, convert, fp32_operations, rewrite, save, selector
+from medge.quant.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
+from medge.quant.recipe_coreml import COREML_RECIPES, GROUP
+from medge.runtime.bundle import Bundle
+from medge.runtime.errors import BundleError, RecipeError
+from medge.runtime.images import read_image
+from medge.runtime.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> Reference:
+    return Reference(Checkpoint.open(checkpoint, "siglip"))
+
+
+@pytest.fixture(scope="module")
+def pixels(reference: Reference) -> np.ndarray:
+    """Four inputs whose values are grey levels, as those of images are."""
+    side = reference.model.config.vision_config.image_size
+    levels = np.random.default_rng(3).integers(0, 256, (4, 3, side, side))
+    return ((levels / 255 - 0.5) / 0.5).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def ids(reference: Reference) -> np.ndarray:
+    text = reference.model.config.text_config
+    return np.random.default_rng(4).integers(0, text.vocab_size, (4, text.max_position_embeddings))
+
+
+@pytest.fixture(scope="module")
+def packages(
+    checkpoint: Path, few_images: Path, labels_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Bundles with CoreML packages by recipe, each made and measured once."""
+    made: dict[str, Path] = {}
+
+    def make(recipe: str) -> Path:
+        if recipe not in made:
+            out = tmp_path_factory.mktemp("packages") / recipe
+            job = ExportJob(checkpoint, out, recipe, formats=("coreml",), calibration=few_images, labels=labels_file)
+            export_medsiglip(job)
+            made[recipe] = out
+        return made[recipe]
+
+    return make
+
+
+@torch.inference_mode()
+def test_rewritten_towers_compute_the_same(reference: Reference, pixels: np.ndarray, ids: np.ndarray) -> None:
+    vision, text = reference.model.vision_model, reference.model.text_model
+    exact = vision(pixel_values=torch.from_numpy(pixels)).pooler_output
+    levels = torch.from_numpy(np.rint(pixels * 127.5 + 127.5))
+    for block in (1, 32):  # padded hidden widths, too
+        plain = VisionTower(vision, from_image=False, block=block).eval()(torch.from_numpy(pixels))
+        torch.testing.assert_close(plain, exact, rtol=1e-4, atol=3e-5)
+        from_image = VisionTower(vision, from_image=True, block=block).eval()(levels / 128 - 1)
+        torch.testing.assert_close(from_image, exact, rtol=1e-4, atol=3e-5)
+        words = TextTower(text, block=block).eval()(torch.from_numpy(ids.astype(np.int32)))
+        torch.testing.assert_close(words, text(input_ids=torch.from_numpy(ids)).pooler_output, rtol=1e-4, atol=3e-5)
+
+
+@pytest.mark.parametrize("ios", [17, 18])
+def test_full_precision_packages_equal_pytorch(
+    reference: Reference, pixels: np.ndarray, ids: np.ndarray, ios: int, tmp_path: Path
+) -> None:
+    vision = reference.model.vision_model
+    side = vision.config.image_size
+    with torch.inference_mode():
+        exact = vision(pixel_values=torch.from_numpy(pixels)).pooler_output.numpy()
+    image = PackageOptions(ios=ios)
+    program = Program(save(convert(rewrite(vision, "vision", image), "vision", side, image), tmp_path / "i.mlpackage"))
+    levels = np.rint(pixels * 127.5 + 127.5).astype(np.float32)
+    found = [program.run([OUTPUT], {IMAGE: levels[index : index + 1]})[0] for index in range(4)]
+    np.testing.assert_allclose(np.concatenate(found), exact, rtol=1e-4, atol=3e-5)
+    # Batches: enumerated sizes, and one by one what they give together.
+    tensor = PackageOptions(ios=ios, image_input=False, batches=(1, 4))
+    program = Program(
+        save(convert(rewrite(vision, "vision", tensor), "vision", side, tensor), tmp_path / "t.mlpackage")
+    )
+    assert program.package.inputs[0].shapes == ((1, 3, side, side), (4, 3, side, side))
+    together = program.run([OUTPUT], {"pixel_values": pixels})[0]
+    np.testing.assert_allclose(together, exact, rtol=1e-4, atol=3e-5)
+    alone = program.run([OUTPUT], {"pixel_values": pixels[:1]})[0]
+    np.testing.assert_allclose(alone, together[:1], rtol=1e-5, atol=1e-5)
+    with pytest.raises(BundleError, match="takes"):
+        program.run([OUTPUT], {"pixel_values": pixels[:3]})
+    assert len(residual_names(program)) == 1 + vision.config.num_hidden_layers
+
+
+def test_the_form_that_the_neural_engine_likes(packages: Callable[[str], Path]) -> None:
+    """No copies between layers: nothing but 1x1 convolutions, channel norms and per-head products on (B, C, 1, S)."""
+    kinds = {op.kind for op in Program(packages("fp16") / "coreml/MedgeVision.mlpackage").operations}
+    assert kinds <= {"cast", "mul", "add", "conv", "reshape", "expand_dims", "layer_norm", "split", "transpose", "einsum",
+                     "softmax", "concat", "gelu"}  # fmt: skip
+
+
+def test_why_gelu_is_written_out(tmp_path: Path) -> None:
+    """coremltools 9.0 makes the exact GELU of torch's tanh one. When this fails, it is mended: use torch's again."""
+
+    class Tanh(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.gelu(x, approximate="tanh")
+
+    program = torch.export.export(Tanh(), (torch.zeros(1, 8),)).run_decompositions({})
+    with quiet():
+        coremltools().convert(program, minimum_deployment_target=coremltools().target.iOS17).save(
+            str(tmp_path / "g.mlpackage")
+        )
+    opened = Program(tmp_path / "g.mlpackage")
+    modes = [opened._constants[op.inputs["mode"][0].text] for op in opened.operations if op.kind == "gelu"]
+    assert modes == ["EXACT"]
+
+
+def test_every_recipe_has_a_test_of_its_gates() -> None:
+    assert set(COREML_RECIPES) == {"fp16", "w8", "w4", "palette8", "palette6", "palette4", "w8a8"}
+
+
+@pytest.mark.parametrize("recipe", sorted(COREML_RECIPES))
+def test_recipes_pass_their_gates(packages: Callable[[str], Path], recipe: str) -> None:
+    bundle = Bundle.open(packages(recipe), allow_failed_parity=True)
+    gates = bundle.manifest.packages_parity["gates"]  # type: ignore[index] - a failure says so by itself
+    assert [gate for gate in gates if gate["passed"] is False] == []
+    assert {facts.recipe for facts in bundle.manifest.packages.values()} == {recipe}
+    stages = json.loads((packages(recipe) / "coreml/parity.json").read_text())["stages"]["vision"]
+    assert (
+        max(row["pytorch_to_fp32"] for row in stages) < 1e-4
+    )  # the conversion is exact; what is lost, the recipe loses
+    assert all(row["fp32_to_bundle"] > 0 for row in stages)
+
+
+def test_smaller_recipes_are_smaller(packages: Callable[[str], Path]) -> None:
+    size = {name: Bundle.open(packages(name)).packages().tower_bytes("vision") for name in COREML_RECIPES}
+    assert size["palette4"] < size["palette6"] < size["palette8"] < 0.65 * size["fp16"]
+    assert size["w4"] < size["w8"] < 0.6 * size["fp16"]
+
+
+def test_packages_say_what_they_are(packages: Callable[[str], Path], labels_file: Path) -> None:
+    folder = packages("fp16")
+    program = Program(folder / "coreml/MedgeVision.mlpackage")
+    facts = program.package.metadata
+    assert facts["medge.profile"] == "eval-tf"
+    assert json.loads(facts["medge.labels"]) == list(Manifest.read(folder).labels)
+    assert "Not a medical device" in facts["license"]
+    assert facts["author"] == "medge"
+    assert program.package.inputs[0].is_image
+    assert not list(folder.rglob("executorch*"))  # it would hold paths of the exporting machine
+    text = "".join(path.read_text(errors="ignore") for path in folder.rglob("*.json"))
+    assert str(Path.home()) not in text
+
+
+def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_images: Path) -> None:
+    folder = packages("fp16") / "coreml"
+    bank = json.loads((folder / "bank.json").read_text())
+    golden = json.loads((folder / "MedgeKit/Tests/MedgeKitTests/golden.json").read_text())
+    encoder = PackageEncoder(Bundle.open(packages("fp16")))
+    assert np.asarray(bank["embeddings"]).shape == (len(bank["labels"]), len(golden["embedding"]))
+    assert np.linalg.norm(golden["embedding"]) == pytest.approx(1, abs=1e-5)
+    sources = {path.name for path in (folder / "MedgeKit").rglob("*.swift")}
+    assert sources == {"Package.swift", "Classifier.swift", "Preprocess.swift", "GoldenTests.swift"}
+    # The bank classifies as the runtime does.
+    image = read_image(few_images / "CT_small.dcm")
+    cosines = np.asarray(bank["embeddings"]) @ encoder.embed_pixels(encoder.prepare(image)[None])[0]
+    assert bank["labels"][int(cosines.argmax())] == encoder.classify(image)[0].best
+
+
+def test_targets_that_are_too_old_and_other_wrong_wishes(checkpoint: Path, tmp_path: Path) -> None:
+    def refused(words: str, **wish: object) -> None:
+        with pytest.raises(RecipeError, match=words):
+            export_medsiglip(ExportJob(checkpoint, tmp_path / "x", formats=("coreml",), **wish))  # type: ignore[arg-type] - any wish
+
+    refused(r"'w4' needs iOS 18 \(say --ios 18\), not 17", recipe="w4", package=PackageOptions(ios=17))
+    refused("no iOS target 16", package=PackageOptions(ios=16))
+    refused("no CoreML recipe 'int8'", recipe="int8")
+    refused("target-size chooses bits for palettes", recipe="w8", package=PackageOptions(target_size=10**6))
+    refused("bytes are too few", recipe="palette4", package=PackageOptions(target_size=1000))
+    with pytest.raises(RecipeError, match="no format 'tflite'"):
+        export_medsiglip(ExportJob(checkpoint, tmp_path / "x", formats=("tflite",)))
+    assert not (tmp_path / "x").exists()
+
+
+def test_this_runtime_says_that_packages_are_for_apple(packages: Callable[[str], Path]) -> None:
+    with pytest.raises(BundleError, match=r"CoreML packages only, for Macs, iPhones and iPads; .* --format onnx"):
+        medge.load(packages("fp16"))
+
+
+def test_both_formats_in_one_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
+    command_line.medge(
+        "export", "medsiglip", "--checkpoint", checkpoint, "--out", tmp_path / "both", "--format", "onnx,coreml",
+        "--recipe", "fp32", "--coreml-recipe", "palette4", "--calibration", few_images, "--labels", labels_file,
+        "--target-size", "1.9MB", "--without-text",
+    )  # fmt: skip
+    bundle = Bundle.open(tmp_path / "both")
+    assert bundle.manifest.parity is not None
+    assert bundle.manifest.packages_parity is not None
+    weights = tmp_path / "both/coreml/MedgeVision.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    assert 1.75e6 < weights.stat().st_size <= 1.92e6  # the wish, and what each constant takes for its place
+    parity = command_line.medge("parity", tmp_path / "both", "--reference", checkpoint, "--json")
+    assert [facts["status"] for facts in json.loads(parity.stdout)] == ["passed", "passed"]
+    assert "CoreML, vision" in command_line.medge("inspect", tmp_path / "both").stdout
+    command_line.medge("verify", tmp_path / "both")
+
+
+def test_overflow_and_drift_are_found_and_kept_in_fp32(tmp_path: Path) -> None:
+    """A layer whose sum leaves fp16, and one whose difference fp16 can't hold; the package is right all the same."""
+
+    class Awkward(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.big = torch.nn.Conv2d(3, 4, 1)
+            self.small = torch.nn.Conv2d(4, 4, 1)
+            torch.nn.init.constant_(self.big.weight, 9000.0)
+            torch.nn.init.constant_(self.small.weight, 1e-4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.small(self.big(x + 1))
+            return ((x + 1000.0) - 1000.0).flatten(1) + y.flatten(1)[:, : x.numel() // len(x)]
+
+    options = PackageOptions(image_input=False)
+    module = Awkward().eval()
+    inputs = [np.random.default_rng(0).random((1, 3, 8, 8), np.float32)]
+    full = Program(save(convert(module, "vision", 8, options), tmp_path / "full.mlpackage"))
+    kept = fp32_operations(full, inputs)
+    assert any(reason.startswith("reaches") for reason in kept.values())
+    assert any(reason.startswith("drifts") for reason in kept.values())
+    half = Program(save(convert(module, "vision", 8, options, half=selector(kept)), tmp_path / "half.mlpackage"))
+    exact = full.run([OUTPUT], {"pixel_values": inputs[0]})[0]
+    found = half.run([OUTPUT], {"pixel_values": inputs[0]})[0]
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, exact, rtol=2e-3, atol=2e-3)
+
+
+def test_weighted_clustering() -> None:
+    """No worse than scikit-learn's k-means with the same weights, and few values; important ones are kept best."""
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=4000).astype(np.float32)
+    weights = rng.random(4000).astype(np.float32)
+    found = cluster(values, weights, 16)
+    assert len(np.unique(found)) <= 16
+    error = float((weights * (found - values) ** 2).sum())
+    other = KMeans(16, n_init=3, random_state=0).fit(values[:, None], sample_weight=weights)
+    assert error <= 1.03 * other.inertia_  # the best of three starts, against our one
+    moments = np.where(np.arange(64) < 8, 100.0, 0.01).astype(np.float32)
+    weight = rng.normal(size=(GROUP, 64)).astype(np.float32)
+    lost = np.abs(palettize(weight, moments, 4, GROUP) - weight)
+    assert lost[:, :8].mean() < 0.5 * lost[:, 8:].mean()
+
+
+def test_bits_go_where_they_matter() -> None:
+    rng = np.random.default_rng(0)
+    shape = (64, 64)
+    layers = {
+        name: Layer(rng.normal(size=shape).astype(np.float32), np.ones(64, np.float32), sensitivity)
+        for name, sensitivity in (("dull", 1.0), ("keen", 1000.0))
+    }
+    budget = palette_bytes(shape, 4, GROUP) + palette_bytes(shape, 8, GROUP)
+    assert choose_bits(layers, budget, GROUP) == {"dull": 4, "keen": 8}
