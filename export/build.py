@@ -35,6 +35,7 @@ from .swift_package import write_swift
 from .to_coreml import PackageOptions
 from .to_onnx import export_tower
 from .tokenizer import device_tokenizer
+from .web_page import check_web, default_libraries, write_page
 
 CALIBRATION_IMAGES = 32
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
@@ -56,7 +57,8 @@ class ExportJob:
         coreml_recipe: the same for CoreML where both formats are made.
         package: how CoreML packages are called.
         profile: the preprocessing profile.
-        target: CPU target, "auto" for this machine.
+        target: CPU target, "auto" for this machine; "web" puts the page into the bundle.
+        web_libraries: folder with the page's npm packages.
         calibration: folder of images; pydicom's own files where None.
         labels: label file to bake in.
         with_text: include the text tower.
@@ -72,6 +74,7 @@ class ExportJob:
     package: PackageOptions = field(default_factory=PackageOptions)
     profile: str = DEFAULT_PROFILE
     target: str = "auto"
+    web_libraries: Path = field(default_factory=default_libraries)
     calibration: Path | None = None
     labels: Path | None = None
     with_text: bool = True
@@ -98,6 +101,8 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
     get_profile(job.profile)
     target, reason = pick_target(job.target)
     prompts = read_labels(job.labels) if job.labels else None
+    if job.target == "web":
+        check_web(job.web_libraries, has_labels=bool(prompts))
     with new_bundle(job.out, force=job.force) as writer:  # first, so that an existing bundle is refused at once
         checkpoint = Checkpoint.open(job.checkpoint, "siglip")
         device_tokenizer(checkpoint)  # fails before anything is computed
@@ -122,6 +127,8 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
             progress("label bank", 0, 1)
             bank = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
             bank.save(writer.add("labels.safetensors", "labels"))
+        if job.target == "web":
+            write_page(writer, job.web_libraries)
         draft = Manifest(
             name=job.out.name, model=_facts(checkpoint, reference), profile=job.profile, target=target.name,
             source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,

@@ -21,6 +21,7 @@ from ...runtime.report import ParityReport
 from ..build import ExportJob, export_medsiglip
 from ..generator_job import GeneratorJob
 from ..to_coreml import PackageOptions
+from ..web_page import default_libraries
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
 
@@ -95,7 +96,10 @@ def medsiglip(
         typer.Option(help="Size of each CoreML tower, e.g. 240MB; a palette's bits are then chosen by layer."),
     ] = None,
     profile: Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")] = DEFAULT_PROFILE,
-    target: Annotated[str, typer.Option(help=f"CPU: auto, {', '.join(TARGETS)}.")] = "auto",
+    target: Annotated[str, typer.Option(help=f"CPU: auto, {', '.join(TARGETS)}; web adds a page.")] = "auto",
+    web_libraries: Annotated[
+        Path | None, typer.Option(help="Where the page's npm packages lie.", show_default="~/.cache/medge/web")
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of images.", show_default="pydicom's own files")
     ] = None,
@@ -123,7 +127,8 @@ def medsiglip(
         ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None
     )
     job = ExportJob(
-        checkpoint, to, recipe, tuple(formats.split(",")), coreml_recipe, package, profile, target, calibration, labels,
+        checkpoint, to, recipe, tuple(formats.split(",")), coreml_recipe, package, profile, target,
+        web_libraries or default_libraries(), calibration, labels,
         not without_text, images, labelled, force,
     )  # fmt: skip
     with progress() as advance:

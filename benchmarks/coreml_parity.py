@@ -1,0 +1,122 @@
+"""Every CoreML recipe on medsiglip-mini against PyTorch, and the evaluator's time at full size.
+
+    python benchmarks/coreml_parity.py [--data ../shared/data] [--recipes w8,palette4] [--full-size DIR]
+
+Calibrated on training images, judged on the three held-back test sets; CoreML packages are computed by medge's evaluator,
+since there is no CoreML here. --full-size makes the 878 M-parameter stand-in under DIR (12 GB of memory) and times its vision
+package beside PyTorch in one run. Stores what was run in benchmarks/results/coreml_parity.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from standin_parity import row
+
+from medge.export.build import ExportJob, export_medsiglip
+from medge.export.build_coreml import full_programs, measure_packages
+from medge.export.checkpoint import Checkpoint
+from medge.export.mil_evaluator import Program
+from medge.export.reference import Reference
+from medge.export.samples import builtin_samples, read_samples
+from medge.export.standin.captions import ZERO_SHOT, prompts
+from medge.export.standin.public_data import write_folder
+from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.to_coreml import OUTPUT, PackageOptions, convert, model_inputs, rewrite, save, selector
+from medge.quant.recipe_coreml import COREML_RECIPES
+
+RESULTS = Path(__file__).parent / "results" / "coreml_parity.json"
+
+
+def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_medsiglip_mini(place / "checkpoint")
+        reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
+        calibration = place / "calibration"
+        for dataset, limit in (("mednist", 8), ("pneumoniamnist", 24), ("vqa_rad", 16)):
+            write_folder(data, dataset, "train", calibration / dataset, limit)
+        held_back = {
+            dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
+            for dataset in ZERO_SHOT
+        }
+        with full_programs(reference, ["vision", "text"], PackageOptions()) as full:
+            for recipe in recipes:
+                job = ExportJob(
+                    place / "checkpoint", place / recipe, recipe, formats=("coreml",), calibration=calibration
+                )
+                bundle, _ = export_medsiglip(job)
+                packages = bundle.packages()
+                size = {tower: packages.tower_bytes(tower) for tower in packages.manifest.towers}
+                for dataset, classes in ZERO_SHOT.items():
+                    words = {label: prompts(facts) for label, facts in classes.items()}
+                    report = measure_packages(bundle, reference, held_back[dataset], full, prompts=words)
+                    rows.append({**row(recipe, dataset, report), "bytes": size})
+                print(f"{recipe}: {size}, {[item['status'] for item in rows[-3:]]}", flush=True)
+    return rows
+
+
+def time_full_size(folder: Path) -> dict[str, Any]:
+    """Seconds an image of the fp16 vision package in the evaluator, and of PyTorch in fp32, in turns."""
+    checkpoint = folder / "medsiglip-random"
+    if not checkpoint.is_dir():
+        write_medsiglip_random(checkpoint)
+    reference = Reference(Checkpoint.open(checkpoint, "siglip"))
+    side = reference.model.config.vision_config.image_size
+    options = PackageOptions()
+    start = time.perf_counter()
+    module = rewrite(reference.model.vision_model, "vision", options)
+    package = folder / "MedgeVision.mlpackage"
+    if not package.is_dir():
+        save(convert(module, "vision", side, options, half=selector({})), package)
+    made = time.perf_counter() - start
+    del module
+    start = time.perf_counter()
+    program = Program(package)
+    opened = time.perf_counter() - start
+    batch = next(iter(builtin_samples().inputs("eval-tf", side, 1)))[:1]
+    (item,) = model_inputs(program, [batch])
+    times: dict[str, list[float]] = {"evaluator": [], "pytorch": []}
+    for _ in range(3):
+        for name, call in (
+            ("evaluator", lambda: program.run([OUTPUT], item)),
+            ("pytorch", lambda: reference.images(batch)),
+        ):
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    medians = {f"{name}_seconds": statistics.median(values) for name, values in times.items()}
+    return {**medians, "ratio": medians["evaluator_seconds"] / medians["pytorch_seconds"], "make_seconds": made,
+            "open_seconds": opened,
+            "package_bytes": sum(f.stat().st_size for f in package.rglob("*") if f.is_file())}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--recipes", default=",".join(COREML_RECIPES))
+    parser.add_argument("--full-size", type=Path)
+    arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
+    chosen = [name for name in arguments.recipes.split(",") if name]
+    if chosen:
+        kept = [item for item in results["rows"] if item["recipe"] not in chosen]
+        order = list(COREML_RECIPES)
+        results["rows"] = sorted(kept + measure_recipes(arguments.data, chosen), key=lambda r: order.index(r["recipe"]))
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.full_size:
+        arguments.full_size.mkdir(parents=True, exist_ok=True)
+        results["full_size"] = time_full_size(arguments.full_size)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(json.dumps(results["full_size"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

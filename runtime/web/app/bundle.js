@@ -1,0 +1,62 @@
+// A bundle over HTTP: its manifest, files checked against it, and its label bank.
+
+import { MedgeError } from './errors.js';
+
+const FORMAT_VERSION = 1;
+
+export async function openBundle() {
+  const response = await fetch('manifest.json').catch(() => null);
+  if (!response?.ok) throw new MedgeError('The bundle can’t be loaded. Open the page once with a connection, then it works without.');
+  const manifest = await response.json();
+  if (manifest.format_version > FORMAT_VERSION) throw new MedgeError('This bundle is newer than the page. Copy the page again with it.');
+  if (manifest.parity?.status !== 'passed') {
+    throw new MedgeError(`This bundle’s parity with the original model is ${manifest.parity?.status ?? 'not measured'}; it is not used. See parity.html.`);
+  }
+  return manifest;
+}
+
+export function entry(manifest, role) {
+  return manifest.files.find((file) => file.role === role);
+}
+
+/** A file's bytes, checked by size and, where the browser offers it (https and localhost), by SHA-256. */
+export async function readFile(file, onProgress = () => {}) {
+  const response = await fetch(file.path);
+  if (!response.ok) throw new MedgeError(`The bundle’s file ${file.path} can’t be loaded (${response.status}).`);
+  const bytes = new Uint8Array(file.bytes);
+  const reader = response.body.getReader();
+  let at = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (at + value.length > bytes.length) throw new MedgeError(`${file.path} is longer than the bundle says. Copy it again.`);
+    bytes.set(value, at);
+    at += value.length;
+    onProgress(at / bytes.length);
+  }
+  if (at !== bytes.length) throw new MedgeError(`${file.path} is cut short: ${at} of ${bytes.length} bytes. Copy it again.`);
+  if (globalThis.crypto?.subtle) {
+    const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    const text = Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
+    if (text !== file.sha256) throw new MedgeError(`${file.path} was changed or damaged. Copy the bundle again.`);
+  }
+  return bytes;
+}
+
+/** labels.safetensors to { names, embeddings }: one normalised embedding a label. */
+export function readLabelBank(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = Number(view.getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  // Names from their own JSON text, by a Map: an object would put labels such as "1" and "2" before the others.
+  const names = orderedKeys(header.__metadata__.prompts);
+  const { shape, data_offsets: [start, end] } = header.embeddings;
+  const floats = new Float32Array(bytes.slice(8 + length + start, 8 + length + end).buffer);
+  return { names, embeddings: names.map((_, index) => floats.subarray(index * shape[1], (index + 1) * shape[1])) };
+}
+
+function orderedKeys(text) {
+  const keys = [];
+  for (const match of text.matchAll(/("(?:[^"\\]|\\.)*")\s*:\s*\[(?:"(?:[^"\\]|\\.)*"|[^\]"])*\]/g)) keys.push(JSON.parse(match[1]));
+  return keys;
+}

@@ -1,0 +1,117 @@
+// The four preprocessing profiles, byte for byte as runtime/preprocess.py; images are { width, height, data }, RGB bytes.
+
+import { MedgeError } from './errors.js';
+
+const PROFILES = {
+  'eval-tf': resizeTensorFlow,
+  'hf-bicubic': (image, side) => resamplePillow(image, side, bicubic, 2),
+  'finetune-pil': (image, side) => resamplePillow(image, side, triangle, 1),
+  'serving-pad': (image, side) => resamplePillow(padToSquare(image), side, bicubic, 2),
+};
+
+/** Resize to side x side by the profile that the bundle was made and measured with. */
+export function resize(image, profile, side) {
+  if (!(profile in PROFILES)) throw new MedgeError(`This page does not know the preprocessing profile “${profile}”.`);
+  return PROFILES[profile](image, side);
+}
+
+/** RGB bytes to the model's input: channels first, float32 in [-1, 1]. */
+export function normalise({ width, height, data }) {
+  const area = width * height;
+  const out = new Float32Array(3 * area);
+  for (let index = 0; index < area; index++) {
+    for (let channel = 0; channel < 3; channel++) {
+      out[channel * area + index] = (data[index * 3 + channel] / 255 - 0.5) / 0.5;
+    }
+  }
+  return out;
+}
+
+/** tf.image.resize cast to bytes: half-pixel centres, no antialiasing, truncated, every step in single precision. */
+function resizeTensorFlow({ width, height, data }, side) {
+  const f = Math.fround;
+  const corners = (size) => {
+    const scale = f(size / side);
+    return Array.from({ length: side }, (_, index) => {
+      const position = f(f(f(index + 0.5) * scale) - 0.5);
+      const floor = Math.floor(position);
+      return { low: Math.max(floor, 0), high: Math.min(floor + 1, size - 1), weight: f(position - floor) };
+    });
+  };
+  const rows = corners(height);
+  const columns = corners(width);
+  const out = new Uint8Array(side * side * 3);
+  rows.forEach((row, y) => columns.forEach((column, x) => {
+    for (let channel = 0; channel < 3; channel++) {
+      const at = (line, place) => data[(line * width + place) * 3 + channel];
+      const mix = (line) => {
+        const first = at(line, column.low);
+        return f(first + f((at(line, column.high) - first) * column.weight));
+      };
+      const upper = mix(row.low);
+      out[(y * side + x) * 3 + channel] = f(upper + f(f(mix(row.high) - upper) * row.weight));
+    }
+  }));
+  return { width: side, height: side, data: out };
+}
+
+const triangle = (x) => Math.max(1 - Math.abs(x), 0);
+
+/** Keys' cubic with a = -0.5, as Pillow's. */
+function bicubic(x) {
+  const t = Math.abs(x);
+  if (t < 1) return (1.5 * t - 2.5) * t * t + 1;
+  return t < 2 ? ((-0.5 * t + 2.5) * t - 4) * t + 2 : 0;
+}
+
+/** Pillow's resampling of bytes: weights in 22 bits of fixed point, first along rows, then along columns. */
+function resamplePillow({ width, height, data }, side, filter, support) {
+  const ONE = 2 ** 22;
+  const coefficients = (size) => {
+    const scale = size / side;
+    const stretch = Math.max(scale, 1);
+    return Array.from({ length: side }, (_, index) => {
+      const centre = (index + 0.5) * scale;
+      const first = Math.max(Math.trunc(centre - support * stretch + 0.5), 0);
+      const last = Math.min(Math.trunc(centre + support * stretch + 0.5), size);
+      const raw = Array.from({ length: last - first }, (_, offset) => filter((first + offset - centre + 0.5) / stretch));
+      const total = raw.reduce((sum, weight) => sum + weight, 0);
+      return { first, weights: raw.map((w) => Math.trunc((w / total) * ONE + (w / total < 0 ? -0.5 : 0.5))) };
+    });
+  };
+  const clipped = (sum) => Math.min(Math.max(Math.floor((sum + ONE / 2) / ONE), 0), 255);
+  let wide = data;
+  if (width !== side) {
+    wide = new Uint8Array(height * side * 3);
+    coefficients(width).forEach(({ first, weights }, x) => {
+      for (let y = 0; y < height; y++) {
+        for (let channel = 0; channel < 3; channel++) {
+          let sum = 0;
+          weights.forEach((weight, offset) => { sum += data[(y * width + first + offset) * 3 + channel] * weight; });
+          wide[(y * side + x) * 3 + channel] = clipped(sum);
+        }
+      }
+    });
+  }
+  if (height === side) return { width: side, height: side, data: wide };
+  const out = new Uint8Array(side * side * 3);
+  coefficients(height).forEach(({ first, weights }, y) => {
+    for (let at = 0; at < side * 3; at++) {
+      let sum = 0;
+      weights.forEach((weight, offset) => { sum += wide[(first + offset) * side * 3 + at] * weight; });
+      out[y * side * 3 + at] = clipped(sum);
+    }
+  });
+  return { width: side, height: side, data: out };
+}
+
+function padToSquare({ width, height, data }) {
+  const size = Math.max(width, height);
+  const top = Math.floor((size - height) / 2);
+  const left = Math.floor((size - width) / 2);
+  const out = new Uint8Array(size * size * 3);
+  for (let y = 0; y < height; y++) {
+    out.set(data.subarray(y * width * 3, (y + 1) * width * 3), ((y + top) * size + left) * 3);
+  }
+  return { width: size, height: size, data: out };
+}
