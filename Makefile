@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test lint full-size install clean
+.PHONY: demo test test-arm lint full-size install clean
 
 install: $(VENV)/.ready
 
@@ -29,6 +29,12 @@ demo: install
 # Every test that this machine can run.
 test: install
 	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest $(PYTEST_ARGS)
+
+# The encoder runtime on an emulated aarch64, for every recipe; its figures go into the README's table.
+ARM ?= $(HOME)/.cache/medge/arm
+test-arm: install
+	bash tests/arm/prepare '$(ARM)' $(BIN)/python
+	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS=benchmarks/results/arm.json $(BIN)/pytest tests/arm $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

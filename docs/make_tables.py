@@ -156,8 +156,60 @@ def generator_full_size() -> str:
     return table(["figure", "measured"], rows)
 
 
+def coreml() -> str:
+    facts = json.loads((RESULTS / "coreml_parity.json").read_text())
+    whole = {name: sum(row["bytes"].values()) for row in facts["rows"] for name in [row["recipe"]]}
+    head = ["recipe", "vision + text MB", "to fp16", "test images", "centred cosine mean", "min", "text min", "flips",
+            "AUC difference", "gates"]  # fmt: skip
+    rows = []
+    for row in facts["rows"]:
+        size = whole[row["recipe"]]
+        rows.append(
+            [
+                f"`{row['recipe']}`", f"{row['bytes']['vision'] / 1e6:.2f} + {row['bytes']['text'] / 1e6:.2f}",
+                f"{size / whole['fp16']:.2f}", row["images"], f"{row['centred_mean']:.5f}", f"{row['centred_min']:.5f}",
+                f"{row['text_centred_min']:.5f}", f"{100 * row['flips']:.2f}%", f"{row['auc_difference']:.5f}", row["status"],
+            ]
+        )  # fmt: skip
+    full = facts["full_size"]
+    note = (
+        f"At full size (878 M, random weights) the evaluator takes {full['evaluator_seconds']:.1f} s an image, "
+        f"{full['ratio']:.2f} of PyTorch's time in the same run; the fp16 vision package has "
+        f"{full['package_bytes'] / 1e6:.0f} MB and is made in {full['make_seconds']:.0f} s."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def arm() -> str:
+    facts = json.loads((RESULTS / "arm.json").read_text())
+    rows = [
+        [
+            f"`{recipe}`", cpu, f"{cpus[cpu]['vision']['vision.centred_cosine.min']:.6f}",
+            f"{cpus[cpu]['text']['text.centred_cosine.min']:.6f}", f"{cpus[cpu]['vision']['least_cosine_to_x86']:.6f}",
+            f"{cpus[cpu]['text']['least_cosine_to_x86']:.6f}",
+        ]
+        for recipe, cpus in facts.items() for cpu in sorted(cpus)
+    ]  # fmt: skip
+    head = ["recipe", "CPU", "images to PyTorch, centred min", "texts", "images to x86, cosine min", "texts"]
+    return table(head, rows)
+
+
+def web() -> str:
+    rows = [
+        [
+            f"`{row['recipe']}`",
+            f"{1e3 * row['browser_seconds']:.1f}",
+            f"{1e3 * row['native_seconds']:.1f}",
+            f"{row['ratio']:.1f}",
+        ]
+        for row in json.loads((RESULTS / "web_latency.json").read_text())
+    ]
+    return table(["recipe", "Chromium ms", "ONNX Runtime ms", "ratio"], rows)
+
+
 TABLES = {
     "parity": parity, "full-size": full_size, "generators": generators, "generator-full-size": generator_full_size,
+    "coreml": coreml, "arm": arm, "web": web,
 }  # fmt: skip
 
 
