@@ -49,7 +49,9 @@ class Program:
                 constant = op.attributes["val"]
                 self._constants[op.outputs[0][0]] = _held(self.package.read(constant), constant.type)
             elif op.kind.startswith("constexpr_"):
-                self._keep(op, self._compute(op, self._arguments(op, {})))
+                # Up to iOS 17 such an operation keeps its data in attributes, since iOS 18 in inputs.
+                data = {key: _held(self.package.read(value), value.type) for key, value in op.attributes.items()}
+                self._keep(op, self._compute(op, {**data, **self._arguments(op, {})}))
             else:
                 self.operations.append(op)
         read = {

@@ -332,7 +332,7 @@ def make_package(
             model = _pack_linear(model, recipe)
         elif recipe.kind == "linear8_activations8":
             model, decisions["quantized_inputs"] = _quantize_activations(model, inputs, path)
-            model = _pack_linear(model, recipe, joint=True)
+            model = _pack_linear(model, recipe)
     save(model, path, metadata)
     return decisions
 
@@ -408,7 +408,7 @@ def patch_names(model: Any) -> list[str]:
     return [op.name for op in operations if op.op_type == "conv" and tuple(op.weight.shape[2:]) != (1, 1)]
 
 
-def _pack_linear(model: Any, recipe: CoreMLRecipe, *, joint: bool = False) -> Any:
+def _pack_linear(model: Any, recipe: CoreMLRecipe) -> Any:
     cto = coremltools().optimize.coreml
     channel = cto.OpLinearQuantizerConfig(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=SMALLEST
@@ -422,7 +422,7 @@ def _pack_linear(model: Any, recipe: CoreMLRecipe, *, joint: bool = False) -> An
         op_type_configs={"conv": block if recipe.block else channel, "gather": channel},
         op_name_configs=dict.fromkeys(patch_names(model), None),
     )
-    return cto.linear_quantize_weights(model, config, joint_compression=joint)
+    return cto.linear_quantize_weights(model, config)
 
 
 def _quantize_activations(model: Any, inputs: Sequence[Array], path: Path) -> tuple[Any, int]:

@@ -148,6 +148,18 @@ def test_recipes_pass_their_gates(packages: Callable[[str], Path], recipe: str) 
     assert all(row["fp32_to_bundle"] > 0 for row in stages)
 
 
+@pytest.mark.parametrize("recipe", [name for name, recipe in COREML_RECIPES.items() if recipe.ios == 17])
+def test_recipes_for_ios_17(checkpoint: Path, few_images: Path, labels_file: Path, recipe: str, tmp_path: Path) -> None:
+    """The older system keeps compressed weights in another form."""
+    job = ExportJob(checkpoint, tmp_path / "b", recipe, formats=("coreml",), calibration=few_images, labels=labels_file,
+                    package=PackageOptions(ios=17), with_text=False)  # fmt: skip
+    bundle, (report,) = export_medsiglip(job)
+    assert report.status == "passed"
+    program = Program(bundle.folder / "coreml/MedgeVision.mlpackage")
+    assert program.package.opset == "CoreML7"
+    assert program.package.spec.specificationVersion == 8  # iOS 17, by coremltools' own table
+
+
 def test_smaller_recipes_are_smaller(packages: Callable[[str], Path]) -> None:
     size = {name: Bundle.open(packages(name)).packages().tower_bytes("vision") for name in COREML_RECIPES}
     assert size["palette4"] < size["palette6"] < size["palette8"] < 0.65 * size["fp16"]
