@@ -19,6 +19,7 @@ from ..runtime.bundle import Bundle, BundleWriter, new_bundle
 from ..runtime.cpu import pick_target
 from ..runtime.encoder import Encoder
 from ..runtime.errors import CheckpointError, RecipeError
+from ..runtime.gates import TOWER_GATES
 from ..runtime.golden import write_golden
 from ..runtime.labels import LabelBank, read_labels
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
@@ -34,6 +35,7 @@ from .samples import Samples, builtin_samples, read_samples
 from .swift_package import write_swift
 from .to_coreml import PackageOptions
 from .to_onnx import export_tower
+from .token_merging import MergingTower, largest_merge
 from .tokenizer import device_tokenizer
 from .web_page import check_web, default_libraries, write_page
 
@@ -56,6 +58,7 @@ class ExportJob:
         recipe: "int8", or "vision=int8,text=int4"; for CoreML where that is the only format.
         coreml_recipe: the same for CoreML where both formats are made.
         package: how CoreML packages are called.
+        merge: similar image tokens to merge in each block (ONNX); None for what the recipe says.
         profile: the preprocessing profile.
         target: CPU target, "auto" for this machine; "web" puts the page into the bundle.
         web_libraries: folder with the page's npm packages.
@@ -72,6 +75,7 @@ class ExportJob:
     formats: tuple[str, ...] = ("onnx",)
     coreml_recipe: str | None = None
     package: PackageOptions = field(default_factory=PackageOptions)
+    merge: int | None = None
     profile: str = DEFAULT_PROFILE
     target: str = "auto"
     web_libraries: Path = field(default_factory=default_libraries)
@@ -118,9 +122,15 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
         towers: dict[str, TowerFacts] = {}
         for number, (tower, recipe) in enumerate(recipes.items()):
             progress(f"exporting the {tower} tower", number, len(recipes))
-            graphs[tower] = export_tower(tower_of(reference, tower), tower)
+            merged = _merging(job, reference, recipe, inputs[tower]) if tower == "vision" else None
+            graph = export_tower(merged or tower_of(reference, tower), tower)
             progress(f"{recipe.name}: {tower} tower", number, len(recipes))
-            small, decisions = quantize(graphs[tower], recipe, target, inputs[tower])
+            small, decisions = quantize(graph, recipe, target, inputs[tower])
+            if merged is not None:
+                decisions |= {"merged_tokens_a_block": merged.merged, "tokens_left": merged.tokens}
+                recipe = replace(recipe, batch_invariant=False)
+            else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
+                graphs[tower] = graph
             towers[tower] = _write_tower(writer, tower, recipe, small, decisions)
         _write_configuration(writer, checkpoint, job.profile)
         if prompts:
@@ -168,6 +178,17 @@ def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLReci
     if job.package.target_size is not None and any(recipe.kind != "palette" for recipe in packages.values()):
         raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
     return onnx, packages
+
+
+def _merging(
+    job: ExportJob, reference: Reference, recipe: Recipe, inputs: list[np.ndarray[Any, Any]]
+) -> MergingTower | None:
+    """The vision tower with similar tokens merged, where the job or the recipe wants that."""
+    tower = reference.model.vision_model
+    count = job.merge
+    if count is None and recipe.merge_within:
+        count = largest_merge(tower, inputs, TOWER_GATES["vision"][recipe.merge_within])
+    return MergingTower(tower, count) if count else None
 
 
 def _add_packages(

@@ -302,6 +302,7 @@ def _compare_stages(source: StageSource, reference: Reference, tower: str, input
             "max_error": float(np.abs(exact[label] - second[label]).max()),
         }
         for label in first
+        if first[label].shape == second[label].shape  # where tokens were merged, only the ends can be compared
     ]
 
 

@@ -32,13 +32,19 @@ class ProbeAttention(nn.Module):
             layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.out_proj = attention.out_proj
 
-    def forward(self, _probe: torch.Tensor, hidden: torch.Tensor, _hidden: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """`hidden` (B, tokens, C) to (B, 1, C); the signature is that of the module it stands for."""
+    def forward(
+        self, _probe: torch.Tensor, hidden: torch.Tensor, _hidden: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, None]:
+        """`hidden` (B, tokens, C) to (B, 1, C); the signature is that of the module it stands for.
+
+        `bias`, (B, 1, 1, tokens), is added to the scores.
+        """
         batch, tokens, width = hidden.shape
         split = (batch, tokens, self.heads, width // self.heads)
         key = self.k_proj(hidden).reshape(split).permute(0, 2, 3, 1)
         value = self.v_proj(hidden).reshape(split).transpose(1, 2)
-        pooled = torch.softmax(self.query @ key, dim=-1) @ value
+        scores = self.query @ key
+        pooled = torch.softmax(scores if bias is None else scores + bias, dim=-1) @ value
         return self.out_proj(pooled.transpose(1, 2).reshape(batch, 1, width)), None
 
 

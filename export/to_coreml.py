@@ -347,12 +347,13 @@ def _palettize(
     if recipe.room or options.target_size is not None:
         costs = measure_sensitivity(module, layers, given, GROUP)
         layers = {name: replace(layer, sensitivity=costs[block_of(name)]) for name, layer in layers.items()}
-        base = sum(palette_bytes(layer.weight.shape, recipe.bits, GROUP) for layer in layers.values())
-        budget = base * (1 + recipe.room)
-        if options.target_size is not None:
+        if options.target_size is None:
+            base = sum(palette_bytes(layer.weight.shape, recipe.bits, GROUP) for layer in layers.values())
+            bits = choose_bits(layers, base * (1 + recipe.room), GROUP)
+        else:  # the wish is for the whole tower, with what stays in fp16
             everything = sum(tensor.numel() for tensor in module.state_dict().values())
-            budget = options.target_size - 2 * (everything - sum(layer.weight.size for layer in layers.values()))
-        bits = choose_bits(layers, budget, GROUP)
+            others = 2 * (everything - sum(layer.weight.size for layer in layers.values()))
+            bits = choose_bits(layers, options.target_size, GROUP, others)
     for name, layer in layers.items():
         put(module, {name: palettize(layer.weight, layer.moments, bits[name], GROUP)})
     return {f"{number} bits": sum(value == number for value in bits.values()) for number in sorted(set(bits.values()))}

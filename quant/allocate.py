@@ -20,8 +20,8 @@ class Choice(Generic[Form]):
     error: float
 
 
-def allocate(parts: Mapping[str, Sequence[Choice[Form]]], budget: float) -> dict[str, Choice[Form]]:
-    """The choice of each part, from coarse to fine, so that all together take at most `budget` bytes.
+def allocate(parts: Mapping[str, Sequence[Choice[Form]]], budget: float, fixed: int = 0) -> dict[str, Choice[Form]]:
+    """The choice of each part, from coarse to fine, so that all take at most `budget` bytes, `fixed` others included.
 
     Greedy: gains fall with every step, so it ends near the best.
 
@@ -29,9 +29,9 @@ def allocate(parts: Mapping[str, Sequence[Choice[Form]]], budget: float) -> dict
         RecipeError: the coarsest forms take more.
     """
     steps = dict.fromkeys(parts, 0)
-    size = sum(options[0].bytes for options in parts.values())
+    size = fixed + sum(options[0].bytes for options in parts.values())
     if size > budget:
-        raise RecipeError(f"{budget:,.0f} bytes are too few: with the coarsest types it takes {size:,}")
+        raise RecipeError(f"{budget:,.0f} bytes are too small a size: in the coarsest form it takes {size:,}")
     while True:
         best, best_gain = None, 0.0
         for name, options in parts.items():

@@ -129,8 +129,8 @@ class Layer:
     sensitivity: float = 1.0
 
 
-def choose_bits(layers: Mapping[str, Layer], budget: float, group: int) -> dict[str, int]:
-    """Bits of each layer, 4, 6 or 8, so that all take at most `budget` bytes and the sensitive ones get more.
+def choose_bits(layers: Mapping[str, Layer], budget: float, group: int, fixed: int = 0) -> dict[str, int]:
+    """Bits of each layer, 4, 6 or 8, so that all take at most `budget` bytes, `fixed` others included.
 
     Raises:
         RecipeError: 4 bits everywhere are more than the budget.
@@ -148,7 +148,7 @@ def choose_bits(layers: Mapping[str, Layer], budget: float, group: int) -> dict[
                 layer.sensitivity * relative_error(sample, palettize(sample, layer.moments, bits, group), layer.moments),
             ) for bits in ladder
         ]  # fmt: skip
-    return {name: choice.value for name, choice in allocate(options, budget).items()}
+    return {name: choice.value for name, choice in allocate(options, budget, fixed).items()}
 
 
 def palette_bytes(shape: tuple[int, ...], bits: int, group: int) -> int:

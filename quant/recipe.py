@@ -22,6 +22,7 @@ class Recipe:
         summary: for tables and help.
         smooth: SmoothQuant's migration strength; 0 for none (Xiao et al. 2023, eq. 4).
         block: weights that share one scale, for block formats.
+        merge_within: similar image tokens are merged as far as the gates of this recipe allow; none where empty.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Recipe:
     summary: str
     smooth: float = 0.0
     block: int = 0
+    merge_within: str = ""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -41,6 +43,25 @@ RECIPES: dict[str, Recipe] = {
         Recipe("int8", "dynamic8", "_quantized", False, "8-bit weights and activations, scales at run time", 0.5),
         Recipe("int8-static", "static8", "_int8", True, "8-bit weights and activations, scales from calibration", 0.5),
         Recipe("int4", "block4", "_q4", True, "4-bit weights in blocks of 32, activations in 32 bits", block=32),
+        # With tokens merged, a rounding can send a token elsewhere: no batch is quite what single images give.
+        Recipe(
+            "fast",
+            "dynamic8",
+            "_quantized",
+            False,
+            "int8, similar patches merged within int8's gate",
+            0.5,
+            merge_within="int8",
+        ),
+        Recipe(
+            "turbo",
+            "block4",
+            "_q4",
+            False,
+            "int4, similar patches merged within int4's gate",
+            block=32,
+            merge_within="int4",
+        ),
     )
 }
 

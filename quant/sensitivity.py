@@ -55,7 +55,7 @@ def choose_types(
     options = {
         name: _options(full, tensor, sensitivities[group_of(name)], importance) for name, tensor in matrices.items()
     }
-    return {name: choice.value for name, choice in allocate(options, target_size - fixed).items()}
+    return {name: choice.value for name, choice in allocate(options, target_size, fixed).items()}
 
 
 def group_of(name: str) -> str:

@@ -42,6 +42,8 @@ TOWER_GATES: dict[str, dict[str, tuple[Gate, ...]]] = {
         "int8": _eight_bit(tower),
         "int8-static": _eight_bit(tower),
         "int4": _four_bit(tower),
+        "fast": _eight_bit(tower),
+        "turbo": _four_bit(tower),
         # CoreML packages, by the same bounds: what a recipe promises does not depend on the file's format.
         "w8": _eight_bit(tower),
         "w8a8": _eight_bit(tower),
@@ -58,8 +60,8 @@ _SCORES_4 = (Gate("scores.flips", "<=", 0.02), Gate("scores.auc_difference", "<=
 SCORE_GATES: dict[str, tuple[Gate, ...]] = {
     "fp32": (Gate("scores.flips", "<=", 0.0), Gate("scores.auc_difference", "<=", 0.0005)),
     "fp16": (Gate("scores.flips", "<=", 0.005), Gate("scores.auc_difference", "<=", 0.001)),
-    **dict.fromkeys(("int8", "int8-static", "w8", "palette8", "w8a8", "palette6"), _SCORES_8),
-    **dict.fromkeys(("int4", "w4", "palette4"), _SCORES_4),
+    **dict.fromkeys(("int8", "int8-static", "fast", "w8", "palette8", "w8a8", "palette6"), _SCORES_8),
+    **dict.fromkeys(("int4", "turbo", "w4", "palette4"), _SCORES_4),
 }
 COARSENESS = tuple(SCORE_GATES)  # from fine to coarse
 
@@ -103,4 +105,12 @@ def generator_gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:
 
 # Replaying golden embeddings on another device: least cosine with what the exporting machine computed. Engines and
 # instruction sets sum in another order (fp32: about 1e-7), and 8-bit kernels round at other places.
-GOLDEN_COSINE = {"fp32": 0.999999, "fp16": 0.9999, "int8": 0.999, "int8-static": 0.999, "int4": 0.9999}
+GOLDEN_COSINE = {
+    "fp32": 0.999999,
+    "fp16": 0.9999,
+    "int8": 0.999,
+    "int8-static": 0.999,
+    "int4": 0.9999,
+    "fast": 0.999,
+    "turbo": 0.999,
+}

@@ -6,7 +6,15 @@ What a bundle must reach is not here but in medge.runtime.gates, because it ship
 # The same fp32 arithmetic in another order, on embeddings of length one.
 FP32_EMBEDDING = 2e-5
 # A batch and single inputs take other kernels (matrix against vector): rounding of the last bits.
-BATCH_INVARIANCE = {"fp32": 2e-6, "fp16": 2e-3, "int8": 0.0, "int8-static": 2e-6, "int4": 2e-6}
+BATCH_INVARIANCE = {
+    "fp32": 2e-6,
+    "fp16": 2e-3,
+    "int8": 0.0,
+    "int8-static": 2e-6,
+    "int4": 2e-6,
+    "fast": 0.0,
+    "turbo": 0.0,
+}
 # Zero-padding and folding are exact in real numbers; in fp32 the sums are regrouped.
 EXACT_REWRITE = 2e-5
 # AUC and similar against scikit-learn in float64.

@@ -91,6 +91,10 @@ def medsiglip(
     batches: Annotated[
         str, typer.Option(help="Batch sizes that the CoreML tensors may have, e.g. 1,4,16; images come singly.")
     ] = "1",
+    merge: Annotated[
+        int | None,
+        typer.Option(help="Similar patches to merge in each block: faster, less exact.", show_default="by recipe"),
+    ] = None,
     target_size: Annotated[
         str | None,
         typer.Option(help="Size of each CoreML tower, e.g. 240MB; a palette's bits are then chosen by layer."),
@@ -127,9 +131,9 @@ def medsiglip(
         ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None
     )
     job = ExportJob(
-        checkpoint, to, recipe, tuple(formats.split(",")), coreml_recipe, package, profile, target,
-        web_libraries or default_libraries(), calibration, labels,
-        not without_text, images, labelled, force,
+        checkpoint=checkpoint, out=to, recipe=recipe, formats=tuple(formats.split(",")), coreml_recipe=coreml_recipe,
+        package=package, merge=merge, profile=profile, target=target, web_libraries=web_libraries or default_libraries(),
+        calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled, force=force,
     )  # fmt: skip
     with progress() as advance:
         bundle, reports = export_medsiglip(job, advance)

@@ -204,7 +204,7 @@ def test_targets_that_are_too_old_and_other_wrong_wishes(checkpoint: Path, tmp_p
     refused("no iOS target 16", package=PackageOptions(ios=16))
     refused("no CoreML recipe 'int8'", recipe="int8")
     refused("target-size chooses bits for palettes", recipe="w8", package=PackageOptions(target_size=10**6))
-    refused("bytes are too few", recipe="palette4", package=PackageOptions(target_size=1000))
+    refused("too small a size", recipe="palette4", package=PackageOptions(target_size=1000))
     with pytest.raises(RecipeError, match="no format 'tflite'"):
         export_medsiglip(ExportJob(checkpoint, tmp_path / "x", formats=("tflite",)))
     assert not (tmp_path / "x").exists()
@@ -273,11 +273,11 @@ def test_weighted_clustering() -> None:
     error = float((weights * (found - values) ** 2).sum())
     other = KMeans(16, n_init=3, random_state=0).fit(values[:, None], sample_weight=weights)
     assert error <= 1.03 * other.inertia_  # the best of three starts, against our one
-    moments = np.where(np.arange(64) < 8, 100.0, 0.01).astype(np.float32)
+    moments = np.where(np.arange(64) < 2, 100.0, 0.01).astype(np.float32)
     weight = rng.normal(size=(GROUP, 64)).astype(np.float32)
-    lost = np.abs(palettize(weight, moments, 4, GROUP) - weight)[:, :8].mean()
-    blind = np.abs(palettize(weight, np.ones(64, np.float32), 4, GROUP) - weight)[:, :8].mean()
-    assert lost < 0.85 * blind
+    lost = np.abs(palettize(weight, moments, 4, GROUP) - weight)[:, :2].mean()
+    blind = np.abs(palettize(weight, np.ones(64, np.float32), 4, GROUP) - weight)[:, :2].mean()
+    assert lost < 0.5 * blind
 
 
 def test_bits_go_where_they_matter() -> None:

@@ -1,0 +1,194 @@
+"""A vision tower that merges similar patch tokens on its way: fewer operations, no training.
+
+Token merging after Bolya et al. 2023 ("Token Merging: Your ViT But Faster"), written so that it exports as plain ONNX: in each
+block, between attention and feed-forward, the tokens are split into two halves by turns; the R tokens of one half whose keys
+are most like a key of the other half are averaged into it. Averages and attention count a token as often as it stands for
+patches. Positions were added before, so a token may go anywhere.
+
+Unlike the paper's there is no class token to protect; the pooling head sees the counts, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..runtime import metrics
+from ..runtime.errors import RecipeError
+from ..runtime.gates import Gate
+from ..runtime.labels import normalised
+from .patches import ProbeAttention
+
+NEIGHBOURS = 16  # images that one image is compared among
+
+
+@dataclass(frozen=True)
+class TowerOutput:
+    """What a `SiglipVisionModel` gives, as far as the exporter reads it."""
+
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor
+
+
+def tokens_after(tokens: int, layers: int, merged: int) -> list[int]:
+    """Tokens that leave each block when at most `merged` are merged in each; at least one stays in either half."""
+    counts = []
+    for _ in range(layers):
+        tokens -= min(merged, (tokens + 1) // 2 - 1)
+        counts.append(tokens)
+    return counts
+
+
+def merge(x: torch.Tensor, size: torch.Tensor, metric: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Average `count` tokens into those that they resemble most.
+
+    Args:
+        x: (B, N, C).
+        size: patches that each token stands for, (B, N, 1).
+        metric: what likeness is judged by, (B, N, D).
+
+    Returns:
+        (B, N - count, C) and the sizes, (B, N - count, 1).
+    """
+    unit = metric / metric.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    likeness = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)  # (B, first half, second half)
+    best, partner = likeness.max(dim=-1)
+    order = best.topk(best.shape[1], dim=-1).indices
+    leaving, staying = order[:, :count], order[:, count:]
+    weighted = torch.cat([x * size, size], dim=-1)  # sums and counts travel together
+    first, second = weighted[:, ::2], weighted[:, 1::2]
+
+    def pick(rows: torch.Tensor) -> torch.Tensor:
+        return first.gather(1, rows[:, :, None].expand(-1, -1, first.shape[-1]))
+
+    # One product instead of a scatter: engines run it fast, and it means the same on all of them.
+    targets = partner.gather(1, leaving)[:, None, :]  # (B, 1, count)
+    places = torch.arange(second.shape[1], device=x.device)[None, :, None]
+    joined = second + (places == targets).to(x.dtype) @ pick(leaving)
+    total = torch.cat([pick(staying), joined], dim=1)
+    return total[..., :-1] / total[..., -1:], total[..., -1:]
+
+
+class MergingBlock(nn.Module):
+    """A `SiglipEncoderLayer`, its modules under their own names, that passes on `merged` tokens fewer than it takes."""
+
+    def __init__(self, layer: Any, merged: int) -> None:
+        super().__init__()
+        self.layer_norm1, self.self_attn = layer.layer_norm1, layer.self_attn
+        self.layer_norm2, self.mlp = layer.layer_norm2, layer.mlp
+        self.merged = merged
+
+    def forward(self, x: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        attention = self.self_attn
+        batch, tokens, width = x.shape
+        split = (batch, tokens, attention.num_heads, attention.head_dim)
+        y = self.layer_norm1(x)
+        query = attention.q_proj(y).reshape(split).transpose(1, 2)
+        key = attention.k_proj(y).reshape(split).transpose(1, 2)
+        value = attention.v_proj(y).reshape(split).transpose(1, 2)
+        logits = (query * attention.scale) @ key.transpose(-1, -2) + size.log().transpose(1, 2)[:, None]
+        attended = (torch.softmax(logits, dim=-1) @ value).transpose(1, 2).reshape(batch, tokens, width)
+        x = x + attention.out_proj(attended)
+        if self.merged:
+            x, size = merge(x, size, key.mean(1), self.merged)
+        return x + self.mlp(self.layer_norm2(x)), size
+
+
+class MergingEncoder(nn.Module):
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        size = torch.ones_like(x[:, :, :1])
+        for layer in self.layers:
+            x, size = layer(x, size)
+        return x, size
+
+
+class MergingHead(nn.Module):
+    """The pooling head, in which a token counts as often as it stands for patches."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        attention = head.attention
+        self.attention = attention if isinstance(attention, ProbeAttention) else ProbeAttention(attention, head.probe)
+        self.layernorm, self.mlp = head.layernorm, head.mlp
+
+    def forward(self, x: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        pooled, _ = self.attention(x, x, x, size.log().transpose(1, 2)[:, None])
+        return (pooled + self.mlp(self.layernorm(pooled)))[:, 0]
+
+
+class MergingTower(nn.Module):
+    """A `SiglipVisionTransformer` that merges `merged` tokens in each block; it shares the tower's weights.
+
+    Raises:
+        RecipeError: `merged` is not from 0 to half the tokens.
+    """
+
+    def __init__(self, tower: Any, merged: int) -> None:
+        super().__init__()
+        config = tower.config
+        tokens = (config.image_size // config.patch_size) ** 2
+        if not 0 <= merged < tokens // 2:
+            raise RecipeError(
+                f"{merged} tokens a block can't be merged: this tower has {tokens}, at most {tokens // 2 - 1}"
+            )
+        self.config, self.merged = config, merged
+        counts = [tokens, *tokens_after(tokens, len(tower.encoder.layers), merged)]
+        self.tokens = counts[-1]
+        self.embeddings = tower.embeddings
+        blocks = zip(tower.encoder.layers, counts, counts[1:], strict=False)
+        self.encoder = MergingEncoder(nn.ModuleList(MergingBlock(layer, a - b) for layer, a, b in blocks))
+        self.post_layernorm, self.head = tower.post_layernorm, MergingHead(tower.head)
+        self.eval()
+
+    def forward(self, pixel_values: torch.Tensor) -> TowerOutput:
+        x, size = self.encoder(self.embeddings(pixel_values))
+        x = self.post_layernorm(x)
+        return TowerOutput(x, self.head(x, size))
+
+
+def largest_merge(tower: Any, inputs: Sequence[NDArray[np.float32]], gates: Sequence[Gate]) -> int:
+    """The most tokens that a block may merge so that the embeddings of these inputs stay within the gates.
+
+    Args:
+        inputs: of the kinds of images that the bundle is for; a few dozen at least.
+        gates: of the vision tower's centred cosine.
+    """
+    config = tower.config
+    tokens, layers = (config.image_size // config.patch_size) ** 2, len(tower.encoder.layers)
+
+    @torch.inference_mode()
+    def embed(model: Any) -> NDArray[np.float32]:
+        return normalised(
+            np.concatenate([model(pixel_values=torch.from_numpy(batch)).pooler_output.numpy() for batch in inputs])
+        )
+
+    exact = embed(tower)
+
+    # The mean is judged strictly. Users measure on images of one kind, whose embeddings lie close together, and an error
+    # weighs more among them than among all sorts: each image is centred on the mean of those that are most like it.
+    alike = np.argsort(-(exact @ exact.T), axis=1)[:, : min(NEIGHBOURS, len(exact))]
+    centres = exact[alike].mean(axis=1)
+
+    def fits(merged: int) -> bool:
+        found = embed(MergingTower(tower, merged))
+        figures = {
+            "vision.centred_cosine.mean": metrics.cosine(exact - centres, found - centres).mean(),
+            "vision.centred_cosine.min": metrics.centred_cosine(exact, found).min(),
+        }
+        return all(gate.passes(float(figures[gate.figure])) for gate in gates)
+
+    low, high = 0, min(-(-tokens // layers), tokens // 2 - 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

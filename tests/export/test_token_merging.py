@@ -1,0 +1,100 @@
+"""Merging similar tokens: what must stay the same, what the export makes of it, how far it may go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medge.export.build import ExportJob, export_medsiglip
+from medge.export.checkpoint import Checkpoint
+from medge.export.reference import Reference
+from medge.export.samples import builtin_samples
+from medge.export.to_onnx import export_tower
+from medge.export.token_merging import MergingTower, largest_merge, merge, tokens_after
+from medge.runtime.errors import RecipeError
+from medge.runtime.gates import TOWER_GATES
+from medge.runtime.session import OrtSession
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> Reference:
+    return Reference(Checkpoint.open(checkpoint, "siglip"))
+
+
+@pytest.fixture(scope="module")
+def pixels(reference: Reference) -> np.ndarray:
+    side = reference.model.config.vision_config.image_size
+    return next(iter(builtin_samples().inputs("eval-tf", side, 6)))[:6]
+
+
+@torch.inference_mode()
+def test_nothing_merged_is_the_tower_itself(reference: Reference, pixels: np.ndarray) -> None:
+    tower, given = reference.model.vision_model, torch.from_numpy(pixels)
+    ours, theirs = MergingTower(tower, 0)(given), tower(pixel_values=given)
+    torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(ours.last_hidden_state, theirs.last_hidden_state, rtol=1e-4, atol=3e-5)
+
+
+def test_merging_keeps_sums_and_counts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, metric = (torch.randn(2, 11, 5, generator=generator) for _ in range(2))
+    size = torch.randint(1, 4, (2, 11, 1), generator=generator).float()
+    merged, sizes = merge(x, size, metric, 4)
+    assert merged.shape == (2, 7, 5)
+    torch.testing.assert_close((merged * sizes).sum(1), (x * size).sum(1))
+    torch.testing.assert_close(sizes.sum(1), size.sum(1))
+
+
+def test_equal_tokens_merge_without_loss() -> None:
+    """Each token of the first half has a twin in the second: they find each other, and nothing is lost."""
+    generator = torch.Generator().manual_seed(1)
+    kinds = torch.randn(1, 6, 8, generator=generator)
+    x = torch.stack([kinds, kinds[:, torch.randperm(6, generator=generator)]], 2).flatten(1, 2)
+    merged, sizes = merge(x, torch.ones(1, 12, 1), x, 6)
+    assert (sizes == 2).all()
+    found = merged[0][torch.cdist(kinds[0], merged[0]).argmin(1)]
+    torch.testing.assert_close(found, kinds[0])
+
+
+def test_how_many_tokens_are_left() -> None:
+    assert tokens_after(64, 6, 4) == [60, 56, 52, 48, 44, 40]
+    assert tokens_after(1024, 27, 37)[-1] == 25
+    assert tokens_after(8, 5, 3) == [5, 3, 2, 2, 2]  # one of each half stays
+
+
+@pytest.mark.parametrize("merged", [1, 5])
+@torch.inference_mode()
+def test_the_export_computes_the_same(reference: Reference, pixels: np.ndarray, merged: int) -> None:
+    tower = MergingTower(reference.model.vision_model, merged)
+    session = OrtSession(export_tower(tower, "vision").model.SerializeToString(), device="cpu")
+    expected = tower(torch.from_numpy(pixels))
+    hidden, pooled = session.run(["last_hidden_state", "pooler_output"], {"pixel_values": pixels})
+    assert hidden.shape == (len(pixels), tower.tokens, pooled.shape[1])
+    np.testing.assert_allclose(pooled, expected.pooler_output.numpy(), rtol=1e-4, atol=5e-5)
+
+
+def test_looser_gates_allow_more(reference: Reference, pixels: np.ndarray) -> None:
+    tower = reference.model.vision_model
+    strict, loose = (largest_merge(tower, [pixels], TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
+    assert 0 <= strict <= loose
+    assert loose > 0
+
+
+def test_a_merged_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
+    job = ExportJob(checkpoint, tmp_path / "b", "fp16", merge=2, calibration=few_images, labels=labels_file)
+    bundle, (report,) = export_medsiglip(job)
+    decisions = bundle.manifest.towers["vision"].decisions
+    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (2, 52)
+    assert not bundle.manifest.towers["vision"].batch_invariant
+    assert report.figures["vision"]["centred_cosine"]["mean"] > 0.999
+    # Blocks have other tokens than the original's: only both ends are compared.
+    assert [row["stage"] for row in report.stages["vision"]] == ["patch embedding", "pooled"]
+    assert len(report.stages["text"]) > 2
+
+
+def test_too_many(checkpoint: Path, few_images: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="32 tokens a block can't be merged: this tower has 64, at most 31"):
+        export_medsiglip(ExportJob(checkpoint, tmp_path / "b", "fp32", merge=32, calibration=few_images))
