@@ -101,7 +101,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("full-size-work"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts", default="sizes,engines,task")
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="for the sizes; fp32 is always made")
+    parser.add_argument(
+        "--recipes",
+        default=",".join(name for name, recipe in RECIPES.items() if not recipe.merge_within),
+        help="for the sizes; fp32 is always made",
+    )
     parser.add_argument("--mini", action="store_true", help="the same with medsiglip-mini, to try the script")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -34,7 +34,7 @@ from medge.runtime.encoder import Encoder
 from medge.runtime.session import OrtSession
 
 RESULTS = Path(__file__).parent / "results" / "token_merging.json"
-MINI, FULL = (0, 1, 2, 3, 4, 6, 8), (0, 8, 16, 24, 32, 37)
+MINI, FULL = (0, 1, 2, 3, 4, 6, 8), (0, 12, 24, 37)
 
 
 def time_sessions(sessions: dict[int, OrtSession], pixels: Any, rounds: int) -> dict[int, float]:

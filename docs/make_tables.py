@@ -207,9 +207,34 @@ def web() -> str:
     return table(["recipe", "Chromium ms", "ONNX Runtime ms", "ratio"], rows)
 
 
+def merging() -> str:
+    facts = json.loads((RESULTS / "token_merging.json").read_text())
+    head = ["merged a block", "tokens left", "time of an image", "test images", "centred cosine mean", "min", "flips",
+            "AUC difference"]  # fmt: skip
+    rows = [
+        [
+            str(row["merged"]), str(row["tokens_left"]), f"{row['time_ratio']:.2f}", row["images"],
+            f"{row['centred']['mean']:.5f}", f"{row['centred']['min']:.5f}", f"{100 * row['flips']:.2f}%",
+            f"{row['auc_difference']:.5f}",
+        ]
+        for row in facts["mini"]
+    ]  # fmt: skip
+    full = [
+        [str(row["merged"]), str(row["tokens_left"]), f"{row['seconds']:.1f}", f"{row['time_ratio']:.2f}"]
+        for row in facts["full_size"]
+    ]
+    return "\n\n".join(
+        [
+            table(head, rows),
+            "The full-size vision tower (random weights, fp32), where speed is all that can be measured:",
+            table(["merged a block", "tokens left", "seconds", "time of an image"], full),
+        ]
+    )
+
+
 TABLES = {
     "parity": parity, "full-size": full_size, "generators": generators, "generator-full-size": generator_full_size,
-    "coreml": coreml, "arm": arm, "web": web,
+    "coreml": coreml, "arm": arm, "web": web, "merging": merging,
 }  # fmt: skip
 
 

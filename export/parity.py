@@ -1,6 +1,6 @@
 """Measure a bundle against the full-precision PyTorch model on the same real images, stage by stage.
 
-Two hops are reported wherever both can be: PyTorch to the fp32 ONNX graph (the exporter's faults) and that graph to
+Two hops are reported wherever both can be: PyTorch to the exported fp32 graph (the exporter's faults) and that graph to
 the bundle (the quantizer's). The gates judge the whole way, PyTorch to bundle.
 """
 
@@ -70,8 +70,9 @@ def measure(
         figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
     figures["scores"], plots = _compare_scores(encoder, reference, vision, samples, prompts)
     figures["size"] = _sizes(encoder)
-    figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
     source = stages if stages is not None else OnnxStages(encoder, reference)
+    if source.timed:
+        figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
     compared = {
         tower: _compare_stages(source, reference, tower, run.stage_inputs[:STAGE_SAMPLES])
         for tower, run in runs.items()
@@ -237,7 +238,13 @@ def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
 
 
 class StageSource(Protocol):
-    """Computes {stage: (N, ...)} of a tower for a few inputs, in full precision and as the bundle does."""
+    """Computes {stage: (N, ...)} of a tower for a few inputs, in full precision and as the bundle does.
+
+    `timed`: whether the encoder's time says anything of the device's.
+    """
+
+    @property
+    def timed(self) -> bool: ...
 
     def full(self, tower: str, inputs: Array) -> dict[str, Array]: ...
 
@@ -254,6 +261,8 @@ class OnnxStages:
     Args:
         graphs: the fp32 towers where the caller has them; exported afresh otherwise.
     """
+
+    timed = True
 
     def __init__(self, encoder: Encoder, reference: Reference, graphs: dict[str, Graph] | None = None) -> None:
         self._encoder, self._reference, self._graphs = encoder, reference, dict(graphs or {})

@@ -19,8 +19,8 @@ from ..runtime.report import ParityReport
 
 REFERENCE, BUNDLE = "#4c6a92", "#c7622e"
 _ENCODER_HOPS = (
-    ("pytorch_to_fp32", REFERENCE, "PyTorch → fp32 ONNX"),
-    ("fp32_to_bundle", BUNDLE, "fp32 ONNX → bundle"),
+    ("pytorch_to_fp32", REFERENCE, "PyTorch → exported fp32"),
+    ("fp32_to_bundle", BUNDLE, "exported fp32 → bundle"),
 )
 
 
@@ -60,8 +60,13 @@ def _encoder_plots(report: ParityReport) -> list[tuple[str, Figure, str]]:
     plots.append(("Scores", _scatter(report.plots["scores"]), note))
     if "roc" in report.plots:
         plots.append(("ROC", _roc_plot(report.plots["roc"]), "Macro average over the labels, one against the rest."))
-    note = "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."
-    plots.append(("Size and time", _bars(report.figures), note))
+    if "speed" in report.figures:
+        note = (
+            "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."
+        )
+        plots.append(("Size and time", _bars(report.figures), note))
+    elif "ratio_to_fp32" in report.figures["size"]:
+        plots.append(("Size", _bars(report.figures), "Towers against fp32. Time on a device can't be measured here."))
     return plots
 
 
@@ -153,13 +158,15 @@ def _roc_plot(curves: dict[str, list[list[float]]]) -> Figure:
 
 def _bars(figures: dict[str, Any]) -> Figure:
     figure, axes = _axes()
-    values = {"time of an image\n(PyTorch = 1)": figures["speed"]["ratio_to_pytorch"]}
+    values = {}
+    if "speed" in figures:
+        values["time of an image\n(PyTorch = 1)"] = figures["speed"]["ratio_to_pytorch"]
     if "ratio_to_fp32" in figures["size"]:
         values = {"size of the towers\n(fp32 = 1)": figures["size"]["ratio_to_fp32"], **values}
     bars = axes.barh(list(values), list(values.values()), color=BUNDLE, height=0.5)
     axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.axvline(1, color=REFERENCE, linewidth=1)
-    axes.set_xlim(0, max(1.15, *(value * 1.2 for value in values.values())))
+    axes.set_xlim(0, max([1.15, *(value * 1.2 for value in values.values())]))
     return figure
 
 

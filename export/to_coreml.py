@@ -99,6 +99,10 @@ def save(model: Any, path: Path, metadata: Mapping[str, str] | None = None) -> P
     """Write a package; of what coremltools adds for debuggers, the paths of this machine stay out."""
     for key, value in (metadata or {}).items():
         model.user_defined_metadata[f"medge.{key}"] = value
+    model.short_description = (
+        f"{metadata['source']}: {metadata['tower']} tower, recipe {metadata['recipe']}. An embedding; not a medical device."
+        if metadata else "full precision, for measuring"
+    )  # fmt: skip
     model.author = "medge"
     model.license = LICENCE_NOTICE
     with quiet():

@@ -9,8 +9,12 @@ import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from medge.export.reference import Reference
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -145,6 +149,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, export_extra: None) -> 
     folder = tmp_path_factory.mktemp("checkpoint") / "medsiglip-mini"
     write_medsiglip_mini(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference(checkpoint: Path) -> Reference:
+    """medsiglip-mini in PyTorch, what everything is measured against."""
+    from medge.export.checkpoint import Checkpoint
+    from medge.export.reference import Reference
+
+    return Reference(Checkpoint.open(checkpoint, "siglip"))
 
 
 @pytest.fixture(scope="session")

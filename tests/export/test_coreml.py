@@ -13,7 +13,6 @@ import torch
 
 import medge
 from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
 from medge.export.coreml_session import PackageEncoder
 from medge.export.mil_evaluator import Program, residual_names
 from medge.export.neural_engine import TextTower, VisionTower
@@ -26,11 +25,6 @@ from medge.runtime.bundle import Bundle
 from medge.runtime.errors import BundleError, RecipeError
 from medge.runtime.images import read_image
 from medge.runtime.manifest import Manifest
-
-
-@pytest.fixture(scope="module")
-def reference(checkpoint: Path) -> Reference:
-    return Reference(Checkpoint.open(checkpoint, "siglip"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples
 from medge.export.to_onnx import export_tower
@@ -17,11 +16,6 @@ from medge.export.token_merging import MergingTower, largest_merge, merge, token
 from medge.runtime.errors import RecipeError
 from medge.runtime.gates import TOWER_GATES
 from medge.runtime.session import OrtSession
-
-
-@pytest.fixture(scope="module")
-def reference(checkpoint: Path) -> Reference:
-    return Reference(Checkpoint.open(checkpoint, "siglip"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +55,7 @@ def test_equal_tokens_merge_without_loss() -> None:
 
 def test_how_many_tokens_are_left() -> None:
     assert tokens_after(64, 6, 4) == [60, 56, 52, 48, 44, 40]
-    assert tokens_after(1024, 27, 37)[-1] == 25
+    assert tokens_after(1024, 27, 37)[-2:] == [62, 32]
     assert tokens_after(8, 5, 3) == [5, 3, 2, 2, 2]  # one of each half stays
 
 
@@ -76,8 +70,9 @@ def test_the_export_computes_the_same(reference: Reference, pixels: np.ndarray, 
     np.testing.assert_allclose(pooled, expected.pooler_output.numpy(), rtol=1e-4, atol=5e-5)
 
 
-def test_looser_gates_allow_more(reference: Reference, pixels: np.ndarray) -> None:
+def test_looser_gates_allow_more(reference: Reference) -> None:
     tower = reference.model.vision_model
+    pixels = np.concatenate(list(builtin_samples().inputs("eval-tf", tower.config.image_size, 22)))
     strict, loose = (largest_merge(tower, [pixels], TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
     assert 0 <= strict <= loose
     assert loose > 0
