@@ -174,15 +174,16 @@ def largest_merge(tower: Any, inputs: Sequence[NDArray[np.float32]], gates: Sequ
 
     exact = embed(tower)
 
-    # The mean is judged strictly. Users measure on images of one kind, whose embeddings lie close together, and an error
-    # weighs more among them than among all sorts: each image is centred on the mean of those that are most like it.
+    # The mean is judged strictly. Half of what its gate allows is left for what quantization costs on top. And users measure
+    # on images of one kind, whose embeddings lie close together, so that an error weighs more among them than among all
+    # sorts: each image is centred on the mean of those that are most like it.
     alike = np.argsort(-(exact @ exact.T), axis=1)[:, : min(NEIGHBOURS, len(exact))]
     centres = exact[alike].mean(axis=1)
 
     def fits(merged: int) -> bool:
         found = embed(MergingTower(tower, merged))
         figures = {
-            "vision.centred_cosine.mean": metrics.cosine(exact - centres, found - centres).mean(),
+            "vision.centred_cosine.mean": 2 * metrics.cosine(exact - centres, found - centres).mean() - 1,
             "vision.centred_cosine.min": metrics.centred_cosine(exact, found).min(),
         }
         return all(gate.passes(float(figures[gate.figure])) for gate in gates)

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 MACHINE = Path(os.environ.get("MEDGE_ARM", Path.home() / ".cache/medge/arm"))
 CPUS = ("cortex-a76", "cortex-a53")  # with dotprod, and without
 COUNT = 12  # images and texts: an image is a second or two there
-SIGNED = {"int8", "int8-static"}
+SIGNED = {name for name, recipe in RECIPES.items() if recipe.kind in ("dynamic8", "static8")}
 Embeddings = dict[str, np.ndarray]
 
 
