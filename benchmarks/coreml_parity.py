@@ -22,6 +22,7 @@ from standin_parity import row
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.build_coreml import full_programs, measure_packages
 from medge.export.checkpoint import Checkpoint
+from medge.export.coreml_session import PackageEncoder
 from medge.export.mil_evaluator import Program
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples, read_samples
@@ -53,11 +54,11 @@ def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
                     place / "checkpoint", place / recipe, recipe, formats=("coreml",), calibration=calibration
                 )
                 bundle, _ = export_medsiglip(job)
-                packages = bundle.packages()
-                size = {tower: packages.tower_bytes(tower) for tower in packages.manifest.towers}
+                encoder = PackageEncoder(bundle)
+                size = {tower: encoder.bundle.tower_bytes(tower) for tower in encoder.manifest.towers}
                 for dataset, classes in ZERO_SHOT.items():
                     words = {label: prompts(facts) for label, facts in classes.items()}
-                    report = measure_packages(bundle, reference, held_back[dataset], full, prompts=words)
+                    report = measure_packages(encoder, reference, held_back[dataset], full, prompts=words)
                     rows.append({**row(recipe, dataset, report), "bytes": size})
                 print(f"{recipe}: {size}, {[item['status'] for item in rows[-3:]]}", flush=True)
     return rows

@@ -50,7 +50,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
     facts_of_model = _facts(opened, reference)
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
-        part = reference.model.vision_model if tower == "vision" else reference.model.text_model
+        part = reference.tower(tower)
         graph = export_tower(part, tower)
         inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:1]
         if tower == "vision":

@@ -158,7 +158,7 @@ def generator_full_size() -> str:
 
 def coreml() -> str:
     facts = json.loads((RESULTS / "coreml_parity.json").read_text())
-    whole = {name: sum(row["bytes"].values()) for row in facts["rows"] for name in [row["recipe"]]}
+    whole = {row["recipe"]: sum(row["bytes"].values()) for row in facts["rows"]}
     head = ["recipe", "vision + text MB", "to fp16", "test images", "centred cosine mean", "min", "text min", "flips",
             "AUC difference", "gates"]  # fmt: skip
     rows = []

@@ -25,7 +25,7 @@ from ..runtime.labels import LabelBank, read_labels
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
 from ..runtime.report import ParityReport
-from .build_coreml import FOLDER, full_programs, measure_packages, options_of, tower_of, write_packages
+from .build_coreml import FOLDER, full_programs, measure_packages, options_of, write_packages
 from .checkpoint import Checkpoint
 from .coreml_session import PackageEncoder
 from .parity import OnnxStages, embed_reference, measure
@@ -123,7 +123,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
         for number, (tower, recipe) in enumerate(recipes.items()):
             progress(f"exporting the {tower} tower", number, len(recipes))
             merged = _merging(job, reference, recipe, inputs[tower]) if tower == "vision" else None
-            graph = export_tower(merged or tower_of(reference, tower), tower)
+            graph = export_tower(merged or reference.tower(tower), tower)
             progress(f"{recipe.name}: {tower} tower", number, len(recipes))
             small, decisions = quantize(graph, recipe, target, inputs[tower])
             if merged is not None:
@@ -205,8 +205,9 @@ def _add_packages(
         facts = write_packages(writer, reference, recipes, full, inputs, job.package, metadata, progress)
         draft = replace(draft, packages=facts)
         unfinished = Bundle(writer.folder, writer.finish(draft))
-        write_swift(writer, PackageEncoder(unfinished))
-        report = measure_packages(unfinished, reference, judged, full, progress=progress)
+        encoder = PackageEncoder(unfinished)
+        write_swift(writer, encoder)
+        report = measure_packages(encoder, reference, judged, full, progress=progress)
     _write_texts(writer, report_files(report, FOLDER))
     return replace(draft, packages_parity=report.summary()), report
 
@@ -249,7 +250,7 @@ def measure_bundle(
         texts += report_files(report)
     if manifest.packages:
         with full_programs(model, list(manifest.packages), options_of(manifest)) as full:
-            report = measure_packages(bundle, model, samples, full, prompts=prompts, progress=progress)
+            report = measure_packages(PackageEncoder(bundle), model, samples, full, prompts=prompts, progress=progress)
         manifest = replace(manifest, packages_parity=report.summary())
         reports.append(report)
         texts += report_files(report, FOLDER)

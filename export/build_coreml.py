@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..quant.recipe_coreml import CoreMLRecipe
-from ..runtime.bundle import Bundle, BundleWriter
+from ..runtime.bundle import BundleWriter
 from ..runtime.manifest import Manifest, TowerFacts
 from ..runtime.report import ParityReport
 from .coreml_session import PackageEncoder, PackageStages
@@ -35,7 +35,7 @@ def write_packages(
         place = f"{FOLDER}/{PACKAGE_NAMES[tower]}"
         path = writer.folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        module = rewrite(tower_of(reference, tower), tower, options, recipe.block or 1)
+        module = rewrite(reference.tower(tower), tower, options, recipe.block or 1)
         facts = {**metadata, "tower": tower, "recipe": recipe.name}
         decisions = make_package(
             module, full[tower], tower, side_of(reference, tower), recipe, options, inputs[tower], path, facts
@@ -53,18 +53,17 @@ def full_programs(reference: Reference, towers: list[str], options: PackageOptio
     with tempfile.TemporaryDirectory(prefix="medge-") as folder:
         found = {}
         for tower in towers:
-            module = rewrite(tower_of(reference, tower), tower, options)
+            module = rewrite(reference.tower(tower), tower, options)
             path = Path(folder) / PACKAGE_NAMES[tower]
             found[tower] = Program(save(convert(module, tower, side_of(reference, tower), options), path))
         yield found
 
 
 def measure_packages(
-    bundle: Bundle, reference: Reference, samples: Samples, full: Mapping[str, Program], *,
+    encoder: PackageEncoder, reference: Reference, samples: Samples, full: Mapping[str, Program], *,
     prompts: dict[str, list[str]] | None = None, progress: Progress = lambda *_: None,
 ) -> ParityReport:  # fmt: skip
     """Hold a bundle's packages against PyTorch, as `measure` does ONNX towers."""
-    encoder = PackageEncoder(bundle)
     return measure(encoder, reference, samples, stages=PackageStages(encoder, full), prompts=prompts, progress=progress)
 
 
@@ -72,10 +71,6 @@ def options_of(manifest: Manifest) -> PackageOptions:
     """What a bundle's packages were made with, as far as the full-precision program depends on it."""
     made = manifest.packages["vision"].decisions
     return PackageOptions(ios=int(made["ios"]), image_input=bool(made["image_input"]), batches=tuple(made["batches"]))
-
-
-def tower_of(reference: Reference, tower: str) -> Any:
-    return reference.model.vision_model if tower == "vision" else reference.model.text_model
 
 
 def side_of(reference: Reference, tower: str) -> int:

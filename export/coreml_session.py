@@ -16,7 +16,7 @@ from ..runtime.session import Session, Tensors
 from .mil_evaluator import Program, residual_names
 from .quietly import coremltools
 from .reference import PATCH, POOLED, block_name
-from .to_coreml import OUTPUT, as_input
+from .to_coreml import OUTPUT, as_input, model_inputs
 
 
 class EvaluatorSession:
@@ -26,12 +26,7 @@ class EvaluatorSession:
         self.program = Program(path)
 
     def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]:
-        given = self.program.package.inputs[0]
-        (batch,) = inputs.values()
-        runs = [
-            self.program.run(outputs, {given.name: as_input(batch[index : index + 1], image=given.is_image)})
-            for index in range(len(batch))
-        ]
+        runs = [self.program.run(outputs, item) for item in model_inputs(self.program, list(inputs.values()))]
         return [np.concatenate(values) for values in zip(*runs, strict=True)]
 
 
@@ -69,9 +64,16 @@ class PackageEncoder(Encoder):
         super().__init__(bundle.packages(), device="cpu")
         self.native = sys.platform == "darwin" if native is None else native
 
+    def program(self, tower: str) -> Program:
+        """A tower's package for our evaluator; the one that runs already where it is what runs."""
+        session = self.vision if tower == "vision" else self.text
+        return session.program if isinstance(session, EvaluatorSession) else Program(self._path(tower))
+
     def _open(self, tower: str) -> Session:
-        path = self.bundle.folder / self.manifest.towers[tower].file
-        return CoreMLSession(path) if self.native else EvaluatorSession(path)
+        return CoreMLSession(self._path(tower)) if self.native else EvaluatorSession(self._path(tower))
+
+    def _path(self, tower: str) -> Path:
+        return self.bundle.folder / self.manifest.towers[tower].file
 
 
 class PackageStages:
@@ -89,7 +91,7 @@ class PackageStages:
         return _stages(self._full[tower], inputs)
 
     def small(self, tower: str, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        return _stages(Program(self._encoder.bundle.folder / self._encoder.manifest.towers[tower].file), inputs)
+        return _stages(self._encoder.program(tower), inputs)
 
     def engine(self) -> dict[str, str]:
         version = coremltools().__version__
@@ -103,11 +105,7 @@ def _stages(program: Program, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """{stage: (N, tokens, C)} and the pooled output, (N, C); packages hold (1, C, 1, tokens)."""
     names = residual_names(program)
     labels = [PATCH, *(block_name(index) for index in range(len(names) - 1)), POOLED]
-    given = program.package.inputs[0]
-    runs = [
-        program.run([*names, OUTPUT], {given.name: as_input(inputs[index : index + 1], image=given.is_image)})
-        for index in range(len(inputs))
-    ]
+    runs = [program.run([*names, OUTPUT], item) for item in model_inputs(program, [inputs])]
     found = {}
     for label, values in zip(labels, zip(*runs, strict=True), strict=True):
         stage = np.concatenate(values)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..runtime.errors import BundleError
-from .mil_ops import OPS
+from .mil_ops import OPS, apply
 from .mil_package import Constant, Name, Operation, Package, TensorType
 
 FLOATS = {"FLOAT16", "FLOAT32"}
@@ -134,8 +134,7 @@ class Program:
         return arguments
 
     def _compute(self, op: Operation, arguments: Mapping[str, Any]) -> Sequence[Any]:
-        result = OPS[op.kind](arguments)
-        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        results = apply(op.kind, arguments)
         return [_rounded(value, kind) for value, (_, kind) in zip(results, op.outputs, strict=True)]
 
     def _fetch(self, item: Name | Constant, values: Mapping[str, Any]) -> Any:

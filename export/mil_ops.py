@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from ..runtime.errors import BundleError
+
 Arguments = Mapping[str, Any]  # torch tensors, python scalars and texts, lists of tensors
 OPS: dict[str, Callable[[Arguments], Any]] = {}
 
@@ -27,6 +29,17 @@ def operation(*names: str) -> Callable[[Callable[[Arguments], Any]], Callable[[A
         return function
 
     return register
+
+
+def apply(kind: str, arguments: Arguments) -> list[Any]:
+    """An operation's results; most have one."""
+    result = OPS[kind](arguments)
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def refuse(what: str) -> BundleError:
+    """A form of a known operation that no package of ours has, and that nothing here was held against."""
+    return BundleError(f"the package uses {what}, which medge does not compute: was it made by another tool?")
 
 
 def ints(value: Any) -> list[int]:
@@ -171,17 +184,14 @@ def _split(a: Arguments) -> Any:
 @operation("concat")
 def _concat(a: Arguments) -> Any:
     if a.get("interleave", False):
-        stacked = torch.stack(list(a["values"]), int(a["axis"]) + 1 if int(a["axis"]) >= 0 else int(a["axis"]))
-        shape = list(a["values"][0].shape)
-        shape[int(a["axis"])] *= len(a["values"])
-        return stacked.reshape(shape)
+        raise refuse("interleaved concat")
     return torch.cat([torch.as_tensor(value) for value in a["values"]], int(a["axis"]))
 
 
 @operation("gather")
 def _gather(a: Arguments) -> Any:
     if int(a.get("batch_dims", 0)):
-        raise NotImplementedError("gather with batch_dims")
+        raise refuse("gather with batch_dims")
     x, indices, axis = a["x"], a["indices"].long(), int(a.get("axis", 0))
     axis %= x.ndim
     found = torch.index_select(x, axis, indices.reshape(-1) % x.shape[axis])
@@ -242,19 +252,15 @@ def _affine_dequantize(a: Arguments) -> Any:
 
 @operation("constexpr_lut_to_dense")
 def _lut_to_dense(a: Arguments) -> Any:
-    if "shape" in a:  # iOS 16: one table, indices packed into bytes
-        lut, shape = np.asarray(a["lut"]), ints(a["shape"])
-        bits = int(np.log2(len(lut)))
-        count = int(np.prod(shape))
-        stream = np.unpackbits(np.asarray(a["indices"]), bitorder="little")[: count * bits].reshape(count, bits)
-        return torch.from_numpy(lut.astype(np.float32)[(stream << np.arange(bits)).sum(1)].reshape(shape))
+    if "shape" in a:
+        raise refuse("look-up tables in the form of iOS 16")
     return torch.from_numpy(_look_up(np.asarray(a["indices"]), np.asarray(a["lut"])))
 
 
 def _look_up(indices: NDArray[Any], lut: NDArray[Any]) -> NDArray[np.float32]:
     """One table for each block of `indices`; `lut` is (*blocks, entries, 1)."""
     if lut.shape[-1] != 1:
-        raise NotImplementedError("look-up tables of vectors")
+        raise refuse("look-up tables of vectors")
     blocks, entries = lut.shape[:-2], lut.shape[-2]
     numbers = _repeat(np.arange(int(np.prod(blocks))).reshape(blocks), indices.shape)
     return lut.astype(np.float32).reshape(-1)[numbers * entries + indices]

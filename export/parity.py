@@ -269,8 +269,7 @@ class OnnxStages:
 
     def full(self, tower: str, inputs: Array) -> dict[str, Array]:
         if tower not in self._graphs:
-            model = self._reference.model.vision_model if tower == "vision" else self._reference.model.text_model
-            self._graphs[tower] = export_tower(model, tower)
+            self._graphs[tower] = export_tower(self._reference.tower(tower), tower)
         return self._run(self._graphs[tower], self._names(tower), inputs)
 
     def small(self, tower: str, inputs: Array) -> dict[str, Array]:

@@ -75,6 +75,10 @@ class Reference:
         self.checkpoint = checkpoint
         self.model = load_siglip(checkpoint)
 
+    def tower(self, name: str) -> Any:
+        """The model of the "vision" or the "text" tower."""
+        return self.model.vision_model if name == "vision" else self.model.text_model
+
     @torch.no_grad()
     def images(self, pixels: NDArray[np.float32]) -> Stages:
         """Inputs of (N, 3, side, side) float32."""

@@ -13,8 +13,8 @@ from ..runtime.bundle import BundleWriter
 from ..runtime.encoder import Encoder
 from ..runtime.golden import phantom
 from ..runtime.preprocess import get_profile, normalise
+from .build_coreml import FOLDER
 
-FOLDER = "coreml"
 # CoreML sums in another order and width than our evaluator: the bound of fp16's gate, since all recipes compute in fp16.
 LEAST_COSINE = 0.999
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..quant.four_bit import on_grid
+from ..quant.half import FP16_MAX, HEADROOM
 from ..quant.palettize import Layer, choose_bits, palette_bytes, palettize, relative_error
 from ..quant.recipe_coreml import GROUP, CoreMLRecipe
 from ..runtime.manifest import LICENCE_NOTICE
 from .mil_evaluator import FLOATS, Program
-from .mil_ops import OPS
+from .mil_ops import apply
 from .mil_package import Name, Operation
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower
 from .quietly import coremltools, quiet
@@ -32,7 +33,6 @@ from .quietly import coremltools, quiet
 OUTPUT = "pooler_output"
 INPUTS = {"vision": "pixel_values", "text": "input_ids"}
 IMAGE = "image"
-FP16_MAX, HEADROOM = 65504.0, 4.0  # as in quant/half.py
 DRIFT = 0.02  # relative error that a value may have gathered by computing in fp16
 SENSITIVITY_INPUTS = 4
 SMALLEST = 2048  # weights of a constant worth compressing
@@ -174,8 +174,7 @@ class _Shadow:
         if name in self._found:
             return results
         rounded = {key: _half(self._given(op, key, value)) for key, value in arguments.items()}
-        made = OPS[op.kind](rounded)
-        coarse = [_half(value) for value in (made if isinstance(made, (list, tuple)) else [made])]
+        coarse = [_half(value) for value in apply(op.kind, rounded)]
         error = max(
             float((one - exact).norm() / exact.norm().clamp_min(1e-30))
             for one, exact in zip(coarse, results, strict=True)

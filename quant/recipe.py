@@ -66,11 +66,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def parse_recipes(text: str) -> dict[str, Recipe]:
-    """ "int8", or "vision=int8,text=int4", to the recipe of each tower.
+def names_by_tower(text: str) -> dict[str, str]:
+    """ "int8", or "vision=int8,text=int4", to the name of each tower's recipe, whichever table it stands in.
 
     Raises:
-        RecipeError: an unknown recipe or tower.
+        RecipeError: an unknown tower, or one of which nothing is said.
     """
     chosen: dict[str, str] = {}
     for part in text.split(","):
@@ -81,6 +81,16 @@ def parse_recipes(text: str) -> dict[str, Recipe]:
         raise RecipeError(f"there is no tower {unknown[0]!r} in {text!r}; say vision=RECIPE,text=RECIPE")
     if missing := sorted({"vision", "text"} - set(chosen)):
         raise RecipeError(f"{text!r} says nothing of the {missing[0]} tower; say vision=RECIPE,text=RECIPE")
+    return chosen
+
+
+def parse_recipes(text: str) -> dict[str, Recipe]:
+    """The recipe of each tower, as `names_by_tower` reads it.
+
+    Raises:
+        RecipeError: an unknown recipe or tower.
+    """
+    chosen = names_by_tower(text)
     for name in chosen.values():
         if name not in RECIPES:
             raise RecipeError(f"there is no recipe {name!r}; choose from {', '.join(RECIPES)}")

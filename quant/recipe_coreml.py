@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..runtime.errors import RecipeError
+from .recipe import names_by_tower
 
 CoreMLKind = Literal["half", "linear", "blocks", "palette", "linear8_activations8"]
 IOS = (17, 18)  # what medge writes packages for
@@ -59,13 +60,7 @@ def parse_coreml_recipes(text: str, ios: int) -> dict[str, CoreMLRecipe]:
     """
     if ios not in IOS:
         raise RecipeError(f"there is no iOS target {ios}; choose from {', '.join(map(str, IOS))}")
-    chosen: dict[str, str] = {}
-    for part in text.split(","):
-        tower, equals, name = part.strip().rpartition("=")
-        for key in [tower] if equals else ["vision", "text"]:
-            chosen[key] = name
-    if sorted(chosen) != ["text", "vision"]:
-        raise RecipeError(f"{text!r} must say what to make of both towers: NAME, or vision=NAME,text=NAME")
+    chosen = names_by_tower(text)
     for name in chosen.values():
         if name not in COREML_RECIPES:
             raise RecipeError(f"there is no CoreML recipe {name!r}; choose from {', '.join(COREML_RECIPES)}")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from medge.export.mil_evaluator import Program
-from medge.export.mil_ops import OPS
+from medge.export.mil_ops import OPS, apply
 from medge.export.mil_package import ELEMENTS, _unpack
 from medge.export.quietly import coremltools, quiet
 from medge.runtime.errors import BundleError
@@ -93,8 +93,7 @@ def ours(name: str, arguments: dict[str, Any]) -> list[np.ndarray]:
         packed = name.startswith("constexpr_") or not isinstance(value, np.ndarray)
         return value if packed else torch.from_numpy(np.ascontiguousarray(value))
 
-    result = OPS[name]({key: held(value) for key, value in arguments.items()})
-    return [np.asarray(value) for value in (result if isinstance(result, (tuple, list)) else [result])]
+    return [np.asarray(value) for value in apply(name, {key: held(value) for key, value in arguments.items()})]
 
 
 @pytest.mark.parametrize(("name", "arguments"), FOLDED, ids=lambda item: item if isinstance(item, str) else "")
@@ -109,6 +108,20 @@ def test_operation_equals_constant_folding(name: str, arguments: dict[str, Any])
 
 def test_every_operation_is_held_against_something() -> None:
     assert {name for name, _ in FOLDED} | AGAINST_TORCH == set(OPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("gather", {"x": X, "indices": np.array([0]), "batch_dims": 1}, "gather with batch_dims"),
+        ("concat", {"values": [X, Y], "axis": 1, "interleave": True}, "interleaved concat"),
+        ("constexpr_lut_to_dense", {"indices": INT8, "lut": X[0], "shape": np.array([6, 4])}, "form of iOS 16"),
+        ("constexpr_lut_to_dense", {"indices": INT8, "lut": np.zeros((3, 1, 4, 2))}, "tables of vectors"),
+    ],
+)
+def test_forms_that_were_never_checked_are_refused(name: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(BundleError, match=f"{words}, which medge does not compute"):
+        ours(name, arguments)
 
 
 def test_convolutions_equal_torch() -> None:
