@@ -27,7 +27,7 @@ from medge.export.mil_evaluator import Program
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples, read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
-from medge.export.standin.public_data import write_folder
+from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
 from medge.export.to_coreml import OUTPUT, PackageOptions, convert, model_inputs, rewrite, save, selector
 from medge.quant.recipe_coreml import COREML_RECIPES
@@ -41,9 +41,7 @@ def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
         place = Path(name)
         write_medsiglip_mini(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
-        calibration = place / "calibration"
-        for dataset, limit in (("mednist", 8), ("pneumoniamnist", 24), ("vqa_rad", 16)):
-            write_folder(data, dataset, "train", calibration / dataset, limit)
+        calibration = write_calibration(data, place / "calibration")
         held_back = {
             dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
             for dataset in ZERO_SHOT

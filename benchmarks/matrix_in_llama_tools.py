@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 
+from medge.runtime.bundle import Bundle
+
 RECIPE = "q4_k_m"
 
 
@@ -26,7 +28,9 @@ def medge(*arguments: str | Path) -> None:
 
 
 def language_file(bundle: Path) -> Path:
-    return next(path for path in bundle.glob("*.gguf") if not path.name.startswith("mmproj"))
+    path = Bundle.open(bundle, verify=False, allow_failed_parity=True).path("language")
+    assert path is not None
+    return path
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from medge.export.parity import OnnxStages, measure
 from medge.export.reference import Reference
 from medge.export.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
-from medge.export.standin.public_data import write_folder
+from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini
 from medge.export.to_onnx import export_tower
 from medge.quant.recipe import RECIPES
@@ -39,9 +39,7 @@ def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, Pari
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
         model = reference.model
         graphs = {"vision": export_tower(model.vision_model, "vision"), "text": export_tower(model.text_model, "text")}
-        calibration = place / "calibration"
-        for dataset, limit in (("mednist", 8), ("pneumoniamnist", 24), ("vqa_rad", 16)):
-            write_folder(data, dataset, "train", calibration / dataset, limit)
+        calibration = write_calibration(data, place / "calibration")
         samples = {}
         for dataset in ZERO_SHOT:
             samples[dataset] = read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.checkpoint import Checkpoint
-from medge.export.parity import measure
+from medge.export.parity import OnnxStages, measure
 from medge.export.reference import Reference
 from medge.export.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
@@ -56,6 +56,7 @@ def sweep(data: Path) -> list[dict[str, Any]]:
             dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
             for dataset in ZERO_SHOT
         }
+        graphs = {tower: export_tower(reference.tower(tower), tower) for tower in ("vision", "text")}
         rows, sessions = [], {}
         for merged in MINI:
             bundle, _ = export_medsiglip(ExportJob(place / "checkpoint", place / f"b{merged}", "fp32", merge=merged))
@@ -65,7 +66,9 @@ def sweep(data: Path) -> list[dict[str, Any]]:
             left = bundle.manifest.towers["vision"].decisions.get("tokens_left", 64)
             for dataset, classes in ZERO_SHOT.items():
                 words = {label: prompts(facts) for label, facts in classes.items()}
-                report = measure(Encoder(bundle, device="cpu"), reference, samples[dataset], prompts=words)
+                encoder = Encoder(bundle, device="cpu")
+                stages = OnnxStages(encoder, reference, graphs)
+                report = measure(encoder, reference, samples[dataset], stages=stages, prompts=words)
                 vision, scores = report.figures["vision"], report.figures["scores"]
                 rows.append(
                     {

@@ -1,7 +1,7 @@
 """Weights in large memory pages.
 
-A token reads every weight once. With pages of 4 KB, finding where each lies costs a CPU up to a seventh of the time of
-generating (benchmarks/generator_speed.py measures both); Linux gives pages of 2 MB to whoever asks. llama.cpp does not ask, and
+A token reads every weight once, and with pages of 4 KB finding where each lies costs time, too (benchmarks/generator_speed.py
+measures both, the README has the ratio); Linux gives pages of 2 MB to whoever asks. llama.cpp does not ask, and
 its allocator can't be told to, but it reports progress after it has taken memory and before it fills it.
 """
 

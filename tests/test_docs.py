@@ -38,3 +38,10 @@ def test_every_link_in_the_readme_leads_somewhere() -> None:
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE", "CHANGELOG.md", "CONTRIBUTING.md", ".pre-commit-config.yaml"])
 def test_the_house_is_complete(name: str) -> None:
     assert (ROOT / name).stat().st_size > 200
+
+
+def test_readme_names_the_libraries_of_the_page_at_their_versions() -> None:
+    from medge.export.web_page import PACKAGES
+
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"{name}@{version}" in readme for name, version in PACKAGES.items())

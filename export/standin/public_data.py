@@ -112,6 +112,7 @@ def vqa_rad(data: Path, split: str) -> Iterator[Example]:
         yield Example(name, _grey((data / "vqa_rad" / "images" / name).read_bytes()), label, facts)
 
 
+CALIBRATION = {"mednist": 8, "pneumoniamnist": 24, "vqa_rad": 16}  # images a label
 DATASETS = {"mednist": mednist, "pneumoniamnist": pneumoniamnist, "vqa_rad": vqa_rad}
 
 
@@ -125,4 +126,11 @@ def write_folder(data: Path, dataset: str, split: str, out: Path, limit: int | N
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(example.image).save(folder / f"{counts[example.label]:05d}.png")
         counts[example.label] += 1
+    return out
+
+
+def write_calibration(data: Path, out: Path) -> Path:
+    """A mixture of training images of every set, in sub-folders of `out`: what the stand-in is calibrated on."""
+    for dataset, limit in CALIBRATION.items():
+        write_folder(data, dataset, "train", out / dataset, limit)
     return out

@@ -13,7 +13,7 @@ from medge.export.reference import Reference
 from medge.export.samples import read_samples
 from medge.export.standin.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
 from medge.export.standin.medsiglip_mini import PACKED
-from medge.export.standin.public_data import write_folder
+from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.to_onnx import export_tower
 from medge.quant.recipe import RECIPES
 from medge.quant.recipe_coreml import COREML_RECIPES
@@ -48,14 +48,13 @@ def merging_bundle(
 ) -> Callable[[str], Path]:
     """Bundles of recipes that merge tokens: how many, they must learn from images like those that will come."""
     place = tmp_path_factory.mktemp("merging")
-    for dataset, limit in (("mednist", 8), ("pneumoniamnist", 24), ("vqa_rad", 16)):
-        write_folder(shared, dataset, "train", place / "calibration" / dataset, limit)
+    calibration = write_calibration(shared, place / "calibration")
     made: dict[str, Path] = {}
 
     def make(recipe: str) -> Path:
         if recipe not in made:
             out = place / recipe
-            job = ExportJob(checkpoint, out, recipe, calibration=place / "calibration", labels=labels_file)
+            job = ExportJob(checkpoint, out, recipe, calibration=calibration, labels=labels_file)
             export_medsiglip(job)
             made[recipe] = out
         return made[recipe]
