@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml Makefile
 	$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	$(BIN)/pip install -q '$(TORCH)'
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,probe,standin,bench]' --group test --group lint
+	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,probe,standin,bench,ray]' --group test --group lint
 	touch $@
 
 # The main job: export the stand-in at int8, gate it, classify real images.

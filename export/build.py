@@ -33,6 +33,8 @@ from .reference import Reference, text_ids
 from .report_page import render_page
 from .samples import Samples, builtin_samples, read_samples
 from .swift_package import write_swift
+from .teacher_parity import ROLE as SUBSPACE_ROLE
+from .teacher_parity import measure_against_teacher, read_teacher, student_subspace
 from .to_coreml import PackageOptions
 from .to_onnx import export_tower
 from .token_merging import MergingTower, largest_merge
@@ -42,8 +44,6 @@ from .web_page import check_web, default_libraries, write_page
 CALIBRATION_IMAGES = 32
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
 CALIBRATION_ROWS = 8192
-# PIL's numbers of the filters, for readers of preprocessor_config.json that don't know our profiles.
-RESAMPLE = {"eval-tf": 2, "hf-bicubic": 3, "finetune-pil": 2, "serving-pad": 3}
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
 Progress = Callable[[str, int, int], None]
 
@@ -133,16 +133,20 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
                 graphs[tower] = graph
             towers[tower] = _write_tower(writer, tower, recipe, small, decisions)
         _write_configuration(writer, checkpoint, job.profile)
+        if (subspace := student_subspace(checkpoint.folder)) is not None:
+            writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
         if prompts:
             progress("label bank", 0, 1)
             bank = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
             bank.save(writer.add("labels.safetensors", "labels"))
         if job.target == "web":
             write_page(writer, job.web_libraries)
+        teacher = read_teacher(checkpoint.folder)
         draft = Manifest(
             name=job.out.name, model=_facts(checkpoint, reference), profile=job.profile, target=target.name,
             source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,
-                    "calibration": {"source": samples.source, "images": len(samples)}},
+                    "calibration": {"source": samples.source, "images": len(samples)},
+                    **({"teacher": teacher} if teacher else {})},
             towers=towers, labels=tuple(prompts or ()), medge_version=_version(),
         )  # fmt: skip
         reports: list[ParityReport] = []
@@ -208,7 +212,7 @@ def _add_packages(
         encoder = PackageEncoder(unfinished)
         write_swift(writer, encoder)
         report = measure_packages(encoder, reference, judged, full, progress=progress)
-    _write_texts(writer, report_files(report, FOLDER))
+    _write_texts(writer, report_files(report, FOLDER, "package.parity"))
     return replace(draft, packages_parity=report.summary()), report
 
 
@@ -217,9 +221,9 @@ def _write_texts(writer: BundleWriter, texts: list[tuple[str, str, str]]) -> Non
         writer.add(name, role).write_text(text, encoding="utf-8")
 
 
-def report_files(report: ParityReport, folder: str = "") -> list[tuple[str, str, str]]:
-    """(path, role, text) of the report's two forms inside a bundle; the CoreML packages' own lie in their folder."""
-    place, role = (f"{folder}/", "package.parity") if folder else ("", "parity")
+def report_files(report: ParityReport, folder: str = "", role: str = "parity") -> list[tuple[str, str, str]]:
+    """(path, role, text) of the report's two forms inside a bundle, those of packages and of a teacher in folders."""
+    place = f"{folder}/" if folder else ""
     return [
         (f"{place}parity.json", role, report.to_json()),
         (f"{place}parity.html", f"{role}.page", render_page(report)),
@@ -232,10 +236,17 @@ def measure_bundle(
 ) -> tuple[Bundle, tuple[ParityReport, ...]]:  # fmt: skip
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
+    Where the reference is the teacher of a student's bundle, the student is held against it instead.
+
     Raises:
-        CheckpointError: the reference is not the checkpoint that the bundle was made from.
+        CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
     """
     checkpoint = Checkpoint.open(reference, "siglip")
+    teacher = bundle.manifest.source.get("teacher")
+    if teacher and checkpoint.hashes == teacher["sha256"]:
+        report = measure_against_teacher(bundle, Reference(checkpoint), samples, prompts=prompts, progress=progress)
+        files = {name: (role, text) for name, role, text in report_files(report, "teacher", "teacher.parity")}
+        return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), files), (report,)
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
         made_from = bundle.manifest.source.get("name")
         raise CheckpointError(
@@ -253,7 +264,7 @@ def measure_bundle(
             report = measure_packages(PackageEncoder(bundle), model, samples, full, prompts=prompts, progress=progress)
         manifest = replace(manifest, packages_parity=report.summary())
         reports.append(report)
-        texts += report_files(report, FOLDER)
+        texts += report_files(report, FOLDER, "package.parity")
     return bundle.amend(manifest, {name: (role, text) for name, role, text in texts}), tuple(reports)
 
 
@@ -282,8 +293,8 @@ def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: 
 
     side = checkpoint.config["vision_config"]["image_size"]
     writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
-    processor = {**processor_config(side), "resample": RESAMPLE[profile]}
-    writer.add("preprocessor_config.json", "preprocessor").write_text(json.dumps(processor, indent=2) + "\n")
+    processor = json.dumps(processor_config(side, profile), indent=2) + "\n"
+    writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
     writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
     for name in COPIED:
         if (checkpoint.folder / name).is_file():

@@ -32,7 +32,9 @@ class GeneratorReference:
 
     def __init__(self, folder: Path) -> None:
         from transformers import Gemma3ForCausalLM, Gemma3ForConditionalGeneration
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # it would run through ours
         self.checkpoint: Checkpoint = open_gemma(folder)
         kind = Gemma3ForConditionalGeneration if self.sees else Gemma3ForCausalLM
         self.model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
@@ -46,10 +48,7 @@ class GeneratorReference:
     @cached_property
     def processor(self) -> Any:
         """transformers' own processor (or tokenizer, of a text-only model) of this checkpoint."""
-        from transformers import AutoProcessor, AutoTokenizer
-
-        kind, options = (AutoProcessor, {"use_fast": False}) if self.sees else (AutoTokenizer, {})
-        return kind.from_pretrained(self.checkpoint.folder, local_files_only=True, **options)
+        return load_processor(self.checkpoint)
 
     @torch.inference_mode()
     def image_embedding(self, picture: Picture) -> Array:
@@ -122,12 +121,7 @@ class GeneratorReference:
 
     def prompt_ids(self, messages: list[dict[str, Any]], images: Sequence[Any]) -> list[int]:
         """Token ids of messages in Hugging Face's form, by transformers' own processor."""
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if not self.sees:
-            return self.processor(text, add_special_tokens=False).input_ids
-        made = self.processor(text=text, images=list(images) or None, add_special_tokens=False)
-        ids: list[int] = made["input_ids"][0]
-        return ids
+        return prompt_ids(self.processor, self.sees, messages, images)
 
     def pixels(self, image: NDArray[np.uint8]) -> Array:
         """(3, side, side): what transformers' image processor makes of an image, (H, W, 3) uint8."""
@@ -135,3 +129,22 @@ class GeneratorReference:
             raise CheckpointError(f"{self.checkpoint.folder}: a text-only model has no image processor")
         made = self.processor.image_processor([image], return_tensors="np", do_pan_and_scan=False)
         return made["pixel_values"][0]
+
+
+def load_processor(checkpoint: Checkpoint) -> Any:
+    """transformers' processor of a checkpoint that sees, the tokenizer of one that reads text only."""
+    from transformers import AutoProcessor, AutoTokenizer
+
+    sees = "vision_config" in checkpoint.config
+    kind, options = (AutoProcessor, {"use_fast": False}) if sees else (AutoTokenizer, {})
+    return kind.from_pretrained(checkpoint.folder, local_files_only=True, **options)
+
+
+def prompt_ids(processor: Any, sees: bool, messages: list[dict[str, Any]], images: Sequence[Any]) -> list[int]:
+    """Token ids of messages in Hugging Face's form, an image's tokens among them."""
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if not sees:
+        return list(processor(text, add_special_tokens=False).input_ids)
+    made = processor(text=text, images=list(images) or None, add_special_tokens=False)
+    ids: list[int] = made["input_ids"][0]
+    return ids

@@ -58,17 +58,17 @@ def measure(
         progress: called as work advances.
     """
     manifest = encoder.manifest
-    figures: dict[str, Any] = {"pixels": _compare_pixels(encoder, samples)}
+    figures: dict[str, Any] = {"pixels": compare_pixels(encoder, samples)}
     vision = _run_vision(encoder, reference, samples, progress)
-    figures["vision"] = _compare_embeddings(vision.reference, vision.bundle)
+    figures["vision"] = compare_embeddings(vision.reference, vision.bundle)
     runs = {"vision": vision}
     texts: list[str] = []
     if "text" in manifest.towers:
         texts = calibration_texts()
         runs["text"] = _run_text(encoder, reference, texts, progress)
-        figures["text"] = _compare_embeddings(runs["text"].reference, runs["text"].bundle)
+        figures["text"] = compare_embeddings(runs["text"].reference, runs["text"].bundle)
         figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
-    figures["scores"], plots = _compare_scores(encoder, reference, vision, samples, prompts)
+    figures["scores"], plots = compare_scores(encoder, reference, vision, samples, prompts)
     figures["size"] = _sizes(encoder)
     source = stages if stages is not None else OnnxStages(encoder, reference)
     if source.timed:
@@ -79,13 +79,13 @@ def measure(
     }
     recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
     return ParityReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(manifest.target) | source.engine(),
+        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | source.engine(),
         recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
         labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, recipes), plots=plots,
     )  # fmt: skip
 
 
-def _compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
+def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
     """The bundle's resized image against independent code, in grey levels, on a spread of the images."""
     side, profile = encoder.manifest.encoder.image_size, encoder.manifest.profile
     worst, unequal, total = 0, 0, 0
@@ -126,7 +126,7 @@ def embed_reference(reference: Reference, texts: Sequence[str]) -> NDArray[np.fl
     return np.concatenate([reference.texts(ids[i : i + BATCH]).embedding for i in range(0, len(ids), BATCH)])
 
 
-def _compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
+def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
     raw, centred = metrics.cosine(reference, bundle), metrics.centred_cosine(reference, bundle)
     return {
         "max_error": float(np.abs(reference - bundle).max()),
@@ -156,7 +156,7 @@ def _score_banks(
     return theirs, LabelBank.build(prompts, encoder.embed_texts)
 
 
-def _compare_scores(
+def compare_scores(
     encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: dict[str, list[str]] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
@@ -342,7 +342,7 @@ def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, f
             "ratio_to_pytorch": medians["bundle"] / medians["pytorch"]}  # fmt: skip
 
 
-def _machine(target: str) -> dict[str, str]:
+def machine(target: str) -> dict[str, str]:
     import torch
 
     return {"target": target, "architecture": platform.machine(), "torch": torch.__version__,

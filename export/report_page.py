@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-from jinja2 import ChainableUndefined, Environment, PackageLoader
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ..runtime.report import ParityReport
+from .plots import BUNDLE, REFERENCE, new_axes, pages, svg
 
-REFERENCE, BUNDLE = "#4c6a92", "#c7622e"
 _ENCODER_HOPS = (
     ("pytorch_to_fp32", REFERENCE, "PyTorch → exported fp32"),
     ("fp32_to_bundle", BUNDLE, "exported fp32 → bundle"),
@@ -31,17 +23,13 @@ def render_page(report: ParityReport, beside: Sequence[ParityReport] = ()) -> st
         report: what the page is about.
         beside: reports of other bundles of the same model, drawn into the plot of distance against size.
     """
-    environment = Environment(
-        loader=PackageLoader("medge.export", ""), autoescape=True, undefined=ChainableUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     if report.kind == "generator":
         made, template = _generator_plots(report, beside), "report_generator.html.jinja"
     else:
         made, template = _encoder_plots(report), "report_page.html.jinja"
     names = {"text": "held-back text", "image": "with an image", "baseline": "text, llama.cpp without a matrix"}
-    return environment.get_template(template).render(
-        report=report, plots=[(title, _svg(figure), note) for title, figure, note in made],
+    return pages().get_template(template).render(
+        report=report, plots=[(title, svg(figure), note) for title, figure, note in made],
         tasks=("accuracy", "auc", "ece"),
         divergences=[(name, report.figures[key]) for key, name in names.items() if key in report.figures],
     )  # fmt: skip
@@ -84,7 +72,7 @@ def _generator_plots(report: ParityReport, beside: Sequence[ParityReport]) -> li
 
 
 def _position_plot(points: dict[str, list[float]]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     axes.plot(points["place"], points["same_top"], "o-", color=BUNDLE, markersize=4)
     axes.set_ylim(min(0.9, *points["same_top"]) - 0.02, 1.005)
     axes.set_xlabel("position in the prompt, tokens")
@@ -93,7 +81,7 @@ def _position_plot(points: dict[str, list[float]]) -> Figure:
 
 
 def _size_plot(reports: Sequence[ParityReport]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for report in reports:
         x, y = report.figures["size"]["bits_per_weight"], report.figures["text"]["kld"]["mean"]
         axes.plot([x], [max(y, 1e-7)], "o", color=BUNDLE, markersize=6)
@@ -112,15 +100,8 @@ def _size_plot(reports: Sequence[ParityReport]) -> Figure:
     return figure
 
 
-def _axes(width: float = 5.6) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(figsize=(width, 3.4), layout="constrained")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    return figure, axes
-
-
 def _stage_plot(stages: list[dict[str, Any]], hops: Sequence[tuple[str, str, str]]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     x = range(len(stages))
     floor = 1e-9  # a stage without any error still has a place on the logarithmic axis
     for key, colour, label in hops:
@@ -136,7 +117,7 @@ def _stage_plot(stages: list[dict[str, Any]], hops: Sequence[tuple[str, str, str
 
 
 def _scatter(points: list[list[float]]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
     axes.scatter(points[0], points[1], s=9, alpha=0.5, color=BUNDLE, edgecolors="none")
     axes.set_xlabel("PyTorch")
@@ -146,7 +127,7 @@ def _scatter(points: list[list[float]]) -> Figure:
 
 
 def _roc_plot(curves: dict[str, list[list[float]]]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for (side, (false, true)), colour, style in zip(curves.items(), (REFERENCE, BUNDLE), ("-", "--"), strict=True):
         axes.plot(false, true, style, color=colour, label="PyTorch" if side == "reference" else side)
     axes.set_xlabel("false-positive rate")
@@ -157,7 +138,7 @@ def _roc_plot(curves: dict[str, list[list[float]]]) -> Figure:
 
 
 def _bars(figures: dict[str, Any]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     values = {}
     if "speed" in figures:
         values["time of an image\n(PyTorch = 1)"] = figures["speed"]["ratio_to_pytorch"]
@@ -168,12 +149,3 @@ def _bars(figures: dict[str, Any]) -> Figure:
     axes.axvline(1, color=REFERENCE, linewidth=1)
     axes.set_xlim(0, max([1.15, *(value * 1.2 for value in values.values())]))
     return figure
-
-
-def _svg(figure: Figure) -> Markup:
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "medge", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])

@@ -29,3 +29,12 @@ def medical_texts(*, held_back: bool = False) -> list[str]:
     """
     source = files(__package__).joinpath("medical_texts.txt").read_text(encoding="utf-8")
     return [text.strip() for text in source.split("\n\n") if text.strip()][1 if held_back else 0 :: 2]
+
+
+def prompt_texts() -> list[str]:
+    """Every modality with every finding in every wording."""
+    return [
+        template.format(modality=modality, finding=finding)
+        for template in TEMPLATES
+        for finding, modality in itertools.product(FINDINGS, MODALITIES)
+    ]

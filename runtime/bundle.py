@@ -98,6 +98,7 @@ class Bundle:
         kept = [entry for entry in manifest.files if entry.path not in texts]
         with storage_errors(f"writing {self.folder}"):
             for name, (role, text) in texts.items():
+                (self.folder / name).parent.mkdir(exist_ok=True)
                 _replace_text(self.folder / name, text)
                 kept.append(_entry(self.folder, name, role))
             manifest = dataclasses.replace(manifest, files=tuple(kept))

@@ -73,6 +73,7 @@ class Engine:
         threads: None for all cores that this process may use.
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
+        ahead: tokens of a draft that `read` takes at once beside one of its own.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
 
     Raises:
@@ -83,7 +84,7 @@ class Engine:
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
-        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
+        gpu_layers: int = 0, measuring: bool = False, ahead: int = 0, observer: Observer | None = None,
     ) -> None:  # fmt: skip
         self._free = contextlib.ExitStack()
         self.lib = lib = library()
@@ -106,7 +107,7 @@ class Engine:
         self.window = int(lib.llama_model_n_swa(self._model))
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
-        params.n_outputs_max = BATCH if measuring else 1
+        params.n_outputs_max = BATCH if measuring else 1 + ahead
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
         params.no_perf = True
@@ -263,6 +264,36 @@ class Engine:
                     if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
                         raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
                     self._items.append(token)
+
+    @property
+    def free(self) -> int:
+        """Positions of the context that are not taken."""
+        return self.context - length(self._items)
+
+    def best(self) -> int:
+        """The likeliest token after what is evaluated."""
+        return self._choose(None)
+
+    def read(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
+        """Evaluate tokens behind what is evaluated: the likeliest token after each, and its lead over the second, in logits.
+
+        At most `ahead` + 1 tokens, for which the engine was made.
+        """
+        with self._consistent():
+            self._decode_tokens(list(tokens), length(self._items), [True] * len(tokens))
+            self._items += tokens
+        logits = np.ctypeslib.as_array(self.lib.llama_get_logits(self._context), (len(tokens), self.vocabulary_size))
+        best, lead = [], []
+        for row in logits:
+            top = int(row.argmax())
+            best.append(top)
+            lead.append(float(row[top] - max(row[:top].max(initial=-np.inf), row[top + 1 :].max(initial=-np.inf))))
+        return best, lead
+
+    def take_back(self, count: int) -> None:
+        """Forget the last `count` tokens."""
+        if count:
+            self._rewind(len(self._items) - count)
 
     def forget(self) -> None:
         """Drop everything evaluated and every image embedding."""

@@ -13,6 +13,7 @@ MedgeError
 │   ├── ContextError     a prompt is longer than the context, or the context than memory
 │   └── ToolError        an agent's tool is wrongly described, or was called wrongly
 ├── RecordError          not a FHIR R4 record
+├── DistillationError    a student can't be trained: the loss is no number, teacher and student don't fit
 ├── StorageError         no space left, or a place that can't be written
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -74,6 +75,10 @@ class ToolError(GeneratorError):
 
 class RecordError(MedgeError):
     """A record that is not FHIR R4."""
+
+
+class DistillationError(MedgeError):
+    """A student that can't be trained."""
 
 
 class StorageError(MedgeError):

@@ -73,6 +73,10 @@ def gates_for(recipes: dict[str, str]) -> tuple[Gate, ...]:
     return (PIXELS, *towers, *SCORE_GATES[coarsest])
 
 
+# A student against its teacher: shares of what the teacher reaches on labelled images. A student is another model, so its
+# embeddings are told, not gated: what it is bought for is that the answers stay as good.
+STUDENT_GATES = (PIXELS, Gate("scores.accuracy_kept", ">=", 0.97), Gate("scores.auc_kept", ">=", 0.97))
+
 # Language models, by recipe. Where a type is coarse, how far it may be depends on the model: it is held against what
 # llama.cpp's own quantizer makes without a matrix, on the same held-back text.
 LANGUAGE_GATES: dict[str, tuple[Gate, ...]] = {

@@ -18,7 +18,8 @@ def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool =
         folder: the bundle.
         verify: check the SHA-256 of every file first.
         allow_failed_parity: load a bundle whose parity gate failed or was never measured.
-        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers).
+        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers, and draft, another
+            bundle's folder).
 
     Raises:
         BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
@@ -27,6 +28,9 @@ def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool =
     if isinstance(bundle.manifest.model, GeneratorFacts):
         from .generator import Generator
 
+        if (draft := options.pop("draft", None)) is not None:
+            # A draft has no say in the answers, so how far it is from its own original is nobody's risk.
+            options["draft"] = Bundle.open(draft, verify=verify, allow_failed_parity=True)
         return Generator(bundle, **options)
     from .encoder import Encoder
 

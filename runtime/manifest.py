@@ -103,6 +103,7 @@ class Manifest:
     """Everything that stands in `manifest.json`.
 
     `towers` are what this runtime opens (ONNX or GGUF); `packages` the same towers for CoreML, measured by themselves.
+    `teacher_parity` says how near a student comes to the teacher that it was distilled from.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Manifest:
     parity: dict[str, Any] | None = None
     packages: dict[str, TowerFacts] = field(default_factory=dict)
     packages_parity: dict[str, Any] | None = None
+    teacher_parity: dict[str, Any] | None = None
     licence: str = LICENCE_NOTICE
     medge_version: str = ""
     format_version: int = FORMAT_VERSION

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .gates import Gate, gates_for, generator_gates_for
+from .gates import STUDENT_GATES, Gate, gates_for, generator_gates_for
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,6 +104,11 @@ def judge(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResu
 def judge_generator(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResult, ...]:
     """Hold a generator's figures against the gates of these recipes."""
     return tuple(_judge(gate, figures) for gate in generator_gates_for(recipes))
+
+
+def judge_student(figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """Hold a student's figures against its teacher's."""
+    return tuple(_judge(gate, figures) for gate in STUDENT_GATES)
 
 
 def _judge(gate: Gate, figures: Mapping[str, Any]) -> GateResult:

@@ -36,11 +36,15 @@ FULL_CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def processor_config(side: int) -> dict[str, Any]:
-    """`preprocessor_config.json` of a SigLIP checkpoint for images of `side` pixels."""
+# PIL's numbers of the filters, for readers of preprocessor_config.json that don't know our profiles.
+_RESAMPLE = {"eval-tf": 2, "hf-bicubic": 3, "finetune-pil": 2, "serving-pad": 3}
+
+
+def processor_config(side: int, profile: str = "hf-bicubic") -> dict[str, Any]:
+    """`preprocessor_config.json` of a SigLIP checkpoint for images of `side` pixels, as near to a profile as it can say."""
     return {
         "image_processor_type": "SiglipImageProcessor", "processor_class": "SiglipProcessor",
-        "do_resize": True, "resample": 3, "size": {"height": side, "width": side},
+        "do_resize": True, "resample": _RESAMPLE[profile], "size": {"height": side, "width": side},
         "do_rescale": True, "rescale_factor": 1 / 255,
         "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
     }  # fmt: skip

@@ -1,0 +1,207 @@
+"""`medge distill medsiglip|medgemma`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...runtime.console import SOME_FAILED, ForceOption, JsonOption, out, print_json, progress, warn
+from ...runtime.errors import RecipeError
+from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
+from ..distill_job import EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+
+app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
+
+TeacherOption = Annotated[Path, typer.Option(help="The teacher's checkpoint folder.")]
+OutOption = Annotated[Path, typer.Option("--out", help="The student's checkpoint folder to make.")]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(help="Where shards and checkpoints go; keep it to go on.", show_default="beside --out"),
+]
+EngineOption = Annotated[str, typer.Option(help="Who runs the teacher: local, or ray.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="A Ray cluster; --work must be a place that all its machines see.", show_default="here"),
+]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Ray's processes.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Examples that go through at once, on each device.")]
+AccumulateOption = Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")]
+RateOption = Annotated[float, typer.Option(min=0, help="Greatest learning rate.")]
+PrecisionOption = Annotated[str, typer.Option(help="Of the forward pass: no (32 bits), bf16, fp16.")]
+SeedOption = Annotated[int, typer.Option(help="Of every random choice.")]
+SaveOption = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+CpuOption = Annotated[bool, typer.Option("--cpu", help="Stay off a GPU.")]
+
+
+def one_of(value: str, choices: tuple[str, ...], option: str) -> str:
+    """The value, if it is one of the choices.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if value not in choices:
+        raise RecipeError(f"{option} {value}: choose from {', '.join(choices)}")
+    return value
+
+
+@app.callback()
+def distill() -> None:
+    """Train a smaller model to give what a larger one gives."""
+
+
+@app.command()
+def medsiglip(
+    teacher: TeacherOption,
+    images: Annotated[list[Path], typer.Option(help="Folder of unlabelled images; repeat it.")],
+    to: OutOption,
+    student: Annotated[
+        str,
+        typer.Option(help="base, small, tiny, same; or width=384,depth=12,heads=6,mlp=1536,patch=16,resolution=224."),
+    ] = "small",
+    captions: Annotated[
+        Path | None, typer.Option(help='JSON lines, {"image": path below its folder, "caption": text}.')
+    ] = None,
+    text: Annotated[
+        str, typer.Option(help="The text tower: kept, or a smaller one's shape (depth=6,width=384).")
+    ] = "kept",
+    texts: Annotated[
+        list[Path] | None, typer.Option(help="Lines for a smaller text tower; repeat it.", show_default="medge's own")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A label file whose scores are learned, too.")] = None,
+    profile: Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")] = DEFAULT_PROFILE,
+    views: Annotated[int, typer.Option(min=1, help="Views of each image: itself, and cut and toned at random.")] = 2,
+    steps: Annotated[int, typer.Option(min=0, help="Of training.")] = 2000,
+    batch: BatchOption = 64,
+    accumulate: AccumulateOption = 1,
+    rate: RateOption = 1e-3,
+    precision: PrecisionOption = "no",
+    seed: SeedOption = 0,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Begin with none of the teacher's weights.")
+    ] = False,
+    quantize: Annotated[str | None, typer.Option(help="Finish with the rounding of int8 or int4 in place.")] = None,
+    quantize_steps: Annotated[int, typer.Option(min=1, help="Of that finish, for each tower.")] = 200,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 1,
+    work: WorkOption = None,
+    save_every: SaveOption = 100,
+    cpu: CpuOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil a MedSigLIP checkpoint into a smaller, faster one on unlabelled images.
+
+    The student is an ordinary checkpoint: export, parity, probe and index take it as they take the teacher. Interrupted,
+    the same command goes on where it was. Images that can't be read are named and skipped; the exit code is then 3.
+
+    Example: medge distill medsiglip --teacher medsiglip-448 --student small --images archive/ --out medsiglip-small
+    """
+    job = EncoderDistillation(
+        teacher=teacher, out=to, student=student, images=tuple(images), captions=captions, text=text,
+        texts=tuple(texts or ()), labels=labels, profile=profile, views=views, inherit=not from_scratch,
+        quantize=None if quantize is None else one_of(quantize, ("int8", "int4"), "--quantize"),  # type: ignore[arg-type]
+        quantize_steps=quantize_steps, work=work,
+        data=PassOptions(one_of(engine, ("local", "ray"), "--engine"), address, workers),  # type: ignore[arg-type]
+        training=TrainOptions(
+            steps, batch, accumulate, rate, one_of(precision, ("no", "bf16", "fp16"), "--precision"),  # type: ignore[arg-type]
+            seed, save_every, cpu,
+        ),
+        force=force,
+    )  # fmt: skip
+    from ..distill_medsiglip import distill_medsiglip
+
+    with progress() as advance:
+        result, skipped = distill_medsiglip(job, advance)
+    for message in skipped:
+        warn(f"skipped: {message}")
+    _tell(result.student, result.facts, result.figures, to, job.workplace, as_json)
+    if skipped:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell(
+    student: str, facts: dict[str, object], figures: dict[str, float], to: Path, work: Path, as_json: bool
+) -> None:
+    from rich.table import Table
+
+    if as_json:
+        print_json({"out": str(to), "work": str(work), "facts": facts, "figures": figures})
+        return
+    table = Table(title=f"{student}, on what was held back from training")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.5g}")
+    if "operations_to_teacher" in facts:
+        table.add_row("operations of an image, to the teacher", f"{facts['operations_to_teacher']:.3f}")
+    out.print(table)
+    out.print(f"{to}: report in {to / 'distillation.html'}; the teacher's answers stay in {work}", markup=False,
+              highlight=False)  # fmt: skip
+
+
+@app.command()
+def medgemma(
+    teacher: TeacherOption,
+    student: Annotated[
+        str, typer.Option(help="A checkpoint folder, or layers=N: the teacher with so many of its layers.")
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(help='Texts, or JSON lines: {"text"} or {"question", "answer", "image"}; repeat it.'),
+    ],
+    to: OutOption,
+    held_back: Annotated[
+        list[Path] | None, typer.Option(help="The same, to judge by; repeat it.", show_default="a fiftieth of --data")
+    ] = None,
+    divergence: Annotated[str, typer.Option(help="KL divergence: forward, reverse, skewed.")] = "forward",
+    method: Annotated[str, typer.Option(help="Train the layers' weights (full), or lora.")] = "full",
+    rank: Annotated[int, typer.Option(min=1, help="Of LoRA's matrices.")] = 16,
+    length: Annotated[int, typer.Option(min=32, help="Tokens of an example.")] = 256,
+    top: Annotated[int, typer.Option(min=1, help="Likeliest tokens of the teacher that are kept.")] = 32,
+    positions: Annotated[int, typer.Option(min=1, help="Places of an example that are learned from.")] = 48,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 1000,
+    batch: BatchOption = 8,
+    accumulate: AccumulateOption = 1,
+    rate: RateOption = 1e-4,
+    precision: PrecisionOption = "no",
+    seed: SeedOption = 0,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 1,
+    work: WorkOption = None,
+    save_every: SaveOption = 100,
+    cpu: CpuOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil a MedGemma checkpoint into a shallower one on texts and questions about images.
+
+    The student is an ordinary checkpoint with the teacher's tokenizer: export makes GGUF of it, alone or as the draft that
+    speeds its teacher up. Interrupted, the same command goes on where it was.
+
+    Example: medge distill medgemma --teacher medgemma-4b-it --student layers=17 --data reports.txt --out medgemma-half
+    """
+    job = GeneratorDistillation(
+        teacher=teacher, out=to, student=student, data=tuple(data), held_back=tuple(held_back or ()),
+        divergence=one_of(divergence, ("forward", "reverse", "skewed"), "--divergence"),  # type: ignore[arg-type]
+        method=one_of(method, ("full", "lora"), "--method"),  # type: ignore[arg-type]
+        rank=rank, length=length, top=top, positions=positions, work=work,
+        data_pass=PassOptions(one_of(engine, ("local", "ray"), "--engine"), address, workers, per_shard=64),  # type: ignore[arg-type]
+        training=TrainOptions(
+            steps, batch, accumulate, rate, one_of(precision, ("no", "bf16", "fp16"), "--precision"),  # type: ignore[arg-type]
+            seed, save_every, cpu,
+        ),
+        force=force,
+    )  # fmt: skip
+    from ..distill_medgemma import distill_medgemma
+
+    with progress() as advance:
+        result, skipped = distill_medgemma(job, advance)
+    for message in skipped:
+        warn(f"skipped: {message}")
+    _tell(result.student, result.facts, result.figures, to, job.workplace, as_json)
+    if skipped:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,409 @@
+"""Distil a MedSigLIP into a smaller one, an ordinary checkpoint that everything else takes unchanged."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from safetensors.torch import save_model
+from transformers import SiglipConfig, SiglipModel
+
+from ..quant.distill import losses
+from ..quant.distill.fake_quantize import fake_quantized
+from ..quant.distill.inherit import (
+    channel_energy,
+    inherit_pooling_head,
+    inherit_text_head,
+    inherit_tower,
+    project_text_head,
+)
+from ..quant.distill.shards import PassPlan, ShardSet, run_pass
+from ..quant.distill.student import operations, parse_student, student_config
+from ..quant.distill.subspace import Subspace, principal_subspace
+from ..quant.distill.train import Curve, Schedule, split_held_back, train
+from ..quant.texts import calibration_texts, medical_texts, prompt_texts
+from ..runtime import metrics
+from ..runtime.bundle import atomic_folder
+from ..runtime.errors import DistillationError, ImageError, RecipeError, StorageError
+from ..runtime.images import read_image
+from ..runtime.labels import LabelBank, read_labels
+from ..runtime.preprocess import get_profile
+from .checkpoint import Checkpoint
+from .distill_job import FACTS, SUBSPACE, EncoderDistillation, TrainOptions
+from .distill_report import Distillation, render_distillation
+from .image_teacher import ImageTeacher, digest, list_images, read_captions
+from .parity import embed_reference
+from .reference import Reference, text_ids
+from .standin.write import processor_config
+
+COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+RELATIONAL, CONTRASTIVE, LABELS = 0.5, 0.05, 0.2  # weights beside the regression's 1
+SUBSPACE_SAMPLE = 50_000  # embeddings that the subspace is found from
+ENERGY_SAMPLE = 64  # inputs by which the teacher's channels are ranked
+Progress = Callable[[str, int, int], None]
+
+
+class EmbeddingTower(torch.nn.Module):
+    """A tower that gives normalised embeddings: (N, 3, S, S) pixels or (N, L) token ids to (N, D)."""
+
+    def __init__(self, tower: torch.nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.tower(given).pooler_output.float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What beside embeddings is learned from, where there is any.
+
+    Attributes:
+        captions: normalised embeddings in the subspace, (M, D).
+        caption_of: (images,) the number of each image's caption, -1 for none.
+        bank, teacher_bank: label embeddings in the subspace and as the teacher has them.
+        scale, bias: of the logits.
+    """
+
+    captions: torch.Tensor | None
+    caption_of: NDArray[np.int32] | None
+    bank: torch.Tensor | None
+    teacher_bank: torch.Tensor | None
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+
+class ImageObjective:
+    """The student's image embeddings are the teacher's, in the subspace."""
+
+    def __init__(
+        self, shards: ShardSet, subspace: Subspace, extras: Extras, folder_of: NDArray[np.intp], seed: int
+    ) -> None:
+        self._shards, self._subspace, self._extras = shards, subspace, extras
+        images = shards.all("image")
+        kept, held = split_held_back(int(images.max()) + 1, seed)
+        # All views of an image are held back, or none.
+        self._train = balanced(np.flatnonzero(np.isin(images, kept)), folder_of[images])
+        self._held = np.flatnonzero(np.isin(images, held))
+        self._images = images
+        sample = shards.rows(
+            "embedding", np.linspace(0, len(shards) - 1, min(len(shards), SUBSPACE_SAMPLE)).astype(int)
+        )
+        self._mean = torch.from_numpy(subspace.project(sample).mean(0))
+
+    def __len__(self) -> int:
+        return len(self._train)
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    def terms(self, model: torch.nn.Module, rows: NDArray[np.intp], step: int) -> dict[str, torch.Tensor]:
+        numbers = self._train[rows]
+        student, original = self._student(model, numbers), self._shards.rows("embedding", numbers)
+        teacher = torch.from_numpy(self._subspace.project(original)).to(student.device)
+        mean = self._mean.to(student.device)
+        found = {
+            "regression": losses.regression(student, teacher, mean),
+            "relational": RELATIONAL * losses.relational(student, teacher, mean),
+        }
+        e = self._extras
+        if e.captions is not None and e.caption_of is not None:
+            caption_of = e.caption_of[self._images[numbers]]
+            with_one = np.flatnonzero(caption_of >= 0)
+            if len(with_one):
+                different, own = np.unique(caption_of[with_one], return_inverse=True)
+                same = torch.from_numpy(own[:, None] == np.arange(len(different))).to(student.device)
+                texts = e.captions[different].to(student.device)
+                found["contrastive"] = CONTRASTIVE * losses.contrastive(
+                    student[with_one], texts, same, e.scale.to(student.device), e.bias.to(student.device)
+                )
+        if e.bank is not None and e.teacher_bank is not None:
+            device = student.device
+            found["labels"] = LABELS * losses.label_scores(
+                student, torch.from_numpy(original).to(device), e.bank.to(device), e.teacher_bank.to(device),
+                e.scale.to(device),
+            )  # fmt: skip
+        return found
+
+    def held_back(self, model: torch.nn.Module) -> dict[str, float]:
+        if not len(self._held):
+            return {}
+        ours, theirs = self.embed_held(model)
+        mean = self._mean.numpy()
+        unexplained = float(((ours - theirs) ** 2).sum() / ((theirs - mean) ** 2).sum())
+        return {"regression": unexplained, "centred_cosine": float(metrics.cosine(ours - mean, theirs - mean).mean())}
+
+    def embed_held(self, model: torch.nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Student's and teacher's embeddings of what was held back."""
+        parts = [
+            self._student(model, part).cpu().numpy() for part in np.array_split(self._held, -(-len(self._held) // 64))
+        ]
+        return np.concatenate(parts), self._subspace.project(self._shards.rows("embedding", self._held))
+
+    def _student(self, model: torch.nn.Module, numbers: NDArray[np.intp]) -> torch.Tensor:
+        device = next(model.parameters()).device
+        pixels = torch.from_numpy(self._shards.rows("pixels", numbers)).to(device)
+        found: torch.Tensor = model(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        return found
+
+
+class TextObjective:
+    """The student's text embeddings are the teacher's, in the subspace."""
+
+    def __init__(self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], seed: int) -> None:
+        self._ids, self._targets = torch.from_numpy(ids), torch.from_numpy(embeddings)
+        self._train, self._held = split_held_back(len(ids), seed)
+        self._mean = self._targets.mean(0)
+
+    def __len__(self) -> int:
+        return len(self._train)
+
+    def terms(self, model: torch.nn.Module, rows: NDArray[np.intp], step: int) -> dict[str, torch.Tensor]:
+        numbers = self._train[rows]
+        device = next(model.parameters()).device
+        student: torch.Tensor = model(self._ids[numbers].to(device))
+        teacher, mean = self._targets[numbers].to(device), self._mean.to(device)
+        return {
+            "regression": losses.regression(student, teacher, mean),
+            "relational": RELATIONAL * losses.relational(student, teacher, mean),
+        }
+
+    def held_back(self, model: torch.nn.Module) -> dict[str, float]:
+        if not len(self._held):
+            return {}
+        device = next(model.parameters()).device
+        student = model(self._ids[self._held].to(device)).cpu()
+        teacher = self._targets[self._held]
+        return {"regression": float(losses.regression(student, teacher, self._mean))}
+
+
+def balanced(examples: NDArray[np.intp], folder_of: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Examples, those of small folders repeated so that a folder counts by about the square root of its size.
+
+    Archives differ in size by orders of magnitude; a rare kind of image would hardly be learned, or with equal shares be
+    learned by heart.
+
+    Args:
+        examples: numbers.
+        folder_of: the folder of each example, by its number.
+    """
+    folders, counts = np.unique(folder_of[examples], return_counts=True)
+    repeats = dict(zip(folders.tolist(), np.rint(np.sqrt(counts.max() / counts)).astype(int).tolist(), strict=True))
+    return np.repeat(examples, [repeats[folder] for folder in folder_of[examples].tolist()])
+
+
+def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: None) -> tuple[Distillation, list[str]]:
+    """Run a distillation, from where an earlier run of the same job was interrupted.
+
+    Returns:
+        what came of it, and a message for each image that could not be read.
+
+    Raises:
+        MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
+    """
+    if job.out.exists() and not job.force:
+        raise StorageError(f"{job.out} exists; choose another place, or replace it with --force")
+    checkpoint = Checkpoint.open(job.teacher, "siglip")
+    get_profile(job.profile)
+    vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
+    kept = job.text == "kept"
+    text = dict(checkpoint.config["text_config"])
+    if not kept:
+        spec = parse_student(job.text)
+        if spec.patch or spec.resolution:
+            raise RecipeError(f"--text {job.text}: a text tower has neither patches nor a resolution")
+        text = student_config(spec, text)
+    if vision["hidden_size"] > checkpoint.config["vision_config"]["hidden_size"]:
+        raise RecipeError(f"{job.student!r} is wider than its teacher; a student can't be")
+    text["projection_size"] = vision["hidden_size"]
+    paths = list_images(job.images)
+    captions, caption_of = read_captions(job.captions, paths, job.images) if job.captions else ([], None)
+    labels = read_labels(job.labels) if job.labels else None
+    work, side = job.workplace, int(vision["image_size"])
+    facts: dict[str, Any] = {
+        "teacher": checkpoint.hashes, "profile": job.profile, "side": side, "views": job.views,
+        "seed": job.training.seed, "archive": digest(paths),
+    }  # fmt: skip
+    plan = PassPlan(work / "images", len(paths), job.data.per_shard, facts)
+    shards = run_pass(
+        plan, partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed),
+        engine=job.data.engine, address=job.data.address, workers=job.data.workers,
+        gpus=1 if job.data.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: images", progress=progress,
+    )  # fmt: skip
+    skipped = [_why(paths[number]) for number in shards.skipped]
+    if not len(shards):
+        raise DistillationError(f"none of {len(paths)} images could be read; the first: {skipped[0]}")
+    teacher = Reference(checkpoint)
+    texts = _texts(job.texts, captions)
+    progress("teacher: texts", 0, len(texts))
+    text_targets = embed_reference(teacher, texts)
+    sample = shards.rows("embedding", np.linspace(0, len(shards) - 1, min(len(shards), SUBSPACE_SAMPLE)).astype(int))
+    subspace = principal_subspace([sample, text_targets], vision["hidden_size"])
+    student, inherited = _begin(job, teacher, vision, text, shards, texts, subspace)
+    extras = _extras(teacher, subspace, captions, caption_of, labels)
+    folder_of = np.array(
+        [max(n for n, f in enumerate(job.images) if path.is_relative_to(f)) for path in paths], np.intp
+    )
+    images = ImageObjective(shards, subspace, extras, folder_of, job.training.seed)
+    words = TextObjective(text_ids(checkpoint, texts), subspace.project(text_targets), job.training.seed)
+    run = {
+        **facts, "student": job.student, "inherit": job.inherit, "captions": _hash(captions), "labels": _hash(labels),
+    }  # fmt: skip
+    curves: dict[str, Curve] = {}
+    towers: dict[str, Any] = {"vision": (student.vision_model, images)}
+    if not kept or job.quantize:
+        towers["text"] = (student.text_model, words)
+    schedule = _schedule(job.training)
+    for name, (tower, objective) in towers.items():
+        about = run if name == "vision" else {**run, "text": job.text, "texts": _hash(texts)}
+        module = EmbeddingTower(tower).requires_grad_(True)
+        if name == "text":
+            # A word that no text holds can learn nothing, and would decay; the table stays as the teacher has it.
+            tower.embeddings.token_embedding.requires_grad_(False)
+        if schedule.steps and not (name == "text" and kept):
+            curves[name] = train(
+                module, objective, schedule, work / f"train-{name}", about, what=f"training: {name}",
+                cpu=job.training.cpu, progress=progress,
+            )  # fmt: skip
+        if job.quantize:
+            # Rounded weights need small steps: a tenth of the rate.
+            finish = replace(schedule, steps=job.quantize_steps, rate=schedule.rate / 10)
+            with fake_quantized(module, job.quantize):
+                curves[f"{name}, {job.quantize} in place"] = train(
+                    module, objective, finish, work / f"finish-{name}", {**about, "finish": job.quantize},
+                    what=f"{job.quantize}: {name}", cpu=job.training.cpu, progress=progress,
+                )  # fmt: skip
+        tower.to("cpu").eval().requires_grad_(False)
+    with torch.no_grad():
+        figures = images.held_back(EmbeddingTower(student.vision_model))
+        if "text" in towers:
+            figures["text_regression"] = words.held_back(EmbeddingTower(student.text_model)).get("regression", 0.0)
+    ratio = operations(vision) / operations(checkpoint.config["vision_config"])
+    result = Distillation(
+        kind="medsiglip", student=job.student, teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
+        facts={
+            "images": len(paths) - len(skipped), "skipped": len(skipped), "views": job.views, "texts": len(texts),
+            "captions": len(captions), "profile": job.profile, "text_tower": job.text, "quantize": job.quantize,
+            "inherited_layers": inherited, "subspace_kept": subspace.kept, "operations": operations(vision),
+            "operations_to_teacher": ratio, "held_back_images": images.held, "quantize_steps": job.quantize_steps,
+            "training": {**_options(job.training)},
+        },
+        figures=figures, curves={name: curve.rows for name, curve in curves.items()},
+    )  # fmt: skip
+    _write(job, checkpoint, student, vision, text, subspace, result)
+    for name in ("train-vision", "train-text", "finish-vision", "finish-text"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    return result, skipped
+
+
+def _begin(
+    job: EncoderDistillation, teacher: Reference, vision: dict[str, Any], text: dict[str, Any], shards: ShardSet,
+    texts: Sequence[str], subspace: Subspace,
+) -> tuple[SiglipModel, list[int]]:  # fmt: skip
+    """The student before training: drawn from the seed, then given what fits of the teacher."""
+    torch.manual_seed(job.training.seed)
+    config = SiglipConfig(vision_config=vision, text_config=text)
+    config._attn_implementation = "sdpa"
+    student = SiglipModel(config)
+    original = teacher.model
+    student.logit_scale.data.copy_(original.logit_scale)
+    student.logit_bias.data.copy_(original.logit_bias)
+    head = project_text_head(original.text_model.head, subspace)
+    if job.text == "kept":
+        student.text_model = copy.deepcopy(original.text_model)
+        student.text_model.head = head
+    if not job.inherit:
+        return student, []
+    side, own = vision["image_size"], original.config.vision_config.image_size
+    picks = np.linspace(0, len(shards) - 1, min(len(shards), ENERGY_SAMPLE)).astype(int)
+    pixels = torch.from_numpy(shards.rows("pixels", picks)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if side != own:
+        pixels = F.interpolate(pixels, (own, own), mode="bilinear", antialias=True)
+    energy = torch.stack([channel_energy(original.vision_model, pixel_values=part) for part in pixels.split(8)]).sum(0)
+    taken = inherit_tower(student.vision_model, original.vision_model, energy)
+    inherit_pooling_head(student.vision_model, original.vision_model, energy, subspace)
+    if job.text != "kept":
+        few = torch.from_numpy(text_ids(teacher.checkpoint, list(texts)[:ENERGY_SAMPLE]))
+        energy = channel_energy(original.text_model, input_ids=few)
+        inherit_tower(student.text_model, original.text_model, energy)
+        inherit_text_head(student.text_model, head, energy)
+    return student, taken
+
+
+def _extras(
+    teacher: Reference, subspace: Subspace, captions: list[str], caption_of: NDArray[np.int32] | None,
+    labels: dict[str, list[str]] | None,
+) -> Extras:  # fmt: skip
+    embedded = torch.from_numpy(subspace.project(embed_reference(teacher, captions))) if captions else None
+    bank = teacher_bank = None
+    if labels:
+        theirs = LabelBank.build(labels, lambda texts: embed_reference(teacher, texts)).embeddings
+        ours = LabelBank.build(labels, lambda texts: subspace.project(embed_reference(teacher, texts))).embeddings
+        bank, teacher_bank = torch.from_numpy(ours), torch.from_numpy(theirs)
+    scale, bias = teacher.model.logit_scale.exp().detach(), teacher.model.logit_bias.detach()
+    return Extras(embedded, caption_of if captions else None, bank, teacher_bank, scale, bias)
+
+
+def _texts(files: Sequence[Path], captions: Sequence[str]) -> list[str]:
+    """What the text tower, and the subspace, are fitted to: medge's own prompts, the user's lines and captions."""
+    lines = [line.strip() for path in files for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    sentences = [part.strip() for text in medical_texts() for part in text.split(". ") if part.strip()]
+    return list(dict.fromkeys([*calibration_texts(), *prompt_texts(), *sentences, *lines, *captions]))
+
+
+def _schedule(options: TrainOptions) -> Schedule:
+    return Schedule(
+        options.steps, options.batch, options.accumulate, options.rate, precision=options.precision, seed=options.seed,
+        save_every=options.save_every,
+    )  # fmt: skip
+
+
+def _options(options: TrainOptions) -> dict[str, Any]:
+    return {key: getattr(options, key) for key in ("steps", "batch", "accumulate", "rate", "precision", "seed")}
+
+
+def _why(path: Path) -> str:
+    """The reason why an image was skipped; reading it again costs nothing beside a teacher's pass."""
+    try:
+        read_image(path)
+    except ImageError as error:
+        return str(error)
+    return f"{path}: could not be read during the pass, but can be now; its shard stays without it"
+
+
+def _hash(value: Any) -> str:
+    import hashlib
+
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _write(
+    job: EncoderDistillation, checkpoint: Checkpoint, student: SiglipModel, vision: dict[str, Any], text: dict[str, Any],
+    subspace: Subspace, result: Distillation,
+) -> None:  # fmt: skip
+    with atomic_folder(job.out, force=job.force) as folder:
+        config = {**checkpoint.config, "vision_config": vision, "text_config": text}
+        processor = processor_config(vision["image_size"], job.profile)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+        for name in COPIED:
+            if (checkpoint.folder / name).is_file():
+                shutil.copyfile(checkpoint.folder / name, folder / name)
+        save_model(student, str(folder / "model.safetensors"), {"format": "pt"})
+        save_file({"rows": subspace.rows}, folder / SUBSPACE)
+        (folder / FACTS).write_text(result.to_json())
+        (folder / "distillation.html").write_text(render_distillation(result), encoding="utf-8")
+        if job.labels:
+            shutil.copyfile(job.labels, folder / f"labels{job.labels.suffix}")

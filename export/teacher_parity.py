@@ -1,0 +1,118 @@
+"""Measure a student's bundle against the teacher that it was distilled from: the same real images, each at its own size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from ..quant.distill.student import operations
+from ..quant.distill.subspace import Subspace
+from ..quant.texts import calibration_texts
+from ..runtime.bundle import Bundle
+from ..runtime.encoder import Encoder
+from ..runtime.preprocess import get_profile, normalise
+from ..runtime.report import ParityReport, judge_student
+from .checkpoint import read_json
+from .distill_job import FACTS, SUBSPACE
+from .parity import BATCH, TowerRun, compare_embeddings, compare_pixels, compare_scores, embed_reference, machine
+from .reference import Reference, text_ids
+from .samples import Samples
+
+ROLE = "subspace"
+Progress = Callable[[str, int, int], None]
+
+
+def read_teacher(folder: Path) -> dict[str, Any] | None:
+    """Name and hashes of the teacher that a checkpoint was distilled from; None where it was not."""
+    path = folder / FACTS
+    return dict(read_json(path)["teacher"]) if path.is_file() else None
+
+
+def read_subspace(path: Path) -> Subspace:
+    """The directions of the teacher's embeddings in which a student lives."""
+    return Subspace(load_file(path)["rows"], math.nan)
+
+
+def student_subspace(folder: Path) -> Path | None:
+    """A student's file of them, where it needs one: not if its embeddings are as wide as its teacher's."""
+    path = folder / SUBSPACE
+    if not path.is_file():
+        return None
+    rows = read_subspace(path).rows
+    return path if rows.shape[0] < rows.shape[1] else None
+
+
+def measure_against_teacher(
+    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
+    progress: Progress = lambda *_: None,
+) -> ParityReport:  # fmt: skip
+    """Compare a student with its teacher.
+
+    Embeddings are compared in the student's subspace, scores as each of the two gives them.
+
+    Args:
+        bundle: the student's.
+        teacher: in full precision.
+        samples: real images, labelled for the gates.
+        prompts: as in `parity.measure`.
+        progress: called as work advances.
+    """
+    encoder, manifest = Encoder(bundle, device="cpu"), bundle.manifest
+    path = bundle.path(ROLE)
+    width = manifest.encoder.embedding_size
+    subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)
+    vision = _run_vision(encoder, teacher, samples, progress)
+    figures: dict[str, Any] = {
+        "pixels": compare_pixels(encoder, samples),
+        "vision": compare_embeddings(subspace.project(vision.reference), vision.bundle),
+    }
+    texts: list[str] = []
+    if "text" in manifest.towers:
+        texts = calibration_texts()
+        theirs = subspace.project(embed_reference(teacher, texts))
+        figures["text"] = compare_embeddings(theirs, encoder.embed_texts(texts))
+        figures["text"]["ids_equal"] = bool(
+            (encoder.tokenizer.encode(texts)[0] == text_ids(teacher.checkpoint, texts)).all()
+        )
+    scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
+    for name in ("accuracy", "auc"):
+        if name in scores and scores[name]["reference"]["value"] > 0:
+            scores[f"{name}_kept"] = scores[name]["bundle"]["value"] / scores[name]["reference"]["value"]
+    figures["scores"] = scores
+    weights = sum(bundle.tower_bytes(tower) for tower in manifest.towers)
+    parameters = sum(p.numel() for p in teacher.model.parameters())
+    figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * parameters)}
+    theirs_config = teacher.checkpoint.config["vision_config"]
+    figures["operations_to_teacher"] = operations(_vision_config(bundle)) / operations(theirs_config)
+    return ParityReport(
+        bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
+        recipes={tower: facts.recipe for tower, facts in manifest.towers.items()}, profile=manifest.profile,
+        images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
+        gates=judge_student(figures), plots=plots,
+    )  # fmt: skip
+
+
+def _vision_config(bundle: Bundle) -> dict[str, Any]:
+    return dict(read_json(bundle.folder / "config.json")["vision_config"])
+
+
+def _run_vision(encoder: Encoder, teacher: Reference, samples: Samples, progress: Progress) -> TowerRun:
+    sides = encoder.manifest.encoder.image_size, int(teacher.checkpoint.config["vision_config"]["image_size"])
+    resize = get_profile(encoder.manifest.profile).resize
+    step = max(1, min(BATCH, BATCH * 64 // (sides[1] // teacher.checkpoint.config["vision_config"]["patch_size"]) ** 2))
+    found: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    for start in range(0, len(samples), step):
+        small, large = (
+            np.stack([normalise(resize(image, side)) for image in samples.images[start : start + step]])
+            for side in sides
+        )
+        found[0].append(teacher.images(large).embedding)
+        found[1].append(encoder.embed_pixels(small))
+        progress("images", min(start + step, len(samples)), len(samples))
+    return TowerRun(np.concatenate(found[0]), np.concatenate(found[1]), np.empty(0))

@@ -1,0 +1,244 @@
+"""What a teacher says of a large archive, computed once, in shards that an interruption leaves whole.
+
+A shard is a folder of arrays under the number of its first item, written under a temporary name and renamed when complete.
+Going on means computing those that are not there. What shards depend on (teacher, images, sizes) is hashed into a
+fingerprint; shards of another one are refused, not mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
+
+PLAN = "shards.json"
+EngineName = Literal["local", "ray"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Arrays with one row for each example, and the numbers of the items that gave none (unreadable)."""
+
+    arrays: dict[str, NDArray[Any]]
+    skipped: tuple[int, ...] = ()
+
+
+Worker = Callable[[int, int], Shard]  # items start to stop, to their shard
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """A pass of a teacher over items.
+
+    Attributes:
+        folder: where the shards go; with a cluster, a place that all machines see.
+        items: how many there are.
+        per_shard: items in a shard.
+        facts: what the shards depend on, JSON.
+    """
+
+    folder: Path
+    items: int
+    per_shard: int
+    facts: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        body = {**self.facts, "items": self.items, "per_shard": self.per_shard}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def starts(self) -> range:
+        return range(0, self.items, self.per_shard)
+
+    def place(self, start: int) -> Path:
+        return self.folder / f"{start:09d}"
+
+    def missing(self) -> list[int]:
+        return [start for start in self.starts if not self.place(start).is_dir()]
+
+    def begin(self) -> None:
+        """Make the folder, or check that what lies there belongs to this pass.
+
+        Raises:
+            DistillationError: it is of another teacher, other images or other settings.
+        """
+        with storage_errors(f"writing {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / PLAN
+            if path.is_file():
+                found = json.loads(path.read_text())
+                if found.get("fingerprint") != self.fingerprint:
+                    raise DistillationError(
+                        f"{self.folder} holds a teacher's answers to other inputs or settings; "
+                        "give another --work folder, or delete this one"
+                    )
+                return
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"fingerprint": self.fingerprint, **self.facts}, indent=1) + "\n")
+            temporary.replace(path)
+
+    def write(self, start: int, shard: Shard) -> None:
+        """Put a shard under its name, whole or not at all."""
+        with storage_errors(f"writing {self.folder}"):
+            partial = self.folder / f".{start:09d}-{uuid.uuid4().hex[:8]}"
+            partial.mkdir()
+            try:
+                for name, array in shard.arrays.items():
+                    np.save(partial / f"{name}.npy", array)
+                (partial / "skipped.json").write_text(json.dumps(list(shard.skipped)))
+                if not self.place(start).is_dir():
+                    partial.rename(self.place(start))
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def end(self, start: int) -> int:
+        return min(start + self.per_shard, self.items)
+
+
+def run_pass(
+    plan: PassPlan, make_worker: Callable[[], Worker], *, engine: EngineName = "local", address: str | None = None,
+    workers: int = 1, gpus: float = 0, what: str = "teacher", progress: Progress = lambda *_: None,
+) -> ShardSet:  # fmt: skip
+    """Compute the shards that are missing, here or by Ray Data.
+
+    Args:
+        plan: what to compute.
+        make_worker: opens the teacher; called in each worker. For Ray it must be picklable.
+        engine: "local" for this process, or "ray".
+        address: of a Ray cluster; Ray is started on this machine where None.
+        workers, gpus: processes of Ray, and the GPUs of each.
+        what: how progress names it.
+
+    Raises:
+        DistillationError: shards of another pass lie there, or Ray gave up.
+    """
+    plan.begin()
+    missing, total = plan.missing(), len(plan.starts)
+    progress(what, total - len(missing), total)
+    if missing and engine == "ray":
+        _run_ray(plan, missing, make_worker, address, workers, gpus, lambda done: progress(what, done, total))
+    elif missing:
+        worker = make_worker()
+        for done, start in enumerate(missing, total - len(missing) + 1):
+            plan.write(start, worker(start, plan.end(start)))
+            progress(what, done, total)
+    return ShardSet(plan)
+
+
+class _RayWorker:
+    """A worker in a process of Ray's; a shard goes from it to the disk, only its number comes back."""
+
+    def __init__(self, plan: PassPlan, make_worker: Callable[[], Worker]) -> None:
+        self._plan = plan
+        self._worker = make_worker()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        start = int(row["start"])
+        if not self._plan.place(start).is_dir():  # another attempt may have come as far as this before its process died
+            self._plan.write(start, self._worker(start, self._plan.end(start)))
+        return {"start": start}
+
+
+def _run_ray(
+    plan: PassPlan, missing: list[int], make_worker: Callable[[], Worker], address: str | None, workers: int, gpus: float,
+    done: Callable[[int], None],
+) -> None:  # fmt: skip
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("ray", "ray") from error
+    started = not ray.is_initialized()
+    if started:
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": workers}
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise DistillationError(f"Ray can't be reached at {address or 'this machine'}: {error}") from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # A worker that dies (memory, a lost machine) is started again and its shard tried again; Ray Data's defaults go on for
+    # ever, which a shard that kills every worker would make an endless loop.
+    options = {"max_restarts": 4, "max_task_retries": 4, "num_cpus": 1, "num_gpus": gpus}
+    rows = ray.data.from_items([{"start": start} for start in missing], override_num_blocks=len(missing))
+    try:
+        results = rows.map(
+            _RayWorker,  # type: ignore[arg-type]  # a class, made once in each process: Ray's annotations know functions only
+            fn_constructor_args=(plan, make_worker),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            **options,
+        )
+        for count, _ in enumerate(results.iter_rows(), len(plan.starts) - len(missing) + 1):
+            done(count)
+    except ray.exceptions.RayError as error:
+        left = len(plan.missing())
+        reason = str(error).strip().splitlines()[-1]
+        raise DistillationError(
+            f"Ray stopped with {left} of {len(plan.starts)} shards to do: {reason}; the same command goes on from there"
+        ) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class ShardSet:
+    """The finished shards of a pass, read row by row without loading them."""
+
+    def __init__(self, plan: PassPlan) -> None:
+        self._plan = plan
+        self._places = [plan.place(start) for start in plan.starts]
+        self._open: dict[tuple[int, str], NDArray[Any]] = {}
+        counts = []
+        skipped: list[int] = []
+        for place in self._places:
+            skipped += json.loads((place / "skipped.json").read_text())
+            first = next(iter(sorted(place.glob("*.npy"))), None)
+            counts.append(len(np.load(first, mmap_mode="r")) if first is not None else 0)
+        self.skipped: tuple[int, ...] = tuple(skipped)
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def rows(self, name: str, numbers: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
+        """Rows of one array by their numbers over all shards, in that order."""
+        wanted = np.asarray(numbers, np.intp)
+        shards = np.searchsorted(self._ends, wanted, side="right")
+        found: list[Any] = []
+        for shard, number in zip(shards.tolist(), wanted.tolist(), strict=True):
+            before = int(self._ends[shard - 1]) if shard else 0
+            found.append(self._array(shard, name)[number - before])
+        return np.stack(found)
+
+    def all(self, name: str) -> NDArray[Any]:
+        """An array over all shards."""
+        parts = [np.asarray(self._array(shard, name)) for shard in range(len(self._places)) if self._count(shard)]
+        return np.concatenate(parts)
+
+    def _count(self, shard: int) -> int:
+        return int(self._ends[shard] - (self._ends[shard - 1] if shard else 0))
+
+    def _array(self, shard: int, name: str) -> NDArray[Any]:
+        key = (shard, name)
+        if key not in self._open:
+            self._open[key] = np.load(self._places[shard] / f"{name}.npy", mmap_mode="r")
+        return self._open[key]
+
+
+def iterate(numbers: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    """Numbers in parts of at most `size`."""
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
