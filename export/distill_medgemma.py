@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..quant.distill import losses
 from ..quant.distill.shards import PassPlan, ShardSet, run_pass
 from ..quant.distill.student import choose_layers
-from ..quant.distill.train import Schedule, train
+from ..quant.distill.train import Schedule, process_state, train
 from ..runtime.bundle import atomic_folder
 from ..runtime.errors import DistillationError, RecipeError, StorageError
 from .checkpoint import INDEX, Checkpoint
@@ -111,7 +111,9 @@ def distill_medgemma(
     checkpoint = open_gemma(job.teacher)
     tokens = Tokens(checkpoint)
     work = job.workplace
-    start, inherited = _start(job, checkpoint, work, progress)
+    state = process_state(cpu=job.training.cpu)
+    with state.main_process_first():
+        start, inherited = _start(job, checkpoint, work, progress)
     same_tokenizer(tokens, Tokens(open_gemma(start)), job.teacher, start)
     prompts = read_prompts(job.data, tokens, job.length)
     if job.held_back:
@@ -126,13 +128,14 @@ def distill_medgemma(
         "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": options.seed,
         "precision": options.precision, "data": digest(prompts),
     }  # fmt: skip
-    shards = run_pass(
-        PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts),
-        partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision),
-        engine=job.data_pass.engine, address=job.data_pass.address, workers=job.data_pass.workers,
-        gpus=1 if job.data_pass.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: tokens",
-        progress=progress,
-    )  # fmt: skip
+    with state.main_process_first():  # the others of `accelerate launch` find the shards done
+        shards = run_pass(
+            PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts),
+            partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision),
+            engine=job.data_pass.engine, address=job.data_pass.address, workers=job.data_pass.workers,
+            gpus=1 if job.data_pass.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: tokens",
+            progress=progress,
+        )  # fmt: skip
     skipped = [f"{prompts[number].image}: can't be read" for number in shards.skipped]
     image_id = tokens.image_id if tokens.sees else -1
     progress("judging", 0, 3)
@@ -177,6 +180,8 @@ def distill_medgemma(
         },
         figures=figures, curves={"training": curve.rows},
     )  # fmt: skip
+    if not state.is_main_process:
+        return result, skipped
     with atomic_folder(job.out, force=job.force) as folder:
         write_student(open_gemma(start), reference.model, folder)
         (folder / FACTS).write_text(result.to_json())

@@ -31,7 +31,7 @@ from ..quant.distill.inherit import (
 from ..quant.distill.shards import PassPlan, ShardSet, run_pass
 from ..quant.distill.student import operations, parse_student, student_config
 from ..quant.distill.subspace import Subspace, principal_subspace
-from ..quant.distill.train import Curve, Schedule, split_held_back, train
+from ..quant.distill.train import Curve, Schedule, process_state, split_held_back, train
 from ..quant.texts import calibration_texts, medical_texts, prompt_texts
 from ..runtime import metrics
 from ..runtime.bundle import atomic_folder
@@ -237,11 +237,13 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
         "seed": job.training.seed, "archive": digest(paths),
     }  # fmt: skip
     plan = PassPlan(work / "images", len(paths), job.data.per_shard, facts)
-    shards = run_pass(
-        plan, partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed),
-        engine=job.data.engine, address=job.data.address, workers=job.data.workers,
-        gpus=1 if job.data.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: images", progress=progress,
-    )  # fmt: skip
+    state = process_state(cpu=job.training.cpu)
+    with state.main_process_first():  # the others of `accelerate launch` find the shards done
+        shards = run_pass(
+            plan, partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed),
+            engine=job.data.engine, address=job.data.address, workers=job.data.workers,
+            gpus=1 if job.data.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: images", progress=progress,
+        )  # fmt: skip
     skipped = [_why(paths[number]) for number in shards.skipped]
     if not len(shards):
         raise DistillationError(f"none of {len(paths)} images could be read; the first: {skipped[0]}")
@@ -302,6 +304,8 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
         },
         figures=figures, curves={name: curve.rows for name, curve in curves.items()},
     )  # fmt: skip
+    if not state.is_main_process:
+        return result, skipped
     _write(job, checkpoint, student, vision, text, subspace, result)
     for name in ("train-vision", "train-text", "finish-vision", "finish-text"):
         shutil.rmtree(work / name, ignore_errors=True)

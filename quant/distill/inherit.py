@@ -73,8 +73,9 @@ def inherit_pooling_head(student: Any, teacher: Any, activations: torch.Tensor, 
     with torch.no_grad():
         # One query for all images: it is the bias that a probe of any width can give.
         asked = teacher.head.probe[0, 0] @ query.T + bias_q
-        qk = _head_channels(key.norm(dim=1) * asked.abs(), theirs, heads, width)
-        v = _head_channels(value.norm(dim=1) * out.weight.norm(dim=0), theirs, heads, width)
+        energy = key.norm(dim=1) * asked.abs(), value.norm(dim=1) * out.weight.norm(dim=0)
+        kept = _strongest_heads(energy[0] * energy[1], theirs, heads)
+        qk, v = (_head_channels(each, theirs, kept, width) for each in energy)
         target = student.head.attention
         sizes = (width // heads, teacher.config.hidden_size // theirs)
         if whole:
@@ -149,11 +150,19 @@ def _strongest(energy: torch.Tensor, count: int) -> Index:
     return energy.topk(count).indices.sort().values
 
 
-def _head_channels(energy: torch.Tensor, heads: int, wanted: int, width: int) -> Index:
-    """Channels for `wanted` heads of width / wanted each: heads are taken evenly, and in each its strongest channels."""
-    size, each = len(energy) // heads, width // wanted
+def _strongest_heads(energy: torch.Tensor, heads: int, wanted: int) -> list[int]:
+    """Heads to keep, by the energy of their channels; taken evenly, some twice, where more are wanted than there are."""
+    if wanted > heads:
+        return np.linspace(0, heads - 1, wanted).round().astype(int).tolist()
+    found: list[int] = _strongest(energy.reshape(heads, -1).sum(1), wanted).tolist()
+    return found
+
+
+def _head_channels(energy: torch.Tensor, heads: int, kept: list[int], width: int) -> Index:
+    """The strongest channels of the kept heads, width / len(kept) of each."""
+    size, each = len(energy) // heads, width // len(kept)
     picks: list[Index] = []
-    for number in np.linspace(0, heads - 1, wanted).round().astype(int).tolist():
+    for number in kept:
         inside = _strongest(energy[number * size : (number + 1) * size], each) + number * size
         picks.append(inside.repeat(-(-each // len(inside)))[:each])  # a larger head repeats what there is
     return torch.cat(picks)
@@ -165,10 +174,11 @@ def _layer(student: Any, teacher: Any, residual: Index) -> None:
     energy_qk = theirs.q_proj.weight.norm(dim=1) * theirs.k_proj.weight.norm(dim=1)
     energy_v = theirs.v_proj.weight.norm(dim=1) * theirs.out_proj.weight.norm(dim=0)
     energy_mlp = teacher.mlp.fc1.weight.norm(dim=1) * teacher.mlp.fc2.weight.norm(dim=0)
+    kept = _strongest_heads(energy_qk * energy_v, theirs.num_heads, mine.num_heads)
     choice = _Choice(
         residual,
-        _head_channels(energy_qk, theirs.num_heads, mine.num_heads, width),
-        _head_channels(energy_v, theirs.num_heads, mine.num_heads, width),
+        _head_channels(energy_qk, theirs.num_heads, kept, width),
+        _head_channels(energy_v, theirs.num_heads, kept, width),
         _strongest(energy_mlp, student.mlp.fc1.out_features),
         # Fewer channels are added up, and attention divides by the root of their number.
         (mine.head_dim / theirs.head_dim) ** 0.5,

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
 
 PLAN = "shards.json"
+ATTEMPTS, MOST_ATTEMPTS = ".attempts-", 4  # of Ray's workers at one shard
 EngineName = Literal["local", "ray"]
 Progress = Callable[[str, int, int], None]
 
@@ -139,7 +140,11 @@ def run_pass(
 
 
 class _RayWorker:
-    """A worker in a process of Ray's; a shard goes from it to the disk, only its number comes back."""
+    """A worker in a process of Ray's; a shard goes from it to the disk, only its number comes back.
+
+    Ray starts a worker that died (memory, a lost machine) again and gives it its shard again, for ever: a shard that kills
+    every worker is given up after some attempts, which are counted on the disk because no process lives to count them.
+    """
 
     def __init__(self, plan: PassPlan, make_worker: Callable[[], Worker]) -> None:
         self._plan = plan
@@ -148,7 +153,16 @@ class _RayWorker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         start = int(row["start"])
         if not self._plan.place(start).is_dir():  # another attempt may have come as far as this before its process died
+            attempts = self._plan.folder / f"{ATTEMPTS}{start:09d}"
+            with attempts.open("a") as stream:
+                stream.write(".")
+            if attempts.stat().st_size > MOST_ATTEMPTS:
+                end = self._plan.end(start)
+                raise DistillationError(
+                    f"items {start} to {end - 1} ended {MOST_ATTEMPTS} workers; see Ray's log for how"
+                )
             self._plan.write(start, self._worker(start, self._plan.end(start)))
+            attempts.unlink(missing_ok=True)
         return {"start": start}
 
 
@@ -161,6 +175,8 @@ def _run_ray(
         import ray.data
     except ModuleNotFoundError as error:
         raise MissingExtraError("ray", "ray") from error
+    for old in plan.folder.glob(f"{ATTEMPTS}*"):
+        old.unlink(missing_ok=True)
     started = not ray.is_initialized()
     if started:
         options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": workers}
@@ -170,22 +186,19 @@ def _run_ray(
             raise DistillationError(f"Ray can't be reached at {address or 'this machine'}: {error}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A worker that dies (memory, a lost machine) is started again and its shard tried again; Ray Data's defaults go on for
-    # ever, which a shard that kills every worker would make an endless loop.
-    options = {"max_restarts": 4, "max_task_retries": 4, "num_cpus": 1, "num_gpus": gpus}
     rows = ray.data.from_items([{"start": start} for start in missing], override_num_blocks=len(missing))
     try:
         results = rows.map(
             _RayWorker,  # type: ignore[arg-type]  # a class, made once in each process: Ray's annotations know functions only
-            fn_constructor_args=(plan, make_worker),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            **options,
-        )
+            fn_constructor_args=(plan, make_worker), compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1,
+            num_gpus=gpus,
+        )  # fmt: skip
         for count, _ in enumerate(results.iter_rows(), len(plan.starts) - len(missing) + 1):
             done(count)
     except ray.exceptions.RayError as error:
         left = len(plan.missing())
-        reason = str(error).strip().splitlines()[-1]
+        # Ray wraps a worker's error into its own, with both tracebacks as text.
+        reason = str(error).strip().splitlines()[-1].removeprefix(f"{DistillationError.__module__}.DistillationError: ")
         raise DistillationError(
             f"Ray stopped with {left} of {len(plan.starts)} shards to do: {reason}; the same command goes on from there"
         ) from error
@@ -236,9 +249,3 @@ class ShardSet:
         if key not in self._open:
             self._open[key] = np.load(self._places[shard] / f"{name}.npy", mmap_mode="r")
         return self._open[key]
-
-
-def iterate(numbers: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    """Numbers in parts of at most `size`."""
-    for start in range(0, len(numbers), size):
-        yield numbers[start : start + size]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -102,10 +102,11 @@ def train(
         DistillationError: the loss is no number any more (says the step and the last good checkpoint), or a
             checkpoint of another run lies there.
     """
-    try:
-        from accelerate import Accelerator
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("accelerate", "export") from error
+    process_state(cpu=cpu)
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # one process trains tower after tower, and may do so in another precision
     accelerator = Accelerator(mixed_precision=schedule.precision, cpu=cpu)
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(
@@ -154,6 +155,19 @@ def train(
         progress(what, done, schedule.steps)
     model.eval()
     return curve
+
+
+def process_state(*, cpu: bool = False) -> Any:
+    """Which of the processes of `accelerate launch` this is; the only one where there is one.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+    """
+    try:
+        from accelerate import PartialState
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("accelerate", "export") from error
+    return PartialState(cpu=cpu)
 
 
 class _Order:
@@ -247,7 +261,3 @@ def split_held_back(total: int, seed: int, most: int = 512) -> tuple[NDArray[np.
     order = np.random.default_rng([seed, 7]).permutation(total)
     held = min(most, max(1, total // 50)) if total > 1 else 0
     return np.sort(order[held:]), np.sort(order[:held])
-
-
-def parameters_of(modules: Iterable[torch.nn.Module]) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
