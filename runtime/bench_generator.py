@@ -104,7 +104,7 @@ def measure_draft(bundle: Path, draft: Path, rounds: int, context: int) -> dict[
     plain: list[float] = []
     times: dict[int, list[float]] = {ahead: [] for ahead in AHEAD}
     counts = {ahead: Speculation(ahead, 0.0, 0.0) for ahead in AHEAD}
-    same = True
+    same = dict.fromkeys(AHEAD, True)
     for prompt in prompts:
         expected: list[int] = []
         generator.engine.prefill(prompt)
@@ -114,15 +114,24 @@ def measure_draft(bundle: Path, draft: Path, rounds: int, context: int) -> dict[
             found: list[int] = []
             generator.engine.prefill(prompt)
             small.engine.prefill(prompt)
-            made = generate(generator.engine, small.engine, prompt, DRAFTED_TOKENS, ahead, counts[ahead], past_end=True)
+            made = generate(
+                generator.engine,
+                small.engine,
+                prompt,
+                DRAFTED_TOKENS,
+                ahead,
+                counts[ahead],
+                reach=generator.engine.context,
+                past_end=True,
+            )
             times[ahead].append(_seconds(partial(found.extend, made)))
-            same = same and found == expected
+            same[ahead] = same[ahead] and found == expected
     return {
         "draft": small.manifest.name, "probe": {"ahead": probed.ahead, "acceptance": probed.acceptance,
                                                 "expected": probed.expected, "reason": probed.reason},
-        "tokens": DRAFTED_TOKENS * rounds, "same_tokens": same,
+        "tokens": DRAFTED_TOKENS * rounds,
         "by_ahead": [
-            {"ahead": ahead, "acceptance": counts[ahead].kept / counts[ahead].guessed,
+            {"ahead": ahead, "acceptance": counts[ahead].kept / counts[ahead].guessed, "same_tokens": same[ahead],
              "speed_ratio": statistics.median(plain) / statistics.median(times[ahead])}
             for ahead in AHEAD
         ],

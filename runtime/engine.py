@@ -266,29 +266,33 @@ class Engine:
                     self._items.append(token)
 
     @property
+    def used(self) -> int:
+        """Positions of the context that are taken."""
+        return length(self._items)
+
+    @property
     def free(self) -> int:
-        """Positions of the context that are not taken."""
-        return self.context - length(self._items)
+        """Positions of the context that are not."""
+        return self.context - self.used
 
     def best(self) -> int:
         """The likeliest token after what is evaluated."""
         return self._choose(None)
 
-    def read(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Evaluate tokens behind what is evaluated: the likeliest token after each, and its lead over the second, in logits.
-
-        At most `ahead` + 1 tokens, for which the engine was made.
-        """
+    def read(self, tokens: Sequence[int]) -> list[int]:
+        """Evaluate tokens behind what is evaluated, and give the likeliest after each; at most `ahead` + 1 of them."""
         with self._consistent():
-            self._decode_tokens(list(tokens), length(self._items), [True] * len(tokens))
+            self._decode_tokens(list(tokens), self.used, [True] * len(tokens))
             self._items += tokens
-        logits = np.ctypeslib.as_array(self.lib.llama_get_logits(self._context), (len(tokens), self.vocabulary_size))
-        best, lead = [], []
-        for row in logits:
-            top = int(row.argmax())
-            best.append(top)
-            lead.append(float(row[top] - max(row[:top].max(initial=-np.inf), row[top + 1 :].max(initial=-np.inf))))
-        return best, lead
+        return [int(row.argmax()) for row in self._read_view(len(tokens))]
+
+    def read_logits(self, count: int) -> NDArray[np.float32]:
+        """Logits after each of the `count` tokens that were just read, (count, vocabulary)."""
+        return self._read_view(count).copy()
+
+    def _read_view(self, count: int) -> NDArray[np.float32]:
+        pointer = self.lib.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, (count, self.vocabulary_size))
 
     def take_back(self, count: int) -> None:
         """Forget the last `count` tokens."""

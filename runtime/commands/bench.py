@@ -99,10 +99,12 @@ def _bench_generator(bundle: Path, rounds: int, draft: Path | None, as_json: boo
     probe = found["probe"]
     verdict = f"{probe['ahead']} guesses ahead" if probe["ahead"] else f"off: {probe['reason']}"
     table = Table(title=f"with {found['draft']} as its draft; the probe at load says {verdict}")
-    for column in ("guesses ahead", "kept", "speed, to that without"):
+    for column in ("guesses ahead", "kept", "speed, to that without", "same tokens"):
         table.add_column(column, justify="right")
     for row in found["by_ahead"]:
-        table.add_row(str(row["ahead"]), f"{100 * row['acceptance']:.0f}%", f"{row['speed_ratio']:.2f}")
+        table.add_row(
+            str(row["ahead"]), f"{100 * row['acceptance']:.0f}%", f"{row['speed_ratio']:.2f}",
+            "yes" if row["same_tokens"] else "no",
+        )  # fmt: skip
     out.print(table)
-    same = "the same" if found["same_tokens"] else "NOT the same"
-    out.print(f"{found['tokens']} tokens with each, {same} as without a draft")
+    out.print(f"{found['tokens']} tokens with each number of guesses; what may change answers is never used on its own")
