@@ -232,9 +232,46 @@ def merging() -> str:
     )
 
 
+def distillation() -> str:
+    facts = json.loads((RESULTS / "distillation.json").read_text())
+    head = ["student", "test images", "accuracy kept", "AUC kept", "centred cosine mean", "text min", "flips"]
+
+    def line(name: str, images: str, row: dict[str, Any]) -> list[str]:
+        return [
+            name, images, f"{row['accuracy_kept']:.3f}", f"{row['auc_kept']:.3f}", f"{row['centred_cosine']['mean']:.4f}",
+            f"{row['text_centred_cosine']['min']:.4f}", f"{100 * row['flips']:.1f}%",
+        ]  # fmt: skip
+
+    tests = {f"{name}, fp32": rows["tests"] for name, rows in facts["encoder"]["rows"].items()}
+    tests |= {name: rows for name, rows in facts["finish"].items() if "int4" in name}
+    parts = [table(head, [line(name, images, row) for name, rows in tests.items() for images, row in rows.items()])]
+    if "latency" in facts:
+        head = ["full-size tower, random weights, fp32", "pixels", "fewer operations", "seconds an image", "faster"]
+        rows = [
+            [
+                f"`{row['tower']}`",
+                str(row["side"]),
+                f"{row['operations_ratio']:.0f}",
+                f"{row['seconds']:.3f}",
+                f"{row['faster']:.0f}",
+            ]
+            for row in facts["latency"]
+        ]
+        parts += ["What the shapes cost on this machine, in turns in one run:", table(head, rows)]
+    if "language" in facts:
+        figures, data = facts["language"]["figures"], facts["language"]["facts"]
+        parts.append(
+            f"medgemma-mini into {len(data['inherited_layers'])} of its 18 layers, {data['training']['steps']} steps: perplexity on "
+            f"held-back PubMedQA texts {figures['perplexity_teacher']:.1f} (teacher), {figures['perplexity_before']:.2g} (layers "
+            f"left out), {figures['perplexity_student']:.0f} (student): {100 * figures['log_gap_recovered']:.0f}% of the gap in "
+            f"log-perplexity. The student's first choice is the teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
+        )
+    return "\n\n".join(parts)
+
+
 TABLES = {
     "parity": parity, "full-size": full_size, "generators": generators, "generator-full-size": generator_full_size,
-    "coreml": coreml, "arm": arm, "web": web, "merging": merging,
+    "coreml": coreml, "arm": arm, "web": web, "merging": merging, "distillation": distillation,
 }  # fmt: skip
 
 

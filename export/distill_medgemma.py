@@ -119,7 +119,11 @@ def distill_medgemma(
     if job.held_back:
         held = read_prompts(job.held_back, tokens, job.length)
     else:
-        held, prompts = prompts[::50], [prompt for number, prompt in enumerate(prompts) if number % 50]
+        plain = [prompt for prompt in prompts if prompt.image is None]
+        held, prompts = (
+            plain[::50],
+            [p for p in prompts if p.image is not None] + [p for n, p in enumerate(plain) if n % 50],
+        )
     held = [prompt for prompt in held if prompt.image is None][:HELD_BACK_MOST]
     if not held or not prompts:
         raise DistillationError("too little text: some is needed to train on, and some to hold back (--held-back)")

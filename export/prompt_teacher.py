@@ -105,7 +105,7 @@ def _read(paths: Sequence[Path], tokens: Tokens) -> Iterator[tuple[str, Prompt |
                     continue
                 image = path.parent / row["image"] if row.get("image") else None
                 question, answer = str(row["question"]), str(row["answer"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DistillationError(
                     f'{path}, line {number}: expected {{"text"}} or {{"question", "answer", "image"}}'
                 ) from error

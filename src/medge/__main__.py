@@ -32,7 +32,9 @@ COMMANDS: dict[str, Command] = {
     "calibrate": Command(
         "export.commands.calibrate", "calibrate", "Gather a language model's importance matrix.", MAKE
     ),
-    "distill": Command("export.commands.distill", "app", "Train a smaller model to give what a larger one gives.", MAKE),
+    "distill": Command(
+        "export.commands.distill", "app", "Train a smaller model to give what a larger one gives.", MAKE
+    ),
     "parity": Command("export.commands.parity", "parity", "Measure a bundle against full-precision PyTorch.", MAKE),
     "classify": Command("runtime.commands.classify", "classify", "Score images against labels, zero-shot.", USE),
     "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),

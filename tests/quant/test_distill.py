@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch", reason="pip install 'medge[export]'")
-pytest.importorskip("accelerate", reason="pip install 'medge[export]'")
+import torch
 
 from medge.quant.distill import losses
 from medge.quant.distill.fake_quantize import fake_quantized

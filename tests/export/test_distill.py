@@ -1,0 +1,370 @@
+"""Distillations from end to end, on the stand-ins: what comes out, what happens when they are cut off, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medge.export.build import ExportJob, export_medsiglip, measure_bundle
+from medge.export.checkpoint import Checkpoint
+from medge.export.distill_job import FACTS, EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+from medge.export.distill_medgemma import distill_medgemma, layer_types
+from medge.export.distill_medsiglip import balanced, distill_medsiglip
+from medge.export.image_teacher import view
+from medge.export.reference import Reference
+from medge.export.samples import read_samples
+from medge.runtime.errors import CheckpointError, DistillationError, RecipeError, StorageError
+
+STUDENT = "width=96,heads=3,depth=2"
+FEW = TrainOptions(steps=6, batch=4, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
+    """A dozen pictures, cut into more, and a broken one."""
+    from medge.runtime.images import read_image
+
+    folder = tmp_path_factory.mktemp("archive")
+    for number, path in enumerate(sorted(few_images.iterdir())):
+        image = read_image(path)
+        for part in range(3):
+            rows, columns = image.shape[0] * 2 // 3, image.shape[1] * 2 // 3
+            top, left = image.shape[0] * part // 6, image.shape[1] * part // 6
+            piece = image[top : top + rows, left : left + columns]
+            Image.fromarray((piece >> (8 if piece.dtype == np.uint16 else 0)).astype(np.uint8)).save(
+                folder / f"{number:02d}-{part}.png"
+            )
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    return folder
+
+
+def job(checkpoint: Path, archive: Path, out: Path, **changes: Any) -> EncoderDistillation:
+    made = EncoderDistillation(
+        checkpoint, out, STUDENT, (archive,), data=PassOptions(per_shard=8), training=FEW, quantize_steps=3
+    )
+    return replace(made, **changes)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    opened = Checkpoint.open(folder)
+    return {name: opened.tensor(name) for name in opened.names()}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_student_is_an_ordinary_checkpoint(checkpoint: Path, archive: Path, few_images: Path, tmp_path: Path) -> None:
+    """It exports, passes its own gates, and is measured against its teacher under the teacher's name."""
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({"ct": ["a CT scan"], "photo": ["a colour photograph"]}))
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text(
+        '{"image": "00-0.png", "caption": "a CT slice"}\n{"image": "01-1.png", "caption": "a CT slice"}\n'
+    )
+    out = tmp_path / "student"
+    result, skipped = distill_medsiglip(job(checkpoint, archive, out, labels=labels, captions=captions))
+    assert len(skipped) == result.facts["skipped"] == 1
+    assert "broken.png" in skipped[0]
+    assert "broken" not in (out / FACTS).read_text()  # a file's name can be a patient's
+    assert result.facts["operations_to_teacher"] < 0.25
+    trained = [row for row in result.curves["vision"] if "loss" in row]
+    assert {"regression", "relational", "labels"} <= trained[0].keys()
+    assert "<svg" in (out / "distillation.html").read_text()
+    bundle, reports = export_medsiglip(
+        ExportJob(out, tmp_path / "bundle", "int8", calibration=few_images, labels=labels)
+    )
+    assert reports[0].status == "passed"
+    assert bundle.manifest.encoder.embedding_size == 96
+    measured, (report,) = measure_bundle(bundle, checkpoint, read_samples(few_images))
+    assert "teacher" in report.reference
+    assert measured.manifest.teacher_parity is not None
+    assert measured.manifest.parity == bundle.manifest.parity  # its own stays
+    assert (measured.folder / "teacher" / "parity.html").is_file()
+    assert report.figures["text"]["centred_cosine"]["min"] > 0.98  # the text tower was kept, projected
+    with pytest.raises(CheckpointError, match="hashes differ"):
+        other = tmp_path / "other"
+        shutil.copytree(checkpoint, other)
+        (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+        measure_bundle(bundle, other, read_samples(few_images))
+
+
+def test_a_kept_text_tower_of_full_width_is_the_teachers(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    distill_medsiglip(job(checkpoint, archive, out, student="patch=28"))
+    mine, theirs = weights(out), weights(checkpoint)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs if name.startswith("text_model"))
+    assert not torch.equal(mine["vision_model.head.mlp.fc2.weight"], theirs["vision_model.head.mlp.fc2.weight"])
+
+
+def test_a_smaller_text_tower_and_a_finish(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    small = job(checkpoint, archive, out, text="depth=2,width=96,heads=3", quantize="int4")
+    result, _ = distill_medsiglip(small)
+    assert set(result.curves) == {"vision", "text", "vision, int4 in place", "text, int4 in place"}
+    reference = Reference(Checkpoint.open(out, "siglip"))
+    assert reference.model.config.text_config.num_hidden_layers == 2
+    weight = reference.model.vision_model.encoder.layers[0].mlp.fc1.weight
+    assert all(len(block.unique()) <= 16 for block in weight.reshape(-1, 32)[:200])
+
+
+def command(out: Path, checkpoint: Path, archive: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "medge", "distill", "medsiglip", "--teacher", str(checkpoint), "--images", str(archive),
+            "--student", STUDENT, "--steps", "30", "--batch", "4", "--save-every", "4", "--out", str(out), *more]  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", ["pass", "training"])
+def test_killed_and_started_again_it_ends_the_same(
+    checkpoint: Path, archive: Path, tmp_path: Path, moment: str
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = subprocess.run(command(whole, checkpoint, archive), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 3, done.stderr  # one image was skipped
+    assert "broken.png" in done.stderr
+    process = subprocess.Popen(
+        command(parts, checkpoint, archive), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    watched = {
+        "pass": parts.with_name("parts.work") / "images",
+        "training": parts.with_name("parts.work") / "train-vision",
+    }
+    while process.poll() is None and not any(watched[moment].glob("[0s]*[0-9]")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not parts.exists()
+    done = subprocess.run(command(parts, checkpoint, archive), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 3, done.stderr
+    assert same_weights(whole, parts)
+    assert json.loads((whole / FACTS).read_text())["curves"] == json.loads((parts / FACTS).read_text())["curves"]
+
+
+def test_ray_gives_the_same_student(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+    here, there = tmp_path / "here", tmp_path / "there"
+    distill_medsiglip(job(checkpoint, archive, here))
+    _, skipped = distill_medsiglip(job(checkpoint, archive, there, data=PassOptions("ray", None, 2, 8)))
+    assert len(skipped) == 1
+    mine, theirs = (np.load(next((place.with_name(f"{place.name}.work") / "images").glob("0*/embedding.npy")))
+                    for place in (here, there))  # fmt: skip
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)  # another number of threads adds up in another order
+
+
+def test_two_processes_make_one_student(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--module"]  # fmt: skip
+    done = subprocess.run(
+        [*launch, *command(out, checkpoint, archive, "--cpu")[2:]],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert (out / FACTS).is_file(), done.stderr[-3000:]
+    assert json.loads((out / FACTS).read_text())["figures"]["regression"] < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"student": "width=384"}, RecipeError, "wider than its teacher"),
+        ({"text": "patch=7"}, RecipeError, "neither patches"),
+        ({"images": (Path("nowhere"),)}, DistillationError, "nowhere does not exist"),
+    ],
+)
+def test_what_can_not_be_is_refused_at_once(
+    checkpoint: Path, archive: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        distill_medsiglip(job(checkpoint, archive, tmp_path / "student", **changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten_and_nothing_readable_is_said(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    with pytest.raises(StorageError, match="--force"):
+        distill_medsiglip(job(checkpoint, archive, tmp_path / "student"))
+    broken = tmp_path / "archive"
+    broken.mkdir()
+    shutil.copy(archive / "broken.png", broken)
+    with pytest.raises(DistillationError, match="none of 1 images"):
+        distill_medsiglip(job(checkpoint, broken, tmp_path / "other"))
+
+
+def test_captions_of_images_that_are_not_there_are_named(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.jsonl"
+    for line, message in (('{"image": "gone.png", "caption": "x"}', "gone.png is not below"), ("[]", "expected")):
+        captions.write_text(line)
+        with pytest.raises(DistillationError, match=f"line 1: .*{message}"):
+            distill_medsiglip(job(checkpoint, archive, tmp_path / "student", captions=captions))
+
+
+def test_views_are_the_same_on_every_call_and_the_first_is_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    assert view(image, 0, 3, 1) is image
+    assert np.array_equal(view(image, 1, 3, 1), view(image, 1, 3, 1))
+    assert view(image, 1, 3, 1).shape != view(image, 2, 3, 1).shape
+    assert view(image.astype(np.uint16) * 257, 1, 3, 1).dtype == np.uint16
+    assert view(image[:1, :1], 1, 0, 0).shape == (1, 1, 3)
+
+
+def test_small_folders_are_seen_more_often() -> None:
+    folder_of = np.array([0] * 900 + [1] * 9)
+    shown = balanced(np.arange(909), folder_of)
+    assert (shown < 900).sum() == 900
+    assert (shown >= 900).sum() == 90
+
+
+def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
+    checkpoint: Path, shared: Path, tmp_path: Path
+) -> None:
+    """A part of the training images and a hundred steps; benchmarks/distillation.py has the whole."""
+    from tokenizers import Tokenizer
+
+    from medge.export.standin.public_data import write_folder
+    from medge.export.standin.train_medsiglip_mini import evaluate
+
+    for name, limit in (("mednist", 120), ("pneumoniamnist", 250), ("vqa_rad", None)):
+        write_folder(shared, name, "train", tmp_path / "images" / name, limit)
+    inherited = EncoderDistillation(
+        checkpoint, tmp_path / "inherited", "width=96,heads=3,depth=5", tuple(sorted((tmp_path / "images").iterdir())),
+        work=tmp_path / "work", training=TrainOptions(steps=120, batch=48),
+    )  # fmt: skip
+    scratch = replace(inherited, out=tmp_path / "scratch", inherit=False)
+    results = {run.out.name: distill_medsiglip(run)[0] for run in (inherited, scratch)}
+    assert results["inherited"].facts["operations_to_teacher"] <= 0.25
+    unexplained = {name: result.figures["regression"] for name, result in results.items()}
+    assert unexplained["inherited"] < 0.1
+    assert unexplained["inherited"] < 0.7 * unexplained["scratch"]
+    scores = {
+        folder.name: evaluate(
+            Reference(Checkpoint.open(folder, "siglip")).model,
+            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            shared,
+            True,
+        )
+        for folder in (checkpoint, tmp_path / "inherited")
+    }
+    for test, reached in scores[
+        "inherited"
+    ].items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
+        assert reached > 0.9 * scores[checkpoint.name][test], test
+
+
+# Language models
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from medge.quant.texts import medical_texts
+
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("\n\n".join([*medical_texts(), *medical_texts(held_back=True)] * 2))
+    return path
+
+
+def language_job(teacher: Path, texts: Path, out: Path, **changes: Any) -> GeneratorDistillation:
+    made = GeneratorDistillation(
+        teacher, out, "layers=3", (texts,), length=64, positions=16, top=8, data_pass=PassOptions(per_shard=16),
+        training=TrainOptions(steps=6, batch=2, save_every=2, rate=1e-2, cpu=True),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_shallower_gemma_learns_and_becomes_gguf(tiny_gemma: Path, texts: Path, tmp_path: Path, method: Any) -> None:
+    from medge.export.build_generator import export_medgemma
+    from medge.export.generator_job import GeneratorJob
+
+    questions = tmp_path / "questions.jsonl"
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    lines = [{"question": "What is it?", "answer": "grey", "image": "grey.png"}, {"question": "And?", "answer": "no"},
+             {"question": "What?", "answer": "gone", "image": "broken.png"}]  # fmt: skip
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "student"
+    result, skipped = distill_medgemma(
+        language_job(tiny_gemma, texts, out, data=(texts, questions), method=method, divergence="skewed")
+    )
+    assert len(skipped) == 1
+    assert "broken.png" in skipped[0]
+    assert result.facts["with_image"] == 1
+    assert result.facts["inherited_layers"][0] == 0
+    losses = [row["loss"] for row in result.curves["training"] if "loss" in row]
+    assert np.isfinite(
+        losses
+    ).all()  # what a random model says is next to even: there is little to learn, see the benchmark
+    mine, theirs = weights(out), weights(tiny_gemma)
+    assert "language_model.model.layers.2.mlp.up_proj.weight" in mine
+    assert "language_model.model.layers.3.mlp.up_proj.weight" not in mine
+    first = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(mine[first], theirs[first])
+    for name in ("multi_modal_projector.mm_input_projection_weight", "language_model.model.embed_tokens.weight"):
+        assert torch.equal(mine[name], theirs[name])
+    assert json.loads((out / "config.json").read_text())["text_config"]["layer_types"] == layer_types(3)
+    bundle, _ = export_medgemma(GeneratorJob(out, tmp_path / "bundle", "f16", skip_parity=True))
+    assert bundle.manifest.generator.layers == 3
+
+
+def test_a_cut_off_language_run_ends_the_same(
+    tiny_gemma: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medge.export.distill_medgemma import TokenObjective
+
+    distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "whole"))
+    original = TokenObjective.terms
+
+    def cut_off(self: Any, model: Any, rows: Any, step: int) -> Any:
+        if step == 4:
+            raise KeyboardInterrupt
+        return original(self, model, rows, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenObjective, "terms", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "parts"))
+    distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "parts"))
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_different_tokenizers_are_refused(tiny_gemma: Path, texts: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_gemma, other)
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString((other / "tokenizer.model").read_bytes())
+    model.pieces[5000].piece, model.pieces[6000].piece = model.pieces[6000].piece, model.pieces[5000].piece
+    (other / "tokenizer.model").write_bytes(model.SerializeToString())
+    with pytest.raises(DistillationError, match="different tokenizers"):
+        distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "out", student=str(other)))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("[1]", "line 1: expected"), ('{"answer": "x"}', "line 1: expected"), ("{}", "line 1: expected")],
+)
+def test_data_of_another_form_is_refused(tiny_gemma: Path, tmp_path: Path, line: str, message: str) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(line)
+    with pytest.raises(DistillationError, match=message):
+        distill_medgemma(language_job(tiny_gemma, data, tmp_path / "out"))
+
+
+def test_a_student_that_is_neither_folder_nor_shape_is_refused(tiny_gemma: Path, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="layers=N"):
+        distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "out", student="half"))
