@@ -14,7 +14,8 @@ from pathlib import Path
 PAGES = tuple(
     page.split()
     for page in (
-        "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma", "calibrate", "parity", "classify", "embed",
+        "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma",
+        "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "probe fit", "probe predict", "probe evaluate", "ask", "report", "chat",
         "record", "doctor", "inspect", "verify", "bench",
     )

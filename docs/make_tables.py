@@ -260,11 +260,13 @@ def distillation() -> str:
         parts += ["What the shapes cost on this machine, in turns in one run:", table(head, rows)]
     if "language" in facts:
         figures, data = facts["language"]["figures"], facts["language"]["facts"]
+        layers, steps = len(data["inherited_layers"]), data["training"]["steps"]
+        perplexity = [figures[f"perplexity_{name}"] for name in ("teacher", "before", "student")]
         parts.append(
-            f"medgemma-mini into {len(data['inherited_layers'])} of its 18 layers, {data['training']['steps']} steps: perplexity on "
-            f"held-back PubMedQA texts {figures['perplexity_teacher']:.1f} (teacher), {figures['perplexity_before']:.2g} (layers "
-            f"left out), {figures['perplexity_student']:.0f} (student): {100 * figures['log_gap_recovered']:.0f}% of the gap in "
-            f"log-perplexity. The student's first choice is the teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
+            f"medgemma-mini into {layers} of its 18 layers, {steps} steps: perplexity on held-back PubMedQA texts "
+            f"{perplexity[0]:.1f} (teacher), {perplexity[1]:.2g} (layers left out), {perplexity[2]:.0f} (student): "
+            f"{100 * figures['log_gap_recovered']:.0f}% of the gap in log-perplexity. The student's first choice is the "
+            f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
         )
     return "\n\n".join(parts)
 

@@ -96,6 +96,7 @@ def test_every_command_has_help_and_an_example(name: str) -> None:
 
     page = text(name)
     inner = {
+        "distill": ["medsiglip", "medgemma"],
         "export": ["medsiglip", "medgemma"],
         "index": ["build", "add", "search"],
         "probe": ["fit", "predict", "evaluate"],
