@@ -175,7 +175,8 @@ def test_two_processes_make_one_student(checkpoint: Path, archive: Path, tmp_pat
         check=False,
     )
     assert (out / FACTS).is_file(), done.stderr[-3000:]
-    assert json.loads((out / FACTS).read_text())["figures"]["regression"] < 1
+    losses = [row["loss"] for row in json.loads((out / FACTS).read_text())["curves"]["vision"] if "loss" in row]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize(
