@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from ..runtime.preprocess import DEFAULT_PROFILE
 
@@ -13,6 +13,15 @@ FACTS, SUBSPACE = "distillation.json", "subspace.safetensors"
 Engine = Literal["local", "ray"]
 Precision = Literal["no", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
+Divergence = Literal["forward", "reverse", "skewed"]
+Method = Literal["full", "lora"]
+# A prompt costs a language model far more than an image costs an encoder.
+PROMPTS_PER_SHARD = 64
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
+DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,24 @@ class TrainOptions:
     save_every: int = 100
     cpu: bool = False
 
+    def facts(self) -> dict[str, Any]:
+        """What a student's weights depend on, for its report."""
+        return {key: getattr(self, key) for key in ("steps", "batch", "accumulate", "rate", "precision", "seed")}
+
+
+class _WithWorkplace:
+    """A job whose shards and checkpoints go beside what it makes, unless another place is given."""
+
+    out: Path
+    work: Path | None
+
+    @property
+    def workplace(self) -> Path:
+        return self.work or self.out.with_name(f"{self.out.name}.work")
+
 
 @dataclass(frozen=True)
-class EncoderDistillation:
+class EncoderDistillation(_WithWorkplace):
     """What `medge distill medsiglip` is asked for.
 
     Attributes:
@@ -86,13 +110,9 @@ class EncoderDistillation:
     training: TrainOptions = TrainOptions()
     force: bool = False
 
-    @property
-    def workplace(self) -> Path:
-        return self.work or self.out.with_name(f"{self.out.name}.work")
-
 
 @dataclass(frozen=True)
-class GeneratorDistillation:
+class GeneratorDistillation(_WithWorkplace):
     """What `medge distill medgemma` is asked for.
 
     Attributes:
@@ -114,17 +134,13 @@ class GeneratorDistillation:
     student: str
     data: tuple[Path, ...]
     held_back: tuple[Path, ...] = ()
-    divergence: Literal["forward", "reverse", "skewed"] = "forward"
-    method: Literal["full", "lora"] = "full"
+    divergence: Divergence = "forward"
+    method: Method = "full"
     rank: int = 16
     length: int = 256
     top: int = 32
     positions: int = 48
     work: Path | None = None
-    data_pass: PassOptions = PassOptions(per_shard=64)
+    data_pass: PassOptions = PassOptions(per_shard=PROMPTS_PER_SHARD)
     training: TrainOptions = TrainOptions()
     force: bool = False
-
-    @property
-    def workplace(self) -> Path:
-        return self.work or self.out.with_name(f"{self.out.name}.work")

@@ -15,22 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from ..quant.distill import losses
-from ..quant.distill.shards import PassPlan, ShardSet, run_pass
+from ..quant.distill.shards import PassPlan, ShardSet
 from ..quant.distill.student import choose_layers
-from ..quant.distill.train import Schedule, process_state, train
-from ..runtime.bundle import atomic_folder
-from ..runtime.errors import DistillationError, RecipeError, StorageError
+from ..quant.distill.train import process_state, train
+from ..runtime.bundle import atomic_folder, refuse_existing
+from ..runtime.errors import DistillationError, RecipeError
 from .checkpoint import INDEX, Checkpoint
 from .distill_job import FACTS, GeneratorDistillation
-from .distill_report import Distillation, render_distillation
+from .distill_report import Distillation
+from .distill_steps import schedule_of, teacher_pass, write_result
 from .generator_reference import GeneratorReference
+from .image_teacher import as_pixels
 from .prompt_teacher import (
     BATCH,
     NextTokens,
     Prompt,
     PromptTeacher,
     Tokens,
-    as_pixels,
     digest,
     padded,
     read_prompts,
@@ -66,7 +67,7 @@ class TokenObjective:
         which, column = np.nonzero(places >= 0)
         pixels = None
         if (images := rows[self._image[rows]]).size:
-            pixels = as_pixels(self._shards.rows("pixels", images)).to(device)
+            pixels = as_pixels(self._shards.rows("pixels", images), device)
         logits = model(
             ids.to(device), mask.to(device), torch.from_numpy(which).to(device),
             torch.from_numpy(places[which, column].astype(np.int64)).to(device), pixels,
@@ -106,15 +107,15 @@ def distill_medgemma(
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
-    if job.out.exists() and not job.force:
-        raise StorageError(f"{job.out} exists; choose another place, or replace it with --force")
+    refuse_existing(job.out, force=job.force)
     checkpoint = open_gemma(job.teacher)
     tokens = Tokens(checkpoint)
     work = job.workplace
     state = process_state(cpu=job.training.cpu)
     with state.main_process_first():
         start, inherited = _start(job, checkpoint, work, progress)
-    same_tokenizer(tokens, Tokens(open_gemma(start)), job.teacher, start)
+    beginning = open_gemma(start)
+    same_tokenizer(tokens, Tokens(beginning), job.teacher, start)
     prompts = read_prompts(job.data, tokens, job.length)
     if job.held_back:
         held = read_prompts(job.held_back, tokens, job.length)
@@ -132,31 +133,22 @@ def distill_medgemma(
         "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": options.seed,
         "precision": options.precision, "data": digest(prompts),
     }  # fmt: skip
-    with state.main_process_first():  # the others of `accelerate launch` find the shards done
-        shards = run_pass(
-            PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts),
-            partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision),
-            engine=job.data_pass.engine, address=job.data_pass.address, workers=job.data_pass.workers,
-            gpus=1 if job.data_pass.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: tokens",
-            progress=progress,
-        )  # fmt: skip
+    plan = PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts)
+    make_teacher = partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision)
+    shards = teacher_pass(plan, make_teacher, job.data_pass, state, "teacher: tokens", progress)
     skipped = [f"{prompts[number].image}: can't be read" for number in shards.skipped]
-    image_id = tokens.image_id if tokens.sees else -1
     progress("judging", 0, 3)
-    teacher_nll, teacher_best = _judged(job.teacher, image_id, held)
+    teacher_nll, teacher_best = judge(NextTokens(GeneratorReference(job.teacher).model, tokens.image_id), held)
     progress("judging", 1, 3)
     reference = GeneratorReference(start)
-    student = NextTokens(reference.model, image_id)
+    student = NextTokens(reference.model, tokens.image_id)
     start_nll, start_best = judge(student, held)
     progress("judging", 2, 3)
     merge = _make_trainable(reference, job)
     objective = TokenObjective(shards, prompts, held, job.divergence)
-    schedule = Schedule(
-        options.steps, options.batch, options.accumulate, options.rate, decay=0.0, precision=options.precision,
-        seed=options.seed, save_every=options.save_every,
-    )  # fmt: skip
+    schedule = schedule_of(options, decay=0.0)
     about = {
-        **facts, "student": job.student if not Path(job.student).is_dir() else open_gemma(start).hashes,
+        **facts, "student": job.student if inherited else beginning.hashes,
         "divergence": job.divergence, "method": job.method, "rank": job.rank,
     }  # fmt: skip
     curve = train(student, objective, schedule, work / "train", about, cpu=options.cpu, progress=progress)
@@ -180,23 +172,18 @@ def distill_medgemma(
             "skipped": len(skipped), "held_back_texts": len(held), "held_back_tokens": len(teacher_best),
             "length": job.length, "positions": job.positions, "top": job.top, "divergence": job.divergence,
             "method": job.method, "rank": job.rank if job.method == "lora" else None, "inherited_layers": inherited,
-            "training": {key: getattr(options, key) for key in ("steps", "batch", "accumulate", "rate", "precision", "seed")},
+            "training": options.facts(),
         },
         figures=figures, curves={"training": curve.rows},
     )  # fmt: skip
     if not state.is_main_process:
         return result, skipped
     with atomic_folder(job.out, force=job.force) as folder:
-        write_student(open_gemma(start), reference.model, folder)
-        (folder / FACTS).write_text(result.to_json())
-        (folder / "distillation.html").write_text(render_distillation(result), encoding="utf-8")
+        write_student(beginning, reference.model, folder)
+        write_result(folder, result)
     shutil.rmtree(work / "train", ignore_errors=True)
-    shutil.rmtree(work / "start", ignore_errors=True)
+    shutil.rmtree(work / f"start-{len(inherited)}", ignore_errors=True)
     return result, skipped
-
-
-def _judged(folder: Path, image_id: int, held: Sequence[Prompt]) -> tuple[float, NDArray[np.intp]]:
-    return judge(NextTokens(GeneratorReference(folder).model, image_id), held)
 
 
 def _start(job: GeneratorDistillation, teacher: Checkpoint, work: Path, progress: Progress) -> tuple[Path, list[int]]:
@@ -209,7 +196,7 @@ def _start(job: GeneratorDistillation, teacher: Checkpoint, work: Path, progress
     config = text_config(teacher)
     types = layer_types(config["num_hidden_layers"])
     kept = choose_layers(types, layer_types(int(count)))
-    start = work / "start"
+    start = work / f"start-{len(kept)}"
     if not start.is_dir():
         progress("pruning", 0, 1)
         with atomic_folder(start) as folder:
@@ -228,9 +215,7 @@ def prune_layers(checkpoint: Checkpoint, kept: Sequence[int], folder: Path) -> N
     places = {old: new for new, old in enumerate(kept)}
     _copy_configuration(checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())
-    for part in (config.get("text_config", config),):
-        part["num_hidden_layers"] = len(kept)
-        part["layer_types"] = layer_types(len(kept))
+    config.get("text_config", config).update(num_hidden_layers=len(kept), layer_types=layer_types(len(kept)))
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     with ShardWriter(folder) as shards:
         for name in checkpoint.in_file_order():

@@ -28,21 +28,23 @@ from ..quant.distill.inherit import (
     inherit_tower,
     project_text_head,
 )
-from ..quant.distill.shards import PassPlan, ShardSet, run_pass
+from ..quant.distill.shards import PassPlan, ShardSet
 from ..quant.distill.student import operations, parse_student, student_config
 from ..quant.distill.subspace import Subspace, principal_subspace
-from ..quant.distill.train import Curve, Schedule, process_state, split_held_back, train
+from ..quant.distill.train import Curve, process_state, split_held_back, train
 from ..quant.texts import calibration_texts, medical_texts, prompt_texts
 from ..runtime import metrics
-from ..runtime.bundle import atomic_folder
-from ..runtime.errors import DistillationError, ImageError, RecipeError, StorageError
+from ..runtime.bundle import atomic_folder, refuse_existing
+from ..runtime.errors import DistillationError, ImageError, RecipeError
 from ..runtime.images import read_image
 from ..runtime.labels import LabelBank, read_labels
+from ..runtime.manifest import sha256_json
 from ..runtime.preprocess import get_profile
 from .checkpoint import Checkpoint
-from .distill_job import FACTS, SUBSPACE, EncoderDistillation, TrainOptions
-from .distill_report import Distillation, render_distillation
-from .image_teacher import ImageTeacher, digest, list_images, read_captions
+from .distill_job import SUBSPACE, EncoderDistillation
+from .distill_report import Distillation
+from .distill_steps import schedule_of, teacher_pass, write_result
+from .image_teacher import ImageTeacher, as_pixels, digest, list_images, read_captions
 from .parity import embed_reference
 from .reference import Reference, text_ids
 from .standin.write import processor_config
@@ -71,12 +73,12 @@ class Extras:
 
     Attributes:
         captions: normalised embeddings in the subspace, (M, D).
-        caption_of: (images,) the number of each image's caption, -1 for none.
+        caption_of: (images,) the number of each image's caption, -1 for none; None without captions.
         bank, teacher_bank: label embeddings in the subspace and as the teacher has them.
         scale, bias: of the logits.
     """
 
-    captions: torch.Tensor | None
+    captions: torch.Tensor
     caption_of: NDArray[np.int32] | None
     bank: torch.Tensor | None
     teacher_bank: torch.Tensor | None
@@ -88,8 +90,9 @@ class ImageObjective:
     """The student's image embeddings are the teacher's, in the subspace."""
 
     def __init__(
-        self, shards: ShardSet, subspace: Subspace, extras: Extras, folder_of: NDArray[np.intp], seed: int
-    ) -> None:
+        self, shards: ShardSet, sample: NDArray[np.float32], subspace: Subspace, extras: Extras,
+        folder_of: NDArray[np.intp], seed: int,
+    ) -> None:  # fmt: skip
         self._shards, self._subspace, self._extras = shards, subspace, extras
         images = shards.all("image")
         kept, held = split_held_back(int(images.max()) + 1, seed)
@@ -97,9 +100,6 @@ class ImageObjective:
         self._train = balanced(np.flatnonzero(np.isin(images, kept)), folder_of[images])
         self._held = np.flatnonzero(np.isin(images, held))
         self._images = images
-        sample = shards.rows(
-            "embedding", np.linspace(0, len(shards) - 1, min(len(shards), SUBSPACE_SAMPLE)).astype(int)
-        )
         self._mean = torch.from_numpy(subspace.project(sample).mean(0))
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class ImageObjective:
             "relational": RELATIONAL * losses.relational(student, teacher, mean),
         }
         e = self._extras
-        if e.captions is not None and e.caption_of is not None:
+        if e.caption_of is not None:
             caption_of = e.caption_of[self._images[numbers]]
             with_one = np.flatnonzero(caption_of >= 0)
             if len(with_one):
@@ -140,22 +140,18 @@ class ImageObjective:
     def held_back(self, model: torch.nn.Module) -> dict[str, float]:
         if not len(self._held):
             return {}
-        ours, theirs = self.embed_held(model)
-        mean = self._mean.numpy()
-        unexplained = float(((ours - theirs) ** 2).sum() / ((theirs - mean) ** 2).sum())
-        return {"regression": unexplained, "centred_cosine": float(metrics.cosine(ours - mean, theirs - mean).mean())}
-
-    def embed_held(self, model: torch.nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Student's and teacher's embeddings of what was held back."""
-        parts = [
-            self._student(model, part).cpu().numpy() for part in np.array_split(self._held, -(-len(self._held) // 64))
-        ]
-        return np.concatenate(parts), self._subspace.project(self._shards.rows("embedding", self._held))
+        parts = np.array_split(self._held, -(-len(self._held) // 64))
+        ours = torch.cat([self._student(model, part).cpu() for part in parts])
+        theirs = torch.from_numpy(self._subspace.project(self._shards.rows("embedding", self._held)))
+        cosine = metrics.cosine((ours - self._mean).numpy(), (theirs - self._mean).numpy())
+        return {
+            "regression": float(losses.regression(ours, theirs, self._mean)),
+            "centred_cosine": float(cosine.mean()),
+        }
 
     def _student(self, model: torch.nn.Module, numbers: NDArray[np.intp]) -> torch.Tensor:
         device = next(model.parameters()).device
-        pixels = torch.from_numpy(self._shards.rows("pixels", numbers)).to(device)
-        found: torch.Tensor = model(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        found: torch.Tensor = model(as_pixels(self._shards.rows("pixels", numbers), device))
         return found
 
 
@@ -213,8 +209,7 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
-    if job.out.exists() and not job.force:
-        raise StorageError(f"{job.out} exists; choose another place, or replace it with --force")
+    refuse_existing(job.out, force=job.force)
     checkpoint = Checkpoint.open(job.teacher, "siglip")
     get_profile(job.profile)
     vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
@@ -238,12 +233,8 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
     }  # fmt: skip
     plan = PassPlan(work / "images", len(paths), job.data.per_shard, facts)
     state = process_state(cpu=job.training.cpu)
-    with state.main_process_first():  # the others of `accelerate launch` find the shards done
-        shards = run_pass(
-            plan, partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed),
-            engine=job.data.engine, address=job.data.address, workers=job.data.workers,
-            gpus=1 if job.data.engine == "ray" and torch.cuda.is_available() else 0, what="teacher: images", progress=progress,
-        )  # fmt: skip
+    make_teacher = partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed)
+    shards = teacher_pass(plan, make_teacher, job.data, state, "teacher: images", progress)
     skipped = [_why(paths[number]) for number in shards.skipped]
     if not len(shards):
         raise DistillationError(f"none of {len(paths)} images could be read; the first: {skipped[0]}")
@@ -251,25 +242,26 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
     texts = _texts(job.texts, captions)
     progress("teacher: texts", 0, len(texts))
     text_targets = embed_reference(teacher, texts)
-    sample = shards.rows("embedding", np.linspace(0, len(shards) - 1, min(len(shards), SUBSPACE_SAMPLE)).astype(int))
+    sample = shards.sample("embedding", SUBSPACE_SAMPLE)
     subspace = principal_subspace([sample, text_targets], vision["hidden_size"])
     student, inherited = _begin(job, teacher, vision, text, shards, texts, subspace)
-    extras = _extras(teacher, subspace, captions, caption_of, labels)
+    projected, place = subspace.project(text_targets), {text: number for number, text in enumerate(texts)}
+    extras = _extras(teacher, subspace, projected[[place[caption] for caption in captions]], caption_of, labels)
     folder_of = np.array(
         [max(n for n, f in enumerate(job.images) if path.is_relative_to(f)) for path in paths], np.intp
     )
-    images = ImageObjective(shards, subspace, extras, folder_of, job.training.seed)
-    words = TextObjective(text_ids(checkpoint, texts), subspace.project(text_targets), job.training.seed)
+    images = ImageObjective(shards, sample, subspace, extras, folder_of, job.training.seed)
+    words = TextObjective(text_ids(checkpoint, texts), projected, job.training.seed)
     run = {
-        **facts, "student": job.student, "inherit": job.inherit, "captions": _hash(captions), "labels": _hash(labels),
+        **facts, "student": job.student, "inherit": job.inherit, "captions": sha256_json(captions), "labels": sha256_json(labels),
     }  # fmt: skip
     curves: dict[str, Curve] = {}
     towers: dict[str, Any] = {"vision": (student.vision_model, images)}
     if not kept or job.quantize:
         towers["text"] = (student.text_model, words)
-    schedule = _schedule(job.training)
+    schedule = schedule_of(job.training)
     for name, (tower, objective) in towers.items():
-        about = run if name == "vision" else {**run, "text": job.text, "texts": _hash(texts)}
+        about = run if name == "vision" else {**run, "text": job.text, "texts": sha256_json(texts)}
         module = EmbeddingTower(tower).requires_grad_(True)
         if name == "text":
             # A word that no text holds can learn nothing, and would decay; the table stays as the teacher has it.
@@ -300,7 +292,7 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: 
             "captions": len(captions), "profile": job.profile, "text_tower": job.text, "quantize": job.quantize,
             "inherited_layers": inherited, "subspace_kept": subspace.kept, "operations": operations(vision),
             "operations_to_teacher": ratio, "held_back_images": images.held, "quantize_steps": job.quantize_steps,
-            "training": {**_options(job.training)},
+            "training": job.training.facts(),
         },
         figures=figures, curves={name: curve.rows for name, curve in curves.items()},
     )  # fmt: skip
@@ -331,8 +323,7 @@ def _begin(
     if not job.inherit:
         return student, []
     side, own = vision["image_size"], original.config.vision_config.image_size
-    picks = np.linspace(0, len(shards) - 1, min(len(shards), ENERGY_SAMPLE)).astype(int)
-    pixels = torch.from_numpy(shards.rows("pixels", picks)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = as_pixels(shards.sample("pixels", ENERGY_SAMPLE))
     if side != own:
         pixels = F.interpolate(pixels, (own, own), mode="bilinear", antialias=True)
     energy = torch.stack([channel_energy(original.vision_model, pixel_values=part) for part in pixels.split(8)]).sum(0)
@@ -347,17 +338,16 @@ def _begin(
 
 
 def _extras(
-    teacher: Reference, subspace: Subspace, captions: list[str], caption_of: NDArray[np.int32] | None,
+    teacher: Reference, subspace: Subspace, captions: NDArray[np.float32], caption_of: NDArray[np.int32] | None,
     labels: dict[str, list[str]] | None,
 ) -> Extras:  # fmt: skip
-    embedded = torch.from_numpy(subspace.project(embed_reference(teacher, captions))) if captions else None
     bank = teacher_bank = None
     if labels:
         theirs = LabelBank.build(labels, lambda texts: embed_reference(teacher, texts)).embeddings
         ours = LabelBank.build(labels, lambda texts: subspace.project(embed_reference(teacher, texts))).embeddings
         bank, teacher_bank = torch.from_numpy(ours), torch.from_numpy(theirs)
     scale, bias = teacher.model.logit_scale.exp().detach(), teacher.model.logit_bias.detach()
-    return Extras(embedded, caption_of if captions else None, bank, teacher_bank, scale, bias)
+    return Extras(torch.from_numpy(captions), caption_of, bank, teacher_bank, scale, bias)
 
 
 def _texts(files: Sequence[Path], captions: Sequence[str]) -> list[str]:
@@ -367,17 +357,6 @@ def _texts(files: Sequence[Path], captions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*calibration_texts(), *prompt_texts(), *sentences, *lines, *captions]))
 
 
-def _schedule(options: TrainOptions) -> Schedule:
-    return Schedule(
-        options.steps, options.batch, options.accumulate, options.rate, precision=options.precision, seed=options.seed,
-        save_every=options.save_every,
-    )  # fmt: skip
-
-
-def _options(options: TrainOptions) -> dict[str, Any]:
-    return {key: getattr(options, key) for key in ("steps", "batch", "accumulate", "rate", "precision", "seed")}
-
-
 def _why(path: Path) -> str:
     """The reason why an image was skipped; reading it again costs nothing beside a teacher's pass."""
     try:
@@ -385,12 +364,6 @@ def _why(path: Path) -> str:
     except ImageError as error:
         return str(error)
     return f"{path}: could not be read during the pass, but can be now; its shard stays without it"
-
-
-def _hash(value: Any) -> str:
-    import hashlib
-
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _write(
@@ -407,7 +380,6 @@ def _write(
                 shutil.copyfile(checkpoint.folder / name, folder / name)
         save_model(student, str(folder / "model.safetensors"), {"format": "pt"})
         save_file({"rows": subspace.rows}, folder / SUBSPACE)
-        (folder / FACTS).write_text(result.to_json())
-        (folder / "distillation.html").write_text(render_distillation(result), encoding="utf-8")
+        write_result(folder, result)
         if job.labels:
             shutil.copyfile(job.labels, folder / f"labels{job.labels.suffix}")

@@ -84,11 +84,18 @@ def read_choices(path: Path) -> list[Choice]:
     return choices
 
 
-def text_prompts(tokenize: Callable[[str], list[int]], texts: Sequence[str], bos: int) -> list[list[int]]:
-    """Texts joined and cut into prompts of `CHUNK` tokens."""
+def text_prompts(
+    tokenize: Callable[[str], list[int]],
+    texts: Sequence[str],
+    bos: int,
+    *,
+    size: int = CHUNK,
+    least: int = SKIP * 2 + 1,
+) -> list[list[int]]:
+    """Texts joined and cut into prompts of `size` tokens; of the end, what has `least` of them."""
     ids = [token for text in texts for token in tokenize(f"{text.strip()}\n\n")]
-    size = CHUNK - 1
-    return [[bos, *ids[start : start + size]] for start in range(0, len(ids), size) if len(ids[start:]) > SKIP * 2]
+    pieces = (ids[start : start + size - 1] for start in range(0, len(ids), size - 1))
+    return [[bos, *piece] for piece in pieces if len(piece) >= least]
 
 
 @dataclass

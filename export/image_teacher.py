@@ -94,6 +94,11 @@ def view(image: Pixels, number: int, index: int, seed: int) -> Pixels:
     return np.ascontiguousarray((table * most).round().astype(image.dtype)[cut])
 
 
+def as_pixels(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
+    """(N, S, S, 3) uint8 to what a SigLIP tower takes, (N, 3, S, S) float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 class ImageTeacher:
     """Opens the teacher's vision tower once, then turns ranges of images into shards.
 

@@ -20,7 +20,7 @@ from ..quant.texts import calibration_texts
 from ..runtime import metrics
 from ..runtime.encoder import Encoder, softmax
 from ..runtime.labels import LabelBank, as_prompts
-from ..runtime.preprocess import get_profile, normalise
+from ..runtime.preprocess import Pixels, get_profile, normalise
 from ..runtime.report import ParityReport, judge
 from ..runtime.session import OrtSession
 from .reference import PATCH, POOLED, Reference, reference_pixels, text_ids
@@ -59,13 +59,13 @@ def measure(
     """
     manifest = encoder.manifest
     figures: dict[str, Any] = {"pixels": compare_pixels(encoder, samples)}
-    vision = _run_vision(encoder, reference, samples, progress)
+    vision = run_vision(encoder, reference, samples, progress)
     figures["vision"] = compare_embeddings(vision.reference, vision.bundle)
     runs = {"vision": vision}
     texts: list[str] = []
     if "text" in manifest.towers:
         texts = calibration_texts()
-        runs["text"] = _run_text(encoder, reference, texts, progress)
+        runs["text"] = run_text(encoder, reference, texts, progress)
         figures["text"] = compare_embeddings(runs["text"].reference, runs["text"].bundle)
         figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
     figures["scores"], plots = compare_scores(encoder, reference, vision, samples, prompts)
@@ -97,24 +97,30 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
     return {"max_error": worst, "unequal_share": unequal / total}
 
 
-def _run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
-    side, resize = encoder.manifest.encoder.image_size, get_profile(encoder.manifest.profile).resize
+def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+    """Embed images on both sides, each at its own size: a student's is not its teacher's."""
+    config = reference.checkpoint.config["vision_config"]
+    side, theirs_side = encoder.manifest.encoder.image_size, int(config["image_size"])
+    resize = get_profile(encoder.manifest.profile).resize
+
+    def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
+        return np.stack([normalise(resize(image, size)) for image in images])
+
     ours: list[Array] = []
     theirs: list[Array] = []
     # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
-    step = max(1, min(BATCH, BATCH * 64 // (side // encoder.manifest.encoder.patch_size) ** 2))
+    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // config["patch_size"]) ** 2))
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
-        pixels = np.stack([normalise(resize(image, side)) for image in part])
-        theirs.append(reference.images(pixels).embedding)
-        ours.append(encoder.embed_pixels(pixels))
+        small = pixels(part, side)
+        theirs.append(reference.images(small if theirs_side == side else pixels(part, theirs_side)).embedding)
+        ours.append(encoder.embed_pixels(small))
         progress("images", min(start + step, len(samples)), len(samples))
-    picks = spread(len(samples), STAGE_SAMPLES)
-    stage_inputs = np.stack([normalise(resize(samples.images[index], side)) for index in picks])
+    stage_inputs = pixels([samples.images[index] for index in spread(len(samples), STAGE_SAMPLES)], side)
     return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
 
 
-def _run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
+def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
     theirs, ours = embed_reference(reference, texts), encoder.embed_texts(texts)
     progress("texts", len(texts), len(texts))
     return TowerRun(theirs, ours, text_ids(reference.checkpoint, texts))

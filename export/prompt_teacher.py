@@ -20,7 +20,9 @@ from ..runtime.preprocess import get_profile
 from .build_generator import PROFILE
 from .checkpoint import Checkpoint
 from .distill_job import Precision
+from .generator_parity import text_prompts
 from .generator_reference import GeneratorReference, load_processor, prompt_ids
+from .image_teacher import as_pixels
 from .to_gguf import image_tokens
 
 BATCH = 4
@@ -37,6 +39,11 @@ class Prompt:
     image: Path | None = None
 
 
+def image_token(checkpoint: Checkpoint) -> int:
+    """The id that stands for an image's tokens, -1 for a model that reads text only."""
+    return int(checkpoint.config.get("image_token_index", -1)) if "vision_config" in checkpoint.config else -1
+
+
 class Tokens:
     """A checkpoint's tokenizer and prompt format; opens no weights."""
 
@@ -44,7 +51,7 @@ class Tokens:
         self.sees = "vision_config" in checkpoint.config
         self._processor = load_processor(checkpoint)
         self._tokenizer = self._processor.tokenizer if self.sees else self._processor
-        self.image_id = int(checkpoint.config.get("image_token_index", -1))
+        self.image_id = image_token(checkpoint)
         self._dummy = np.zeros((8, 8, 3), np.uint8)
         if self.sees:
             image_tokens(checkpoint)  # an unreadable processor configuration is told before anything is computed
@@ -69,16 +76,14 @@ def read_prompts(paths: Sequence[Path], tokens: Tokens, length: int) -> list[Pro
     Raises:
         DistillationError: nothing in there, a line of another form, or an image for a model that reads text only.
     """
-    running: list[int] = []
+    texts: list[str] = []
     found: list[Prompt] = []
     for text, prompt in _read(paths, tokens):
-        if prompt is not None and len(prompt.ids) <= length:
+        if prompt is None:
+            texts.append(text)
+        elif len(prompt.ids) <= length:
             found.append(prompt)
-        elif text:
-            running += tokens.text(f"{text.strip()}\n\n")
-    size = length - 1
-    pieces = [running[start : start + size] for start in range(0, len(running), size)]
-    found += [Prompt((BOS, *piece)) for piece in pieces if len(piece) >= SHORTEST]
+    found += [Prompt(tuple(ids)) for ids in text_prompts(tokens.text, texts, BOS, size=length, least=SHORTEST)]
     if not found:
         raise DistillationError(
             f"{', '.join(map(str, paths))}: no texts and no questions of up to {length} tokens in there"
@@ -159,11 +164,6 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, mask
 
 
-def as_pixels(images: NDArray[np.uint8]) -> torch.Tensor:
-    """(N, S, S, 3) uint8 to the model's (N, 3, S, S)."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 class PromptTeacher:
     """Opens the teacher once, then turns ranges of prompts into shards.
 
@@ -176,13 +176,12 @@ class PromptTeacher:
         self, teacher: Path, prompts: Sequence[Prompt], top: int, positions: int, seed: int, precision: Precision = "no"
     ) -> None:
         reference = GeneratorReference(teacher)
-        config = reference.checkpoint.config
+        vision = reference.checkpoint.config.get("vision_config")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        image_id = int(config.get("image_token_index", -1)) if reference.sees else -1
+        self._image_id = image_token(reference.checkpoint)
         self._autocast = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self._model = NextTokens(reference.model, image_id).to(self._device)
-        self._image_id = image_id
-        self._side = int(config["vision_config"]["image_size"]) if reference.sees else 0
+        self._model = NextTokens(reference.model, self._image_id).to(self._device)
+        self._side = int(vision["image_size"]) if vision else 0
         self._prompts, self._top, self._positions, self._seed = prompts, top, positions, seed
 
     def __call__(self, start: int, stop: int) -> Shard:
@@ -223,7 +222,7 @@ class PromptTeacher:
         flat = torch.tensor([place for places in chosen for place in places])
         with_image = np.array([prompt.image is not None for _, prompt, _ in examples])
         pixels = np.stack([image for _, _, image in examples])
-        given = as_pixels(pixels[with_image]).to(self._device) if with_image.any() else None
+        given = as_pixels(pixels[with_image], self._device) if with_image.any() else None
         with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
             logits = self._model(*(t.to(self._device) for t in (ids, mask, rows, flat)), given).float()
         values, tokens = logits.topk(self._top, dim=-1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from ..quant.distill.student import operations
@@ -16,12 +15,11 @@ from ..quant.distill.subspace import Subspace
 from ..quant.texts import calibration_texts
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import Encoder
-from ..runtime.preprocess import get_profile, normalise
 from ..runtime.report import ParityReport, judge_student
 from .checkpoint import read_json
 from .distill_job import FACTS, SUBSPACE
-from .parity import BATCH, TowerRun, compare_embeddings, compare_pixels, compare_scores, embed_reference, machine
-from .reference import Reference, text_ids
+from .parity import compare_embeddings, compare_pixels, compare_scores, machine, run_text, run_vision
+from .reference import Reference
 from .samples import Samples
 
 ROLE = "subspace"
@@ -67,7 +65,7 @@ def measure_against_teacher(
     path = bundle.path(ROLE)
     width = manifest.encoder.embedding_size
     subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)
-    vision = _run_vision(encoder, teacher, samples, progress)
+    vision = run_vision(encoder, teacher, samples, progress)
     figures: dict[str, Any] = {
         "pixels": compare_pixels(encoder, samples),
         "vision": compare_embeddings(subspace.project(vision.reference), vision.bundle),
@@ -75,11 +73,9 @@ def measure_against_teacher(
     texts: list[str] = []
     if "text" in manifest.towers:
         texts = calibration_texts()
-        theirs = subspace.project(embed_reference(teacher, texts))
-        figures["text"] = compare_embeddings(theirs, encoder.embed_texts(texts))
-        figures["text"]["ids_equal"] = bool(
-            (encoder.tokenizer.encode(texts)[0] == text_ids(teacher.checkpoint, texts)).all()
-        )
+        run = run_text(encoder, teacher, texts, progress)
+        figures["text"] = compare_embeddings(subspace.project(run.reference), run.bundle)
+        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == run.stage_inputs).all())
     scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
     for name in ("accuracy", "auc"):
         if name in scores and scores[name]["reference"]["value"] > 0:
@@ -100,19 +96,3 @@ def measure_against_teacher(
 
 def _vision_config(bundle: Bundle) -> dict[str, Any]:
     return dict(read_json(bundle.folder / "config.json")["vision_config"])
-
-
-def _run_vision(encoder: Encoder, teacher: Reference, samples: Samples, progress: Progress) -> TowerRun:
-    sides = encoder.manifest.encoder.image_size, int(teacher.checkpoint.config["vision_config"]["image_size"])
-    resize = get_profile(encoder.manifest.profile).resize
-    step = max(1, min(BATCH, BATCH * 64 // (sides[1] // teacher.checkpoint.config["vision_config"]["patch_size"]) ** 2))
-    found: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
-    for start in range(0, len(samples), step):
-        small, large = (
-            np.stack([normalise(resize(image, side)) for image in samples.images[start : start + step]])
-            for side in sides
-        )
-        found[0].append(teacher.images(large).embedding)
-        found[1].append(encoder.embed_pixels(small))
-        progress("images", min(start + step, len(samples)), len(samples))
-    return TowerRun(np.concatenate(found[0]), np.concatenate(found[1]), np.empty(0))

@@ -148,8 +148,7 @@ def atomic_folder(final: Path, *, force: bool = False) -> Iterator[Path]:
     What an earlier, killed process left under a temporary name is removed first, when that process is gone.
     """
     final = final.absolute()
-    if final.exists() and not force:
-        raise StorageError(f"{final} exists; choose another place, or replace it with --force")
+    refuse_existing(final, force=force)
     with storage_errors(f"writing {final}"):
         final.parent.mkdir(parents=True, exist_ok=True)
         for stale in final.parent.glob(f".{final.name}.partial-*"):
@@ -168,6 +167,16 @@ def atomic_folder(final: Path, *, force: bool = False) -> Iterator[Path]:
                 partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(final: Path, *, force: bool) -> None:
+    """Refuse to write over a folder; for work that takes long before it comes to writing.
+
+    Raises:
+        StorageError: it exists and `force` is false.
+    """
+    if final.exists() and not force:
+        raise StorageError(f"{final} exists; choose another place, or replace it with --force")
 
 
 def _alive(pid: str) -> bool:

@@ -433,6 +433,13 @@ def load(
         BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
-    # A draft has no say in the answers, so how far it is from its own original is nobody's risk.
-    small = Bundle.open(draft, verify=verify, allow_failed_parity=True) if draft is not None else None
+    small = open_draft(draft, verify=verify)
     return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers, draft=small)
+
+
+def open_draft(folder: str | Path | None, *, verify: bool = True) -> Bundle | None:
+    """A draft's bundle, where one is given.
+
+    A draft has no say in the answers, so how far it is from its own original is nobody's risk.
+    """
+    return Bundle.open(folder, verify=verify, allow_failed_parity=True) if folder is not None else None

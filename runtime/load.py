@@ -26,12 +26,10 @@ def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool =
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     if isinstance(bundle.manifest.model, GeneratorFacts):
-        from .generator import Generator
+        from .generator import Generator, open_draft
 
-        if (draft := options.pop("draft", None)) is not None:
-            # A draft has no say in the answers, so how far it is from its own original is nobody's risk.
-            options["draft"] = Bundle.open(draft, verify=verify, allow_failed_parity=True)
-        return Generator(bundle, **options)
+        draft = open_draft(options.pop("draft", None), verify=verify)
+        return Generator(bundle, draft=draft, **options)
     from .encoder import Encoder
 
     return Encoder(bundle, **options)

@@ -150,7 +150,7 @@ class Manifest:
 
     def to_json(self) -> str:
         body = dataclasses.asdict(self)
-        return json.dumps({**body, "digest": _digest(body)}, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps({**body, "digest": sha256_json(body)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -173,7 +173,7 @@ class Manifest:
                 f"{folder} has bundle format {version}, this medge reads up to {FORMAT_VERSION}: update medge"
             )
         digest = body.pop("digest", None)
-        if digest != _digest(body):
+        if digest != sha256_json(body):
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         try:
             facts = body["model"]
@@ -190,7 +190,8 @@ class Manifest:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
 
 
-def _digest(body: dict[str, Any]) -> str:
+def sha256_json(body: Any) -> str:
+    """SHA-256 of a JSON value, as hexadecimal digits; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
@@ -123,21 +122,22 @@ def probe(target: Engine, draft: Engine) -> Speculation:
         next(iter(draft.generate(whole[: len(prompt) + at], 1, past_end=True))) == plain[at] for at in range(len(plain))
     ]
     acceptance = sum(hits) / len(hits)
-    target.prefill(whole)
-    single = _time(lambda: _read_again(target, whole, 1))
-    guess = _time(lambda: list(islice(draft.generate(whole, 5, past_end=True), 5))) / 5
-    expected = {0: 0.0}
+    expected: dict[int, float] = {}
+    if candidates:
+        target.prefill(whole)
+        single = _time(lambda: _read_again(target, whole, 1))
+        guess = _time(lambda: list(draft.generate(whole, 5, past_end=True))) / 5
     for ahead in candidates:
         read = _time(partial(_read_again, target, whole, ahead + 1))
         tokens = sum(acceptance**power for power in range(ahead + 1))
         expected[ahead] = tokens * single / (ahead * guess + read)
-    best = max(expected, key=lambda ahead: expected[ahead])
     for engine in (target, draft):
         engine.forget()
     if not candidates:
         return Speculation(
             0, acceptance, 0.0, "for this file, llama.cpp computes several tokens otherwise than one on this CPU"
         )
+    best = max(expected, key=lambda ahead: expected[ahead])
     if expected[best] < WORTH:
         return Speculation(0, acceptance, expected[best], "the draft would not make this device faster")
     return Speculation(best, acceptance, expected[best])

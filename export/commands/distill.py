@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from ...runtime.console import SOME_FAILED, ForceOption, JsonOption, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
-from ..distill_job import EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+from ..distill_job import (
+    DIVERGENCES,
+    ENGINES,
+    METHODS,
+    PRECISIONS,
+    PROMPTS_PER_SHARD,
+    QUANTIZE,
+    EncoderDistillation,
+    GeneratorDistillation,
+    PassOptions,
+    TrainOptions,
+)
+
+if TYPE_CHECKING:
+    from ..distill_report import Distillation
 
 app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
 
@@ -35,15 +49,19 @@ SaveOption = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.
 CpuOption = Annotated[bool, typer.Option("--cpu", help="Stay off a GPU.")]
 
 
-def one_of(value: str, choices: tuple[str, ...], option: str) -> str:
-    """The value, if it is one of the choices.
+Choice = TypeVar("Choice", bound=str)
+
+
+def one_of(value: str, choices: tuple[Choice, ...], option: str) -> Choice:
+    """The choice that a value names.
 
     Raises:
-        RecipeError: it is not.
+        RecipeError: none of them.
     """
-    if value not in choices:
-        raise RecipeError(f"{option} {value}: choose from {', '.join(choices)}")
-    return value
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise RecipeError(f"{option} {value}: choose from {', '.join(choices)}")
 
 
 @app.callback()
@@ -102,12 +120,11 @@ def medsiglip(
     job = EncoderDistillation(
         teacher=teacher, out=to, student=student, images=tuple(images), captions=captions, text=text,
         texts=tuple(texts or ()), labels=labels, profile=profile, views=views, inherit=not from_scratch,
-        quantize=None if quantize is None else one_of(quantize, ("int8", "int4"), "--quantize"),  # type: ignore[arg-type]
+        quantize=None if quantize is None else one_of(quantize, QUANTIZE, "--quantize"),
         quantize_steps=quantize_steps, work=work,
-        data=PassOptions(one_of(engine, ("local", "ray"), "--engine"), address, workers),  # type: ignore[arg-type]
+        data=PassOptions(one_of(engine, ENGINES, "--engine"), address, workers),
         training=TrainOptions(
-            steps, batch, accumulate, rate, one_of(precision, ("no", "bf16", "fp16"), "--precision"),  # type: ignore[arg-type]
-            seed, save_every, cpu,
+            steps, batch, accumulate, rate, one_of(precision, PRECISIONS, "--precision"), seed, save_every, cpu,
         ),
         force=force,
     )  # fmt: skip
@@ -115,31 +132,30 @@ def medsiglip(
 
     with progress() as advance:
         result, skipped = distill_medsiglip(job, advance)
-    for message in skipped:
-        warn(f"skipped: {message}")
-    _tell(result.student, result.facts, result.figures, to, job.workplace, as_json)
-    if skipped:
-        raise typer.Exit(SOME_FAILED)
+    _tell(result, skipped, to, job.workplace, as_json)
 
 
-def _tell(
-    student: str, facts: dict[str, object], figures: dict[str, float], to: Path, work: Path, as_json: bool
-) -> None:
+def _tell(result: Distillation, skipped: list[str], to: Path, work: Path, as_json: bool) -> None:
+    """Say what came of a run; ends with the code for skipped inputs where there were any."""
     from rich.table import Table
 
+    for message in skipped:
+        warn(f"skipped: {message}")
     if as_json:
-        print_json({"out": str(to), "work": str(work), "facts": facts, "figures": figures})
-        return
-    table = Table(title=f"{student}, on what was held back from training")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:.5g}")
-    if "operations_to_teacher" in facts:
-        table.add_row("operations of an image, to the teacher", f"{facts['operations_to_teacher']:.3f}")
-    out.print(table)
-    out.print(f"{to}: report in {to / 'distillation.html'}; the teacher's answers stay in {work}", markup=False,
-              highlight=False)  # fmt: skip
+        print_json({"out": str(to), "work": str(work), "facts": result.facts, "figures": result.figures})
+    else:
+        table = Table(title=f"{result.student}, on what was held back from training")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        for name, value in result.figures.items():
+            table.add_row(name.replace("_", " "), f"{value:.5g}")
+        if (ratio := result.facts.get("operations_to_teacher")) is not None:
+            table.add_row("operations of an image, to the teacher", f"{ratio:.3f}")
+        out.print(table)
+        out.print(f"{to}: report in {to / 'distillation.html'}; the teacher's answers stay in {work}", markup=False,
+                  highlight=False)  # fmt: skip
+    if skipped:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -186,13 +202,12 @@ def medgemma(
     """
     job = GeneratorDistillation(
         teacher=teacher, out=to, student=student, data=tuple(data), held_back=tuple(held_back or ()),
-        divergence=one_of(divergence, ("forward", "reverse", "skewed"), "--divergence"),  # type: ignore[arg-type]
-        method=one_of(method, ("full", "lora"), "--method"),  # type: ignore[arg-type]
+        divergence=one_of(divergence, DIVERGENCES, "--divergence"),
+        method=one_of(method, METHODS, "--method"),
         rank=rank, length=length, top=top, positions=positions, work=work,
-        data_pass=PassOptions(one_of(engine, ("local", "ray"), "--engine"), address, workers, per_shard=64),  # type: ignore[arg-type]
+        data_pass=PassOptions(one_of(engine, ENGINES, "--engine"), address, workers, PROMPTS_PER_SHARD),
         training=TrainOptions(
-            steps, batch, accumulate, rate, one_of(precision, ("no", "bf16", "fp16"), "--precision"),  # type: ignore[arg-type]
-            seed, save_every, cpu,
+            steps, batch, accumulate, rate, one_of(precision, PRECISIONS, "--precision"), seed, save_every, cpu,
         ),
         force=force,
     )  # fmt: skip
@@ -200,8 +215,4 @@ def medgemma(
 
     with progress() as advance:
         result, skipped = distill_medgemma(job, advance)
-    for message in skipped:
-        warn(f"skipped: {message}")
-    _tell(result.student, result.facts, result.figures, to, job.workplace, as_json)
-    if skipped:
-        raise typer.Exit(SOME_FAILED)
+    _tell(result, skipped, to, job.workplace, as_json)

@@ -16,21 +16,19 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..four_bit import LEVELS
+from ..recipe import RECIPES
 
 FakeKind = Literal["int8", "int4"]
-BLOCK = 32  # of the recipe int4
-FAKE_KINDS: tuple[FakeKind, ...] = ("int8", "int4")
+BLOCK = RECIPES["int4"].block
 
 
 class EightBitColumns(nn.Module):
     """Weights (N, K) on 256 levels between each output's least and greatest, as `eight_bit.quantize_columns` unsigned."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        low, high = (
-            weight.detach().amin(1, keepdim=True).clamp_max(0),
-            weight.detach().amax(1, keepdim=True).clamp_min(0),
-        )
-        return _through(weight, _round(weight.detach(), low, high, 255))
+        values = weight.detach()
+        low, high = values.amin(1, keepdim=True).clamp_max(0), values.amax(1, keepdim=True).clamp_min(0)
+        return _through(weight, _round(values, low, high, 255))
 
 
 class FourBitBlocks(nn.Module):
@@ -76,12 +74,13 @@ def fake_quantized(tower: nn.Module, kind: FakeKind) -> Iterator[None]:
     """
     wrapped: list[tuple[nn.Module, str]] = []
     hooks = []
+    padded = {module.fc2 for module in tower.modules() if hasattr(module, "fc2")}
     for module in tower.modules():
         if isinstance(module, nn.MultiheadAttention):
             wrapped.append((module, "in_proj_weight"))
         elif isinstance(module, nn.Linear):
             # The 4-bit recipe leaves layers alone whose inputs no block divides, but for MLPs, which it pads.
-            if kind == "int4" and module.in_features % BLOCK and not _is_second_of_mlp(tower, module):
+            if kind == "int4" and module.in_features % BLOCK and module not in padded:
                 continue
             wrapped.append((module, "weight"))
             if kind == "int8":
@@ -95,7 +94,3 @@ def fake_quantized(tower: nn.Module, kind: FakeKind) -> Iterator[None]:
             hook.remove()
         for module, name in wrapped:
             parametrize.remove_parametrizations(module, name, leave_parametrized=kind == "int4")
-
-
-def _is_second_of_mlp(tower: nn.Module, layer: nn.Linear) -> bool:
-    return any(getattr(module, "fc2", None) is layer for module in tower.modules())

@@ -8,7 +8,6 @@ interpolated. A pooling head writes straight into the embedding, so there the su
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,6 @@ import torch.nn.functional as F
 from .subspace import Subspace
 
 Index = torch.Tensor  # (N,) int64, which of the teacher's rows or columns
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What of the teacher's layer a student's layer keeps."""
-
-    residual: Index
-    attention_qk: Index
-    attention_v: Index
-    neurons: Index
-    scale_q: float
 
 
 def inherit_tower(student: Any, teacher: Any, activations: torch.Tensor) -> list[int]:
@@ -175,27 +163,19 @@ def _layer(student: Any, teacher: Any, residual: Index) -> None:
     energy_v = theirs.v_proj.weight.norm(dim=1) * theirs.out_proj.weight.norm(dim=0)
     energy_mlp = teacher.mlp.fc1.weight.norm(dim=1) * teacher.mlp.fc2.weight.norm(dim=0)
     kept = _strongest_heads(energy_qk * energy_v, theirs.num_heads, mine.num_heads)
-    choice = _Choice(
-        residual,
-        _head_channels(energy_qk, theirs.num_heads, kept, width),
-        _head_channels(energy_v, theirs.num_heads, kept, width),
-        _strongest(energy_mlp, student.mlp.fc1.out_features),
-        # Fewer channels are added up, and attention divides by the root of their number.
-        (mine.head_dim / theirs.head_dim) ** 0.5,
-    )
+    qk = _head_channels(energy_qk, theirs.num_heads, kept, width)
+    v = _head_channels(energy_v, theirs.num_heads, kept, width)
+    neurons = _strongest(energy_mlp, student.mlp.fc1.out_features)
+    # Fewer channels are added up, and attention divides by the root of their number.
+    scale = (mine.head_dim / theirs.head_dim) ** 0.5
     for name in ("layer_norm1", "layer_norm2"):
         _norm(getattr(student, name), getattr(teacher, name), residual)
-    rows = choice.attention_qk
-    _rows(
-        mine.q_proj, theirs.q_proj.weight[rows][:, residual] * choice.scale_q, theirs.q_proj.bias[rows] * choice.scale_q
-    )
-    _rows(mine.k_proj, theirs.k_proj.weight[rows][:, residual], theirs.k_proj.bias[rows])
-    rows = choice.attention_v
-    _rows(mine.v_proj, theirs.v_proj.weight[rows][:, residual], theirs.v_proj.bias[rows])
-    _rows(mine.out_proj, theirs.out_proj.weight[residual][:, rows], theirs.out_proj.bias[residual])
-    rows = choice.neurons
-    _rows(student.mlp.fc1, teacher.mlp.fc1.weight[rows][:, residual], teacher.mlp.fc1.bias[rows])
-    _rows(student.mlp.fc2, teacher.mlp.fc2.weight[residual][:, rows], teacher.mlp.fc2.bias[residual])
+    _rows(mine.q_proj, theirs.q_proj.weight[qk][:, residual] * scale, theirs.q_proj.bias[qk] * scale)
+    _rows(mine.k_proj, theirs.k_proj.weight[qk][:, residual], theirs.k_proj.bias[qk])
+    _rows(mine.v_proj, theirs.v_proj.weight[v][:, residual], theirs.v_proj.bias[v])
+    _rows(mine.out_proj, theirs.out_proj.weight[residual][:, v], theirs.out_proj.bias[residual])
+    _rows(student.mlp.fc1, teacher.mlp.fc1.weight[neurons][:, residual], teacher.mlp.fc1.bias[neurons])
+    _rows(student.mlp.fc2, teacher.mlp.fc2.weight[residual][:, neurons], teacher.mlp.fc2.bias[residual])
 
 
 def _embeddings(student: Any, teacher: Any, residual: Index) -> None:

@@ -7,7 +7,6 @@ fingerprint; shards of another one are refused, not mixed in.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
+from ...runtime.manifest import sha256_json
 
 PLAN = "shards.json"
 ATTEMPTS, MOST_ATTEMPTS = ".attempts-", 4  # of Ray's workers at one shard
@@ -57,8 +57,7 @@ class PassPlan:
 
     @property
     def fingerprint(self) -> str:
-        body = {**self.facts, "items": self.items, "per_shard": self.per_shard}
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return sha256_json({**self.facts, "items": self.items, "per_shard": self.per_shard})
 
     @property
     def starts(self) -> range:
@@ -235,6 +234,10 @@ class ShardSet:
             before = int(self._ends[shard - 1]) if shard else 0
             found.append(self._array(shard, name)[number - before])
         return np.stack(found)
+
+    def sample(self, name: str, most: int) -> NDArray[Any]:
+        """At most `most` rows of one array, spread evenly over all shards."""
+        return self.rows(name, np.linspace(0, len(self) - 1, min(len(self), most)).astype(int))
 
     def all(self, name: str) -> NDArray[Any]:
         """An array over all shards."""

@@ -6,7 +6,7 @@ the same weights as one that was not.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import math
 import shutil
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
+from ...runtime.manifest import sha256_json
 
 Precision = Literal["no", "bf16", "fp16"]
 Progress = Callable[[str, int, int], None]
@@ -196,7 +197,7 @@ class _Checkpoints:
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        self.fingerprint = sha256_json(facts)
 
     def found(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
@@ -251,8 +252,6 @@ class _Checkpoints:
 
 def _maybe_no_sync(accelerator: Any, model: torch.nn.Module, last: bool) -> Any:
     """Devices exchange gradients once a step, with the last of the batches that are added up."""
-    import contextlib
-
     return contextlib.nullcontext() if last else accelerator.no_sync(model)
 
 

@@ -8,15 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
-from .generator_options import (
-    ContextOption,
-    DraftOption,
-    GpuLayersOption,
-    LimitOption,
-    SeedOption,
-    TemperatureOption,
-    opened,
-)
+from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
 
 
 def record(
@@ -29,7 +21,6 @@ def record(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,9 +29,8 @@ def record(
     Example: medge record bundle patient.json "Which medicines does the patient take?"
     """
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
-    ) as generator:  # fmt: skip
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
         answer = generator.record(fhir, question, limit=limit, temperature=temperature, seed=seed)
     if as_json:
         print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,

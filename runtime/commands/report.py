@@ -8,15 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
-from .generator_options import (
-    ContextOption,
-    DraftOption,
-    GpuLayersOption,
-    LimitOption,
-    SeedOption,
-    TemperatureOption,
-    opened,
-)
+from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
 
 NAMES = ("general", "chest-xray", "ct", "fundus", "dermatology", "pathology")  # of runtime/radiology_report.py
 
@@ -32,7 +24,6 @@ def report(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,9 +34,8 @@ def report(
     Example: medge report bundle film.dcm --template chest-xray
     """
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
-    ) as generator:  # fmt: skip
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
         written = generator.report(images, template, limit=limit, temperature=temperature, seed=seed, context=clinical)
     if as_json:
         print_json(written.as_dict())

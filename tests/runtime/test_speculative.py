@@ -52,22 +52,27 @@ def prompts(engine: Engine) -> list[list[int]]:
     ]
 
 
-def exact_ahead(engine: Engine) -> int:
+@pytest.fixture
+def ahead(pair: tuple[Engine, Engine]) -> int:
+    """How far ahead guessing is exact here; which kernels llama.cpp has differs by CPU, and some have none that agree."""
+    target, _ = pair
     tokens = [
         2,
-        *engine.tokenize(
+        *target.tokenize(
             "Chest radiograph. The heart is of normal size and the lungs are clear. Bones and soft tissue."
         ),
     ]
-    return max((ahead for ahead in AHEAD if same_logits(engine, tokens, ahead + 1)), default=0)
+    found = max((count for count in AHEAD if same_logits(target, tokens, count + 1)), default=0)
+    if not found:
+        pytest.skip(
+            "this CPU's kernels compute several tokens otherwise than one, so there is no exact guessing to test"
+        )
+    return found
 
 
-def test_guessing_ahead_gives_the_same_tokens(pair: tuple[Engine, Engine]) -> None:
+def test_guessing_ahead_gives_the_same_tokens(pair: tuple[Engine, Engine], ahead: int) -> None:
     """With the model itself as the draft, which guesses right, on both sides of where guessing has to stop."""
     target, draft = pair
-    ahead = exact_ahead(target)
-    if not ahead:
-        pytest.skip("this CPU's kernels compute several tokens otherwise than one")
     prompt = prompts(target)[0]
     expected = list(target.generate(prompt, 270, past_end=True))
     stats = Speculation(ahead, 0, 0)
@@ -78,12 +83,9 @@ def test_guessing_ahead_gives_the_same_tokens(pair: tuple[Engine, Engine]) -> No
 
 
 def test_a_draft_that_guesses_wrong_changes_nothing(
-    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Engine, Engine], ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, draft = pair
-    ahead = exact_ahead(target)
-    if not ahead:
-        pytest.skip("this CPU's kernels compute several tokens otherwise than one")
     rng = np.random.default_rng(0)
     right = draft.generate
 
