@@ -319,24 +319,29 @@ class Generator:
         if not turns or turns[-1].role != "user":
             raise GeneratorError("a conversation must end with the user's turn")
         sampling = Sampling(temperature, seed=seed, grammar=grammar_of(schema) if schema is not None else None)
-        return _Run(self, self.encode(turns), limit, sampling)
+        return _Run(self.engine, self.encode(turns), limit, sampling, self.tokens)
 
 
 @dataclass
 class _Run:
-    """One answer being generated: splits bytes into text, and the trace from the answer."""
+    """One answer being generated: splits bytes into text, and the trace from the answer.
 
-    generator: Generator
+    `generate` stands for the engine's own where a draft may help.
+    """
+
+    engine: Engine
     items: list[Item]
     limit: int
     sampling: Sampling
+    generate: Callable[[Sequence[Item], int, Sampling], Iterator[int]] | None = None
     tokens: int = 0
     reused: int = 0
 
     def fragments(self) -> Iterator[Fragment]:
-        engine, pending, thinking = self.generator.engine, b"", False
+        engine, pending, thinking = self.engine, b"", False
+        generate = self.generate or engine.generate
         begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
-        for token in self.generator.tokens(self.items, self.limit, self.sampling):
+        for token in generate(self.items, self.limit, self.sampling):
             self.tokens += 1
             self.reused = engine.reused
             if [token] in (begin, end):
@@ -356,7 +361,7 @@ class _Run:
         for fragment in self.fragments():
             texts[fragment.thought] += fragment.text
         used = length(self.items)
-        full = used + self.tokens >= self.generator.engine.context
+        full = used + self.tokens >= self.engine.context
         stop: Stop = "context" if full else "limit" if self.tokens >= self.limit else "end"
         thought = texts[True].removeprefix("thought").strip()
         return Answer(texts[False].strip(), thought, stop, used, self.reused, self.tokens)
