@@ -17,7 +17,7 @@ PAGES = tuple(
         "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma",
         "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "probe fit", "probe predict", "probe evaluate", "ask", "report", "chat",
-        "record", "doctor", "inspect", "verify", "bench",
+        "record", "doctor", "inspect", "verify", "golden", "bench",
     )
 )  # fmt: skip
 

@@ -1,0 +1,287 @@
+"""Build and test the Android demo without Gradle: the steps of its build as functions, and an APK from the command line.
+
+    bash android_demo/ci/prepare ~/.cache/medge/android
+    python android_demo/ci/build.py --out medge-arm64-v8a.apk --abi arm64-v8a
+
+Versions come from gradle/libs.versions.toml, sources from the same folders that Gradle reads, so that the two builds can't drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+DEMO = Path(__file__).resolve().parents[1]
+TOOLS = Path(os.environ.get("MEDGE_ANDROID", Path.home() / ".cache/medge/android"))
+FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
+VARIANTS = {
+    "arm64-v8a": ("v8", "v8_2_dotprod", "v8_2_dotprod_i8mm"),
+    "x86_64": ("x86_64",),
+    "armeabi-v7a": (),  # llama.rn ships none: the app then says that it has no language model
+}
+TRIPLES = {"arm64-v8a": "aarch64-linux-android", "x86_64": "x86_64-linux-android"}
+
+
+class BuildError(Exception):
+    """A step failed; the message is what its tool had to say."""
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a tool and give its output.
+
+    Raises:
+        BuildError: it ended with another code than 0.
+    """
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"{command[0]} failed:\n{done.stdout[-6000:]}{done.stderr[-6000:]}")
+    return done.stdout
+
+
+def versions() -> dict[str, str]:
+    """The version catalog's [versions]."""
+    return tomllib.loads((DEMO / "gradle/libs.versions.toml").read_text())["versions"]
+
+
+def class_path(*parts: Path) -> str:
+    return os.pathsep.join(map(str, parts))
+
+
+def java_home() -> Path:
+    """The newest installed JDK that has its headers; JNI's are the same in all of them."""
+    return Path(shutil.which("javac") or "").resolve().parents[1]
+
+
+def java(*arguments: str | Path) -> str:
+    return run("java", "-Xshare:auto", *arguments)
+
+
+STDLIB = TOOLS / "kotlin/lib/kotlin-stdlib.jar"
+ORT = TOOLS / "aar/classes.jar"
+GSON = TOOLS / "gson.jar"
+JUNIT = (TOOLS / "junit4.jar", TOOLS / "hamcrest-core.jar")
+ANDROID = TOOLS / "android.jar"
+PATCHELF = TOOLS / "patchelf/bin/patchelf"
+
+
+def compile_kotlin(
+    sources: Path, out: Path, classes: Sequence[Path], *, jdk: bool = False, friends: Path | None = None
+) -> None:
+    """Kotlin sources to classes for the catalog's jvmTarget; a warning is an error. `friends` may be seen from inside."""
+    arguments: list[str | Path] = ["-jvm-target", versions()["jvmTarget"], "-Werror", "-cp", class_path(*classes), "-d", out]
+    if not jdk:
+        arguments.append("-no-jdk")
+    if friends is not None:
+        arguments.append(f"-Xfriend-paths={friends}")
+    files = sorted(str(path) for path in sources.rglob("*.kt"))
+    java("-cp", f"{TOOLS}/kotlin/lib/*", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *arguments, *files)
+
+
+def compile_core(out: Path) -> None:
+    """The core, against Android's own classes: what isn't in API 23 can't slip in."""
+    compile_kotlin(DEMO / "core/src/main/kotlin", out, (ANDROID, ORT, GSON))
+
+
+def compile_core_tests(core: Path, out: Path) -> None:
+    compile_kotlin(DEMO / "core/src/test/kotlin", out, (core, ORT, GSON, *JUNIT), jdk=True, friends=core)
+
+
+def host_onnxruntime(out: Path) -> None:
+    """ONNX Runtime for the JVM of this machine, from Android's package and the desktop library beside it.
+
+    The x86_64 JNI library is Android's: its references to bionic's symbol versions are cut off, and NNAPI's entry point, which
+    the desktop library has not, is given by a stub.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(TOOLS / "onnxruntime/Plugins/Linux/x64/libonnxruntime.so", out / "libonnxruntime.so")
+    jni = out / "libonnxruntime4j_jni.so"
+    shutil.copy(TOOLS / "aar/jni/x86_64/libonnxruntime4j_jni.so", jni)
+    stub = out / "stub.c"
+    stub.write_text("void *OrtSessionOptionsAppendExecutionProvider_Nnapi(void *o, unsigned f) { return (void *)1; }\n")
+    run("cc", "-shared", "-fPIC", "-o", out / "libstub.so", stub)
+    needed = run(PATCHELF, "--print-needed", jni).split()
+    for name, ours in (("libc.so", "libc.so.6"), ("libm.so", "libm.so.6"), ("libdl.so", "libdl.so.2")):
+        if name in needed:
+            run(PATCHELF, "--replace-needed", name, ours, jni)
+    for name in ("liblog.so", "libandroid.so"):
+        if name in needed:
+            run(PATCHELF, "--remove-needed", name, jni)
+    run(PATCHELF, "--add-needed", "libstub.so", "--set-rpath", "$ORIGIN", jni)
+    cut_versions(jni)
+
+
+def cut_versions(library: Path) -> None:
+    """Remove the symbol versions of an ELF library: they name bionic's, which no desktop loader finds."""
+    import struct
+
+    data = bytearray(library.read_bytes())
+    (offset,) = struct.unpack_from("<Q", data, 32)  # program headers
+    size, count = struct.unpack_from("<HH", data, 54)
+    for index in range(count):
+        kind, _, at, _, _, length = struct.unpack_from("<IIQQQQ", data, offset + index * size)
+        if kind != 2:  # PT_DYNAMIC
+            continue
+        for entry in range(at, at + length, 16):
+            (tag,) = struct.unpack_from("<Q", data, entry)
+            if tag in (0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF):  # DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM
+                struct.pack_into("<Q", data, entry, 0x6000000D)  # DT_LOOS: a tag that loaders pass over
+    library.write_bytes(data)
+
+
+def host_jni(out: Path, headers: Path, libraries: Path) -> Path:
+    """Our JNI library for this machine, against the llama.cpp of llama-cpp-python; headers from its source."""
+    source, target = DEMO / "app/src/main/cpp/medge_llama.c", out / "libmedge_llama.so"
+    out.mkdir(parents=True, exist_ok=True)
+    include = java_home() / "include"
+    run(
+        "cc", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", source,
+        f"-I{include}", f"-I{include}/linux", f"-I{headers}/include", f"-I{headers}/ggml/include", f"-I{headers}/tools/mtmd",
+        # All that is used of mtmd is weak, which alone would not make a linker note the library.
+        "-Wl,--no-as-needed", f"-L{libraries}", "-lllama", "-lmtmd", f"-Wl,-rpath,{libraries}", "-o", target,
+    )  # fmt: skip
+    return target
+
+
+def android_jni(abi: str, variant: str, out: Path) -> Path:
+    """Our JNI library for a phone, against one of llama.rn's libraries: a bare clang does, for the source uses no libc."""
+    out.mkdir(parents=True, exist_ok=True)
+    shim = out / "include"
+    shim.mkdir(exist_ok=True)
+    (shim / "stdio.h").write_text("typedef struct medge_file FILE;\n")  # headers of llama.cpp and JNI name the type, no more
+    resources = Path(run("clang-16", "-print-resource-dir").strip()) / "include"
+    target = out / f"libmedge_llama_{variant}.so"
+    include, headers = java_home() / "include", TOOLS / "llama.rn/cpp"
+    run(
+        "clang-16", f"--target={TRIPLES[abi]}{versions()['minSdk']}", "-O2", "-fPIC", "-shared", "-ffreestanding", "-fno-builtin",
+        "-nostdinc", "-nostdlib", "-fuse-ld=lld-16", "-fvisibility=hidden", "-Wall", "-Werror", "-Wno-unused-parameter",
+        "-DMEDGE_LLAMA_RN", f"-I{shim}", f"-isystem{resources}", f"-I{include}", f"-I{include}/linux", f"-I{headers}",
+        f"-I{headers}/tools/mtmd", DEMO / "app/src/main/cpp/medge_llama.c",
+        TOOLS / f"llama.rn/android/src/main/jniLibs/{abi}/librnllama_{variant}.so",
+        "-Wl,-z,max-page-size=16384", f"-Wl,-soname,{target.name}", "-o", target,
+    )  # fmt: skip
+    return target
+
+
+def _classes(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.class"))
+
+
+def build_apk(out: Path, abi: str, work: Path, core: Path | None = None) -> Path:
+    """A signed APK for one ABI: resources, Kotlin, dex, native libraries, alignment, a debug key's signature.
+
+    Args:
+        core: compiled classes of the core, where they are there already.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    known = versions()
+    app, source = work / "app", DEMO / "app/src/main"
+    if core is None:
+        core = work / "core"
+        compile_core(core)
+    compiled, linked, generated = work / "resources.zip", work / "linked.apk", work / "gen"
+    generated.mkdir(exist_ok=True)
+    run("aapt2", "compile", "--dir", source / "res", "-o", compiled)
+    manifest = work / "AndroidManifest.xml"
+    manifest.write_text(merged_manifest())
+    run(
+        "aapt2", "link", "-I", FRAMEWORK, "--manifest", manifest, "--java", generated, "-o", linked,
+        "--min-sdk-version", known["minSdk"], "--target-sdk-version", known["targetSdk"],
+        "--version-code", known["versionCode"], "--version-name", known["versionName"], compiled,
+    )  # fmt: skip
+    constants = work / "constants"
+    run("javac", "-nowarn", "--release", known["jvmTarget"], "-d", constants, *generated.rglob("*.java"))
+    compile_kotlin(source / "kotlin", app, (ANDROID, core, constants, ORT, GSON))
+    dex = work / "dex"
+    shutil.rmtree(dex, ignore_errors=True)
+    dex.mkdir()
+    java(
+        "-cp", TOOLS / "bundletool.jar", "com.android.tools.r8.D8", "--release", "--lib", ANDROID, "--min-api", known["minSdk"],
+        "--output", dex, *_classes(core), *_classes(app), *_classes(constants), ORT, GSON, STDLIB,
+    )  # fmt: skip
+    unaligned = work / "unaligned.apk"
+    shutil.copy(linked, unaligned)
+    with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(dex.glob("*.dex")):
+            archive.write(path, path.name)
+        for path in native_libraries(abi, work / "native" / abi):
+            # Compressed: an APK is carried on a stick, and installing unpacks it (extractNativeLibs in the manifest).
+            archive.write(path, f"lib/{abi}/{path.name}")
+    aligned = work / "aligned.apk"
+    run("zipalign", "-f", "-p", "4", unaligned, aligned)
+    run("apksigner", "sign", "--ks", debug_key(), "--ks-pass", "pass:android", "--key-pass", "pass:android", "--out", out, aligned)
+    return out
+
+
+def native_libraries(abi: str, work: Path) -> list[Path]:
+    """ONNX Runtime, and for each variant llama.cpp with our JNI library."""
+    found = [TOOLS / f"aar/jni/{abi}/{name}" for name in ("libonnxruntime.so", "libonnxruntime4j_jni.so")]
+    for variant in VARIANTS[abi]:
+        found.append(TOOLS / f"llama.rn/android/src/main/jniLibs/{abi}/librnllama_{variant}.so")
+        found.append(android_jni(abi, variant, work))
+    return found
+
+
+def merged_manifest() -> str:
+    """The app's manifest as Gradle merges it: ONNX Runtime's own adds nothing here, and its telemetry provider is removed.
+
+    Elements marked tools:node="remove" exist to drop what a library brings; without Gradle's merger they are dropped themselves.
+    """
+    import re
+    import xml.etree.ElementTree as ElementTree
+
+    android, tools = "http://schemas.android.com/apk/res/android", "http://schemas.android.com/tools"
+    ElementTree.register_namespace("android", android)
+    tree = ElementTree.parse(DEMO / "app/src/main/AndroidManifest.xml")
+    root = tree.getroot()
+    library = ElementTree.parse(TOOLS / "aar/AndroidManifest.xml").getroot()
+    application = root.find("application")
+    brought = library.find("application")
+    if application is None or brought is None:
+        raise BuildError("a manifest without an application")
+    removed = {
+        element.get(f"{{{android}}}name") for element in application if element.get(f"{{{tools}}}node") == "remove"
+    }
+    for element in list(application):
+        if element.get(f"{{{tools}}}node") == "remove":
+            application.remove(element)
+    application.extend(element for element in brought if element.get(f"{{{android}}}name") not in removed)
+    root.extend(element for element in library if element.tag == "uses-permission")
+    root.set("package", re.search(r'namespace = "([^"]+)"', (DEMO / "app/build.gradle.kts").read_text())[1])  # type: ignore[index]
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def debug_key() -> Path:
+    """A key of this machine's own, as Android's tools make one: for installing by hand, not for a store."""
+    key = TOOLS / "debug.keystore"
+    if not key.is_file():
+        run(
+            "keytool", "-genkeypair", "-keystore", key, "-storepass", "android", "-keypass", "android", "-alias", "debug",
+            "-keyalg", "RSA", "-keysize", "2048", "-validity", "10000", "-dname", "CN=Android Debug,O=Android,C=US",
+        )  # fmt: skip
+    return key
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--abi", choices=sorted(VARIANTS), default="arm64-v8a")
+    parser.add_argument("--work", type=Path, default=Path("android-build"))
+    arguments = parser.parse_args()
+    if not ANDROID.is_file():
+        sys.exit(f"{ANDROID} is missing: bash android_demo/ci/prepare {TOOLS}")
+    try:
+        apk = build_apk(arguments.out, arguments.abi, arguments.work)
+    except BuildError as error:
+        sys.exit(str(error))
+    print(f"{apk}: {apk.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+package org.medge.core
+
+/**
+ * A decoded image: height × width × 3 values, row by row, RGB.
+ *
+ * @property maximum 255 for 8 bits, 65535 for 16; [values] holds them unsigned.
+ */
+class Pixels(val width: Int, val height: Int, val values: ShortArray, val maximum: Int = 255) {
+    init {
+        require(values.size == width * height * 3) { "${values.size} values for $width x $height" }
+    }
+
+    operator fun get(index: Int): Int = values[index].toInt() and 0xffff
+
+    /** To 8 bits, rounded to nearest (65535 = 257 · 255). */
+    fun to8Bit(): Pixels {
+        if (maximum == 255) return this
+        return Pixels(width, height, ShortArray(values.size) { ((get(it) + 128) / 257).toShort() })
+    }
+
+    /** The values of an 8-bit image as bytes. */
+    fun bytes(): ByteArray = ByteArray(values.size) { values[it].toByte() }
+
+    companion object {
+        const val MOST = 50_000_000L // 150 MB at three bytes: what a phone of 3 GB can spare for a moment
+
+        /** @throws MedgeException too many pixels to decode, or none */
+        fun checkSize(width: Int, height: Int) {
+            demand(width > 0 && height > 0, Problem.IMAGE_UNREADABLE)
+            demand(width.toLong() * height <= MOST, Problem.IMAGE_TOO_LARGE) { listOf(width.toLong() * height / 1_000_000) }
+        }
+
+        /** From packed RGB bytes. */
+        fun of(width: Int, height: Int, rgb: ByteArray): Pixels =
+            Pixels(width, height, ShortArray(rgb.size) { (rgb[it].toInt() and 0xff).toShort() })
+
+        /** From 0xAARRGGBB, as Android's and Java's images give them; what is transparent keeps its colour. */
+        fun ofArgb(width: Int, height: Int, argb: IntArray): Pixels {
+            val values = ShortArray(width * height * 3)
+            for (index in argb.indices) {
+                values[3 * index] = (argb[index] shr 16 and 0xff).toShort()
+                values[3 * index + 1] = (argb[index] shr 8 and 0xff).toShort()
+                values[3 * index + 2] = (argb[index] and 0xff).toShort()
+            }
+            return Pixels(width, height, values)
+        }
+    }
+}

@@ -1,0 +1,133 @@
+package org.medge.core
+
+import kotlin.math.max
+import kotlin.math.min
+
+/**
+ * A phone, as far as it matters.
+ *
+ * @property memoryTotal,memoryFree bytes
+ * @property features of the processor, as /proc/cpuinfo names them
+ */
+class Device(val memoryTotal: Long, val memoryFree: Long, val cores: Int, val abi: String, val features: Set<String>) {
+    /** Bytes that may be used: the system and the app the user comes back to need the rest. */
+    val room: Long get() = (memoryFree * RESERVE).toLong()
+
+    /**
+     * The library of llama.cpp that is fast on this processor and runs on it, or null where this build has none.
+     *
+     * i8mm and dotprod are features of the instruction set, not of a model of phone: the kernel says which there are.
+     */
+    val llamaVariant: String?
+        get() = when {
+            abi == "arm64-v8a" && "asimddp" in features && "i8mm" in features -> "v8_2_dotprod_i8mm"
+            abi == "arm64-v8a" && "asimddp" in features -> "v8_2_dotprod"
+            abi == "arm64-v8a" -> "v8"
+            abi == "x86_64" -> "x86_64"
+            else -> null
+        }
+
+    /** Threads for a model: phones mix fast and slow cores, and a slow one holds up all others. */
+    val threads: Int get() = if (cores >= 8) 4 else max(1, min(cores, 4))
+
+    companion object {
+        const val RESERVE = 0.9
+
+        /** Feature names from the text of /proc/cpuinfo. */
+        fun featuresOf(cpuinfo: String): Set<String> = cpuinfo.lineSequence()
+            .filter { it.startsWith("Features") || it.startsWith("flags") }
+            .flatMap { it.substringAfter(':').trim().split(' ').asSequence() }.filter { it.isNotEmpty() }.map { it.lowercase() }.toSet()
+    }
+}
+
+/** Memory that a bundle takes, in bytes. */
+class Need(val weights: Long, val cache: Long, val working: Long, val fixed: Long) {
+    val total: Long get() = weights + cache + working + fixed
+}
+
+/** What a bundle would take on a device: [context] is 0 for an encoder. */
+class Plan(val name: String, val need: Need, val context: Int, val room: Long) {
+    val fits: Boolean get() = need.total <= room
+
+    /** @throws MedgeException it does not fit; says what it needs and what there is */
+    fun checked(): Plan {
+        demand(fits, Problem.TOO_LARGE) { listOf(name, need.total / 1_000_000, room / 1_000_000) }
+        return this
+    }
+}
+
+/** Chooses what runs on a phone. The formulas for language models are those of the Python runtime's `planner.py`, with smaller batches. */
+object Planner {
+    const val LONGEST_CONTEXT = 4096 // an image, a conversation and room to answer; a phone reads a longer one for minutes
+    const val LEAST_CONTEXT = 512
+    const val BATCH = 256 // an image's tokens see each other, so they must fit; every token more costs a row of the vocabulary
+    private const val STEP = 256
+    private const val FIXED = 160L shl 20
+    private const val VISION_WIDTH = 1152L
+
+    /** What a bundle takes on this device, with the longest context that fits. */
+    fun plan(manifest: Manifest, device: Device): Plan {
+        val generator = manifest.generator ?: return Plan(manifest.name, encoderNeed(manifest), 0, device.room)
+        val weights = manifest.files.filter { it.role == "language" || it.role == "projector" }.sumOf { it.bytes }
+        var context = min(LONGEST_CONTEXT, generator.contextLength)
+        while (true) {
+            val plan = Plan(manifest.name, need(generator, weights, context), context, device.room)
+            if (plan.fits || context <= LEAST_CONTEXT) return plan
+            context = max(LEAST_CONTEXT, roundUp(context / 2))
+        }
+    }
+
+    /**
+     * Of several bundles of one kind, the one to use: the largest that fits, since among recipes of one model the larger is the nearer to
+     * the original. Null where none fits.
+     */
+    fun choose(manifests: List<Manifest>, device: Device): Manifest? =
+        manifests.filter { plan(it, device).fits }.maxByOrNull { it.bytes }
+
+    /**
+     * Weights, and of the vision tower the greater of one head's attention scores in two copies and a block's hidden values; each tower is
+     * closed before the other is opened. benchmarks/android.py compares with the measured peak at full size.
+     */
+    private fun encoderNeed(manifest: Manifest): Need {
+        val facts = manifest.encoder!!
+        val towers = manifest.towers.keys.map { tower -> manifest.files.filter { it.role == tower || it.role == "$tower.data" }.sumOf { it.bytes } }
+        val patches = (facts.imageSize.toLong() / facts.patchSize).let { it * it }
+        val heads = max(1L, facts.embeddingSize.toLong() / 64)
+        val working = patches * patches * heads * 4 * 2 + patches * facts.embeddingSize * 4 * 8
+        return Need(towers.maxOrNull() ?: 0, 0, working, FIXED)
+    }
+
+    /**
+     * What a language model takes with room for [context] tokens.
+     *
+     * As `need` in the Python runtime's planner, but for the logits: the llama.cpp that phones get makes room for a row of the vocabulary
+     * for every token of a batch.
+     */
+    fun need(facts: GeneratorFacts, weights: Long, context: Int): Need {
+        val whole = if (facts.globalEvery > 0) facts.layers / facts.globalEvery else facts.layers
+        val window = if (facts.window > 0) min(context, roundUp(facts.window + BATCH)) else context
+        val positions = whole.toLong() * context + (facts.layers - whole).toLong() * window
+        val cache = positions * facts.kvHeads * facts.headSize * 2 * 2
+        val patches = if (facts.imageTokens > 0) (facts.imageSize.toLong() / facts.patchSize).let { it * it } else 0L
+        val language = BATCH.toLong() * (facts.width.toLong() * 4 * 12 + facts.vocabulary.toLong() * 4)
+        val vision = patches * VISION_WIDTH * 4 * 12 + patches * patches * 4
+        return Need(weights, cache, max(language, vision), FIXED)
+    }
+
+    private fun roundUp(value: Int): Int = (value + STEP - 1) / STEP * STEP
+}
+
+/** What a probe measured of one way to run the vision tower: seconds for an image, and the least cosine with the bundle's golden ones. */
+class Measured(val provider: String, val seconds: Double, val cosine: Float)
+
+/** Picks the execution provider that a probe found worth it. */
+object ProviderChoice {
+    const val CPU = "cpu"
+    const val WORTH = 0.9 // of the CPU's time; below that the noise of a warm phone decides
+
+    /** The fastest of those that compute what the bundle promises and save a tenth of the time, else the CPU. */
+    fun choose(measured: List<Measured>, leastCosine: Double): String {
+        val cpu = measured.first { it.provider == CPU }
+        return measured.filter { it.cosine >= leastCosine && it.seconds <= cpu.seconds * WORTH }.minByOrNull { it.seconds }?.provider ?: CPU
+    }
+}

@@ -1,0 +1,106 @@
+package org.medge.core
+
+import com.google.gson.JsonObject
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertTrue
+import org.junit.Assert.fail
+import org.junit.Test
+import java.io.File
+import java.util.concurrent.CancellationException
+
+class EngineTest {
+    private val load = { System.load(given("medge.llama").path) }
+
+    private fun open(golden: GoldenFiles, vision: Boolean = true) = Engine(
+        golden.bundle.path("language")!!, golden.bundle.path("projector").takeIf { vision }, 1024, 2, load = load,
+    )
+
+    private fun answers(golden: GoldenFiles) = golden.list("answers.json").map { it as JsonObject }
+
+    private fun chat(golden: GoldenFiles, engine: Engine) = Chat(engine, golden.bundle.manifest.generator!!, golden.bundle.manifest.profile)
+
+    private fun turns(row: JsonObject) = listOf(Turn(true, row.text("question")!!, row.text("image")?.let { File(it) }))
+
+    @Test
+    fun promptsAndAnswersAreThoseOfPythonTokenByToken() {
+        val golden = GoldenFiles.generator()
+        val images = golden.tensors("answers.safetensors")
+        var seen = 0
+        open(golden).use { engine ->
+            val chat = chat(golden, engine)
+            for (row in answers(golden)) {
+                val prompt = chat.prompt(turns(row)) { imageOf(images[it.path]) }
+                assertEquals(row.text("question"), row.list("prompt")!!.map { it.asInt }, prompt.map { if (it is Token) it.id else -1 })
+                val tokens = ArrayList<Int>()
+                val (text, _) = chat.answer(prompt, row.int("limit")!!) { true }
+                engine.generate(prompt, row.int("limit")!!) { tokens.add(it) }
+                assertEquals(row.text("question"), row.list("tokens")!!.map { it.asInt }, tokens)
+                assertEquals(row.text("text"), text)
+                if (row.text("image") != null) seen++
+            }
+        }
+        assertTrue("an image question is among them", seen >= 2)
+    }
+
+    @Test
+    fun anAnswerThatWasCutOffIsFinishedAsIfItHadNotBeen() {
+        val golden = GoldenFiles.generator()
+        val row = answers(golden).first { it.text("image") == null && it.list("tokens")!!.size() > 6 }
+        val question = Turn(true, row.text("question")!!)
+        open(golden, vision = false).use { engine ->
+            val chat = chat(golden, engine)
+            val whole = chat.answer(chat.prompt(listOf(question)) { throw AssertionError() }, 8) { true }.first
+            val half = chat.answer(chat.prompt(listOf(question)) { throw AssertionError() }, 4) { true }.first
+            val prompt = chat.prompt(listOf(question, Turn(false, half, complete = false))) { throw AssertionError() }
+            assertEquals(whole, chat.answer(prompt, 4, begun = half) { true }.first)
+        }
+    }
+
+    @Test
+    fun textThatNamesControlTokensIsText() {
+        val golden = GoldenFiles.generator()
+        open(golden, vision = false).use { engine ->
+            assertTrue(engine.holdsControlToken("a <end_of_turn> b"))
+            assertFalse(engine.holdsControlToken("a < b"))
+            val prompt = chat(golden, engine).prompt(listOf(Turn(true, "a <end_of_turn> b"))) { throw AssertionError() }
+            val end = engine.tokenize("<end_of_turn>", special = true).single()
+            assertEquals(1, prompt.count { it == Token(end) })
+        }
+    }
+
+    @Test
+    fun cancellingEndsAnAnswerAndTheNextOneIsRight() {
+        val golden = GoldenFiles.generator()
+        val row = answers(golden).first { it.text("image") == null }
+        open(golden, vision = false).use { engine ->
+            val prompt = chat(golden, engine).prompt(turns(row)) { throw AssertionError() }
+            var count = 0
+            try {
+                engine.generate(prompt, 100) {
+                    if (++count == 2) Thread { engine.cancel() }.apply { start(); join() }
+                    true
+                }
+                fail("it was not cancelled")
+            } catch (_: CancellationException) {
+                assertEquals(2, count)
+            }
+            val tokens = ArrayList<Int>()
+            engine.generate(prompt, row.int("limit")!!) { tokens.add(it) }
+            assertEquals(row.list("tokens")!!.map { it.asInt }, tokens)
+        }
+    }
+
+    @Test
+    fun promptsThatAreTooLongAndImagesForABlindModelEndInWords() {
+        val golden = GoldenFiles.generator()
+        open(golden, vision = false).use { engine ->
+            val error = assertProblem(Problem.CONTEXT_FULL) { engine.generate(List(1100) { Token(5) }, 1) { true } }
+            assertEquals(77, error.arguments.single())
+            assertProblem(Problem.TEXT_ONLY) { engine.generate(listOf(Token(2), Picture(ByteArray(3), 1, 1)), 1) { true } }
+        }
+        val nonsense = File.createTempFile("model", ".gguf").apply { writeText("nonsense") }
+        assertProblem(Problem.ENGINE_REFUSES) { Engine(nonsense, null, 512, 1, load = load).close() }
+        assertProblem(Problem.ENGINE_REFUSES) { Engine(golden.bundle.path("language")!!, nonsense, 512, 1, load = load).close() }
+    }
+}

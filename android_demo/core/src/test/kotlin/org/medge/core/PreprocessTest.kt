@@ -1,0 +1,43 @@
+package org.medge.core
+
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class PreprocessTest {
+    @Test
+    fun everyProfileGivesPythonsPixelsToTheBit() {
+        val golden = GoldenFiles.encoder().tensors("pixels.safetensors")
+        var compared = 0
+        for (number in 0..9) {
+            for (type in listOf("u8", "u16")) {
+                val source = imageOf(golden["$number.$type.source"])
+                for (profile in Profile.values()) {
+                    for (side in listOf(112, 96)) {
+                        val name = "$number.$type.${profile.id}.$side"
+                        assertEquals(name, 0, difference(golden[name].raw(), profile.resize(source, side).bytes()))
+                        compared++
+                    }
+                }
+            }
+        }
+        assertEquals(10 * 2 * 4 * 2, compared)
+    }
+
+    @Test
+    fun normalisedPixelsLieBetweenMinusOneAndOneInPlanes() {
+        val values = normalise(Pixels.of(2, 1, byteArrayOf(0, 127, -1, -1, 0, 127)))
+        assertEquals(listOf(-1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat(), -1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat()), values.toList())
+    }
+
+    @Test
+    fun aProfileThatIsNotKnownIsNamed() {
+        assertTrue(assertProblem(Problem.WRONG_KIND) { Profile.of("eval-next") }.message!!.contains("eval-next"))
+    }
+
+    @Test
+    fun hugeImagesAreRefusedBeforeTheyAreDecoded() {
+        assertProblem(Problem.IMAGE_TOO_LARGE) { Pixels.checkSize(60_000, 60_000) }
+        assertProblem(Problem.IMAGE_UNREADABLE) { Pixels.checkSize(0, 10) }
+    }
+}

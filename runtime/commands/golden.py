@@ -1,0 +1,61 @@
+"""`medge golden`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import AllowFailed, BundleArgument, ForceOption, JsonOption, out, print_json
+
+
+def golden(
+    bundle: BundleArgument,
+    to: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    images: Annotated[list[Path] | None, typer.Option(help="Images, or folders of them; repeat it.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Images to take at most.")] = 200,
+    texts: Annotated[Path | None, typer.Option(help="Texts to tokenize, one a line, beside made-up ones.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A label file; without, the bundle's own labels.")] = None,
+    probe: Annotated[Path | None, typer.Option(help="A probe fitted on this bundle.")] = None,
+    force: ForceOption = False,
+    allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a runtime in another language must reproduce: pixels, token ids, embeddings, scores, answers.
+
+    The images that are given become part of the files: take public ones.
+
+    Example: medge golden bundle --out golden --images pictures
+    """
+    from itertools import islice
+
+    from ..bundle import Bundle, atomic_folder
+    from ..encoder import Encoder
+    from ..golden_files import write_encoder_files, write_generator_files
+    from ..images import find_images
+    from ..labels import read_labels
+    from ..manifest import GeneratorFacts
+    from ..probe import Probe
+
+    opened = Bundle.open(bundle, allow_failed_parity=allow_failed_parity)
+    found = list(islice(find_images(images or []), most))
+    with atomic_folder(to, force=force) as folder:
+        if isinstance(opened.manifest.model, GeneratorFacts):
+            from ..generator import Generator
+
+            index = write_generator_files(Generator(opened), folder, images=found)
+        else:
+            encoder = Encoder(opened, device="cpu", threads=1)  # the order of sums depends on the number of threads
+            lines = texts.read_text(encoding="utf-8").splitlines() if texts else []
+            index = write_encoder_files(
+                encoder, folder, images=found, texts=lines,
+                bank=encoder.bank(read_labels(labels) if labels else encoder.bank().prompts),
+                probe=Probe.load(probe, encoder.fingerprint) if probe else None,
+            )  # fmt: skip
+        (folder / "golden.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json({"out": str(to), **index})
+    else:
+        out.print(f"wrote {to}: " + ", ".join(f"{k} {v}" for k, v in index.items() if isinstance(v, int | str)))
