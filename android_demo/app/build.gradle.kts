@@ -28,6 +28,7 @@ android {
         sourceSets["main"].jniLibs.srcDir(llama.resolve("android/src/main/jniLibs"))
     }
     packaging {
+        jniLibs.useLegacyPackaging = true // compressed in the APK, which travels on sticks
         // Of llama.rn's ten libraries, the ones that core's LlamaVariant names.
         jniLibs.excludes += listOf("**/librnllama.so", "**/librnllama_v8_2.so", "**/librnllama_v8_2_i8mm.so", "**/*hexagon*")
     }

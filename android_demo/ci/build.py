@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,8 +107,14 @@ def host_onnxruntime(out: Path) -> None:
     jni = out / "libonnxruntime4j_jni.so"
     shutil.copy(TOOLS / "aar/jni/x86_64/libonnxruntime4j_jni.so", jni)
     stub = out / "stub.c"
-    stub.write_text("void *OrtSessionOptionsAppendExecutionProvider_Nnapi(void *o, unsigned f) { return (void *)1; }\n")
-    run("cc", "-shared", "-fPIC", "-o", out / "libstub.so", stub)
+    stub.write_text(
+        '#include "onnxruntime_c_api.h"\n'
+        "OrtStatus *OrtSessionOptionsAppendExecutionProvider_Nnapi(OrtSessionOptions *options, uint32_t flags) {\n"
+        '    return OrtGetApiBase()->GetApi(ORT_API_VERSION)->CreateStatus(ORT_NOT_IMPLEMENTED, "no NNAPI here");\n'
+        "}\n"
+    )
+    run("cc", "-shared", "-fPIC", f"-I{TOOLS}/aar/headers", stub, f"-L{out}", "-lonnxruntime", "-Wl,-rpath,$ORIGIN", "-o",
+        out / "libstub.so")  # fmt: skip
     needed = run(PATCHELF, "--print-needed", jni).split()
     for name, ours in (("libc.so", "libc.so.6"), ("libm.so", "libm.so.6"), ("libdl.so", "libdl.so.2")):
         if name in needed:
@@ -119,8 +128,6 @@ def host_onnxruntime(out: Path) -> None:
 
 def cut_versions(library: Path) -> None:
     """Remove the symbol versions of an ELF library: they name bionic's, which no desktop loader finds."""
-    import struct
-
     data = bytearray(library.read_bytes())
     (offset,) = struct.unpack_from("<Q", data, 32)  # program headers
     size, count = struct.unpack_from("<HH", data, 54)
@@ -231,30 +238,33 @@ def native_libraries(abi: str, work: Path) -> list[Path]:
 def merged_manifest() -> str:
     """The app's manifest as Gradle merges it: ONNX Runtime's own adds nothing here, and its telemetry provider is removed.
 
-    Elements marked tools:node="remove" exist to drop what a library brings; without Gradle's merger they are dropped themselves.
+    Elements marked tools:node="remove" exist to drop what a library brings, and go themselves.
     """
-    import re
-    import xml.etree.ElementTree as ElementTree
-
     android, tools = "http://schemas.android.com/apk/res/android", "http://schemas.android.com/tools"
     ElementTree.register_namespace("android", android)
     tree = ElementTree.parse(DEMO / "app/src/main/AndroidManifest.xml")
     root = tree.getroot()
     library = ElementTree.parse(TOOLS / "aar/AndroidManifest.xml").getroot()
-    application = root.find("application")
-    brought = library.find("application")
-    if application is None or brought is None:
-        raise BuildError("a manifest without an application")
-    removed = {
-        element.get(f"{{{android}}}name") for element in application if element.get(f"{{{tools}}}node") == "remove"
-    }
-    for element in list(application):
-        if element.get(f"{{{tools}}}node") == "remove":
-            application.remove(element)
-    application.extend(element for element in brought if element.get(f"{{{android}}}name") not in removed)
-    root.extend(element for element in library if element.tag == "uses-permission")
-    root.set("package", re.search(r'namespace = "([^"]+)"', (DEMO / "app/build.gradle.kts").read_text())[1])  # type: ignore[index]
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    for part, brought in ((root, library), (root.find("application"), library.find("application"))):
+        if part is None or brought is None:
+            raise BuildError("a manifest without an application")
+        removed = {(e.tag, e.get(f"{{{android}}}name")) for e in part if e.get(f"{{{tools}}}node") == "remove"}
+        for element in [e for e in part if e.get(f"{{{tools}}}node") == "remove"]:
+            part.remove(element)
+        wanted = {"uses-permission", "provider", "receiver", "service", "activity", "meta-data"}
+        part.extend(e for e in brought if e.tag in wanted and (e.tag, e.get(f"{{{android}}}name")) not in removed)
+    root.find("application").set(f"{{{android}}}extractNativeLibs", "true")  # type: ignore[union-attr]  # useLegacyPackaging
+    gradle = (DEMO / "app/build.gradle.kts").read_text()
+    root.set("package", _setting(gradle, "namespace"))
+    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return text.replace("${applicationId}", _setting(gradle, "applicationId"))
+
+
+def _setting(gradle: str, name: str) -> str:
+    found = re.search(rf'\b{name} = "([^"]+)"', gradle)
+    if found is None:
+        raise BuildError(f"app/build.gradle.kts sets no {name}")
+    return found[1]
 
 
 def debug_key() -> Path:

@@ -94,52 +94,29 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     }
 }
 
-/** Golden inputs and embeddings that every bundle carries: a phone replays them and sees that it computes the same. */
-object Golden {
-    /** Least cosine with what the exporting machine computed, by recipe; the same table as in the Python runtime's `gates.py`. */
-    val COSINE = mapOf(
-        "fp32" to 0.999999, "fp16" to 0.9999, "int8" to 0.999, "int8-static" to 0.999, "int4" to 0.9999, "fast" to 0.999, "turbo" to 0.999,
-    )
-
-    /** The least cosine over all golden images. */
-    fun imageCosine(encoder: Encoder): Float {
-        val golden = SafeTensors(encoder.bundle.path("golden") ?: throw MedgeException(Problem.FILE_MISSING, "golden.safetensors"))
-        val (count, side) = golden["pixels"].shape
-        val bytes = golden["pixels"].raw()
-        val size = side * side * 3
-        val expected = rowsOf(golden["image_embeddings"])
-        return (0 until count).minOf { index ->
-            val pixels = Pixels.of(side, side, bytes.copyOfRange(index * size, (index + 1) * size))
-            dot(encoder.embedPrepared(normalise(pixels)), expected[index])
-        }
-    }
-
+/** Measures the ways in which this phone could run a bundle's vision tower, on the bundle's own golden images. */
+object ProviderProbe {
     /**
-     * Replay what the bundle carries.
+     * Seconds and cosine of each provider that opens the model; one that doesn't is left out.
      *
-     * @throws MedgeException the phone computes something else, with what and how far
+     * @param clock seconds since any fixed moment
      */
-    fun replay(encoder: Encoder) {
-        val manifest = encoder.bundle.manifest
-        val golden = SafeTensors(encoder.bundle.path("golden") ?: throw MedgeException(Problem.FILE_MISSING, "golden.safetensors"))
-        val (height, width) = golden["source"].shape
-        val side = manifest.encoder!!.imageSize
-        val source = Profile.of(manifest.profile).resize(Pixels.of(width, height, golden["source"].raw()), side).bytes()
-        val expectedPixels = golden["pixels"].raw()
-        val error = source.indices.maxOf { kotlin.math.abs((source[it].toInt() and 0xff) - (expectedPixels[it].toInt() and 0xff)) }
-        demand(error <= 1, Problem.COMPUTES_DIFFERENTLY) { listOf("pixels differ by $error") }
-        judge("image", imageCosine(encoder), manifest.towers.getValue("vision"))
-        if ("text" in manifest.towers) {
-            val ids = golden["ids"].longs()
-            val expected = rowsOf(golden["text_embeddings"])
-            val length = golden["ids"].shape[1]
-            val least = expected.indices.minOf { dot(encoder.embedIds(ids.copyOfRange(it * length, (it + 1) * length)), expected[it]) }
-            judge("text", least, manifest.towers.getValue("text"))
+    fun measure(bundle: Bundle, threads: Int, providers: List<String>, clock: () -> Double = { System.nanoTime() / 1e9 }): List<Measured> =
+        providers.mapNotNull { provider ->
+            try {
+                Encoder(bundle, threads, provider).use { encoder ->
+                    val cosine = Golden.imageCosine(encoder) // opens the model and warms it up
+                    val start = clock()
+                    Golden.imageCosine(encoder)
+                    Measured(provider, clock() - start, cosine)
+                }
+            } catch (error: MedgeException) {
+                if (provider == ProviderChoice.CPU) throw error
+                null
+            }
         }
-    }
 
-    private fun judge(what: String, cosine: Float, tower: TowerFacts) {
-        val bound = COSINE[tower.recipe] ?: throw MedgeException(Problem.WRONG_KIND, tower.recipe)
-        demand(cosine >= bound, Problem.COMPUTES_DIFFERENTLY) { listOf("$what embeddings, cosine $cosine, at least $bound expected") }
-    }
+    /** The provider to use for a bundle; the bound is the one that its import was judged by. */
+    fun choose(bundle: Bundle, threads: Int, providers: List<String>): String =
+        ProviderChoice.choose(measure(bundle, threads, providers), Golden.COSINE.getValue(bundle.manifest.towers.getValue("vision").recipe))
 }

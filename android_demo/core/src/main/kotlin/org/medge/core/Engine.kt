@@ -174,13 +174,18 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
 
     private fun decode(tokens: IntArray) = checked(Native.evaluate(context, tokens))
 
-    private fun look(picture: Picture) {
-        val embedding = seen.getOrPut(picture.key) {
+    /** What the language model sees of an image, (tokens, width). */
+    fun embedding(picture: Picture): FloatArray {
+        demand(sees, Problem.TEXT_ONLY)
+        val found = seen.getOrPut(picture.key) {
             Native.encodeImage(vision, handle, picture.rgb, picture.side) ?: throw MedgeException(Problem.ANSWER_FAILED, Native.reason())
         }
         while (seen.size > KEPT_IMAGES) seen.remove(seen.keys.first())
-        checked(Native.evaluateImage(context, embedding, picture.length, evaluated.sumOf { it.length }))
+        return found
     }
+
+    private fun look(picture: Picture) =
+        checked(Native.evaluateImage(context, embedding(picture), picture.length, evaluated.sumOf { it.length }))
 
     private fun checked(result: Int) {
         if (result == 0 && !cancelled.get()) return

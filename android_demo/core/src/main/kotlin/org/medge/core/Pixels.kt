@@ -22,7 +22,7 @@ class Pixels(val width: Int, val height: Int, val values: ShortArray, val maximu
     fun bytes(): ByteArray = ByteArray(values.size) { values[it].toByte() }
 
     companion object {
-        const val MOST = 50_000_000L // 150 MB at three bytes: what a phone of 3 GB can spare for a moment
+        const val MOST = 24_000_000L // 144 MB as it lies here: what a large heap has room for
 
         /** @throws MedgeException too many pixels to decode, or none */
         fun checkSize(width: Int, height: Int) {

@@ -223,6 +223,18 @@ class BundleTest {
     }
 
     @Test
+    fun listsOfLabelsAreKept() {
+        val lists = LabelLists(File(root, "labels"))
+        assertProblem(Problem.NO_LABELS) { lists.write("none", " \n ") }
+        assertEquals("chest", lists.write("../chest", "normal\npneumonia"))
+        assertEquals("normal", lists.write("///", "normal"))
+        assertEquals(listOf("chest", "normal"), lists.names)
+        assertEquals(listOf("normal", "pneumonia"), lists.read("chest").keys.toList())
+        lists.delete("chest")
+        assertEquals(listOf("normal"), lists.names)
+    }
+
+    @Test
     fun halfCopiesCanBeForgotten() {
         MadeBundle(source)
         val store = BundleStore(root)

@@ -153,6 +153,16 @@ class EncoderTest {
     }
 
     @Test
+    fun providersThatThisMachineLacksAreLeftOut() {
+        val bundle = GoldenFiles.encoder().bundle
+        var time = 0.0
+        val measured = ProviderProbe.measure(bundle, 1, listOf("cpu", "nnapi")) { time += 0.5; time }
+        assertEquals(listOf("cpu"), measured.map { it.provider })
+        assertEquals(0.5, measured[0].seconds, 1e-9)
+        assertEquals("cpu", ProviderProbe.choose(bundle, 1, listOf("cpu", "nnapi")))
+    }
+
+    @Test
     fun theFastestHonestProviderIsChosen() {
         val cpu = Measured("cpu", 1.0, 1f)
         assertEquals("cpu", ProviderChoice.choose(listOf(cpu, Measured("xnnpack", 0.95, 1f)), 0.999))

@@ -70,6 +70,22 @@ class EngineTest {
     }
 
     @Test
+    fun thisMachineSaysWhatTheBundlePromises() {
+        val golden = GoldenFiles.generator()
+        open(golden).use { Golden.replay(it, chat(golden, it), golden.bundle) }
+        // A model that sees something else is noticed: the projector of the same bundle, its weights scrambled.
+        val copy = temporaryFolder()
+        golden.bundle.folder.copyRecursively(copy, overwrite = true)
+        val bundle = Bundle.open(copy)
+        val projector = bundle.path("projector")!!
+        projector.writeBytes(projector.readBytes().also { for (at in it.size / 2 until it.size step 3) it[at] = 0x3c })
+        Engine(bundle.path("language")!!, projector, 512, 2, load = load).use { engine ->
+            assertProblem(Problem.COMPUTES_DIFFERENTLY) { Golden.replay(engine, chat(golden, engine), bundle) }
+        }
+        copy.deleteRecursively()
+    }
+
+    @Test
     fun cancellingEndsAnAnswerAndTheNextOneIsRight() {
         val golden = GoldenFiles.generator()
         val row = answers(golden).first { it.text("image") == null }

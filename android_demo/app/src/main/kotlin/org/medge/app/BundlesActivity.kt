@@ -1,0 +1,111 @@
+package org.medge.app
+
+import android.app.Activity
+import android.content.ActivityNotFoundException
+import android.content.Intent
+import android.os.Bundle
+import android.view.View
+import android.widget.ProgressBar
+import android.widget.TextView
+import org.medge.core.BundleStore
+import org.medge.core.MedgeException
+import org.medge.core.Problem
+import org.medge.core.Progress
+
+/** The models on this phone: what they are, what they need, and how new ones come in. */
+class BundlesActivity : Activity() {
+    private val app get() = application as MedgeApp
+
+    override fun onCreate(state: Bundle?) {
+        super.onCreate(state)
+        setContentView(R.layout.bundles)
+        view(R.id.import_bundle).setOnClickListener { pick() }
+        view(R.id.discard).setOnClickListener { app.models.onImages({ app.models.store.discardPartial() }, ::fail) { show() } }
+    }
+
+    override fun onStart() {
+        super.onStart()
+        current = this
+        show()
+    }
+
+    override fun onStop() {
+        if (current === this) current = null
+        super.onStop()
+    }
+
+    private fun text(id: Int) = view(id) as TextView
+
+    private fun show() {
+        val device = app.device()
+        text(R.id.memory).text = getString(R.string.bundles_memory, device.memoryTotal / MB, device.room / MB, filesDir.usableSpace / MB)
+        val encoder = bundle(BundleStore.Kind.ENCODER)
+        val generator = bundle(BundleStore.Kind.GENERATOR)
+        text(R.id.encoder).text = encoder?.manifest?.let { getString(R.string.bundles_encoder, it.name, it.bytes / MB) } ?: getString(R.string.bundles_none_encoder)
+        text(R.id.generator).text = generator?.let { getString(R.string.bundles_generator, it.manifest.name, it.manifest.bytes / MB, app.models.plan(it).context) }
+            ?: getString(R.string.bundles_none_generator)
+        text(R.id.licence).text = (encoder ?: generator)?.manifest?.licence.orEmpty()
+        text(R.id.message).text = message
+        view(R.id.import_bundle).isEnabled = !importing
+        view(R.id.discard).isEnabled = !importing
+        val bar = view(R.id.progress) as ProgressBar
+        bar.visibility = if (importing) View.VISIBLE else View.GONE
+        bar.progress = share
+    }
+
+    private fun bundle(kind: BundleStore.Kind) = try {
+        app.models.store.current(kind)
+    } catch (error: MedgeException) {
+        message = explain(error)
+        null
+    }
+
+    private fun pick() {
+        try {
+            startActivityForResult(Intent(Intent.ACTION_OPEN_DOCUMENT_TREE), PICK)
+        } catch (_: ActivityNotFoundException) {
+            fail(MedgeException(Problem.NO_MANIFEST))
+        }
+    }
+
+    override fun onActivityResult(request: Int, result: Int, data: Intent?) {
+        super.onActivityResult(request, result, data)
+        val tree = data?.data ?: return
+        if (request != PICK || result != RESULT_OK) return
+        importing = true
+        share = 0
+        message = getString(R.string.working)
+        show()
+        val context = app
+        app.models.import(TreeSource(contentResolver, tree), { at -> context.report(at) }, { error ->
+            end(context.explain(error))
+        }) { bundle ->
+            val runs = if (bundle.manifest.encoder != null) "\n" + context.getString(R.string.bundles_provider, context.models.provider(bundle)) else ""
+            end(context.getString(R.string.bundles_done, bundle.manifest.name) + runs)
+        }
+    }
+
+    private fun fail(error: MedgeException) = end(explain(error))
+
+    /** An import outlives the screen that began it: its state is the process's. */
+    private companion object {
+        const val PICK = 1
+        const val MB = 1_000_000L
+        var importing = false
+        var share = 0
+        var message = ""
+        var current: BundlesActivity? = null
+
+        fun MedgeApp.report(at: Progress?) {
+            message = if (at == null) getString(R.string.bundles_checking) else getString(R.string.bundles_copying, at.path, at.done / MB, at.total / MB)
+            share = if (at == null) 1000 else (at.done * 1000 / at.total).toInt()
+            current?.show()
+        }
+
+        fun end(text: String) {
+            importing = false
+            message = text
+            current?.show()
+        }
+    }
+}

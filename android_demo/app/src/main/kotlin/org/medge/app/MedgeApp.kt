@@ -1,0 +1,17 @@
+package org.medge.app
+
+import android.app.Application
+import org.medge.core.Pressure
+import org.medge.core.Relief
+
+/** What lives as long as the process, so that no rotation ends an answer. */
+class MedgeApp : Application() {
+    val models: Models by lazy { Models(this) }
+    val viewer: Viewer by lazy { Viewer(this) }
+    val answering: Answering by lazy { Answering(this) }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        if (Pressure.ofMemory(level, answering.running) == Relief.UNLOAD) models.unload(answering)
+    }
+}

@@ -1,0 +1,148 @@
+package org.medge.app
+
+import android.content.Context
+import android.os.Build
+import android.os.Handler
+import android.os.Looper
+import org.medge.core.Bundle
+import org.medge.core.BundleStore
+import org.medge.core.Chat
+import org.medge.core.Encoder
+import org.medge.core.Engine
+import org.medge.core.Golden
+import org.medge.core.MedgeException
+import org.medge.core.Plan
+import org.medge.core.Planner
+import org.medge.core.Problem
+import org.medge.core.Progress
+import org.medge.core.ProviderChoice
+import org.medge.core.ProviderProbe
+import org.medge.core.VectorIndex
+import java.io.File
+import java.util.concurrent.Executors
+
+/** A language model in memory. */
+class Reader(val engine: Engine, val chat: Chat, val threads: Int)
+
+/** The bundles on this phone and the models in memory; each model is used on its own thread only. */
+class Models(private val app: MedgeApp) {
+    private val settings = app.getSharedPreferences("models", Context.MODE_PRIVATE)
+    private val main = Handler(Looper.getMainLooper())
+    private val images = Executors.newSingleThreadExecutor()
+    private val texts = Executors.newSingleThreadExecutor()
+    private var encoder: Encoder? = null
+    private var reader: Reader? = null
+    private var index: VectorIndex? = null
+    val store = BundleStore(File(app.filesDir, "bundles").apply { mkdirs() })
+
+    /** Do [work] with the images' model's thread, then [done] or [failed] on the main thread. */
+    fun <T> onImages(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = images.execute { deliver(work, failed, done) }
+
+    /** The same with the language model's thread. */
+    fun <T> onTexts(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = texts.execute { deliver(work, failed, done) }
+
+    fun onMain(action: () -> Unit) {
+        main.post(action)
+    }
+
+    private fun <T> deliver(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) {
+        try {
+            val result = work()
+            main.post { done(result) }
+        } catch (error: MedgeException) {
+            main.post { failed(error) }
+        } catch (error: OutOfMemoryError) {
+            main.post { failed(MedgeException(Problem.LOW_MEMORY, cause = error)) }
+        }
+    }
+
+    /** The encoder in use, opened; on the images' thread. @throws MedgeException there is none, or it can't be opened */
+    fun encoder(): Encoder {
+        encoder?.let { return it }
+        val bundle = store.current(BundleStore.Kind.ENCODER) ?: throw MedgeException(Problem.NO_MANIFEST)
+        Planner.plan(bundle.manifest, app.device()).checked()
+        return Encoder(bundle, app.device().threads, provider(bundle)).also { encoder = it }
+    }
+
+    /** What the vision tower runs on, probed once for each bundle. */
+    fun provider(bundle: Bundle): String {
+        val key = "provider/" + bundle.manifest.fingerprint
+        settings.getString(key, null)?.let { return it }
+        val candidates = listOf(ProviderChoice.CPU, "xnnpack") + if (Build.VERSION.SDK_INT >= 27) listOf("nnapi") else emptyList()
+        return ProviderProbe.choose(bundle, app.device().threads, candidates).also { settings.edit().putString(key, it).apply() }
+    }
+
+    /** Saved pictures of the encoder in use; on the images' thread. */
+    fun index(): VectorIndex {
+        index?.let { return it }
+        val manifest = encoder().bundle.manifest
+        val file = File(app.filesDir, "pictures-" + manifest.digest.take(16))
+        return VectorIndex(file, manifest.fingerprint, manifest.encoder!!.embeddingSize).also { index = it }
+    }
+
+    /** The language model in use, opened; on its thread. @throws MedgeException there is none, or it does not fit, or can't be opened */
+    fun reader(): Reader {
+        reader?.let { return it }
+        val bundle = store.current(BundleStore.Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
+        val device = app.device()
+        val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
+        val plan = Planner.plan(bundle.manifest, device).checked()
+        val facts = bundle.manifest.generator!!
+        val batch = maxOf(Planner.BATCH, facts.imageTokens)
+        val engine = Engine(bundle.path("language")!!, bundle.path("projector"), plan.context, device.threads, batch) {
+            System.loadLibrary("medge_llama_$variant")
+        }
+        return Reader(engine, Chat(engine, facts, bundle.manifest.profile), device.threads).also { reader = it }
+    }
+
+    /** Give memory back; models are opened again when they are needed. Waits its turn on each model's thread. */
+    fun unload(answering: Answering) {
+        answering.cancel()
+        images.execute { closeEncoder() }
+        texts.execute { closeReader() }
+    }
+
+    private fun closeEncoder() {
+        encoder?.close()
+        encoder = null
+        index = null
+    }
+
+    private fun closeReader() {
+        reader?.engine?.close()
+        reader = null
+    }
+
+    /** Import a bundle and use it from now on. Other models are put away first: both may not fit. */
+    fun import(source: TreeSource, progress: (Progress?) -> Unit, failed: (MedgeException) -> Unit, done: (Bundle) -> Unit) {
+        var shown = 0L
+        onImages({
+            val closed = java.util.concurrent.CountDownLatch(1)
+            closeEncoder()
+            texts.execute { closeReader(); closed.countDown() }
+            closed.await()
+            store.import(source, app.device(), ::accept) {
+                if (it.done - shown > 1_000_000 || it.done == it.total) {
+                    shown = it.done
+                    main.post { progress(if (it.done == it.total) null else it) }
+                }
+            }
+        }, failed, done)
+    }
+
+    /** @throws MedgeException this phone does not compute what a bundle promises */
+    private fun accept(bundle: Bundle) {
+        if (bundle.manifest.encoder != null) {
+            Encoder(bundle, app.device().threads).use(Golden::replay)
+            return
+        }
+        val device = app.device()
+        val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
+        Engine(bundle.path("language")!!, bundle.path("projector"), Planner.LEAST_CONTEXT, device.threads) {
+            System.loadLibrary("medge_llama_$variant")
+        }.use { engine -> Golden.replay(engine, Chat(engine, bundle.manifest.generator!!, bundle.manifest.profile), bundle) }
+    }
+
+    /** How a bundle would run here. */
+    fun plan(bundle: Bundle): Plan = Planner.plan(bundle.manifest, app.device())
+}

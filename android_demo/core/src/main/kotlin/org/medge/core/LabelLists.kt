@@ -1,0 +1,30 @@
+package org.medge.core
+
+import java.io.File
+
+/** Lists of labels that the user has typed, a text file each. */
+class LabelLists(private val folder: File) {
+    /** Names, in order. */
+    val names: List<String> get() = folder.listFiles().orEmpty().filter { it.extension == "txt" }.map { it.nameWithoutExtension }.sorted()
+
+    /** The prompts of a list; see [LabelBank.promptsOf]. */
+    fun read(name: String): Map<String, List<String>> = LabelBank.promptsOf(File(folder, "$name.txt").readText())
+
+    /**
+     * Keep a list under a name; what a file name can't hold is left out of it.
+     *
+     * @return the name that it got
+     * @throws MedgeException no label
+     */
+    fun write(name: String, lines: String): String {
+        demand(LabelBank.promptsOf(lines).isNotEmpty(), Problem.NO_LABELS)
+        val safe = name.filter { it.isLetterOrDigit() || it in " -_" }.trim().take(40).ifEmpty { LabelBank.promptsOf(lines).keys.first().filter(Char::isLetterOrDigit).take(40).ifEmpty { "1" } }
+        folder.mkdirs()
+        File(folder, "$safe.txt").writeText(lines)
+        return safe
+    }
+
+    fun delete(name: String) {
+        File(folder, "$name.txt").delete()
+    }
+}
