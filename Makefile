@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-arm lint full-size install clean
+.PHONY: demo test test-arm android lint full-size install clean
 
 install: $(VENV)/.ready
 
@@ -35,6 +35,13 @@ ARM ?= $(HOME)/.cache/medge/arm
 test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python
 	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS=benchmarks/results/arm.json $(BIN)/pytest tests/arm $(PYTEST_ARGS)
+
+# The Android app without Gradle: one APK for each ABI. ABI=x86_64 for an emulator.
+ANDROID ?= $(HOME)/.cache/medge/android
+ABI ?= arm64-v8a
+android: install
+	bash android_demo/ci/prepare '$(ANDROID)' $(BIN)/python
+	MEDGE_ANDROID='$(ANDROID)' $(BIN)/python android_demo/ci/build.py --abi '$(ABI)' --out 'medge-$(ABI).apk'
 
 lint: install
 	$(BIN)/ruff check .

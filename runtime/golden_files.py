@@ -31,7 +31,11 @@ from .probe import Probe
 # Sizes of the sources: up, down, odd, extreme ratios, and the tower's own size as far as the stand-in goes.
 SIZES = ((28, 28), (64, 64), (150, 97), (112, 112), (7, 300), (300, 7), (257, 128), (188, 150), (189, 150), (1, 1))
 SIDES = (112, 96)
-QUESTIONS = ("What kind of image is this?", "Which part of the body is shown?", "Name a <end_of_turn> cause of a cough.")
+QUESTIONS = (
+    "What kind of image is this?",
+    "Which part of the body is shown?",
+    "Name a <end_of_turn> cause of a cough.",
+)
 
 # Ranges of characters that every platform's tables have known for ten years, the awkward ones among them.
 _ALPHABETS = (
@@ -41,8 +45,10 @@ _ALPHABETS = (
     (0x4E00, 0x4E80), (0xAC00, 0xAC40), (0xFB00, 0xFB06), (0xFF01, 0xFF5E), (0x1D400, 0x1D433), (0x1F300, 0x1F320),
 )  # fmt: skip
 _FRAGMENTS = (
-    "</s>", " </s> ", "<pad>", "<unk>", "</s", "▁", "ǅ", "İ", "ẞ", "Σ", "ΟΔΟΣ", "e\u0301", "A\u030a", "한글", "ﬁ", "½", "№", "\u00a0", "\u3000",
-    "head/neck", "T2-weighted", "CXR", "COVID-19", "don't", "µg/ml", "X\u20dd", "👩\u200d⚕️", "🇩🇪", "\r\n", "\u200b", "\ufeff", "…",
+    "</s>", " </s> ", "<pad>", "<unk>", "</s", "▁", "ǅ", "İ", "ẞ", "Σ", "ΟΔΟΣ", "e\u0301", "A\u030a", "한글", "ﬁ", "½", "№",
+    "\u00a0", "\u3000",
+    "head/neck", "T2-weighted", "CXR", "COVID-19", "don't", "µg/ml", "X\u20dd", "👩\u200d⚕️", "🇩🇪", "\r\n", "\u200b", "\ufeff",
+    "…",
 )  # fmt: skip
 
 
@@ -167,4 +173,3 @@ def write_generator_files(
     (out / "answers.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     save_file(tensors, out / "answers.safetensors")
     return {"bundle": str(generator.bundle.folder.absolute()), "answers": len(rows)}
-

@@ -78,7 +78,15 @@ def compile_kotlin(
     sources: Path, out: Path, classes: Sequence[Path], *, jdk: bool = False, friends: Path | None = None
 ) -> None:
     """Kotlin sources to classes for the catalog's jvmTarget; a warning is an error. `friends` may be seen from inside."""
-    arguments: list[str | Path] = ["-jvm-target", versions()["jvmTarget"], "-Werror", "-cp", class_path(*classes), "-d", out]
+    arguments: list[str | Path] = [
+        "-jvm-target",
+        versions()["jvmTarget"],
+        "-Werror",
+        "-cp",
+        class_path(*classes),
+        "-d",
+        out,
+    ]
     if not jdk:
         arguments.append("-no-jdk")
     if friends is not None:
@@ -115,19 +123,20 @@ def host_onnxruntime(out: Path) -> None:
     )
     run("cc", "-shared", "-fPIC", f"-I{TOOLS}/aar/headers", stub, f"-L{out}", "-lonnxruntime", "-Wl,-rpath,$ORIGIN", "-o",
         out / "libstub.so")  # fmt: skip
-    needed = run(PATCHELF, "--print-needed", jni).split()
+    run(PATCHELF, "--add-needed", "libstub.so", jni)
+    retarget(jni)
+
+
+def retarget(library: Path) -> None:
+    """Make a library of Android's look for glibc: names of libraries, and no symbol versions, which name bionic's."""
+    needed = run(PATCHELF, "--print-needed", library).split()
     for name, ours in (("libc.so", "libc.so.6"), ("libm.so", "libm.so.6"), ("libdl.so", "libdl.so.2")):
         if name in needed:
-            run(PATCHELF, "--replace-needed", name, ours, jni)
+            run(PATCHELF, "--replace-needed", name, ours, library)
     for name in ("liblog.so", "libandroid.so"):
         if name in needed:
-            run(PATCHELF, "--remove-needed", name, jni)
-    run(PATCHELF, "--add-needed", "libstub.so", "--set-rpath", "$ORIGIN", jni)
-    cut_versions(jni)
-
-
-def cut_versions(library: Path) -> None:
-    """Remove the symbol versions of an ELF library: they name bionic's, which no desktop loader finds."""
+            run(PATCHELF, "--remove-needed", name, library)
+    run(PATCHELF, "--set-rpath", "$ORIGIN", library)
     data = bytearray(library.read_bytes())
     (offset,) = struct.unpack_from("<Q", data, 32)  # program headers
     size, count = struct.unpack_from("<HH", data, 54)
@@ -140,6 +149,25 @@ def cut_versions(library: Path) -> None:
             if tag in (0x6FFFFFF0, 0x6FFFFFFE, 0x6FFFFFFF):  # DT_VERSYM, DT_VERNEED, DT_VERNEEDNUM
                 struct.pack_into("<Q", data, entry, 0x6000000D)  # DT_LOOS: a tag that loaders pass over
     library.write_bytes(data)
+
+
+def emulated_llama(variant: str, out: Path) -> Path:
+    """An arm64 variant of llama.cpp, its JNI library and a shim, so that they load on an emulated Debian; gives the shim."""
+    jni = android_jni("arm64-v8a", variant, out)
+    llama = out / f"librnllama_{variant}.so"
+    shutil.copy(TOOLS / "llama.rn/android/src/main/jniLibs/arm64-v8a" / llama.name, llama)
+    for library in (llama, jni):
+        retarget(library)
+    shim = out / "libshim.so"
+    run(
+        "clang-16", "--target=aarch64-linux-gnu", "-O1", "-fPIC", "-shared", "-nostdlib", "-ffreestanding", "-fno-builtin",
+        "-nostdinc", "-fuse-ld=lld-16", f"-isystem{_clang_headers()}", DEMO / "ci/bionic_on_glibc.c", "-o", shim,
+    )  # fmt: skip
+    return shim
+
+
+def _clang_headers() -> Path:
+    return Path(run("clang-16", "-print-resource-dir").strip()) / "include"
 
 
 def host_jni(out: Path, headers: Path, libraries: Path) -> Path:
@@ -161,14 +189,15 @@ def android_jni(abi: str, variant: str, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     shim = out / "include"
     shim.mkdir(exist_ok=True)
-    (shim / "stdio.h").write_text("typedef struct medge_file FILE;\n")  # headers of llama.cpp and JNI name the type, no more
-    resources = Path(run("clang-16", "-print-resource-dir").strip()) / "include"
+    (shim / "stdio.h").write_text(
+        "typedef struct medge_file FILE;\n"
+    )  # headers of llama.cpp and JNI name the type, no more
     target = out / f"libmedge_llama_{variant}.so"
     include, headers = java_home() / "include", TOOLS / "llama.rn/cpp"
     run(
         "clang-16", f"--target={TRIPLES[abi]}{versions()['minSdk']}", "-O2", "-fPIC", "-shared", "-ffreestanding", "-fno-builtin",
         "-nostdinc", "-nostdlib", "-fuse-ld=lld-16", "-fvisibility=hidden", "-Wall", "-Werror", "-Wno-unused-parameter",
-        "-DMEDGE_LLAMA_RN", f"-I{shim}", f"-isystem{resources}", f"-I{include}", f"-I{include}/linux", f"-I{headers}",
+        "-DMEDGE_LLAMA_RN", f"-I{shim}", f"-isystem{_clang_headers()}", f"-I{include}", f"-I{include}/linux", f"-I{headers}",
         f"-I{headers}/tools/mtmd", DEMO / "app/src/main/cpp/medge_llama.c",
         TOOLS / f"llama.rn/android/src/main/jniLibs/{abi}/librnllama_{variant}.so",
         "-Wl,-z,max-page-size=16384", f"-Wl,-soname,{target.name}", "-o", target,
@@ -176,12 +205,31 @@ def android_jni(abi: str, variant: str, out: Path) -> Path:
     return target
 
 
+def translate_back(dex: Path, out: Path) -> Path:
+    """A dex file to a jar of what it holds of ours, of Kotlin and of Gson.
+
+    ONNX Runtime's classes are left out: their interfaces have static methods, which the translator's class files can't express.
+    """
+    every = out.with_suffix(".all.jar")
+    done = subprocess.run(
+        ["enjarify", "-f", "-o", str(every), str(dex)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHON": "/usr/bin/python3"},
+    )  # fmt: skip
+    if " 0 classes had errors" not in done.stdout:
+        raise BuildError(f"enjarify failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    with zipfile.ZipFile(every) as archive, zipfile.ZipFile(out, "w") as kept:
+        for name in archive.namelist():
+            if not name.startswith("ai/onnxruntime/"):
+                kept.writestr(name, archive.read(name))
+    return out
+
+
 def _classes(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.class"))
 
 
-def build_apk(out: Path, abi: str, work: Path, core: Path | None = None) -> Path:
-    """A signed APK for one ABI: resources, Kotlin, dex, native libraries, alignment, a debug key's signature.
+def assemble(work: Path, core: Path | None = None) -> None:
+    """What all ABIs share, into `work`: `linked.apk` with resources and manifest, and `dex/`.
 
     Args:
         core: compiled classes of the core, where they are there already.
@@ -192,13 +240,13 @@ def build_apk(out: Path, abi: str, work: Path, core: Path | None = None) -> Path
     if core is None:
         core = work / "core"
         compile_core(core)
-    compiled, linked, generated = work / "resources.zip", work / "linked.apk", work / "gen"
+    compiled, generated = work / "resources.zip", work / "gen"
     generated.mkdir(exist_ok=True)
     run("aapt2", "compile", "--dir", source / "res", "-o", compiled)
     manifest = work / "AndroidManifest.xml"
     manifest.write_text(merged_manifest())
     run(
-        "aapt2", "link", "-I", FRAMEWORK, "--manifest", manifest, "--java", generated, "-o", linked,
+        "aapt2", "link", "-I", FRAMEWORK, "--manifest", manifest, "--java", generated, "-o", work / "linked.apk",
         "--min-sdk-version", known["minSdk"], "--target-sdk-version", known["targetSdk"],
         "--version-code", known["versionCode"], "--version-name", known["versionName"], compiled,
     )  # fmt: skip
@@ -212,17 +260,32 @@ def build_apk(out: Path, abi: str, work: Path, core: Path | None = None) -> Path
         "-cp", TOOLS / "bundletool.jar", "com.android.tools.r8.D8", "--release", "--lib", ANDROID, "--min-api", known["minSdk"],
         "--output", dex, *_classes(core), *_classes(app), *_classes(constants), ORT, GSON, STDLIB,
     )  # fmt: skip
-    unaligned = work / "unaligned.apk"
-    shutil.copy(linked, unaligned)
+
+
+def package(work: Path, abi: str, out: Path) -> Path:
+    """An APK for one ABI of what `assemble` has made: native libraries, alignment, a debug key's signature."""
+    unaligned, aligned = work / f"{abi}.unaligned.apk", work / f"{abi}.aligned.apk"
+    shutil.copy(work / "linked.apk", unaligned)
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(dex.glob("*.dex")):
+        for path in sorted((work / "dex").glob("*.dex")):
             archive.write(path, path.name)
         for path in native_libraries(abi, work / "native" / abi):
             # Compressed: an APK is carried on a stick, and installing unpacks it (extractNativeLibs in the manifest).
             archive.write(path, f"lib/{abi}/{path.name}")
-    aligned = work / "aligned.apk"
     run("zipalign", "-f", "-p", "4", unaligned, aligned)
-    run("apksigner", "sign", "--ks", debug_key(), "--ks-pass", "pass:android", "--key-pass", "pass:android", "--out", out, aligned)
+    run(
+        "apksigner",
+        "sign",
+        "--ks",
+        debug_key(),
+        "--ks-pass",
+        "pass:android",
+        "--key-pass",
+        "pass:android",
+        "--out",
+        out,
+        aligned,
+    )
     return out
 
 
@@ -287,7 +350,8 @@ def main() -> None:
     if not ANDROID.is_file():
         sys.exit(f"{ANDROID} is missing: bash android_demo/ci/prepare {TOOLS}")
     try:
-        apk = build_apk(arguments.out, arguments.abi, arguments.work)
+        assemble(arguments.work)
+        apk = package(arguments.work, arguments.abi, arguments.out)
     except BuildError as error:
         sys.exit(str(error))
     print(f"{apk}: {apk.stat().st_size / 1e6:.1f} MB")

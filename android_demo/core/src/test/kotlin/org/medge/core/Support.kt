@@ -10,9 +10,13 @@ import java.io.ByteArrayInputStream
 import java.io.File
 import javax.imageio.ImageIO
 
-/** A folder or file that the test run names by a system property; tests that need it are skipped where it isn't set. */
+/**
+ * A folder or file that the test run names by a system property; tests that need it are skipped where it isn't set, and fail where the run
+ * promises everything (`-Dmedge.everything=true`).
+ */
 internal fun given(property: String): File {
     val value = System.getProperty(property).orEmpty()
+    if (value.isEmpty() && System.getProperty("medge.everything") == "true") fail("-D$property is not set")
     assumeTrue("-D$property is not set: see android_demo/README.md", value.isNotEmpty())
     return File(value)
 }

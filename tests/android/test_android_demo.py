@@ -1,0 +1,453 @@
+"""The Android demo, as far as it can be built and run without Android: its core on the JVM, from the dex, and on an emulated ARM.
+
+`android_demo/ci/prepare` fetches what builds it; without that, these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medge.runtime.manifest import Manifest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "android_demo"
+RESOURCES = DEMO / "app/src/main/res"
+ARM = Path(os.environ.get("MEDGE_ARM", Path.home() / ".cache/medge/arm"))
+ANDROID_NAMESPACE = "{http://schemas.android.com/apk/res/android}"
+PER_CLASS = 34  # of six classes of MedNIST: more than 200 images
+# Variants of llama.cpp, and a processor that each is for. i8mm needs "max": no model of processor in qemu 7.2 has it.
+EMULATED = {"v8": "cortex-a53", "v8_2_dotprod": "cortex-a76", "v8_2_dotprod_i8mm": "max"}
+
+
+def _load_build() -> Any:
+    spec = importlib.util.spec_from_file_location("android_build", DEMO / "ci/build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build = _load_build()
+needs_tools = pytest.mark.skipif(
+    not (build.TOOLS / "python").is_dir(),
+    reason=f"no Android tools in {build.TOOLS}: bash android_demo/ci/prepare {build.TOOLS}",
+)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("android")
+
+
+@pytest.fixture(scope="session")
+def core(work: Path) -> Path:
+    build.compile_core(work / "core")
+    return work / "core"
+
+
+@pytest.fixture(scope="session")
+def core_tests(core: Path, work: Path) -> Path:
+    build.compile_core_tests(core, work / "core-tests")
+    return work / "core-tests"
+
+
+def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
+    """Run the command line; with the phone's version of ONNX Runtime, in whose last digits the two must agree."""
+    environment = dict(os.environ)
+    if phone_runtime:
+        environment["PYTHONPATH"] = str(build.TOOLS / "python")
+    command = [sys.executable, "-m", "medge", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def real_images(shared: Path, work: Path) -> Path:
+    folder = work / "images"
+    counts: dict[str, int] = {}
+    with tarfile.open(shared / "mednist/test.tar") as archive:
+        for member in archive:
+            label = Path(member.name).parent.name
+            if member.isfile() and counts.get(label, 0) < PER_CLASS:
+                counts[label] = counts.get(label, 0) + 1
+                target = folder / label / Path(member.name).name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stream = archive.extractfile(member)
+                assert stream is not None
+                target.write_bytes(stream.read())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dicoms(pydicom_files: Path, work: Path) -> Path:
+    """DICOM files of both of pydicom's packages, by name: some broken on purpose, most of syntaxes that the core refuses."""
+    import pydicom
+
+    folder = work / "dicoms"
+    folder.mkdir()
+    more = Path(pydicom.__file__).parents[1] / "data_store/data"
+    for source in [*pydicom_files.rglob("*.dcm"), *more.rglob("*.dcm")]:
+        if not (folder / source.name).exists():
+            shutil.copy(source, folder / source.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(shared: Path, work: Path) -> Path:
+    """Clinicians' questions, one a line, for the tokenizers."""
+    import json
+
+    questions = [item["question"] for item in json.loads((shared / "vqa_rad/qa.json").read_text())]
+    path = work / "texts.txt"
+    path.write_text(
+        "\n".join(dict.fromkeys(" ".join(question.split()) for question in questions[:900])), encoding="utf-8"
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def encoder_properties(bundle: Path, real_images: Path, dicoms: Path, texts: Path, work: Path) -> list[str]:
+    """The encoder's golden files, as system properties of the Kotlin tests."""
+    probe, golden = work / "probe.safetensors", work / "golden"
+    medge("probe", "fit", bundle, real_images, "--out", probe, phone_runtime=True)
+    medge(
+        "golden", bundle, "--out", golden, "--images", real_images, "--images", dicoms, "--most", 1000, "--texts", texts,
+        "--probe", probe, phone_runtime=True,
+    )  # fmt: skip
+    listed = work / "dicoms.txt"
+    listed.write_text("\n".join(str(path) for path in sorted(dicoms.glob("*.dcm"))))
+    return [f"-Dmedge.golden={golden}", f"-Dmedge.probe={probe}", f"-Dmedge.dicoms={listed}"]
+
+
+@pytest.fixture(scope="session")
+def two_images(real_images: Path, work: Path) -> Path:
+    folder = work / "two"
+    folder.mkdir()
+    for label in ("CXR", "HeadCT"):
+        source = sorted((real_images / label).iterdir())[0]
+        shutil.copy(source, folder / f"{label}{source.suffix}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def answers(reader: Path, two_images: Path, work: Path) -> str:
+    """Answers of the real 270M, as a system property."""
+    medge("golden", reader, "--out", work / "answers", "--images", two_images)
+    return f"-Dmedge.answers={work / 'answers'}"
+
+
+@pytest.fixture(scope="session")
+def onnxruntime(work: Path) -> str:
+    build.host_onnxruntime(work / "onnxruntime")
+    return f"-Donnxruntime.native.path={work / 'onnxruntime'}"
+
+
+@pytest.fixture(scope="session")
+def host_llama(llama_cpp_headers: Path, work: Path) -> str:
+    import llama_cpp
+
+    library = build.host_jni(work / "jni", llama_cpp_headers, Path(llama_cpp.__file__).parent / "lib")
+    return f"-Dmedge.llama={library}"
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_headers(tmp_path_factory: pytest.TempPathFactory, llm_extra: None) -> Path:
+    """llama.cpp's headers of the version that llama-cpp-python was built from."""
+    folder = Path(os.environ.get("MEDGE_WHEELS", Path.home() / ".cache/medge/wheels"))
+    archives = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
+    if not archives:
+        pytest.skip(f"llama-cpp-python's source is not in {folder}: make install puts it there")
+    out = tmp_path_factory.mktemp("headers")
+    with tarfile.open(archives[-1]) as archive:
+        root = archive.getnames()[0].split("/")[0]
+        wanted = [m for m in archive.getmembers() if re.match(rf"{root}/vendor/llama.cpp/.*\.h$", m.name)]
+        archive.extractall(out, wanted, filter="data")
+    return out / root / "vendor" / "llama.cpp"
+
+
+def junit(classes: list[Path], tests: Path, properties: list[str], java: list[str], names: list[str]) -> str:
+    """Run JUnit on test classes; every assumption counts as a failure."""
+    path = build.class_path(*classes, tests, build.ORT, *build.JUNIT)
+    command = [*java, "-cp", path, "-Dmedge.everything=true", *properties, "org.junit.runner.JUnitCore"]
+    done = subprocess.run(
+        [*command, *(f"org.medge.core.{name}" for name in names)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_classes(tests: Path) -> list[str]:
+    return sorted(path.stem for path in (tests / "org/medge/core").glob("*Test.class"))
+
+
+test_classes.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def phones(bundle: Path, work: Path) -> str:
+    """Asks the Kotlin planner about a bundle; benchmarks/android.py asks about more."""
+    import json
+
+    path = work / "phones.json"
+    path.write_text(json.dumps({"gigabytes": [3, 4], "manifests": [(bundle / "manifest.json").read_text()]}))
+    return f"-Dmedge.phones={path}"
+
+
+@pytest.fixture(scope="session")
+def properties(
+    encoder_properties: list[str], answers: str, onnxruntime: str, host_llama: str, phones: str
+) -> list[str]:
+    return [*encoder_properties, answers, onnxruntime, host_llama, phones]
+
+
+@needs_tools
+def test_the_core_computes_what_python_computes(
+    core: Path, core_tests: Path, properties: list[str], work: Path
+) -> None:
+    java = ["java", "-Xverify:all", f"-XX:ErrorFile={work}/crash.log"]
+    report = junit([core, build.GSON, build.STDLIB], core_tests, properties, java, test_classes(core_tests))
+    found = re.search(r"OK \((\d+) tests\)", report)
+    assert found is not None, report
+    written = sum(path.read_text().count("@Test") for path in (DEMO / "core/src/test").rglob("*.kt"))
+    assert int(found[1]) == written
+
+
+@pytest.fixture(scope="session")
+def assembled(core: Path, work: Path) -> Path:
+    build.assemble(work / "apk", core)
+    return work / "apk"
+
+
+@needs_tools
+def test_the_core_computes_the_same_from_the_apks_dex(
+    assembled: Path, core_tests: Path, properties: list[str], work: Path
+) -> None:
+    translated = build.translate_back(assembled / "dex/classes.dex", work / "translated.jar")
+    java = ["java", "-Xverify:all", f"-XX:ErrorFile={work}/crash.log"]
+    assert "OK (" in junit([translated], core_tests, properties, java, test_classes(core_tests))
+
+
+@pytest.fixture(scope="session", params=sorted(build.VARIANTS))
+def apk(request: pytest.FixtureRequest, assembled: Path, work: Path) -> tuple[str, Path]:
+    return request.param, build.package(assembled, request.param, work / f"{request.param}.apk")
+
+
+@needs_tools
+def test_the_apk_is_signed_aligned_and_asks_for_nothing(apk: tuple[str, Path]) -> None:
+    abi, path = apk
+    known = build.versions()
+    verified = build.run("apksigner", "verify", "--verbose", path)
+    assert "Verified using v2 scheme (APK Signature Scheme v2): true" in verified
+    assert "Verified using v3 scheme (APK Signature Scheme v3): true" in verified
+    build.run("zipalign", "-c", "-p", "4", path)
+    badging = build.run("aapt", "dump", "badging", path)
+    assert f"sdkVersion:'{known['minSdk']}'" in badging
+    assert f"targetSdkVersion:'{known['targetSdk']}'" in badging
+    assert f"versionName='{known['versionName']}'" in badging
+    assert f"native-code: '{abi}'" in badging
+    assert "'fr'" in badging
+    assert "launchable-activity: name='org.medge.app.MainActivity'" in badging
+    assert "application-debuggable" not in badging
+    assert "uses-permission" not in build.run("aapt", "dump", "permissions", path)
+    tree = build.run("aapt", "dump", "xmltree", path, "AndroidManifest.xml")
+    providers = re.findall(r'E: provider.*\n(?:\s+A:.*\n)*?\s+A: android:name\S+="([^"]+)"', tree)
+    assert providers == [".CaptureProvider"]  # and not ONNX Runtime's for usage data
+    assert "org.medge.app.capture" in tree
+    assert "${" not in tree
+    assert re.search(r"allowBackup\S+=\(type 0x12\)0x0", tree)
+
+
+@needs_tools
+def test_the_apk_holds_the_native_libraries_and_no_model(apk: tuple[str, Path]) -> None:
+    abi, path = apk
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    wanted = {"libonnxruntime.so", "libonnxruntime4j_jni.so"}
+    wanted |= {f"lib{kind}_{v}.so" for v in build.VARIANTS[abi] for kind in ("rnllama", "medge_llama")}
+    assert {Path(name).name for name in names if name.startswith("lib/")} == wanted
+    assert all(name.startswith(f"lib/{abi}/") for name in names if name.endswith(".so"))
+    assert not [name for name in names if name.endswith((".onnx", ".gguf", ".safetensors"))]
+
+
+@needs_tools
+@pytest.mark.parametrize("variant", build.VARIANTS["arm64-v8a"])
+def test_our_native_library_needs_llama_cpp_alone_and_suits_large_pages(variant: str, tmp_path: Path) -> None:
+    library = build.android_jni("arm64-v8a", variant, tmp_path)
+    symbols = [line.split()[-1] for line in build.run("nm", "-D", "--undefined-only", library).splitlines()]
+    assert symbols
+    assert all(name.startswith(("llama_", "mtmd_")) for name in symbols)
+    exported = {line.split()[-1] for line in build.run("nm", "-D", "--defined-only", library).splitlines()}
+    source = (DEMO / "core/src/main/kotlin/org/medge/core/Native.kt").read_text()
+    assert exported == {f"Java_org_medge_core_Native_{name}" for name in re.findall(r"external fun (\w+)", source)}
+    aligned = [
+        line.split()[-1] for line in build.run("readelf", "-lW", library).splitlines() if line.split()[:1] == ["LOAD"]
+    ]
+    assert set(aligned) == {"0x4000"}
+
+
+def test_every_abi_of_the_kernel_table_is_built_by_gradle_too() -> None:
+    cmake = (DEMO / "app/src/main/cpp/CMakeLists.txt").read_text()
+    for variant in (*build.VARIANTS["arm64-v8a"], *build.VARIANTS["x86_64"]):
+        assert re.search(rf"set\(variants [^)]*\b{variant}\b", cmake)
+    planner = (DEMO / "core/src/main/kotlin/org/medge/core/Planner.kt").read_text()
+    assert set(re.findall(r'-> "(v8\w*|x86_64)"', planner)) == {*build.VARIANTS["arm64-v8a"], *build.VARIANTS["x86_64"]}
+
+
+# ARM
+
+
+@pytest.fixture(scope="session")
+def small_reader(tiny_reader: Path, work: Path) -> Path:
+    """The tiny random model, said to have passed: nothing about it is measured, and the phone would refuse it."""
+    copy = work / "tiny"
+    shutil.copytree(tiny_reader, copy)
+    manifest = dataclasses.replace(Manifest.read(copy), parity={"status": "passed"})
+    (copy / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return copy
+
+
+@needs_tools
+@pytest.mark.parametrize("variant", EMULATED)
+def test_arm_writes_the_tokens_of_this_machine(
+    variant: str, small_reader: Path, two_images: Path, core: Path, core_tests: Path, work: Path, tmp_path: Path
+) -> None:
+    java = ARM / "root/usr/lib/jvm/java-17-openjdk-arm64/bin/java"
+    if not java.is_file():
+        pytest.skip(f"no emulated machine with Java in {ARM}: bash tests/arm/prepare {ARM}")
+    golden = work / "tiny-answers"
+    if not golden.is_dir():
+        medge("golden", small_reader, "--out", golden, "--images", two_images)
+    shim = build.emulated_llama(variant, tmp_path)
+    emulator = [
+        str(ARM / "root/usr/bin/qemu-aarch64-static"), "-L", str(ARM / "root"), "-E", f"LD_PRELOAD={shim}",
+        "-cpu", EMULATED[variant], str(java), f"-XX:ErrorFile={tmp_path}/crash.log",
+    ]  # fmt: skip
+    told = [f"-Dmedge.answers={golden}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
+    assert "OK (" in junit([core, build.GSON, build.STDLIB], core_tests, told, emulator, ["AnswersTest"])
+
+
+# Resources
+
+
+def strings(folder: str) -> dict[str, str]:
+    root = ElementTree.parse(RESOURCES / folder / "strings.xml").getroot()
+    return {e.get("name", ""): e.text or "" for e in root if e.get("translatable") != "false"}
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(re.findall(r"%\d\$s", text))
+
+
+def sources() -> str:
+    """Kotlin, layouts and manifest: where resources are used."""
+    paths = [*(DEMO / "app/src/main/kotlin").rglob("*.kt"), *(RESOURCES / "layout").glob("*.xml")]
+    paths += [DEMO / "app/src/main/AndroidManifest.xml", *RESOURCES.glob("mipmap*/*.xml")]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_every_string_is_translated_with_its_placeholders() -> None:
+    english = strings("values")
+    translations = [folder.name for folder in RESOURCES.glob("values-*") if (folder / "strings.xml").is_file()]
+    assert translations == ["values-fr"]
+    for folder in translations:
+        other = strings(folder)
+        assert other.keys() == english.keys()
+        for name, text in english.items():
+            assert placeholders(other[name]) == placeholders(text), name
+            assert other[name].strip(), name
+            assert other[name] != text, f"{name} is not translated"
+
+
+def test_every_string_is_used_and_every_one_that_is_used_is_there() -> None:
+    used = set(re.findall(r"(?:R\.string\.|@string/)(\w+)", sources()))
+    assert used == {*strings("values"), "app_name"}
+
+
+def test_every_problem_of_the_core_is_said_in_its_own_words() -> None:
+    source = (DEMO / "core/src/main/kotlin/org/medge/core/Problem.kt").read_text()
+    problems = dict(re.findall(r'^    ([A-Z_0-9]+)\("((?:[^"\\]|\\.)*)"\),$', source, re.MULTILINE))
+    assert len(problems) > 30
+    english = {
+        name: text.replace("\\'", "'") for name, text in strings("values").items() if name.startswith("problem_")
+    }
+    assert english == {f"problem_{name.lower()}": text.replace("\\$", "$") for name, text in problems.items()}
+
+
+def layouts() -> list[tuple[str, ElementTree.Element]]:
+    return [
+        (f"{path.name}: {element.tag}", element)
+        for path in sorted((RESOURCES / "layout").glob("*.xml"))
+        for element in ElementTree.parse(path).getroot().iter()
+    ]
+
+
+def test_nothing_that_a_person_reads_is_written_into_layouts_or_code() -> None:
+    for name, element in layouts():
+        for attribute in ("text", "hint", "contentDescription", "title", "label"):
+            value = element.get(ANDROID_NAMESPACE + attribute)
+            assert value is None or value.startswith("@string/"), f"{name}: {value}"
+    for path in (DEMO / "app/src/main/kotlin").rglob("*.kt"):
+        shown = re.findall(r'(?:\.text = |setTitle\(|setText\(|makeText\([^,]*, )"[^"]*[A-Za-z]', path.read_text())
+        assert not shown, f"{path.name}: {shown}"
+
+
+def test_screen_readers_large_text_and_fingers_are_served() -> None:
+    said = {
+        "ImageView": "contentDescription",
+        "Spinner": "contentDescription",
+        "ProgressBar": "contentDescription",
+        "EditText": "hint",
+    }
+    for name, element in layouts():
+        if element.tag in said:
+            assert element.get(ANDROID_NAMESPACE + said[element.tag]), f"{name} says nothing to a screen reader"
+        if element.tag == "Button":
+            assert element.get(ANDROID_NAMESPACE + "minHeight") == "48dp", name
+            assert element.get(ANDROID_NAMESPACE + "layout_height") == "wrap_content", f"{name} would cut large text"
+        for attribute, value in element.attrib.items():
+            assert not (attribute.endswith("textSize") and not value.endswith("sp")), name
+    for screen in ("main", "ask", "bundles"):
+        included = [e.get("layout") for _, e in layouts() if e.tag == "include"]
+        assert included.count("@layout/notice") == 3, f"{screen} lacks the line that this is no medical device"
+
+
+def test_colours_of_the_day_have_a_night_and_icons_exist() -> None:
+    def colours(folder: str) -> set[str | None]:
+        return {
+            e.get("name") for e in ElementTree.parse(RESOURCES / folder / "styles.xml").getroot() if e.tag == "color"
+        }
+
+    assert colours("values") == colours("values-night")
+    for name in re.findall(r"@(drawable|mipmap)/(\w+)", sources()):
+        assert list(RESOURCES.glob(f"{name[0]}*/{name[1]}.xml")), name
+
+
+def test_every_version_of_the_catalog_is_used_and_none_is_written_elsewhere() -> None:
+    import tomllib
+
+    catalog = tomllib.loads((DEMO / "gradle/libs.versions.toml").read_text())
+    gradle = "\n".join(path.read_text() for path in DEMO.rglob("*.gradle.kts"))
+    building = (DEMO / "ci/build.py").read_text() + (DEMO / "ci/prepare").read_text()
+    referenced = {e["version"]["ref"] for part in ("libraries", "plugins") for e in catalog[part].values()}
+    for name in catalog["versions"]:
+        used = name in referenced or f"libs.versions.{name}." in gradle or re.search(rf'["( ]{name}["\])]', building)
+        assert used, f"{name} is used nowhere"
+    for name in catalog["libraries"]:
+        assert f"libs.{name.replace('-', '.')})" in gradle, name
+    for name in catalog["plugins"]:
+        assert f"libs.plugins.{name.replace('-', '.')})" in gradle, name
+    assert not re.search(r'"\d+\.\d+(\.\d+)?"', gradle)
