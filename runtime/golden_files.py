@@ -113,7 +113,7 @@ def write_encoder_files(
     tensors: dict[str, NDArray[Any]] = {}
     dicoms: dict[str, NDArray[Any]] = {}
     refused: dict[str, str] = {}
-    decoded = []
+    decoded: list[NDArray[Any]] = []
     for path in images:
         is_dicom = path.suffix.lower() == ".dcm"
         try:
