@@ -271,9 +271,38 @@ def distillation() -> str:
     return "\n\n".join(parts)
 
 
+def android() -> str:
+    facts = json.loads((RESULTS / "android.json").read_text())
+    sizes = ", ".join(f"{abi} {size / 1e6:.1f} MB" for abi, size in facts["apk_bytes"].items())
+    phones = [row["gigabytes"] for row in next(iter(facts["plans"].values()))]
+    rows = []
+    for name, plans in facts["plans"].items():
+        cells = []
+        for plan in plans:
+            context = f", {plan['context']} tokens" if plan["context"] else ""
+            cells.append(f"fits{context}" if plan["fits"] else f"does not fit ({plan['room'] / 1e9:.2f})")
+        rows.append([name, f"{plans[0]['weights'] / 1e9:.2f}", f"{plans[-1]['need'] / 1e9:.2f}", *cells])
+    head = ["bundle", "weights in memory, GB", "memory, GB", *(f"{size:g} GB phone" for size in phones)]
+    times = [
+        [row["what"], f"{row['operations'] / 1e9:.0f}", *(
+            f"{row[kind]:.1f}" if kind in row else "–" for kind in ("int8", "fp32")
+        ), f"{row['memory']:.2f}" if "memory" in row else "–"] for row in facts["estimates"]
+    ]  # fmt: skip
+    return "\n\n".join([
+        f"APK without models: {sizes}.", table(head, rows),
+        f"The planner's {facts['plans']['MedSigLIP, int8'][0]['need'] / 1e6:.0f} MB for int8 compares with a measured peak of "
+        f"{facts['int8_peak_measured_on_x86'] / 1e6:.0f} MB of the Python runtime on x86.",
+        "**Estimated** seconds, not measured: operations / (4 cores × 2 GHz × operations a cycle × 0.4), with 64 operations a cycle in "
+        "8 bits (dotprod) and 16 in fp32; for a token of an answer, bytes of the weights / 10 GB/s. Operations are 2 × weights × tokens "
+        "+ 4 × tokens² × width × layers.",
+        table(["", "billion operations", "8 bits", "fp32", "by memory"], times),
+    ])  # fmt: skip
+
+
 TABLES = {
     "parity": parity, "full-size": full_size, "generators": generators, "generator-full-size": generator_full_size,
     "coreml": coreml, "arm": arm, "web": web, "merging": merging, "distillation": distillation,
+    "android": android,
 }  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""Figures of the Android demo: APK sizes, the planner's memory for phones, and estimates of time from operation counts.
+
+    bash android_demo/ci/prepare ~/.cache/medge/android && python benchmarks/android.py
+
+Sizes of full-size bundles are those that benchmarks/full_size.py and generator_full_size.py have measured. The plans are made by the
+app's own Kotlin planner, on this machine's JVM. Times are estimates, by the formula that `seconds` states: nothing was run on a phone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "android_demo/ci"))
+import build
+
+from medge.export.standin.medgemma_random import CONFIG_4B
+from medge.runtime.manifest import EncoderFacts, FileEntry, GeneratorFacts, Manifest, TowerFacts
+
+RESULTS = Path(__file__).parent / "results"
+GIGABYTES = (3, 4, 6, 8)
+VISION_SHARE = 428.6 / 878.3  # parameters of MedSigLIP's vision tower, of all
+# A phone of the middle class, assumed: four cores at 2 GHz; a core does two 128-bit operations a cycle (an 8-bit dot product of 16
+# pairs counts 32, four fused multiply-adds 8); 40% of that is reached; memory gives 10 GB/s.
+CORES, HERTZ, REACHED, BANDWIDTH = 4, 2e9, 0.4, 10e9
+PER_CYCLE = {"int8": 64, "fp32": 16}
+
+
+def encoder_manifest(recipe: str, total: int) -> Manifest:
+    """MedSigLIP-448's bundle as the planner sees it."""
+    vision = int(total * VISION_SHARE)
+    files = (FileEntry("vision", "vision", vision, ""), FileEntry("text", "text", total - vision, ""))
+    return Manifest(
+        name=f"MedSigLIP, {recipe}", model=EncoderFacts("siglip", 1152, 448, 14, 64, 32_000, 100.0, -10.0, 878_300_000),
+        profile="eval-tf", target="arm-dotprod", source={}, files=files,
+        towers={name: TowerFacts(recipe, name) for name in ("vision", "text")},
+    )  # fmt: skip
+
+
+def generator_manifest(language: int, projector: int) -> Manifest:
+    """MedGemma 4B's bundle as the planner sees it."""
+    text = CONFIG_4B["text_config"]
+    facts = GeneratorFacts(
+        architecture="gemma3", parameters=4_300_000_000, layers=text["num_hidden_layers"], width=text["hidden_size"], kv_heads=4,
+        head_size=256, window=1024, global_every=6, context_length=131_072, vocabulary=262_208, image_size=896, image_tokens=256,
+        patch_size=14, stop_ids=(1, 106),
+    )  # fmt: skip
+    files = (FileEntry("l", "language", language, ""), FileEntry("p", "projector", projector, ""))
+    return Manifest(
+        name="MedGemma 4B, q4_k_m", model=facts, profile="finetune-pil", target="any", source={}, files=files,
+        towers={"language": TowerFacts("q4_k_m", "l")},
+    )  # fmt: skip
+
+
+def operations(tokens: int, parameters: float, width: int, layers: int) -> float:
+    """Two for each weight and token, and four for each pair of tokens, width and layer (scores and their mixing)."""
+    return 2 * parameters * tokens + 4 * tokens**2 * width * layers
+
+
+def seconds(operations_: float, numbers: str) -> float:
+    """operations / (cores x clock x operations a cycle x share reached)."""
+    return operations_ / (CORES * HERTZ * PER_CYCLE[numbers] * REACHED)
+
+
+def estimates(language_bytes: int) -> list[dict[str, Any]]:
+    full = operations(1024, 412.4e6, 1152, 27)
+    base = operations(196, 85.8e6, 768, 12)
+    tower = operations(4096, 412.4e6, 1152, 27)
+    prompt = operations(300, 3.2e9, 2560, 34)
+    return [
+        {"what": "MedSigLIP, one image", "operations": full, "int8": seconds(full, "int8"), "fp32": seconds(full, "fp32")},
+        {"what": "its student `base` at 224, one image", "operations": base, "int8": seconds(base, "int8"),
+         "fp32": seconds(base, "fp32")},
+        {"what": "MedGemma 4B, seeing an image", "operations": tower, "int8": seconds(tower, "int8"), "fp32": seconds(tower, "fp32")},
+        {"what": "MedGemma 4B, reading 300 tokens", "operations": prompt, "int8": seconds(prompt, "int8"),
+         "fp32": seconds(prompt, "fp32")},
+        # Each token reads every weight once: memory decides.
+        {"what": "MedGemma 4B, one token of an answer", "operations": 2 * 3.9e9, "memory": language_bytes / BANDWIDTH},
+    ]  # fmt: skip
+
+
+def main() -> None:
+    sizes = json.loads((RESULTS / "full_size.json").read_text())
+    gemma = json.loads((RESULTS / "generator_full_size.json").read_text())["bundle"]["bytes"]
+    manifests = [encoder_manifest(recipe, sizes["sizes"][recipe]["bytes"]) for recipe in ("fp16", "int8", "int4")]
+    manifests.append(generator_manifest(gemma["language"], gemma["projector"]))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        core, tests, asked = work / "core", work / "tests", work / "phones.json"
+        build.compile_core(core)
+        build.compile_core_tests(core, tests)
+        asked.write_text(json.dumps({"gigabytes": GIGABYTES, "manifests": [m.to_json() for m in manifests]}))
+        path = build.class_path(core, tests, build.GSON, build.STDLIB, build.ORT, *build.JUNIT)
+        build.java("-cp", path, f"-Dmedge.phones={asked}", "org.junit.runner.JUnitCore", "org.medge.core.PlannerTest")
+        plans = json.loads(asked.read_text())["plans"]
+        build.assemble(work / "apk", core)
+        apks = {
+            abi: build.package(work / "apk", abi, work / f"{abi}.apk").stat().st_size for abi in sorted(build.VARIANTS)
+        }
+    measured = next(row["peak_bytes"] for row in sizes["task"] if row["engine"] == "medge int8")
+    results = {
+        "apk_bytes": apks, "plans": plans, "int8_peak_measured_on_x86": measured, "estimates": estimates(gemma["language"]),
+    }  # fmt: skip
+    (RESULTS / "android.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
