@@ -2,8 +2,9 @@
 
     bash android_demo/ci/prepare ~/.cache/medge/android && python benchmarks/android.py
 
-Sizes of full-size bundles are those that benchmarks/full_size.py and generator_full_size.py have measured. The plans are made by the
-app's own Kotlin planner, on this machine's JVM. Times are estimates, by the formula that `seconds` states: nothing was run on a phone.
+Sizes of full-size bundles are those that benchmarks/full_size.py and generator_full_size.py have measured. The plans are made
+by the app's own Kotlin planner, on this machine's JVM. Times are estimates, by the formula that `seconds` states: nothing was
+run on a phone.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from medge.runtime.manifest import EncoderFacts, FileEntry, GeneratorFacts, Mani
 RESULTS = Path(__file__).parent / "results"
 GIGABYTES = (3, 4, 6, 8)
 VISION_SHARE = 428.6 / 878.3  # parameters of MedSigLIP's vision tower, of all
-# A phone of the middle class, assumed: four cores at 2 GHz; a core does two 128-bit operations a cycle (an 8-bit dot product of 16
-# pairs counts 32, four fused multiply-adds 8); 40% of that is reached; memory gives 10 GB/s.
+# A phone of the middle class, assumed: four cores at 2 GHz; a core does two 128-bit operations a cycle (an 8-bit dot product
+# of 16 pairs counts 32, four fused multiply-adds 8); 40% of that is reached; memory gives 10 GB/s.
 CORES, HERTZ, REACHED, BANDWIDTH = 4, 2e9, 0.4, 10e9
 PER_CYCLE = {"int8": 64, "fp32": 16}
 
@@ -74,7 +75,8 @@ def estimates(language_bytes: int) -> list[dict[str, Any]]:
         {"what": "MedSigLIP, one image", "operations": full, "int8": seconds(full, "int8"), "fp32": seconds(full, "fp32")},
         {"what": "its student `base` at 224, one image", "operations": base, "int8": seconds(base, "int8"),
          "fp32": seconds(base, "fp32")},
-        {"what": "MedGemma 4B, seeing an image", "operations": tower, "int8": seconds(tower, "int8"), "fp32": seconds(tower, "fp32")},
+        {"what": "MedGemma 4B, seeing an image", "operations": tower, "int8": seconds(tower, "int8"),
+         "fp32": seconds(tower, "fp32")},
         {"what": "MedGemma 4B, reading 300 tokens", "operations": prompt, "int8": seconds(prompt, "int8"),
          "fp32": seconds(prompt, "fp32")},
         # Each token reads every weight once: memory decides.

@@ -268,6 +268,18 @@ def distillation() -> str:
             f"{100 * figures['log_gap_recovered']:.0f}% of the gap in log-perplexity. The student's first choice is the "
             f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
         )
+    if "draft" in facts:
+        rows = []
+        for row in facts["draft"]:
+            for tried in row["by_ahead"]:
+                same = "yes" if tried["same_tokens"] else "no"
+                kept, speed = f"{100 * tried['acceptance']:.0f}%", f"{tried['speed_ratio']:.2f}"
+                rows.append([f"`{row['model']}`", str(tried["ahead"]), kept, same, speed])
+        parts += [
+            f"The student (`{facts['draft'][0]['draft']}`) as a draft for its teacher, forced on: it does not pay, and the probe "
+            "leaves it off.",
+            table(["model", "guesses ahead", "kept", "same tokens", "speed, to that without"], rows),
+        ]
     return "\n\n".join(parts)
 
 
@@ -292,9 +304,9 @@ def android() -> str:
         f"APK without models: {sizes}.", table(head, rows),
         f"The planner's {facts['plans']['MedSigLIP, int8'][0]['need'] / 1e6:.0f} MB for int8 compares with a measured peak of "
         f"{facts['int8_peak_measured_on_x86'] / 1e6:.0f} MB of the Python runtime on x86.",
-        "**Estimated** seconds, not measured: operations / (4 cores × 2 GHz × operations a cycle × 0.4), with 64 operations a cycle in "
-        "8 bits (dotprod) and 16 in fp32; for a token of an answer, bytes of the weights / 10 GB/s. Operations are 2 × weights × tokens "
-        "+ 4 × tokens² × width × layers.",
+        "**Estimated** seconds, not measured: operations / (4 cores × 2 GHz × operations a cycle × 0.4), with 64 operations a "
+        "cycle in 8 bits (dotprod) and 16 in fp32; for a token of an answer, bytes of the weights / 10 GB/s. Operations are "
+        "2 × weights × tokens + 4 × tokens² × width × layers.",
         table(["", "billion operations", "8 bits", "fp32", "by memory"], times),
     ])  # fmt: skip
 

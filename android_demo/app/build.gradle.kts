@@ -18,9 +18,9 @@ android {
         targetSdk = libs.versions.targetSdk.get().toInt()
         versionCode = libs.versions.versionCode.get().toInt()
         versionName = libs.versions.versionName.get()
-        ndk.abiFilters += listOf("arm64-v8a", "x86_64")
         if (llama.isDirectory) {
             externalNativeBuild.cmake.arguments += "-DLLAMA_RN=$llama"
+            externalNativeBuild.cmake.abiFilters += listOf("arm64-v8a", "x86_64")
         }
     }
     if (llama.isDirectory) {

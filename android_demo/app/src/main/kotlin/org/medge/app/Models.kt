@@ -19,6 +19,7 @@ import org.medge.core.ProviderChoice
 import org.medge.core.ProviderProbe
 import org.medge.core.VectorIndex
 import java.io.File
+import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
 
 /** A language model in memory. */
@@ -31,15 +32,22 @@ class Models(private val app: MedgeApp) {
     private val images = Executors.newSingleThreadExecutor()
     private val texts = Executors.newSingleThreadExecutor()
     private var encoder: Encoder? = null
-    private var reader: Reader? = null
+    @Volatile private var reader: Reader? = null
     private var index: VectorIndex? = null
     val store = BundleStore(File(app.filesDir, "bundles").apply { mkdirs() })
 
     /** Do [work] with the images' model's thread, then [done] or [failed] on the main thread. */
     fun <T> onImages(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = images.execute { deliver(work, failed, done) }
 
-    /** The same with the language model's thread. */
-    fun <T> onTexts(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = texts.execute { deliver(work, failed, done) }
+    /**
+     * The same with the language model's thread. Before the model is loaded, the images' one is put away: a phone has room for one.
+     *
+     * The images' thread may wait for this one, never the other way round.
+     */
+    fun <T> onTexts(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = images.execute {
+        if (reader == null) closeEncoder()
+        texts.execute { deliver(work, failed, done) }
+    }
 
     fun onMain(action: () -> Unit) {
         main.post(action)
@@ -60,11 +68,12 @@ class Models(private val app: MedgeApp) {
     fun encoder(): Encoder {
         encoder?.let { return it }
         val bundle = store.current(BundleStore.Kind.ENCODER) ?: throw MedgeException(Problem.NO_MANIFEST)
-        Planner.plan(bundle.manifest, app.device()).checked()
+        if (!plan(bundle).fits) closeReaderAndWait() // after the answer that it may be writing
+        plan(bundle).checked()
         return Encoder(bundle, app.device().threads, provider(bundle)).also { encoder = it }
     }
 
-    /** What the vision tower runs on, probed once for each bundle. */
+    /** What the vision tower runs on; probed once for each bundle, at its import. */
     fun provider(bundle: Bundle): String {
         val key = "provider/" + bundle.manifest.fingerprint
         settings.getString(key, null)?.let { return it }
@@ -113,20 +122,26 @@ class Models(private val app: MedgeApp) {
         reader = null
     }
 
+    private fun closeReaderAndWait() {
+        val closed = CountDownLatch(1)
+        texts.execute { closeReader(); closed.countDown() }
+        closed.await()
+    }
+
     /** Import a bundle and use it from now on. Other models are put away first: both may not fit. */
     fun import(source: TreeSource, progress: (Progress?) -> Unit, failed: (MedgeException) -> Unit, done: (Bundle) -> Unit) {
         var shown = 0L
         onImages({
-            val closed = java.util.concurrent.CountDownLatch(1)
             closeEncoder()
-            texts.execute { closeReader(); closed.countDown() }
-            closed.await()
-            store.import(source, app.device(), ::accept) {
+            closeReaderAndWait()
+            val bundle = store.import(source, app.device(), ::accept) {
                 if (it.done - shown > 1_000_000 || it.done == it.total) {
                     shown = it.done
                     main.post { progress(if (it.done == it.total) null else it) }
                 }
             }
+            if (bundle.manifest.encoder != null) provider(bundle)
+            bundle
         }, failed, done)
     }
 

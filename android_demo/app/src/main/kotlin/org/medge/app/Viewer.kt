@@ -5,6 +5,7 @@ import android.net.Uri
 import org.medge.core.Hit
 import org.medge.core.LabelLists
 import org.medge.core.MedgeException
+import org.medge.core.Problem
 import org.medge.core.Score
 import java.io.File
 import java.util.Locale
@@ -72,6 +73,7 @@ class Viewer(private val app: MedgeApp) {
     fun choose(name: String?) {
         if (name == list) return
         list = name
+        listener?.invoke()
         rate()
     }
 
@@ -103,15 +105,16 @@ class Viewer(private val app: MedgeApp) {
         working = true
         message = app.getString(R.string.working)
         listener?.invoke()
-        app.models.onImages(task, { error -> finish(app.explain(error)) }) {
+        app.models.onImages(task, ::fail) {
             finish("")
             done(it)
             listener?.invoke()
         }
     }
 
-    /** Show a failure that happened outside of the models. */
-    fun fail(error: MedgeException) = finish(app.explain(error))
+    /** End what was being done with a problem. */
+    fun fail(error: MedgeException) =
+        finish(if (error.problem == Problem.NO_MANIFEST) app.getString(R.string.bundles_none_encoder) else app.explain(error))
 
     /** End what was being done, with a sentence for the user or with "". */
     fun finish(text: String) {
