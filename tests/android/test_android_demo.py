@@ -157,26 +157,11 @@ def onnxruntime(work: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def host_llama(llama_cpp_headers: Path, work: Path) -> str:
+def host_llama(llama_cpp_source: Path, work: Path) -> str:
     import llama_cpp
 
-    library = build.host_jni(work / "jni", llama_cpp_headers, Path(llama_cpp.__file__).parent / "lib")
+    library = build.host_jni(work / "jni", llama_cpp_source, Path(llama_cpp.__file__).parent / "lib")
     return f"-Dmedge.llama={library}"
-
-
-@pytest.fixture(scope="session")
-def llama_cpp_headers(tmp_path_factory: pytest.TempPathFactory, llm_extra: None) -> Path:
-    """llama.cpp's headers of the version that llama-cpp-python was built from."""
-    folder = Path(os.environ.get("MEDGE_WHEELS", Path.home() / ".cache/medge/wheels"))
-    archives = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
-    if not archives:
-        pytest.skip(f"llama-cpp-python's source is not in {folder}: make install puts it there")
-    out = tmp_path_factory.mktemp("headers")
-    with tarfile.open(archives[-1]) as archive:
-        root = archive.getnames()[0].split("/")[0]
-        wanted = [m for m in archive.getmembers() if re.match(rf"{root}/vendor/llama.cpp/.*\.h$", m.name)]
-        archive.extractall(out, wanted, filter="data")
-    return out / root / "vendor" / "llama.cpp"
 
 
 def junit(classes: list[Path], tests: Path, properties: list[str], java: list[str], names: list[str]) -> str:
