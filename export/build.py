@@ -35,7 +35,7 @@ from .samples import Samples, builtin_samples, read_samples
 from .swift_package import write_swift
 from .teacher_parity import ROLE as SUBSPACE_ROLE
 from .teacher_parity import measure_against_teacher, read_teacher, student_subspace
-from .to_coreml import PackageOptions
+from .to_coreml import MERGEABLE, PackageOptions
 from .to_onnx import export_tower
 from .token_merging import MergingTower, largest_merge
 from .tokenizer import device_tokenizer
@@ -58,7 +58,7 @@ class ExportJob:
         recipe: "int8", or "vision=int8,text=int4"; for CoreML where that is the only format.
         coreml_recipe: the same for CoreML where both formats are made.
         package: how CoreML packages are called.
-        merge: similar image tokens to merge in each block (ONNX); None for what the recipe says.
+        merge: similar image tokens to merge in each block; None for what the recipe says (for CoreML, none).
         profile: the preprocessing profile.
         target: CPU target, "auto" for this machine; "web" puts the page into the bundle.
         web_libraries: folder with the page's npm packages.
@@ -181,6 +181,8 @@ def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLReci
     packages = parse_coreml_recipes(named or "w8", job.package.ios)
     if job.package.target_size is not None and any(recipe.kind != "palette" for recipe in packages.values()):
         raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
+    if job.merge and packages["vision"].kind not in MERGEABLE:
+        raise RecipeError(f"in a CoreML package, merged patches go with fp16 or w8, not with {packages['vision'].name}")
     return onnx, packages
 
 
@@ -205,8 +207,14 @@ def _add_packages(
         "profile": draft.profile, "labels": json.dumps(list(draft.labels)), "source": str(draft.source["name"]),
         "logit_scale": repr(draft.encoder.logit_scale), "logit_bias": repr(draft.encoder.logit_bias),
     }  # fmt: skip
-    with full_programs(reference, list(recipes), job.package) as full:
-        facts = write_packages(writer, reference, recipes, full, inputs, job.package, metadata, progress)
+    options = replace(job.package, merge=job.merge or 0)
+    merging = ["vision"] if options.merge else []
+    # Parity measures the converter by the tower as it is; what fp16 can hold is asked of the one that is converted.
+    with (
+        full_programs(reference, list(recipes), job.package) as full,
+        full_programs(reference, merging, options) as merged,
+    ):
+        facts = write_packages(writer, reference, recipes, {**full, **merged}, inputs, options, metadata, progress)
         draft = replace(draft, packages=facts)
         unfinished = Bundle(writer.folder, writer.finish(draft))
         encoder = PackageEncoder(unfinished)

@@ -91,7 +91,12 @@ class PackageStages:
         return _stages(self._full[tower], inputs)
 
     def small(self, tower: str, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        return _stages(self._encoder.program(tower), inputs)
+        program = self._encoder.program(tower)
+        if "merged_tokens_a_block" in self._encoder.manifest.towers[tower].decisions:  # its blocks have fewer tokens
+            return {
+                POOLED: np.concatenate([program.run([OUTPUT], item)[0] for item in model_inputs(program, [inputs])])
+            }
+        return _stages(program, inputs)
 
     def engine(self) -> dict[str, str]:
         version = coremltools().__version__

@@ -55,7 +55,36 @@ def _binary(function: Callable[[Any, Any], Any]) -> Callable[[Arguments], Any]:
 
 
 OPS |= {"add": _binary(torch.add), "sub": _binary(torch.sub), "mul": _binary(torch.mul), "real_div": _binary(torch.div),
-        "greater_equal": _binary(torch.ge)}  # fmt: skip
+        "greater_equal": _binary(torch.ge), "equal": _binary(torch.eq), "maximum": _binary(torch.maximum)}  # fmt: skip
+
+
+@operation("log")
+def _log(a: Arguments) -> Any:
+    return torch.log(a["x"] + float(a.get("epsilon", 1e-45)))
+
+
+def _axes(a: Arguments) -> list[int]:
+    return ints(a["axes"]) if "axes" in a else list(range(a["x"].ndim))
+
+
+@operation("reduce_mean")
+def _reduce_mean(a: Arguments) -> Any:
+    return a["x"].mean(_axes(a), keepdim=bool(a.get("keep_dims", False)))
+
+
+@operation("reduce_max")
+def _reduce_max(a: Arguments) -> Any:
+    return a["x"].amax(_axes(a), keepdim=bool(a.get("keep_dims", False)))
+
+
+@operation("reduce_l2_norm")
+def _reduce_l2_norm(a: Arguments) -> Any:
+    return a["x"].square().sum(_axes(a), keepdim=bool(a.get("keep_dims", False))).sqrt()
+
+
+@operation("reduce_argmax")
+def _reduce_argmax(a: Arguments) -> Any:
+    return a["x"].argmax(int(a.get("axis", -1)), keepdim=bool(a.get("keep_dims", False))).to(torch.int32)
 
 
 @operation("identity")
@@ -196,6 +225,30 @@ def _gather(a: Arguments) -> Any:
     axis %= x.ndim
     found = torch.index_select(x, axis, indices.reshape(-1) % x.shape[axis])
     return found.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
+
+
+@operation("gather_along_axis")
+def _gather_along_axis(a: Arguments) -> Any:
+    axis = int(a.get("axis", 0)) % a["x"].ndim
+    return torch.gather(a["x"], axis, a["indices"].long() % a["x"].shape[axis])
+
+
+@operation("topk")
+def _topk(a: Arguments) -> Any:
+    if bool(a.get("ascending", False)) or not bool(a.get("sort", True)):
+        raise refuse("topk that is ascending or unsorted")
+    values, indices = torch.topk(a["x"], int(a["k"]), int(a.get("axis", -1)))
+    return [values, indices.to(torch.int32)]
+
+
+@operation("tile")
+def _tile(a: Arguments) -> Any:
+    return a["x"].repeat(ints(a["reps"]))
+
+
+@operation("fill_like")
+def _fill_like(a: Arguments) -> Any:
+    return torch.full_like(a["ref_tensor"], float(a["value"]))
 
 
 @operation("slice_by_index")

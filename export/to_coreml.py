@@ -27,8 +27,9 @@ from ..runtime.manifest import LICENCE_NOTICE
 from .mil_evaluator import FLOATS, Program
 from .mil_ops import apply
 from .mil_package import Name, Operation
-from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower
+from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower, gelu
 from .quietly import coremltools, quiet
+from .token_merging import MergingTower
 
 OUTPUT = "pooler_output"
 INPUTS = {"vision": "pixel_values", "text": "input_ids"}
@@ -36,6 +37,7 @@ IMAGE = "image"
 DRIFT = 0.02  # relative error that a value may have gathered by computing in fp16
 SENSITIVITY_INPUTS = 4
 SMALLEST = 2048  # weights of a constant worth compressing
+MERGEABLE = ("half", "linear")  # kinds of recipes that need no layer in the Neural Engine's form
 Array = NDArray[Any]
 
 
@@ -48,18 +50,52 @@ class PackageOptions:
         image_input: the vision tower takes a picture of its size, (H, W) RGB bytes, instead of normalised numbers.
         batches: sizes that are allowed; images come one at a time.
         target_size: bytes of a tower's weights; bits are then chosen by layer (palettes only).
+        merge: similar patches to merge in each block of the vision tower.
     """
 
     ios: int = 18
     image_input: bool = True
     batches: tuple[int, ...] = (1,)
     target_size: int | None = None
+    merge: int = 0
+
+
+class WrittenOut(nn.Module):
+    """A feed-forward layer whose GELU coremltools takes for what it is; see `neural_engine.gelu`."""
+
+    def __init__(self, mlp: Any) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = mlp.fc1, mlp.fc2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(gelu(self.fc1(x)))
+
+
+class MergingPackage(nn.Module):
+    """A vision tower that merges similar patches, as a package calls it.
+
+    Not in the Neural Engine's form: which tokens go is looked up by index, which that engine has no operation for; Core ML runs
+    it on the GPU or CPU.
+    """
+
+    def __init__(self, tower: Any, options: PackageOptions) -> None:
+        super().__init__()
+        self.tower, self.from_image = MergingTower(tower, options.merge), options.image_input
+        for part in (*self.tower.encoder.layers, self.tower.head):
+            part.mlp = WrittenOut(part.mlp)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.from_image:  # bytes / 128 - 1 to the model's (bytes / 255 - 0.5) / 0.5
+            pixels = pixels * (256 / 255) + 1 / 255
+        return self.tower(pixels).pooler_output
 
 
 def rewrite(tower: Any, kind: str, options: PackageOptions, block: int = 1) -> nn.Module:
     """The tower as the Neural Engine likes it, for this input; `block` as in `VisionTower`."""
     if kind == "text":
         return TextTower(tower, block=block).eval()
+    if options.merge:
+        return MergingPackage(tower, options).eval()
     return VisionTower(tower, from_image=options.image_input, block=block).eval()
 
 
@@ -178,6 +214,7 @@ class _Shadow:
         error = max(
             float((one - exact).norm() / exact.norm().clamp_min(1e-30))
             for one, exact in zip(coarse, results, strict=True)
+            if exact.is_floating_point()  # an index that differs shows in what is looked up by it
         )
         if error <= DRIFT:
             return coarse
@@ -323,6 +360,8 @@ def make_package(
     decisions: dict[str, Any] = {
         "kept_in_fp32": kept, "ios": options.ios, "image_input": options.image_input, "batches": list(options.batches),
     }  # fmt: skip
+    if isinstance(module, MergingPackage):
+        decisions |= {"merged_tokens_a_block": options.merge, "tokens_left": module.tower.tokens}
     if recipe.kind == "palette":
         decisions["bits"] = _palettize(module, kind, recipe, options, inputs)
     elif recipe.kind == "blocks":

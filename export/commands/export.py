@@ -93,7 +93,10 @@ def medsiglip(
     ] = "1",
     merge: Annotated[
         int | None,
-        typer.Option(help="Similar patches to merge in each block: faster, less exact.", show_default="by recipe"),
+        typer.Option(
+            help="Similar patches to merge in each block: faster, less exact; CoreML: fp16, w8.",
+            show_default="by recipe",
+        ),
     ] = None,
     target_size: Annotated[
         str | None,

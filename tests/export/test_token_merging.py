@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from medge.export.build import ExportJob, export_medsiglip
+from medge.export.mil_evaluator import Program
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples
+from medge.export.to_coreml import OUTPUT, PackageOptions, convert, model_inputs, rewrite, save
 from medge.export.to_onnx import export_tower
 from medge.export.token_merging import MergingTower, largest_merge, merge, tokens_after
 from medge.runtime.errors import RecipeError
@@ -93,3 +95,34 @@ def test_a_merged_bundle(checkpoint: Path, few_images: Path, labels_file: Path, 
 def test_too_many(checkpoint: Path, few_images: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="32 tokens a block can't be merged: this tower has 64, at most 31"):
         export_medsiglip(ExportJob(checkpoint, tmp_path / "b", "fp32", merge=32, calibration=few_images))
+
+
+@pytest.mark.parametrize("image_input", [True, False])
+def test_a_coreml_package_merges_as_pytorch_does(
+    reference: Reference, pixels: np.ndarray, image_input: bool, tmp_path: Path
+) -> None:
+    options = PackageOptions(merge=3, image_input=image_input)
+    module = rewrite(reference.tower("vision"), "vision", options)
+    program = Program(save(convert(module, "vision", 112, options), tmp_path / "m.mlpackage"))
+    given = (np.rint((pixels.clip(-1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)  # what comes from bytes
+    with torch.inference_mode():
+        expected = MergingTower(reference.model.vision_model, 3)(torch.from_numpy(given)).pooler_output.numpy()
+    found = np.concatenate([program.run([OUTPUT], item)[0] for item in model_inputs(program, [given])])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_merged_coreml_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
+    job = ExportJob(
+        checkpoint, tmp_path / "b", "w8", merge=1, formats=("coreml",), calibration=few_images, labels=labels_file
+    )
+    bundle, _ = export_medsiglip(job)
+    decisions = bundle.manifest.packages["vision"].decisions
+    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (1, 58)
+    parity = bundle.manifest.packages_parity
+    assert parity is not None
+    assert parity["status"] in (
+        "passed",
+        "failed",
+    )  # it is measured; whether a stand-in of 64 patches can spare any is its own matter
+    with pytest.raises(RecipeError, match="merged patches go with fp16 or w8, not with palette4"):
+        export_medsiglip(ExportJob(checkpoint, tmp_path / "c", "palette4", merge=1, formats=("coreml",)))
