@@ -66,22 +66,23 @@ def seconds(operations_: float, numbers: str) -> float:
     return operations_ / (CORES * HERTZ * PER_CYCLE[numbers] * REACHED)
 
 
+def computed(what: str, operations_: float) -> dict[str, Any]:
+    return {
+        "what": what,
+        "operations": operations_,
+        **{numbers: seconds(operations_, numbers) for numbers in PER_CYCLE},
+    }
+
+
 def estimates(language_bytes: int) -> list[dict[str, Any]]:
-    full = operations(1024, 412.4e6, 1152, 27)
-    base = operations(196, 85.8e6, 768, 12)
-    tower = operations(4096, 412.4e6, 1152, 27)
-    prompt = operations(300, 3.2e9, 2560, 34)
     return [
-        {"what": "MedSigLIP, one image", "operations": full, "int8": seconds(full, "int8"), "fp32": seconds(full, "fp32")},
-        {"what": "its student `base` at 224, one image", "operations": base, "int8": seconds(base, "int8"),
-         "fp32": seconds(base, "fp32")},
-        {"what": "MedGemma 4B, seeing an image", "operations": tower, "int8": seconds(tower, "int8"),
-         "fp32": seconds(tower, "fp32")},
-        {"what": "MedGemma 4B, reading 300 tokens", "operations": prompt, "int8": seconds(prompt, "int8"),
-         "fp32": seconds(prompt, "fp32")},
+        computed("MedSigLIP, one image", operations(1024, 412.4e6, 1152, 27)),
+        computed("its student `base` at 224, one image", operations(196, 85.8e6, 768, 12)),
+        computed("MedGemma 4B, seeing an image", operations(4096, 412.4e6, 1152, 27)),
+        computed("MedGemma 4B, reading 300 tokens", operations(300, 3.2e9, 2560, 34)),
         # Each token reads every weight once: memory decides.
         {"what": "MedGemma 4B, one token of an answer", "operations": 2 * 3.9e9, "memory": language_bytes / BANDWIDTH},
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
@@ -95,8 +96,7 @@ def main() -> None:
         build.compile_core(core)
         build.compile_core_tests(core, tests)
         asked.write_text(json.dumps({"gigabytes": GIGABYTES, "manifests": [m.to_json() for m in manifests]}))
-        path = build.class_path(core, tests, build.GSON, build.STDLIB, build.ORT, *build.JUNIT)
-        build.java("-cp", path, f"-Dmedge.phones={asked}", "org.junit.runner.JUnitCore", "org.medge.core.PlannerTest")
+        build.junit([core, build.GSON, build.STDLIB], tests, [f"-Dmedge.phones={asked}"], ["PlannerTest"])
         plans = json.loads(asked.read_text())["plans"]
         build.assemble(work / "apk", core)
         apks = {

@@ -67,19 +67,16 @@ def _axes(a: Arguments) -> list[int]:
     return ints(a["axes"]) if "axes" in a else list(range(a["x"].ndim))
 
 
-@operation("reduce_mean")
-def _reduce_mean(a: Arguments) -> Any:
-    return a["x"].mean(_axes(a), keepdim=bool(a.get("keep_dims", False)))
+def _l2_norm(x: torch.Tensor, axes: list[int], *, keepdim: bool) -> torch.Tensor:
+    return x.square().sum(axes, keepdim=keepdim).sqrt()
 
 
-@operation("reduce_max")
-def _reduce_max(a: Arguments) -> Any:
-    return a["x"].amax(_axes(a), keepdim=bool(a.get("keep_dims", False)))
+def _reduce(function: Callable[..., Any]) -> Callable[[Arguments], Any]:
+    return lambda a: function(a["x"], _axes(a), keepdim=bool(a.get("keep_dims", False)))
 
 
-@operation("reduce_l2_norm")
-def _reduce_l2_norm(a: Arguments) -> Any:
-    return a["x"].square().sum(_axes(a), keepdim=bool(a.get("keep_dims", False))).sqrt()
+OPS |= {"reduce_mean": _reduce(torch.mean), "reduce_max": _reduce(torch.amax),
+        "reduce_l2_norm": _reduce(_l2_norm)}  # fmt: skip
 
 
 @operation("reduce_argmax")

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from .dicom import read_dicom
 from .encoder import Encoder
 from .engine import Picture
 from .errors import ImageError
@@ -117,7 +116,7 @@ def write_encoder_files(
     for path in images:
         is_dicom = path.suffix.lower() == ".dcm"
         try:
-            pixels = read_dicom(path) if is_dicom else read_image(path)
+            pixels = read_image(path)
         except ImageError as error:
             if is_dicom:
                 refused[str(path.absolute())] = str(error)

@@ -58,7 +58,7 @@ def class_path(*parts: Path) -> str:
 
 
 def java_home() -> Path:
-    """The newest installed JDK that has its headers; JNI's are the same in all of them."""
+    """The JDK that javac belongs to: its headers have JNI's."""
     return Path(shutil.which("javac") or "").resolve().parents[1]
 
 
@@ -78,15 +78,8 @@ def compile_kotlin(
     sources: Path, out: Path, classes: Sequence[Path], *, jdk: bool = False, friends: Path | None = None
 ) -> None:
     """Kotlin sources to classes for the catalog's jvmTarget; a warning is an error. `friends` may be seen from inside."""
-    arguments: list[str | Path] = [
-        "-jvm-target",
-        versions()["jvmTarget"],
-        "-Werror",
-        "-cp",
-        class_path(*classes),
-        "-d",
-        out,
-    ]
+    target, path = versions()["jvmTarget"], class_path(*classes)
+    arguments: list[str | Path] = ["-jvm-target", target, "-Werror", "-cp", path, "-d", out]
     if not jdk:
         arguments.append("-no-jdk")
     if friends is not None:
@@ -102,6 +95,24 @@ def compile_core(out: Path) -> None:
 
 def compile_core_tests(core: Path, out: Path) -> None:
     compile_kotlin(DEMO / "core/src/test/kotlin", out, (core, ORT, GSON, *JUNIT), jdk=True, friends=core)
+
+
+def junit(
+    classes: Sequence[Path],
+    tests: Path,
+    properties: Sequence[str],
+    names: Sequence[str],
+    java: Sequence[str] = ("java",),
+) -> str:
+    """Run test classes of the core by name, on this machine's JVM or another, and give JUnit's report.
+
+    Raises:
+        BuildError: a test failed.
+    """
+    path = class_path(*classes, tests, ORT, *JUNIT)
+    return run(
+        *java, "-cp", path, *properties, "org.junit.runner.JUnitCore", *(f"org.medge.core.{name}" for name in names)
+    )
 
 
 def host_onnxruntime(out: Path) -> None:
@@ -189,9 +200,8 @@ def android_jni(abi: str, variant: str, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     shim = out / "include"
     shim.mkdir(exist_ok=True)
-    (shim / "stdio.h").write_text(
-        "typedef struct medge_file FILE;\n"
-    )  # headers of llama.cpp and JNI name the type, no more
+    # Headers of llama.cpp and JNI name the type, no more.
+    (shim / "stdio.h").write_text("typedef struct medge_file FILE;\n")
     target = out / f"libmedge_llama_{variant}.so"
     include, headers = java_home() / "include", TOOLS / "llama.rn/cpp"
     run(
@@ -273,19 +283,8 @@ def package(work: Path, abi: str, out: Path) -> Path:
             # Compressed: an APK is carried on a stick, and installing unpacks it (extractNativeLibs in the manifest).
             archive.write(path, f"lib/{abi}/{path.name}")
     run("zipalign", "-f", "-p", "4", unaligned, aligned)
-    run(
-        "apksigner",
-        "sign",
-        "--ks",
-        debug_key(),
-        "--ks-pass",
-        "pass:android",
-        "--key-pass",
-        "pass:android",
-        "--out",
-        out,
-        aligned,
-    )
+    passwords = ["--ks-pass", "pass:android", "--key-pass", "pass:android"]
+    run("apksigner", "sign", "--ks", debug_key(), *passwords, "--out", out, aligned)
     return out
 
 
@@ -308,15 +307,16 @@ def merged_manifest() -> str:
     tree = ElementTree.parse(DEMO / "app/src/main/AndroidManifest.xml")
     root = tree.getroot()
     library = ElementTree.parse(TOOLS / "aar/AndroidManifest.xml").getroot()
-    for part, brought in ((root, library), (root.find("application"), library.find("application"))):
-        if part is None or brought is None:
-            raise BuildError("a manifest without an application")
+    application, brought_application = root.find("application"), library.find("application")
+    if application is None or brought_application is None:
+        raise BuildError("a manifest without an application")
+    for part, brought in ((root, library), (application, brought_application)):
         removed = {(e.tag, e.get(f"{{{android}}}name")) for e in part if e.get(f"{{{tools}}}node") == "remove"}
         for element in [e for e in part if e.get(f"{{{tools}}}node") == "remove"]:
             part.remove(element)
         wanted = {"uses-permission", "provider", "receiver", "service", "activity", "meta-data"}
         part.extend(e for e in brought if e.tag in wanted and (e.tag, e.get(f"{{{android}}}name")) not in removed)
-    root.find("application").set(f"{{{android}}}extractNativeLibs", "true")  # type: ignore[union-attr]  # useLegacyPackaging
+    application.set(f"{{{android}}}extractNativeLibs", "true")  # what Gradle makes of useLegacyPackaging
     gradle = (DEMO / "app/build.gradle.kts").read_text()
     root.set("package", _setting(gradle, "namespace"))
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)

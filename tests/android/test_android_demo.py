@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -109,8 +111,6 @@ def dicoms(pydicom_files: Path, work: Path) -> Path:
 @pytest.fixture(scope="session")
 def texts(shared: Path, work: Path) -> Path:
     """Clinicians' questions, one a line, for the tokenizers."""
-    import json
-
     questions = [item["question"] for item in json.loads((shared / "vqa_rad/qa.json").read_text())]
     path = work / "texts.txt"
     path.write_text(
@@ -164,29 +164,16 @@ def host_llama(llama_cpp_source: Path, work: Path) -> str:
     return f"-Dmedge.llama={library}"
 
 
-def junit(classes: list[Path], tests: Path, properties: list[str], java: list[str], names: list[str]) -> str:
-    """Run JUnit on test classes; every assumption counts as a failure."""
-    path = build.class_path(*classes, tests, build.ORT, *build.JUNIT)
-    command = [*java, "-cp", path, "-Dmedge.everything=true", *properties, "org.junit.runner.JUnitCore"]
-    done = subprocess.run(
-        [*command, *(f"org.medge.core.{name}" for name in names)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return done.stdout
+EVERYTHING = "-Dmedge.everything=true"  # a Kotlin test that would be skipped fails
 
 
-def test_classes(tests: Path) -> list[str]:
+def kotlin_tests(tests: Path) -> list[str]:
     return sorted(path.stem for path in (tests / "org/medge/core").glob("*Test.class"))
-
-
-test_classes.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")
 def phones(bundle: Path, work: Path) -> str:
     """Asks the Kotlin planner about a bundle; benchmarks/android.py asks about more."""
-    import json
-
     path = work / "phones.json"
     path.write_text(json.dumps({"gigabytes": [3, 4], "manifests": [(bundle / "manifest.json").read_text()]}))
     return f"-Dmedge.phones={path}"
@@ -196,7 +183,7 @@ def phones(bundle: Path, work: Path) -> str:
 def properties(
     encoder_properties: list[str], answers: str, onnxruntime: str, host_llama: str, phones: str
 ) -> list[str]:
-    return [*encoder_properties, answers, onnxruntime, host_llama, phones]
+    return [EVERYTHING, *encoder_properties, answers, onnxruntime, host_llama, phones]
 
 
 @needs_tools
@@ -204,7 +191,7 @@ def test_the_core_computes_what_python_computes(
     core: Path, core_tests: Path, properties: list[str], work: Path
 ) -> None:
     java = ["java", "-Xverify:all", f"-XX:ErrorFile={work}/crash.log"]
-    report = junit([core, build.GSON, build.STDLIB], core_tests, properties, java, test_classes(core_tests))
+    report = build.junit([core, build.GSON, build.STDLIB], core_tests, properties, kotlin_tests(core_tests), java)
     found = re.search(r"OK \((\d+) tests\)", report)
     assert found is not None, report
     written = sum(path.read_text().count("@Test") for path in (DEMO / "core/src/test").rglob("*.kt"))
@@ -223,7 +210,7 @@ def test_the_core_computes_the_same_from_the_apks_dex(
 ) -> None:
     translated = build.translate_back(assembled / "dex/classes.dex", work / "translated.jar")
     java = ["java", "-Xverify:all", f"-XX:ErrorFile={work}/crash.log"]
-    assert "OK (" in junit([translated], core_tests, properties, java, test_classes(core_tests))
+    assert "OK (" in build.junit([translated], core_tests, properties, kotlin_tests(core_tests), java)
 
 
 @pytest.fixture(scope="session", params=sorted(build.VARIANTS))
@@ -321,8 +308,8 @@ def test_arm_writes_the_tokens_of_this_machine(
         str(ARM / "root/usr/bin/qemu-aarch64-static"), "-L", str(ARM / "root"), "-E", f"LD_PRELOAD={shim}",
         "-cpu", EMULATED[variant], str(java), f"-XX:ErrorFile={tmp_path}/crash.log",
     ]  # fmt: skip
-    told = [f"-Dmedge.answers={golden}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
-    assert "OK (" in junit([core, build.GSON, build.STDLIB], core_tests, told, emulator, ["AnswersTest"])
+    told = [EVERYTHING, f"-Dmedge.answers={golden}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
+    assert "OK (" in build.junit([core, build.GSON, build.STDLIB], core_tests, told, ["AnswersTest"], emulator)
 
 
 # Resources
@@ -422,8 +409,6 @@ def test_colours_of_the_day_have_a_night_and_icons_exist() -> None:
 
 
 def test_every_version_of_the_catalog_is_used_and_none_is_written_elsewhere() -> None:
-    import tomllib
-
     catalog = tomllib.loads((DEMO / "gradle/libs.versions.toml").read_text())
     gradle = "\n".join(path.read_text() for path in DEMO.rglob("*.gradle.kts"))
     building = (DEMO / "ci/build.py").read_text() + (DEMO / "ci/prepare").read_text()

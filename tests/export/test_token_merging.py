@@ -120,9 +120,9 @@ def test_a_merged_coreml_bundle(checkpoint: Path, few_images: Path, labels_file:
     assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (1, 58)
     parity = bundle.manifest.packages_parity
     assert parity is not None
-    assert parity["status"] in (
-        "passed",
-        "failed",
-    )  # it is measured; whether a stand-in of 64 patches can spare any is its own matter
+    # Whether a stand-in of 64 patches can spare any is its own matter: what counts is that it is measured and judged.
+    judged = {gate["figure"]: gate["passed"] for gate in parity["gates"]}
+    assert "vision.centred_cosine.mean" in judged
+    assert parity["status"] == ("failed" if False in judged.values() else "passed")
     with pytest.raises(RecipeError, match="merged patches go with fp16 or w8, not with palette4"):
         export_medsiglip(ExportJob(checkpoint, tmp_path / "c", "palette4", merge=1, formats=("coreml",)))

@@ -70,7 +70,7 @@ class Answering(private val app: MedgeApp) {
                 val prompt = model.chat.prompt(turns, Pictures::read)
                 val (text, _) = model.chat.answer(prompt, LIMIT, begun) { text ->
                     if (count++ % HEAT_EVERY == 0) mindHeat(model)
-                    app.models.onMain { write(text, complete = false) }
+                    app.models.onMain { write(text) }
                     !cancelled
                 }
                 if (cancelled) null else text
@@ -96,9 +96,9 @@ class Answering(private val app: MedgeApp) {
         model.engine.useThreads(Pressure.threads(relief, model.threads))
     }
 
-    private fun write(text: String, complete: Boolean) {
+    private fun write(text: String) {
         if (!running) return
-        conversation.write(text, complete)
+        conversation.write(text, complete = false)
         tell("")
     }
 

@@ -93,15 +93,18 @@ class Models(private val app: MedgeApp) {
     fun reader(): Reader {
         reader?.let { return it }
         val bundle = store.current(BundleStore.Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
+        return open(bundle, plan(bundle).checked().context).also { reader = it }
+    }
+
+    private fun open(bundle: Bundle, context: Int): Reader {
         val device = app.device()
         val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
-        val plan = Planner.plan(bundle.manifest, device).checked()
         val facts = bundle.manifest.generator!!
         val batch = maxOf(Planner.BATCH, facts.imageTokens)
-        val engine = Engine(bundle.path("language")!!, bundle.path("projector"), plan.context, device.threads, batch) {
+        val engine = Engine(bundle.path("language")!!, bundle.path("projector"), context, device.threads, batch) {
             System.loadLibrary("medge_llama_$variant")
         }
-        return Reader(engine, Chat(engine, facts, bundle.manifest.profile), device.threads).also { reader = it }
+        return Reader(engine, Chat(engine, facts, bundle.manifest.profile), device.threads)
     }
 
     /** Give memory back; models are opened again when they are needed. Waits its turn on each model's thread. */
@@ -151,11 +154,8 @@ class Models(private val app: MedgeApp) {
             Encoder(bundle, app.device().threads).use(Golden::replay)
             return
         }
-        val device = app.device()
-        val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
-        Engine(bundle.path("language")!!, bundle.path("projector"), Planner.LEAST_CONTEXT, device.threads) {
-            System.loadLibrary("medge_llama_$variant")
-        }.use { engine -> Golden.replay(engine, Chat(engine, bundle.manifest.generator!!, bundle.manifest.profile), bundle) }
+        val opened = open(bundle, Planner.LEAST_CONTEXT)
+        opened.engine.use { Golden.replay(it, opened.chat, bundle) }
     }
 
     /** How a bundle would run here. */

@@ -80,19 +80,6 @@ object Pictures {
         return Bitmap.createBitmap(bitmap, 0, 0, bitmap.width, bitmap.height, turn, false)
     }
 
-    /** Row by row: the whole picture as integers beside itself would be too much. */
-    private fun pixelsOf(bitmap: Bitmap): Pixels {
-        val values = ShortArray(bitmap.width * bitmap.height * 3)
-        val row = IntArray(bitmap.width)
-        var at = 0
-        for (y in 0 until bitmap.height) {
-            bitmap.getPixels(row, 0, bitmap.width, 0, y, bitmap.width, 1)
-            for (colour in row) {
-                values[at++] = (colour shr 16 and 0xff).toShort()
-                values[at++] = (colour shr 8 and 0xff).toShort()
-                values[at++] = (colour and 0xff).toShort()
-            }
-        }
-        return Pixels(bitmap.width, bitmap.height, values)
-    }
+    private fun pixelsOf(bitmap: Bitmap): Pixels =
+        Pixels.ofArgb(bitmap.width, bitmap.height) { y, row -> bitmap.getPixels(row, 0, bitmap.width, 0, y, bitmap.width, 1) }
 }

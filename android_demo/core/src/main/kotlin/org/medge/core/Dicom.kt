@@ -23,7 +23,7 @@ class Dicom private constructor(private val data: ByteBuffer) {
     private var implicit = false
     private lateinit var syntax: String
 
-    private class Element(val vr: String, val from: Int, val length: Int)
+    private class Element(val from: Int, val length: Int)
 
     /**
      * One frame as it would be shown, 8 bits.
@@ -53,8 +53,7 @@ class Dicom private constructor(private val data: ByteBuffer) {
     // Reading the data set
 
     private fun readHeader() {
-        val marked = data.limit() > 132 && String(ByteArray(4) { data.get(128 + it) }, Charsets.US_ASCII) == "DICM"
-        demand(marked, Problem.DICOM_DAMAGED) { listOf("no DICM mark") }
+        demand(marks(ByteArray(minOf(132, data.limit())) { data.get(it) }), Problem.DICOM_DAMAGED) { listOf("no DICM mark") }
         val body = readElements(132, stopAfterMeta = true)
         syntax = text(TRANSFER_SYNTAX) ?: throw MedgeException(Problem.DICOM_DAMAGED, "no transfer syntax")
         demand(syntax in READABLE, Problem.DICOM_TRANSFER_SYNTAX) { listOf(nameOf(syntax)) }
@@ -72,14 +71,14 @@ class Dicom private constructor(private val data: ByteBuffer) {
             at = header.from
             if (header.length == UNDEFINED) {
                 if (header.tag == PIXEL_DATA) {
-                    elements[PIXEL_DATA] = Element(header.vr, at, UNDEFINED)
+                    elements[PIXEL_DATA] = Element(at, UNDEFINED)
                     return data.limit()
                 }
-                elements[header.tag] = Element(header.vr, at, UNDEFINED)
+                elements[header.tag] = Element(at, UNDEFINED)
                 at = skipSequence(at, header.vr == "UN", 0)
             } else {
                 checkEnd(header, at)
-                elements[header.tag] = Element(header.vr, at, header.length)
+                elements[header.tag] = Element(at, header.length)
                 at += header.length
             }
         }

@@ -17,12 +17,14 @@ class LabelLists(private val folder: File) {
      * @throws MedgeException no label
      */
     fun write(name: String, lines: String): String {
-        demand(LabelBank.promptsOf(lines).isNotEmpty(), Problem.NO_LABELS)
-        val safe = name.filter { it.isLetterOrDigit() || it in " -_" }.trim().take(40).ifEmpty { LabelBank.promptsOf(lines).keys.first().filter(Char::isLetterOrDigit).take(40).ifEmpty { "1" } }
+        val first = LabelBank.promptsOf(lines).keys.firstOrNull() ?: throw MedgeException(Problem.NO_LABELS)
+        val safe = sequenceOf(name, first, "1").map(::fileName).first { it.isNotEmpty() }
         folder.mkdirs()
         File(folder, "$safe.txt").writeText(lines)
         return safe
     }
+
+    private fun fileName(text: String): String = text.filter { it.isLetterOrDigit() || it in " -_" }.trim().take(40)
 
     fun delete(name: String) {
         File(folder, "$name.txt").delete()

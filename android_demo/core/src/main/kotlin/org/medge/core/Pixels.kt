@@ -34,13 +34,18 @@ class Pixels(val width: Int, val height: Int, val values: ShortArray, val maximu
         fun of(width: Int, height: Int, rgb: ByteArray): Pixels =
             Pixels(width, height, ShortArray(rgb.size) { (rgb[it].toInt() and 0xff).toShort() })
 
-        /** From 0xAARRGGBB, as Android's and Java's images give them; what is transparent keeps its colour. */
-        fun ofArgb(width: Int, height: Int, argb: IntArray): Pixels {
+        /** From rows of 0xAARRGGBB, as Android's and Java's images give them, so that the whole picture need not lie there as integers too. */
+        fun ofArgb(width: Int, height: Int, readRow: (Int, IntArray) -> Unit): Pixels {
             val values = ShortArray(width * height * 3)
-            for (index in argb.indices) {
-                values[3 * index] = (argb[index] shr 16 and 0xff).toShort()
-                values[3 * index + 1] = (argb[index] shr 8 and 0xff).toShort()
-                values[3 * index + 2] = (argb[index] and 0xff).toShort()
+            val row = IntArray(width)
+            var at = 0
+            for (y in 0 until height) {
+                readRow(y, row)
+                for (colour in row) {
+                    values[at++] = (colour shr 16 and 0xff).toShort()
+                    values[at++] = (colour shr 8 and 0xff).toShort()
+                    values[at++] = (colour and 0xff).toShort()
+                }
             }
             return Pixels(width, height, values)
         }

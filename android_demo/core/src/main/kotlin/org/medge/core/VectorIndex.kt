@@ -12,8 +12,8 @@ class Hit(val name: String, val cosine: Float)
 /**
  * Saved images by their embeddings, in one file that only grows; searched exactly.
  *
- * Exact, because a phone holds thousands of images, not millions: 10,000 vectors of 1,152 values take about ten milliseconds. A record
- * that a power cut left half-written is dropped when the file is opened.
+ * Exact, because a phone holds thousands of images, not millions. A record that a power cut left half-written is dropped when the file is
+ * opened.
  *
  * @param fingerprint of the bundle; vectors of another can't be compared
  * @throws MedgeException the file belongs to another bundle

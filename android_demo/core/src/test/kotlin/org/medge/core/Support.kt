@@ -67,7 +67,7 @@ internal val DESKTOP_JPEG = JpegDecoder { bytes ->
             val grey = raster.getSamples(0, 0, image.width, image.height, 0, null as IntArray?)
             Pixels.of(image.width, image.height, ByteArray(grey.size * 3) { grey[it / 3].toByte() })
         } else {
-            Pixels.ofArgb(image.width, image.height, image.getRGB(0, 0, image.width, image.height, null, 0, image.width))
+            Pixels.ofArgb(image.width, image.height) { y, row -> image.getRGB(0, y, image.width, 1, row, 0, image.width) }
         }
     }
 }
