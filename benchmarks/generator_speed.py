@@ -19,7 +19,7 @@ from typing import Any
 
 from medge.runtime.bench_generator import ANSWER_TOKENS, PROMPT_TOKENS, run_apart
 from medge.runtime.bundle import Bundle
-from medge.runtime.engine import usable_cores
+from medge.runtime.llama_library import usable_cores
 
 PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h; child processes inherit it
 RESULTS = Path(__file__).parent / "results" / "generator_speed.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..quant.apply import quantize
 from ..quant.graph import Graph
@@ -21,7 +22,7 @@ from ..runtime.encoder import Encoder
 from ..runtime.errors import CheckpointError, RecipeError
 from ..runtime.gates import TOWER_GATES
 from ..runtime.golden import write_golden
-from ..runtime.labels import LabelBank, read_labels
+from ..runtime.labels import LabelBank, normalised, read_labels
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
 from ..runtime.report import ParityReport
@@ -31,19 +32,16 @@ from .coreml_session import PackageEncoder
 from .parity import OnnxStages, embed_reference, measure
 from .reference import Reference, text_ids
 from .report_page import render_page
-from .samples import Samples, builtin_samples, read_samples
+from .samples import Samples, builtin_samples, image_count, read_samples
 from .swift_package import write_swift
 from .teacher_parity import ROLE as SUBSPACE_ROLE
 from .teacher_parity import measure_against_teacher, read_teacher, student_subspace
 from .to_coreml import MERGEABLE, PackageOptions
-from .to_onnx import export_tower
+from .to_onnx import export_tower, write_tower
 from .token_merging import MergingTower, largest_merge
 from .tokenizer import device_tokenizer
 from .web_page import check_web, default_libraries, write_page
 
-CALIBRATION_IMAGES = 32
-# A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
-CALIBRATION_ROWS = 8192
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
 Progress = Callable[[str, int, int], None]
 
@@ -131,7 +129,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
                 recipe = replace(recipe, batch_invariant=False)
             else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
                 graphs[tower] = graph
-            towers[tower] = _write_tower(writer, tower, recipe, small, decisions)
+            towers[tower] = write_tower(writer, tower, f"{tower}_model", recipe, small, decisions)
         _write_configuration(writer, checkpoint, job.profile)
         if (subspace := student_subspace(checkpoint.folder)) is not None:
             writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
@@ -191,9 +189,15 @@ def _merging(
 ) -> MergingTower | None:
     """The vision tower with similar tokens merged, where the job or the recipe wants that."""
     tower = reference.model.vision_model
+
+    @torch.inference_mode()
+    def embed(merged: int) -> np.ndarray[Any, Any]:
+        merging = MergingTower(tower, merged)
+        return normalised(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
+
     count = job.merge
     if count is None and recipe.merge_within:
-        count = largest_merge(tower, inputs, TOWER_GATES["vision"][recipe.merge_within])
+        count = largest_merge(embed, tower, TOWER_GATES["vision"][recipe.merge_within])
     return MergingTower(tower, count) if count else None
 
 
@@ -283,17 +287,7 @@ def calibration_inputs(tower: str, reference: Reference, samples: Samples, profi
         return [ids[index : index + 1] for index in range(len(ids))]
     vision = reference.checkpoint.config["vision_config"]
     tokens = (vision["image_size"] // vision["patch_size"]) ** 2
-    count = min(max(CALIBRATION_ROWS // tokens, 8), max(CALIBRATION_IMAGES, CALIBRATION_ROWS // tokens))
-    return list(samples.inputs(profile, vision["image_size"], count))
-
-
-def _write_tower(
-    writer: BundleWriter, tower: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
-) -> TowerFacts:
-    path = f"onnx/{tower}_model{recipe.suffix}.onnx"
-    for extra in graph.save(writer.add(path, tower))[1:]:
-        writer.add(f"onnx/{extra.name}", f"{tower}.data")
-    return TowerFacts(recipe.name, path, graph.opset, recipe.batch_invariant, decisions)
+    return list(samples.inputs(profile, vision["image_size"], image_count(tokens)))
 
 
 def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: str) -> None:

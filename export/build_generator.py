@@ -11,13 +11,16 @@ from typing import Any
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 from ..quant.importance import Importance, gather
 from ..quant.quantize_gguf import encode_blocks, quantize_language
+from ..quant.recipe import Recipe
 from ..quant.recipe_gguf import ProjectorRecipe, parse_gguf_recipes
 from ..quant.sensitivity import choose_types
 from ..quant.texts import medical_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
+from ..runtime.cpu import pick_target
 from ..runtime.engine import BATCH, Engine, Item
 from ..runtime.errors import CheckpointError, ImageError, RecipeError
 from ..runtime.generator import Generator, user
@@ -39,13 +42,15 @@ from .generator_parity import (
 )
 from .generator_reference import GeneratorReference
 from .gguf_vocabulary import stop_ids
+from .image_tokens import write_image_tokens
 from .report_page import render_page
-from .samples import Samples, builtin_samples, read_samples, spread
+from .samples import Samples, builtin_samples, image_count, read_samples, spread
 from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write_language, write_projector
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
 MEASURED_IMAGES = 16
+ANY_CPU = "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
 Progress = Callable[[str, int, int], None]
 
 
@@ -55,7 +60,8 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    recipe, projector_recipe = parse_gguf_recipes(job.recipe)
+    recipe, projector_recipe = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
+    target, reason = pick_target(job.target)
     if job.target_size is not None and not recipe.importance:
         raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
     if job.without_importance and (job.target_size is not None or job.importance is not None):
@@ -67,15 +73,23 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
         scratch = Path(place)
         checkpoint = open_gemma(job.checkpoint)
         sees = "vision_config" in checkpoint.config
+        if job.merge and not sees:
+            raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
         calibration, material = read_corpus(job.calibration), material_of(job.texts, job.images, job.tasks, sees=sees)
         label = _label(checkpoint)
         towers: dict[str, TowerFacts] = {}
         if sees:
-            path = f"mmproj-{label}-{projector_recipe.name.upper()}.gguf"
-            write_projector_recipe(checkpoint, writer.add(path, "projector"), projector_recipe, progress)
-            towers["projector"] = TowerFacts(
-                projector_recipe.name, path, decisions=_padding(checkpoint, projector_recipe)
-            )
+            if isinstance(projector_recipe, Recipe):
+                inputs = calibration_images(checkpoint, calibration.images)
+                towers["projector"] = write_image_tokens(
+                    checkpoint, writer, projector_recipe, target, inputs, merge=job.merge, progress=progress
+                )
+            else:
+                path = f"mmproj-{label}-{projector_recipe.name.upper()}.gguf"
+                write_projector_recipe(checkpoint, writer.add(path, "projector"), projector_recipe, progress)
+                towers["projector"] = TowerFacts(
+                    projector_recipe.name, path, decisions=_padding(checkpoint, projector_recipe)
+                )
         path = f"{label}-{recipe.name.upper()}.gguf"
         out = writer.add(path, "language")
         full = out
@@ -100,10 +114,11 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
         decisions["types"] = read_header(out).types()
         towers["language"] = TowerFacts(recipe.name, path, decisions=decisions)
         _write_companions(writer, checkpoint, towers)
+        in_onnx = sees and isinstance(projector_recipe, Recipe)
         draft = Manifest(
-            name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target="any",
+            name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target=target.name if in_onnx else "any",
             source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes,
-                    "target_reason": "GGUF runs on any CPU: llama.cpp picks its kernels when it starts",
+                    "target_reason": f"the vision tower in ONNX: {reason}" if in_onnx else ANY_CPU,
                     "calibration": {"source": calibration.source, "texts": len(calibration.texts)}},
             towers=towers, medge_version=_version(),
         )  # fmt: skip
@@ -198,6 +213,13 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     if not texts and not len(images):
         raise CheckpointError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
     return Corpus(texts, images, ", ".join(path.name for path in paths))
+
+
+def calibration_images(checkpoint: Checkpoint, samples: Samples) -> list[NDArray[np.float32]]:
+    """What an ONNX tower's recipe looks at, one image per batch; pydicom's images where the corpus has none."""
+    vision = vision_config(checkpoint)
+    count = image_count((vision["image_size"] // vision["patch_size"]) ** 2)
+    return list((samples if len(samples) else builtin_samples()).inputs(PROFILE, vision["image_size"], count))
 
 
 def _images_of(paths: Sequence[Path]) -> Samples:
@@ -339,7 +361,8 @@ def modelfile(towers: dict[str, TowerFacts]) -> str:
 
     Ollama's templates are Go's, so the checkpoint's Jinja can't be handed over: Gemma's turns are written out here.
     """
-    lines = [f"FROM ./{towers[part].file}" for part in ("language", "projector") if part in towers]
+    files = [towers[part].file for part in ("language", "projector") if part in towers]
+    lines = [f"FROM ./{file}" for file in files if file.endswith(".gguf")]
     template = (
         "{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 }}"
         '{{- if or (eq .Role "user") (eq .Role "system") }}<start_of_turn>user\n{{ .Content }}<end_of_turn>\n'

@@ -13,6 +13,8 @@ class GeneratorJob:
     Attributes:
         checkpoint, out: folders.
         recipe: "q4_k_m", or "language=q4_k_m,projector=f16".
+        merge: similar patches that each block of the vision tower merges; by recipe where None.
+        target: the CPU whose kernels decide an ONNX tower's 8-bit format.
         calibration: text files, JSON lines, images or folders of them; built-in ones where empty.
         importance: a matrix made before, in the place of calibration.
         without_importance: quantize without any, as fast as can be and less exact.
@@ -25,6 +27,8 @@ class GeneratorJob:
     checkpoint: Path
     out: Path
     recipe: str = "q4_k_m"
+    merge: int | None = None
+    target: str = "auto"
     calibration: tuple[Path, ...] = ()
     importance: Path | None = None
     without_importance: bool = False

@@ -19,16 +19,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..quant.graph import Graph
 from ..quant.importance import GGMLTensor
 from ..runtime import metrics
 from ..runtime.engine import BATCH, Engine, Item, Picture
 from ..runtime.errors import CheckpointError
 from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
+from ..runtime.image_tower import IMAGE_FEATURES
 from ..runtime.preprocess import normalise
 from ..runtime.report import ParityReport, judge_generator
 from .generator_reference import GeneratorReference
+from .image_tokens import ImageTokens
+from .parity import run_stages, two_hops
 from .samples import Samples, spread
+from .to_onnx import export_tower, stage_names
 
 CHUNK = 512  # tokens of a text prompt
 SKIP = 16  # the first tokens of a prompt are next to unpredictable for either side
@@ -197,7 +202,11 @@ def measure_generator(
             seen = _diverge(engine, logits, asked, progress, "images")
             figures["image"] |= seen.figures()
             assert projector is not None
-            stages["vision"] = _stages(language, projector, asked[0], reference)
+            stages["vision"] = (
+                _onnx_stages(projector, asked[0], reference)
+                if projector.suffix == ".onnx"
+                else _stages(language, projector, asked[0], reference)
+            )
     figures["tasks"] = {
         name: _compare_task(generator, logits, choices, progress, name)
         for name, choices in (material.tasks or {}).items()
@@ -370,6 +379,25 @@ def _stages(
     ]
 
 
+def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReference) -> list[dict[str, Any]]:
+    """Relative error after each part of an ONNX tower: of the exporter, and of what was made smaller or merged."""
+    pixels = np.stack([normalise(item.pixels) for item in items if isinstance(item, Picture)])
+    model = reference.model.model
+    graph = export_tower(
+        ImageTokens(model.vision_tower.vision_model, model.multi_modal_projector, 0), "image_tokens"
+    )  # fmt: skip
+    names = [*stage_names(graph), IMAGE_FEATURES]
+    full, small = run_stages(graph, names, pixels), run_stages(Graph.load(path), names, pixels)
+    tower = {name: value for name, value in reference.stages(items).items() if not name.startswith("l_out")}
+    exact = {_stage_label(name): value for name, value in tower.items()}
+    exact = {label: exact[label].reshape(full[label].shape) for label in full if label in exact}
+    exact[IMAGE_FEATURES] = np.stack([reference.image_embedding(item) for item in items if isinstance(item, Picture)])
+    return [
+        row | ({"stage": "projected tokens"} if row["stage"] == IMAGE_FEATURES else {})
+        for row in two_hops(exact, full, small)
+    ]
+
+
 def _stage_label(name: str) -> str:
     """What a person calls the place that llama.cpp names so."""
     known = {"pos_embed": "patch embedding", "norm_b": "tower output"}
@@ -382,8 +410,7 @@ def _sizes(generator: Generator) -> dict[str, Any]:
         "language_bytes": header.path.stat().st_size, "bits_per_weight": header.bits_per_weight(), "types": header.types(),
     }  # fmt: skip
     if (projector := generator.bundle.path("projector")) is not None:
-        other = read_header(projector)
-        sizes |= {"projector_bytes": projector.stat().st_size, "projector_bits_per_weight": other.bits_per_weight()}
+        sizes["projector_bytes"] = projector.stat().st_size
     return sizes
 
 

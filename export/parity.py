@@ -276,12 +276,12 @@ class OnnxStages:
     def full(self, tower: str, inputs: Array) -> dict[str, Array]:
         if tower not in self._graphs:
             self._graphs[tower] = export_tower(self._reference.tower(tower), tower)
-        return self._run(self._graphs[tower], self._names(tower), inputs)
+        return run_stages(self._graphs[tower], self._names(tower), inputs)
 
     def small(self, tower: str, inputs: Array) -> dict[str, Array]:
         path = self._encoder.bundle.path(tower)
         assert path is not None
-        return self._run(Graph.load(path), self._names(tower), inputs)
+        return run_stages(Graph.load(path), self._names(tower), inputs)
 
     def engine(self) -> dict[str, str]:
         import onnxruntime
@@ -291,33 +291,40 @@ class OnnxStages:
     def _names(self, tower: str) -> list[str]:
         return [*stage_names(self._graphs[tower]), "pooler_output"]
 
-    @staticmethod
-    def _run(graph: Graph, names: list[str], inputs: Array) -> dict[str, Array]:
-        """Run inputs one at a time: a dynamic 8-bit scale must not depend on the neighbours."""
-        session = OrtSession(graph.with_outputs(names), device="cpu")
-        name = graph.model.graph.input[0].name
-        runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
-        return {
-            POOLED if key == "pooler_output" else key.removeprefix(STAGE): np.concatenate(values).astype(np.float32)
-            for key, values in zip(names, zip(*runs, strict=True), strict=True)
-        }
+
+def run_stages(graph: Graph, names: Sequence[str], inputs: Array) -> dict[str, Array]:
+    """These tensors of a graph, by the stages' names; inputs one at a time: a dynamic 8-bit scale must not depend on the
+    neighbours.
+    """
+    session = OrtSession(graph.with_outputs(names), device="cpu")
+    name = graph.model.graph.input[0].name
+    runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
+    return {
+        POOLED if key == "pooler_output" else key.removeprefix(STAGE): np.concatenate(values).astype(np.float32)
+        for key, values in zip(names, zip(*runs, strict=True), strict=True)
+    }
 
 
 def _compare_stages(source: StageSource, reference: Reference, tower: str, inputs: Array) -> list[dict[str, Any]]:
     exact = (reference.images(inputs) if tower == "vision" else reference.texts(inputs)).stages
-    first = source.full(tower, inputs)
-    second = source.small(tower, inputs)
+    rows = two_hops(exact, source.full(tower, inputs), source.small(tower, inputs))
+    named = {"stage": "token embedding"} if tower == "text" else {}
+    return [row | named if row["stage"] == PATCH else row for row in rows]
+
+
+def two_hops(exact: dict[str, Array], full: dict[str, Array], small: dict[str, Array]) -> list[dict[str, Any]]:
+    """PyTorch to the exported fp32 graph, and on to the bundle, at each stage that can be compared."""
     return [
         {
-            "stage": "token embedding" if tower == "text" and label == PATCH else label,
-            "pytorch_to_fp32": _relative(exact[label], first[label]),
-            "fp32_to_bundle": _relative(first[label], second[label]),
-            "pytorch_to_bundle": _relative(exact[label], second[label]),
-            "max_error": float(np.abs(exact[label] - second[label]).max()),
+            "stage": label,
+            "pytorch_to_fp32": _relative(exact[label], full[label]),
+            "fp32_to_bundle": _relative(full[label], small[label]),
+            "pytorch_to_bundle": _relative(exact[label], small[label]),
+            "max_error": float(np.abs(exact[label] - small[label]).max()),
         }
-        for label in first
+        for label in full
         # Where tokens were merged, only the ends can be compared.
-        if label in second and first[label].shape == second[label].shape
+        if label in small and full[label].shape == small[label].shape
     ]
 
 

@@ -13,6 +13,9 @@ from ..runtime.errors import ImageError
 from ..runtime.images import find_images, labelled_folder, read_image
 from ..runtime.preprocess import Pixels, preprocess
 
+# A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
+CALIBRATION_ROWS = 8192
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -39,6 +42,11 @@ class Samples:
         """Model inputs one by one, (1, 3, side, side); at most `count`, spread evenly over the images."""
         picks = range(len(self.images)) if count is None else spread(len(self.images), count)
         return [preprocess(self.images[index], profile, side)[None] for index in picks]
+
+
+def image_count(tokens: int) -> int:
+    """How many images the recipes look at where a tower cuts one into `tokens` patches."""
+    return max(CALIBRATION_ROWS // tokens, 8)
 
 
 def spread(total: int, count: int) -> list[int]:

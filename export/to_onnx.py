@@ -22,7 +22,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from ..quant.graph import Graph
+from ..quant.recipe import Recipe
+from ..runtime.bundle import BundleWriter
+from ..runtime.image_tower import IMAGE_FEATURES
+from ..runtime.manifest import TowerFacts
 from .patches import probe_attention
 from .reference import PATCH, block_name
 
@@ -39,33 +42,43 @@ OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxr
 STAGE = "stage/"
 
 
+# What goes in and out, by the names that transformers.js loads; embeddings are not normalised.
+SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "vision": ("pixel_values", ("last_hidden_state", "pooler_output")),
+    "text": ("input_ids", ("last_hidden_state", "pooler_output")),
+    "image_tokens": ("pixel_values", (IMAGE_FEATURES,)),
+}
+
+
 class _Tower(nn.Module):
     """A tower with its outputs in a fixed order."""
 
-    def __init__(self, tower: nn.Module, keyword: str) -> None:
+    def __init__(self, tower: nn.Module, keyword: str, outputs: tuple[str, ...]) -> None:
         super().__init__()
-        self.tower, self.keyword = tower, keyword
+        self.tower, self.keyword, self.outputs = tower, keyword, outputs
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         out = self.tower(**{self.keyword: inputs})
-        return out.last_hidden_state, out.pooler_output
+        return out if isinstance(out, torch.Tensor) else tuple(getattr(out, name) for name in self.outputs)
 
 
 def export_tower(tower: Any, kind: str) -> Graph:
-    """Export `model.vision_model` ("vision") or `model.text_model` ("text") with a dynamic batch.
+    """Export a tower with a dynamic batch.
 
-    Inputs and outputs are those that transformers.js loads: `pixel_values` or `input_ids` in, `last_hidden_state` and
-    `pooler_output` (not normalised) out.
+    Args:
+        tower: `model.vision_model`, `model.text_model`, a tower that merges, or an `ImageTokens`.
+        kind: which of `SIGNATURES` it has.
     """
-    if kind == "vision":
+    keyword, outputs = SIGNATURES[kind]
+    if keyword == "pixel_values":
         side = tower.config.image_size
-        keyword, example = "pixel_values", torch.zeros(2, 3, side, side)
+        example = torch.zeros(2, 3, side, side)
     else:
-        keyword, example = "input_ids", torch.ones(2, tower.config.max_position_embeddings, dtype=torch.int64)
+        example = torch.ones(2, tower.config.max_position_embeddings, dtype=torch.int64)
     with _quiet(), probe_attention(tower):
         program = torch.onnx.export(
-            _Tower(tower, keyword), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[keyword], output_names=["last_hidden_state", "pooler_output"],
+            _Tower(tower, keyword, outputs), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=[keyword], output_names=list(outputs),
             dynamic_shapes={"inputs": {0: torch.export.Dim("batch")}},
         )  # fmt: skip
     assert program is not None
@@ -208,6 +221,11 @@ def describe_graph(graph: Graph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(graph: Graph, path: Path) -> list[Path]:
-    """Save a graph; returns the files written (a second one beside it where the weights exceed 2 GB)."""
-    return graph.save(path)
+def write_tower(
+    writer: BundleWriter, role: str, stem: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
+) -> TowerFacts:
+    """Put a tower into a bundle as `onnx/<stem><suffix>.onnx`, its weights beside it where they exceed 2 GB."""
+    path = f"onnx/{stem}{recipe.suffix}.onnx"
+    for extra in graph.save(writer.add(path, role))[1:]:
+        writer.add(f"onnx/{extra.name}", f"{role}.data")
+    return TowerFacts(recipe.name, path, graph.opset, recipe.batch_invariant, decisions)

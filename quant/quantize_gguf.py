@@ -13,9 +13,9 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.engine import library, native_messages, usable_cores
 from ..runtime.errors import StorageError
 from ..runtime.gguf_header import read_header
+from ..runtime.llama_library import library, native_messages, usable_cores
 from .importance import Importance
 from .recipe_gguf import GGUFRecipe
 

@@ -1,10 +1,14 @@
-"""The ways to make a language model and its projector smaller, as data."""
+"""The ways to make a language model and its projector smaller, as data.
+
+The projector, with its vision tower, is a GGUF by a recipe of this module, or an ONNX file by one of `recipe.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..runtime.errors import RecipeError
+from .recipe import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,15 @@ PROJECTOR_RECIPES: dict[str, ProjectorRecipe] = {
 }
 
 
-def parse_gguf_recipes(text: str) -> tuple[GGUFRecipe, ProjectorRecipe]:
+def parse_gguf_recipes(text: str, *, merging: bool = False) -> tuple[GGUFRecipe, ProjectorRecipe | Recipe]:
     """ "q4_k_m", or "language=q4_k_m,projector=f16", to the recipes of both parts.
 
+    Args:
+        text: what the user says.
+        merging: whether patches shall be merged, which takes an ONNX tower; int8 where the text names none.
+
     Raises:
-        RecipeError: an unknown recipe or part.
+        RecipeError: an unknown recipe or part, or a projector that can't merge.
     """
     chosen = {"projector": ""}
     for part in text.split(","):
@@ -91,7 +99,13 @@ def parse_gguf_recipes(text: str) -> tuple[GGUFRecipe, ProjectorRecipe]:
         raise RecipeError(f"there is no part {unknown[0]!r} in {text!r}; say language=RECIPE,projector=RECIPE")
     if (language := chosen.get("language", "")) not in GGUF_RECIPES:
         raise RecipeError(f"there is no recipe {language!r}; choose from {', '.join(GGUF_RECIPES)}")
-    projector = chosen["projector"] or GGUF_RECIPES[language].projector
-    if projector not in PROJECTOR_RECIPES:
-        raise RecipeError(f"there is no projector recipe {projector!r}; choose from {', '.join(PROJECTOR_RECIPES)}")
-    return GGUF_RECIPES[language], PROJECTOR_RECIPES[projector]
+    projector = chosen["projector"] or ("int8" if merging else GGUF_RECIPES[language].projector)
+    found = PROJECTOR_RECIPES.get(projector) or RECIPES.get(projector)
+    if found is None:
+        names = ", ".join([*PROJECTOR_RECIPES, *RECIPES])
+        raise RecipeError(f"there is no projector recipe {projector!r}; choose from {names}")
+    if merging and not isinstance(found, Recipe):
+        raise RecipeError(
+            f"llama.cpp's graph of the tower is fixed: {projector} can't merge patches; choose from {', '.join(RECIPES)}"
+        )
+    return GGUF_RECIPES[language], found

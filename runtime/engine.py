@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import huge_pages
-from .errors import BundleError, ContextError, GeneratorError, MissingExtraError
+from .errors import BundleError, ContextError, GeneratorError
+from .image_tower import ImageTower, open_tower
+from .llama_library import forget_messages, library, native_messages, usable_cores
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
@@ -68,7 +70,7 @@ class Engine:
 
     Args:
         model: the GGUF file.
-        projector: the mmproj GGUF file.
+        projector: what turns images into tokens: an mmproj GGUF, or an ONNX file of tower and projector.
         context: positions to make room for.
         threads: None for all cores that this process may use.
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
@@ -125,36 +127,28 @@ class Engine:
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BATCH, 0, 1)
         self._free.callback(lib.llama_batch_free, self._batch)
-        self._vision: Any = None
+        self.width = int(lib.llama_model_n_embd_inp(self._model))
+        self._tower: ImageTower | None = None
         if projector is not None:
-            self._vision = self._open_projector(projector, threads, gpu_layers > 0, observer)
-        _messages.clear()  # warnings of a model that did load explain no later failure
+            callback = self._observer if observer is not None else None
+            try:
+                self._tower = open_tower(
+                    projector, self._model, self.width, threads=threads, gpu=gpu_layers > 0, callback=callback
+                )
+            except BaseException:
+                self.close()
+                raise
+            self._free.callback(self._tower.close)
+        forget_messages()  # warnings of a model that did load explain no later failure
         self._items: list[Item] = []
         self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self.reused = 0  # positions of the last prompt that were evaluated before
         self.encoded_images = 0  # how many images went through the tower; a repeated one does not
 
-    def _open_projector(self, path: Path, threads: int, gpu: bool, observer: Observer | None) -> Any:
-        from llama_cpp import mtmd_cpp
-
-        params = mtmd_cpp.mtmd_context_params_default()
-        params.use_gpu, params.print_timings, params.n_threads, params.warmup = gpu, False, threads, False
-        if observer is not None:
-            params.cb_eval = self._observer
-        vision = mtmd_cpp.mtmd_init_from_file(os.fsencode(path), self._model, params)
-        if not vision:
-            self.close()
-            raise BundleError(f"{path}: not a projector for this model ({native_messages()})")
-        self._free.callback(mtmd_cpp.mtmd_free, vision)
-        if not mtmd_cpp.mtmd_support_vision(vision):
-            self.close()
-            raise BundleError(f"{path}: the projector has no vision tower")
-        return vision
-
     @property
     def sees(self) -> bool:
         """Whether images can be given."""
-        return self._vision is not None
+        return self._tower is not None
 
     def close(self) -> None:
         """Free the native memory; the engine can't be used afterwards."""
@@ -399,58 +393,32 @@ class Engine:
             raise GeneratorError(f"llama.cpp could not evaluate the prompt ({native_messages()})")
 
     def _decode_image(self, picture: Picture, at: int) -> None:
-        from llama_cpp import mtmd_cpp
-
-        embedding = self.image_embedding(picture)
-        with self._chunk(picture) as chunk:
-            end = self.lib.llama_pos(0)
-            failed = mtmd_cpp.mtmd_helper_decode_image_chunk(
-                self._vision, self._context, chunk, embedding.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), at,
-                _SEQUENCE, BATCH, ctypes.byref(end), mtmd_cpp.mtmd_helper_post_decode_callback(), None,
-            )  # fmt: skip
-            if failed or end.value != at + picture.tokens:
+        embedding, lib = self.image_embedding(picture), self.lib
+        batch = lib.llama_batch_init(picture.tokens, self.width, 1)
+        try:
+            batch.n_tokens = picture.tokens
+            ctypes.memmove(batch.embd, embedding.ctypes.data, embedding.nbytes)
+            for index in range(picture.tokens):
+                batch.pos[index], batch.n_seq_id[index], batch.logits[index] = at + index, 1, False
+                batch.seq_id[index][0] = _SEQUENCE
+            lib.llama_set_causal_attn(self._context, False)  # Gemma 3: an image's tokens all see each other
+            if lib.llama_decode(self._context, batch) != 0:
                 raise GeneratorError(f"llama.cpp could not evaluate an image ({native_messages()})")
+        finally:
+            lib.llama_set_causal_attn(self._context, True)
+            lib.llama_batch_free(batch)
 
     def _encode(self, picture: Picture) -> NDArray[np.float32]:
-        from llama_cpp import mtmd_cpp
-
-        if not self.sees:
+        if self._tower is None:
             raise GeneratorError("this model reads text only, it has no vision tower for an image")
-        with self._chunk(picture) as chunk:
-            if mtmd_cpp.mtmd_encode_chunk(self._vision, chunk) != 0:
-                raise GeneratorError(f"llama.cpp could not encode an image ({native_messages()})")
-            width = int(self.lib.llama_model_n_embd_inp(self._model))
-            pointer = mtmd_cpp.mtmd_get_output_embd(self._vision)
-            self.encoded_images += 1
-            return np.ctypeslib.as_array(pointer, (picture.tokens, width)).copy()
-
-    @contextlib.contextmanager
-    def _chunk(self, picture: Picture) -> Iterator[Any]:
-        """llama.cpp's object for an image; nothing is left to resize, only to normalise."""
-        from llama_cpp import mtmd_cpp
-
-        height, width = picture.pixels.shape[:2]
-        data = picture.pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        bitmap = mtmd_cpp.mtmd_bitmap_init(width, height, data)
-        chunks = mtmd_cpp.mtmd_input_chunks_init()
-        try:
-            marker = mtmd_cpp.mtmd_default_marker()
-            text = mtmd_cpp.mtmd_input_text(marker, len(marker), False, True)
-            bitmaps = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(bitmap)
-            if mtmd_cpp.mtmd_tokenize(self._vision, chunks, ctypes.byref(text), bitmaps, 1) != 0:
-                raise GeneratorError(f"llama.cpp could not take an image ({native_messages()})")
-            for index in range(mtmd_cpp.mtmd_input_chunks_size(chunks)):
-                chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, index)
-                if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_IMAGE:
-                    found = int(mtmd_cpp.mtmd_input_chunk_get_n_tokens(chunk))
-                    if found != picture.tokens:
-                        raise BundleError(f"the projector makes {found} tokens of an image, expected {picture.tokens}")
-                    yield chunk
-                    return
-            raise GeneratorError("llama.cpp made no tokens of an image")
-        finally:
-            mtmd_cpp.mtmd_input_chunks_free(chunks)
-            mtmd_cpp.mtmd_bitmap_free(bitmap)
+        embedding = self._tower.encode(picture.pixels)
+        if embedding.shape != (picture.tokens, self.width):
+            raise BundleError(
+                f"the vision tower makes {embedding.shape[0]} tokens of {embedding.shape[1]} numbers of an image, "
+                f"expected {picture.tokens} of {self.width}"
+            )
+        self.encoded_images += 1
+        return embedding
 
     @contextlib.contextmanager
     def _sampler(self, sampling: Sampling) -> Iterator[Callable[[], int]]:
@@ -506,64 +474,3 @@ class Engine:
     def _candidates(self, rows: NDArray[Any]) -> Any:
         data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
         return self.lib.llama_token_data_array(data, len(rows), -1, False)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_messages: list[str] = []
-_keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them
-
-
-def library() -> Any:
-    """llama_cpp's ctypes module, its chatter turned into a short memory of warnings and errors."""
-    try:
-        import llama_cpp.llama_cpp as lib
-        from llama_cpp import mtmd_cpp
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("llama-cpp-python", "llm") from error
-    if not _keep:
-
-        def remember(level: int, text: bytes, _: object) -> None:
-            if level >= 3 and text.strip(b".\n "):  # GGML_LOG_LEVEL_WARN and above
-                _messages.append(text.decode("utf-8", "replace").strip())
-                del _messages[:-8]
-
-        callback = lib.llama_log_callback(remember)
-        _keep.append(callback)
-        lib.llama_log_set(callback, None)
-        mtmd_cpp.mtmd_log_set(callback, None)
-        mtmd_cpp.mtmd_helper_log_set(callback, None)
-        lib.llama_backend_init()
-    _messages.clear()
-    return lib
-
-
-def native_messages() -> str:
-    """The last warnings and errors of llama.cpp since it was entered, for an error's message."""
-    return "; ".join(_messages[-3:]) or "no reason given"
-
-
-def gpu_memory() -> int:
-    """Free bytes of the GPUs that this build of llama.cpp can use; 0 where it was built without, or is not installed."""
-    try:
-        lib = library()
-    except MissingExtraError:
-        return 0
-    if not lib.llama_supports_gpu_offload():
-        return 0
-    from llama_cpp._ggml import libggml
-
-    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    libggml.ggml_backend_dev_get.argtypes, libggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
-    libggml.ggml_backend_dev_type.argtypes, libggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
-    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
-    free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
-    for index in range(libggml.ggml_backend_dev_count()):
-        device = libggml.ggml_backend_dev_get(index)
-        if libggml.ggml_backend_dev_type(device) == 1:  # GGML_BACKEND_DEVICE_TYPE_GPU
-            libggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            found += free.value
-    return found

@@ -94,9 +94,14 @@ PROJECTOR_GATES: dict[str, tuple[Gate, ...]] = {
     "f32": (Gate("image.centred_cosine.min", ">=", 0.9999),),
     "f16": (Gate("image.centred_cosine.min", ">=", 0.9999),),
     "bf16": (Gate("image.centred_cosine.min", ">=", 0.999),),
-    "q8_0": (Gate("image.centred_cosine.mean", ">=", 0.999), Gate("image.centred_cosine.min", ">=", 0.99)),
-    "q5_1": (Gate("image.centred_cosine.mean", ">=", 0.99),),
+    "q8_0": _eight_bit("image"),
+    "q5_1": _four_bit("image"),
     "q4_1": (Gate("image.centred_cosine.mean", ">=", 0.97),),
+    # ONNX towers, by the bounds of MedSigLIP's; every token of every image is one embedding.
+    "fp32": (Gate("image.centred_cosine.min", ">=", 0.9999),),
+    "fp16": (Gate("image.centred_cosine.min", ">=", 0.9999),),
+    **{name: _eight_bit("image") for name in ("int8", "int8-static", "fast")},
+    **{name: _four_bit("image") for name in ("int4", "turbo")},
 }
 SAME_IDS = (Gate("tokenizer.ids_equal", ">=", 1), Gate("prompt.ids_equal", ">=", 1))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from .bundle import Bundle
 from .cpu import cpu_features
-from .engine import BATCH, gpu_memory, usable_cores
+from .engine import BATCH
 from .errors import ContextError
+from .llama_library import gpu_memory, usable_cores
 from .manifest import GeneratorFacts
 
 DEFAULT_CONTEXT, LEAST_CONTEXT, STEP = 8192, 512, 256
