@@ -27,21 +27,22 @@ CONFIG_4B: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_medgemma_4b_random(out: Path, *, force: bool = False, seed: int = 0) -> None:
-    """Write the checkpoint, 8.6 GB in bf16, shard by shard.
+def write_medgemma_4b_random(out: Path, *, force: bool = False, seed: int = 0, layers: int = 34) -> None:
+    """Write the checkpoint, 8.6 GB in bf16, shard by shard; with fewer `layers`, for who looks at the vision tower only.
 
     Matrices are normal with deviation 1/sqrt(fan in), and norms one, so that activations stay in range.
     """
     import torch
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
+    config = {**CONFIG_4B, "text_config": {**CONFIG_4B["text_config"], "num_hidden_layers": layers}}
     with torch.device("meta"):
-        model = Gemma3ForConditionalGeneration(Gemma3Config(**CONFIG_4B))
+        model = Gemma3ForConditionalGeneration(Gemma3Config(**config))
         shapes = {published_name(name): tensor.shape for name, tensor in model.state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = assemble(Path(scratch))
-        write_configuration(folder, CONFIG_4B)
+        write_configuration(folder, config)
         write_tokenizer(source, folder, CHAT_TEMPLATE)
         with ShardWriter(folder) as shards:
             for name, shape in shapes.items():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from medge.export import token_merging
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.mil_evaluator import Program
 from medge.export.reference import Reference
@@ -72,10 +73,27 @@ def test_the_export_computes_the_same(reference: Reference, pixels: np.ndarray, 
     np.testing.assert_allclose(pooled, expected.pooler_output.numpy(), rtol=1e-4, atol=5e-5)
 
 
+@torch.inference_mode()
+def test_queries_may_be_taken_in_parts(
+    reference: Reference, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower, given = reference.model.vision_model, torch.from_numpy(pixels)
+    whole = MergingTower(tower, 2)(given).pooler_output
+    monkeypatch.setattr(token_merging, "SCORES", 20 * tower.config.num_attention_heads * 64)
+    parted = MergingTower(tower, 2)
+    assert parted.encoder.layers[0].queries == 20
+    torch.testing.assert_close(parted(given).pooler_output, whole, rtol=1e-5, atol=1e-5)
+
+
 def test_looser_gates_allow_more(reference: Reference) -> None:
     tower = reference.model.vision_model
-    pixels = np.concatenate(list(builtin_samples().inputs("eval-tf", tower.config.image_size, 22)))
-    strict, loose = (largest_merge(tower, [pixels], TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
+    pixels = torch.from_numpy(np.concatenate(builtin_samples().inputs("eval-tf", tower.config.image_size, 22)))
+
+    @torch.inference_mode()
+    def embed(merged: int) -> np.ndarray:
+        return MergingTower(tower, merged)(pixels).pooler_output.numpy()
+
+    strict, loose = (largest_merge(embed, tower, TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
     assert 0 <= strict <= loose
     assert loose > 0
 

@@ -18,6 +18,7 @@ from medge.export.samples import Samples
 from medge.export.to_gguf import open_gemma, write_language, write_projector
 from medge.quant.importance import Importance, gather
 from medge.quant.quantize_gguf import encode_blocks, quantize_language
+from medge.quant.recipe import RECIPES
 from medge.quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
 from medge.quant.sensitivity import choose_types
 from medge.quant.texts import medical_texts
@@ -207,7 +208,8 @@ def test_blocks_come_back(kind: str) -> None:
 
 def test_every_recipe_has_its_gates() -> None:
     assert set(LANGUAGE_GATES) == set(GGUF_RECIPES)
-    assert set(PROJECTOR_GATES) == set(PROJECTOR_RECIPES)
+    assert set(PROJECTOR_GATES) == {*PROJECTOR_RECIPES, *RECIPES}
+    assert not set(PROJECTOR_RECIPES) & set(RECIPES)
     for recipe in GGUF_RECIPES.values():
         assert recipe.projector in PROJECTOR_RECIPES
         assert recipe.file_type in gguf.LlamaFileType.__members__
@@ -217,10 +219,21 @@ def test_every_recipe_has_its_gates() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("q4_k_m", ("q4_k_m", "q8_0")), ("f16", ("f16", "f16")), ("language=q8_0,projector=f32", ("q8_0", "f32"))],
+    [
+        ("q4_k_m", ("q4_k_m", "q8_0")),
+        ("f16", ("f16", "f16")),
+        ("language=q8_0,projector=f32", ("q8_0", "f32")),
+        ("language=q8_0,projector=fast", ("q8_0", "fast")),
+    ],
 )
 def test_recipes_are_parsed(text: str, expected: tuple[str, str]) -> None:
     assert tuple(recipe.name for recipe in parse_gguf_recipes(text)) == expected
+
+
+def test_merging_takes_a_tower_in_onnx() -> None:
+    assert [recipe.name for recipe in parse_gguf_recipes("q4_k_m", merging=True)] == ["q4_k_m", "int8"]
+    with pytest.raises(RecipeError, match="q8_0 can't merge patches; choose from fp32"):
+        parse_gguf_recipes("language=q4_k_m,projector=q8_0", merging=True)
 
 
 @pytest.mark.parametrize("text", ["q9", "projector=f16", "vision=q8_0", "language=q8_0,projector=q4_k_m", ""])

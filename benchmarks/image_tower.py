@@ -1,0 +1,211 @@
+"""MedGemma's vision tower in llama.cpp and in ONNX Runtime, with similar patches merged: what it costs and brings.
+
+    python benchmarks/image_tower.py [--data ../shared/data] [--full-size DIR | --only-full-size DIR]
+
+On medgemma-mini, everything in full precision, so that merging alone is seen: how far the tokens of an image are from PyTorch's,
+how far the next words after them, and what becomes of the questions that the stand-in was trained for, on held-back images; and
+for the recipes, how much they merge by themselves. --full-size makes a tower of MedGemma 4B's size (random weights, one layer of
+language model) under DIR and times an image in each, every engine in a process of its own, in turns. Stores what was run in
+benchmarks/results/image_tower.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from generator_parity import contexts, write_images
+from PIL import Image
+
+from medge.export.build_generator import calibration_images, write_projector_recipe
+from medge.export.generator_job import GeneratorJob
+from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator
+from medge.export.generator_reference import GeneratorReference
+from medge.export.image_tokens import write_image_tokens
+from medge.export.samples import builtin_samples, read_samples
+from medge.export.standin.medgemma_mini import write_medgemma_mini
+from medge.export.standin.medgemma_random import write_medgemma_4b_random
+from medge.export.standin.public_data import Example, mednist, vqa_rad
+from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
+from medge.export.to_gguf import open_gemma, write_language
+from medge.quant.recipe import RECIPES
+from medge.quant.recipe_gguf import PROJECTOR_RECIPES
+from medge.runtime.bundle import BundleWriter
+from medge.runtime.cpu import pick_target
+from medge.runtime.generator import load
+
+RESULTS = Path(__file__).parent / "results" / "image_tower.json"
+MERGED = (0, 1, 2, 3, 4, 6, 8)
+FULL: tuple[tuple[str, int], ...] = (
+    ("q8_0", 0), ("f16", 0), ("fp32", 0), ("int8", 0), ("int8", 40), ("int8", 75), ("int8", 113), ("int4", 75),
+)  # fmt: skip
+_WORKER = """
+import sys
+from pathlib import Path
+from medge.runtime.bench_worker import serve
+from medge.runtime.engine import Engine, Picture
+from medge.runtime.golden import phantom
+from medge.runtime.preprocess import get_profile
+engine = Engine(Path(sys.argv[1]), Path(sys.argv[2]), context=512)
+picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 896), 256)
+engine.image_embedding(picture)
+
+def run():
+    engine.forget()
+    engine.image_embedding(picture)
+
+serve(run)
+"""
+
+
+def sweep(data: Path) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        checkpoint = place / "medgemma-mini"
+        write_medgemma_mini(checkpoint)
+        images = read_samples(write_images(data, "test", 16, place / "test"))
+        kinds = {word: number for number, word in enumerate(sorted(set(KINDS.values())))}
+        parts = sorted({example.facts["part"] for example in vqa_rad(data, "test")})
+        tasks = {
+            "kind": choices(
+                ((e, KINDS[e.label]) for e in list(mednist(data, "test"))[::6]), KIND[0], list(kinds), place
+            ),
+            "organ": choices(((e, e.facts["part"]) for e in vqa_rad(data, "test")), ORGAN[0], parts, place),
+        }
+        material = Material(contexts(data, 600, 601), images, tasks)
+        reference = GeneratorReference(checkpoint)
+        logits = CachedLogits(reference, place)
+        rows = []
+        for recipe, merged in [*(("fp32", count) for count in MERGED), ("fast", None), ("turbo", None)]:
+            from medge.export.build_generator import export_medgemma
+
+            name = recipe if merged is None else f"fp32, {merged}"
+            out = place / "bundle"
+            job = GeneratorJob(
+                checkpoint, out, f"language=f16,projector={recipe}", merge=merged, skip_parity=True, force=True
+            )
+            bundle, _ = export_medgemma(job)
+            generator = load(out, allow_failed_parity=True, context=1024)
+            report = measure_generator(generator, reference, material, logits=logits)
+            generator.close()
+            decisions = bundle.manifest.towers["projector"].decisions
+            image = report.figures["image"]
+            rows.append(
+                {
+                    "recipe": recipe, "merged": decisions.get("merged_tokens_a_block", 0),
+                    "tokens_left": decisions.get("tokens_left", 64), "centred": image["centred_cosine"],
+                    "kld": image["kld"]["mean"], "same_top": image["same_top"], "status": report.status,
+                    "tasks": {
+                        task: {
+                            "flips": found["flips"], "bundle": found["accuracy"]["bundle"]["value"],
+                            "reference": found["accuracy"]["reference"]["value"], "items": found["items"],
+                        } for task, found in report.figures["tasks"].items()
+                    },
+                }
+            )  # fmt: skip
+            print(f"{name}: {json.dumps(rows[-1])}", flush=True)
+        return rows
+
+
+def choices(
+    examples: Iterable[tuple[Example, str]], question: str, options: list[str], place: Path
+) -> list[Choice]:  # fmt: skip
+    made = []
+    for example, answer in examples:
+        path = place / f"{example.name.replace('/', '-')}.png"
+        Image.fromarray(np.asarray(example.image)).save(path)
+        made.append(Choice(question, tuple(options), options.index(answer), path))
+    return made
+
+
+def full_size(folder: Path) -> list[dict[str, Any]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, language = folder / "tower-4b", folder / "language.gguf"
+    if not checkpoint.is_dir():
+        write_medgemma_4b_random(checkpoint, layers=1)
+    opened = open_gemma(checkpoint)
+    if not language.is_file():
+        write_language(opened, language, "f16")
+    # One image: with random weights, what calibration decides changes no time.
+    samples = replace(builtin_samples(), images=builtin_samples().images[:1])
+    inputs = calibration_images(opened, samples)
+    target, _ = pick_target()
+    files: dict[tuple[str, int], Path] = {}
+    for recipe, merged in FULL:
+        kept = folder / f"{recipe}-{merged}{'.gguf' if recipe in PROJECTOR_RECIPES else '.onnx'}"
+        files[recipe, merged] = kept
+        if kept.is_file():
+            continue
+        if recipe in PROJECTOR_RECIPES:
+            write_projector_recipe(opened, kept, PROJECTOR_RECIPES[recipe])
+            continue
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            facts = write_image_tokens(
+                opened, BundleWriter(Path(scratch)), RECIPES[recipe], target, inputs, merge=merged
+            )  # fmt: skip
+            shutil.move(Path(scratch) / facts.file, kept)
+        print(f"{recipe}, {merged} merged: written", flush=True)
+    # In turns of two, an engine against llama.cpp's q8_0 each time: more do not fit into memory.
+    base, rows = files["q8_0", 0], []
+    for (recipe, merged), path in files.items():
+        times, peak = in_turns(language, [base, path], 2)
+        rows.append(
+            {
+                "recipe": recipe, "merged": merged, "engine": "llama.cpp" if path.suffix == ".gguf" else "ONNX Runtime",
+                "bytes": path.stat().st_size, "seconds": times[1], "time_ratio": times[1] / times[0],
+                "peak_bytes_beside": peak[1] - language.stat().st_size,
+            }
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def in_turns(language: Path, towers: list[Path], rounds: int) -> tuple[list[float], list[int]]:
+    """Median seconds of an image, and the peak memory of each process."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(language), str(tower)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        ) for tower in towers
+    ]  # fmt: skip
+    times: list[list[float]] = [[] for _ in towers]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert json.loads(worker.stdout.readline())["ready"]
+    for _ in range(rounds):
+        for worker, found in zip(workers, times, strict=True):
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            found.append(json.loads(worker.stdout.readline())["seconds"])
+    peaks = [json.loads(worker.communicate()[0].strip().splitlines()[-1])["peak_bytes"] for worker in workers]
+    return [statistics.median(found) for found in times], peaks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--full-size", type=Path)
+    parser.add_argument("--only-full-size", type=Path)
+    arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not arguments.only_full_size:
+        results["mini"] = sweep(arguments.data)
+    if folder := arguments.only_full_size or arguments.full_size:
+        results["full_size"] = full_size(folder)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
