@@ -38,6 +38,7 @@ from medge.export.standin.medgemma_random import write_medgemma_4b_random
 from medge.export.standin.public_data import Example, mednist, vqa_rad
 from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
 from medge.export.to_gguf import open_gemma, write_language
+from medge.export.token_merging import tokens_after
 from medge.quant.recipe import RECIPES
 from medge.quant.recipe_gguf import PROJECTOR_RECIPES
 from medge.runtime.bundle import BundleWriter
@@ -161,7 +162,8 @@ def full_size(folder: Path) -> list[dict[str, Any]]:
         times, peak = in_turns(language, [base, path], 2)
         rows.append(
             {
-                "recipe": recipe, "merged": merged, "engine": "llama.cpp" if path.suffix == ".gguf" else "ONNX Runtime",
+                "recipe": recipe, "merged": merged, "tokens_left": tokens_after(4096, 27, merged)[-1],
+                "engine": "llama.cpp" if path.suffix == ".gguf" else "ONNX Runtime",
                 "bytes": path.stat().st_size, "seconds": times[1], "time_ratio": times[1] / times[0],
                 "peak_bytes_beside": peak[1] - language.stat().st_size,
             }

@@ -232,6 +232,35 @@ def merging() -> str:
     )
 
 
+def image_tower() -> str:
+    facts = json.loads((RESULTS / "image_tower.json").read_text())
+    rows = []
+    for row in facts["mini"]:
+        tasks = [
+            f"{100 * found['flips']:.1f}% ({found['reference']:.3f}, {found['bundle']:.3f})" for found in row["tasks"].values()
+        ]  # fmt: skip
+        rows.append([
+            f"`{row['recipe']}`", str(row["merged"]), str(row["tokens_left"]), f"{row['centred']['mean']:.5f}",
+            f"{row['centred']['min']:.4f}", f"{row['kld']:.4f}", f"{100 * row['same_top']:.1f}%", *tasks, row["status"],
+        ])  # fmt: skip
+    questions = [f"{name}: changed (PyTorch, bundle)" for name in facts["mini"][0]["tasks"]]
+    head = ["recipe", "merged a block", "patches left", "centred cosine mean", "min", "KL divergence", "same next word",
+            *questions, "gates"]  # fmt: skip
+    items = ", ".join(f"{name} {found['items']}" for name, found in facts["mini"][0]["tasks"].items())
+    full = [
+        [
+            f"{row['engine']} `{row['recipe']}`", str(row["merged"]), str(row["tokens_left"]), f"{row['bytes'] / 1e6:.0f}",
+            f"{row['seconds']:.1f}", f"{row['time_ratio']:.2f}", f"{row['peak_bytes_beside'] / 1e9:.2f}",
+        ]
+        for row in facts["full_size"]
+    ]  # fmt: skip
+    return "\n\n".join([
+        table(head, rows), f"Questions: {items}.",
+        "At MedGemma 4B's size (random weights), where only speed can be measured; each against llama.cpp's `q8_0` in turns:",
+        table(["tower", "merged a block", "patches left", "MB", "seconds an image", "to `q8_0`", "peak memory, GB"], full),
+    ])  # fmt: skip
+
+
 def distillation() -> str:
     facts = json.loads((RESULTS / "distillation.json").read_text())
     head = ["student", "test images", "accuracy kept", "AUC kept", "centred cosine mean", "text min", "flips"]
@@ -313,7 +342,7 @@ def android() -> str:
 
 TABLES = {
     "parity": parity, "full-size": full_size, "generators": generators, "generator-full-size": generator_full_size,
-    "coreml": coreml, "arm": arm, "web": web, "merging": merging, "distillation": distillation,
+    "coreml": coreml, "arm": arm, "web": web, "merging": merging, "image-tower": image_tower, "distillation": distillation,
     "android": android,
 }  # fmt: skip
 

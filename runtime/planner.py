@@ -21,6 +21,9 @@ DEFAULT_CONTEXT, LEAST_CONTEXT, STEP = 8192, 512, 256
 RESERVE = 0.9  # share of the free memory that is used; the rest is for images, Python and the other processes
 FIXED = 160 << 20  # Python, libraries, tokenizer
 VISION_WIDTH = 1152  # SigLIP so400m's, the widest tower that Gemma 3 has
+# Rows of that width that a tower holds for each patch: llama.cpp's, and ONNX Runtime's at its greediest, which is int8 with
+# nothing merged (0.84 GB at 4096 patches, of which some stays when the image is done).
+VISION_ROWS, ONNX_ROWS = 12, 45
 # CPU features that change which of llama.cpp's kernels run, as /proc/cpuinfo and macOS name them.
 FEATURES = ("avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimddp", "i8mm", "sve", "feat_dotprod")
 
@@ -71,12 +74,12 @@ class Need:
         return self.weights + self.cache + self.working + self.fixed
 
 
-def need(facts: GeneratorFacts, weights: int, context: int) -> Need:
+def need(facts: GeneratorFacts, weights: int, context: int, *, onnx: bool = False) -> Need:
     """What a model takes with room for `context` tokens.
 
     The key-value cache is in 16 bits: every global layer keeps all positions, the others their window and one batch.
     The working memory is the greater of the language model's (a batch through the widest layer) and the tower's
-    (every patch through its MLP and one head's attention scores at a time).
+    (every patch through its MLP and one head's attention scores at a time); both together where the tower is in ONNX.
     """
     whole = facts.layers // facts.global_every if facts.global_every else facts.layers
     window = min(context, _round_up(facts.window + BATCH, STEP)) if facts.window else context
@@ -84,7 +87,9 @@ def need(facts: GeneratorFacts, weights: int, context: int) -> Need:
     cache = positions * facts.kv_heads * facts.head_size * 2 * 2
     patches = (facts.image_size // facts.patch_size) ** 2 if facts.image_tokens else 0
     language = BATCH * facts.width * 4 * 12 + facts.vocabulary * 4 * 2
-    vision = patches * VISION_WIDTH * 4 * 12 + patches * patches * 4
+    if onnx:
+        return Need(weights, cache, language + patches * VISION_WIDTH * 4 * ONNX_ROWS)
+    vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
     return Need(weights, cache, max(language, vision))
 
 
@@ -137,20 +142,26 @@ def plan(
     The context is the longest that fits, at most what the model was trained for and `longest`.
     """
     device = device or Device.here()
-    facts = bundle.manifest.generator
-    weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector"})
+    facts, projector = bundle.manifest.generator, bundle.manifest.file("projector")
+    weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector", "projector.data"})
+    onnx = projector is not None and projector.path.endswith(".onnx")
     if gpu_layers is None:
         # A layer's share of the weights and of the cache; all of them and the output where everything fits.
-        whole = need(facts, weights, context or DEFAULT_CONTEXT)
+        whole = need(facts, weights, context or DEFAULT_CONTEXT, onnx=onnx)
         share = (whole.weights + whole.cache) / (facts.layers + 1)
         gpu_layers = min(facts.layers + 1, int(device.gpu * RESERVE / share))
     wanted = context or min(longest, facts.context_length)
     chosen = Plan(
-        bundle.manifest.name, device, need(facts, weights, wanted), wanted, threads or device.cores, gpu_layers
+        bundle.manifest.name,
+        device,
+        need(facts, weights, wanted, onnx=onnx),
+        wanted,
+        threads or device.cores,
+        gpu_layers,
     )
     while context is None and not chosen.fits and chosen.context > LEAST_CONTEXT:
         shorter = max(LEAST_CONTEXT, _round_up(chosen.context // 2, STEP))
-        chosen = dataclasses.replace(chosen, context=shorter, need=need(facts, weights, shorter))
+        chosen = dataclasses.replace(chosen, context=shorter, need=need(facts, weights, shorter, onnx=onnx))
     return chosen
 
 

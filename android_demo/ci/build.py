@@ -15,6 +15,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import tomllib
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -110,9 +111,11 @@ def junit(
         BuildError: a test failed.
     """
     path = class_path(*classes, tests, ORT, *JUNIT)
-    return run(
-        *java, "-cp", path, *properties, "org.junit.runner.JUnitCore", *(f"org.medge.core.{name}" for name in names)
-    )
+    with tempfile.TemporaryDirectory() as scratch:  # Java deletes no folder that holds something
+        return run(
+            *java, "-cp", path, f"-Djava.io.tmpdir={scratch}", *properties, "org.junit.runner.JUnitCore",
+            *(f"org.medge.core.{name}" for name in names),
+        )  # fmt: skip
 
 
 def host_onnxruntime(out: Path) -> None:

@@ -17,11 +17,15 @@ import tarfile
 import tomllib
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from medge import load_generator, user
+from medge.runtime.golden_files import QUESTIONS
 from medge.runtime.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +155,14 @@ def answers(reader: Path, two_images: Path, work: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def merged_answers(reader_bundles: Callable[[str], Path], two_images: Path, work: Path) -> str:
+    """The same model with its vision tower in ONNX, patches merged."""
+    bundle = reader_bundles("language=f16,projector=fast")
+    medge("golden", bundle, "--out", work / "merged", "--images", two_images, phone_runtime=True)
+    return f"-Dmedge.merged={work / 'merged'}"
+
+
+@pytest.fixture(scope="session")
 def onnxruntime(work: Path) -> str:
     build.host_onnxruntime(work / "onnxruntime")
     return f"-Donnxruntime.native.path={work / 'onnxruntime'}"
@@ -181,9 +193,11 @@ def phones(bundle: Path, work: Path) -> str:
 
 @pytest.fixture(scope="session")
 def properties(
-    encoder_properties: list[str], answers: str, onnxruntime: str, host_llama: str, phones: str
-) -> list[str]:
-    return [EVERYTHING, *encoder_properties, answers, onnxruntime, host_llama, phones]
+    encoder_properties: list[str], answers: str, merged_answers: str, small_answers: Path, onnxruntime: str,
+    host_llama: str, phones: str,
+) -> list[str]:  # fmt: skip
+    small = f"-Dmedge.small={small_answers}"
+    return [EVERYTHING, *encoder_properties, answers, merged_answers, small, onnxruntime, host_llama, phones]
 
 
 @needs_tools
@@ -283,32 +297,51 @@ def test_every_abi_of_the_kernel_table_is_built_by_gradle_too() -> None:
 
 
 @pytest.fixture(scope="session")
-def small_reader(tiny_reader: Path, work: Path) -> Path:
-    """The tiny random model, said to have passed: nothing about it is measured, and the phone would refuse it."""
-    copy = work / "tiny"
-    shutil.copytree(tiny_reader, copy)
-    manifest = dataclasses.replace(Manifest.read(copy), parity={"status": "passed"})
-    (copy / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-    return copy
+def small_reader(tiny_gemma: Path, tiny_reader: Path, two_images: Path, work: Path) -> Path:
+    """The tiny model, sure of an answer to each golden question about each image and none; said to have passed, for nothing
+    about it is measured, and the phone would refuse it.
+    """
+    from gemma_checkpoints import teach
+
+    from medge.export.build_generator import export_medgemma
+    from medge.export.generator_job import GeneratorJob
+
+    generator = load_generator(tiny_reader, allow_failed_parity=True, context=512)
+    subjects: list[tuple[Path, ...]] = [(), *((path,) for path in sorted(two_images.iterdir()))]
+    prompts = [generator.encode([user(*parts, question)]) for parts in subjects for question in QUESTIONS]
+    generator.close()
+    drawn = np.random.default_rng(0).choice(np.arange(5_000, 200_000), (len(prompts), 12), replace=False)
+    teach(tiny_gemma, work / "taught", prompts, drawn.tolist())
+    out = work / "small"
+    export_medgemma(GeneratorJob(work / "taught", out, "f16", skip_parity=True))
+    taught = load_generator(out, allow_failed_parity=True, context=512)
+    assert [list(taught.engine.generate(prompt, 12)) for prompt in prompts] == drawn.tolist()
+    taught.close()
+    manifest = dataclasses.replace(Manifest.read(out), parity={"status": "passed"})
+    (out / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_answers(small_reader: Path, two_images: Path, work: Path) -> Path:
+    medge("golden", small_reader, "--out", work / "tiny-answers", "--images", two_images)
+    return work / "tiny-answers"
 
 
 @needs_tools
 @pytest.mark.parametrize("variant", EMULATED)
 def test_arm_writes_the_tokens_of_this_machine(
-    variant: str, small_reader: Path, two_images: Path, core: Path, core_tests: Path, work: Path, tmp_path: Path
+    variant: str, small_answers: Path, core: Path, core_tests: Path, work: Path, tmp_path: Path
 ) -> None:
     java = ARM / "root/usr/lib/jvm/java-17-openjdk-arm64/bin/java"
     if not java.is_file():
         pytest.skip(f"no emulated machine with Java in {ARM}: bash tests/arm/prepare {ARM}")
-    golden = work / "tiny-answers"
-    if not golden.is_dir():
-        medge("golden", small_reader, "--out", golden, "--images", two_images)
     shim = build.emulated_llama(variant, tmp_path)
     emulator = [
         str(ARM / "root/usr/bin/qemu-aarch64-static"), "-L", str(ARM / "root"), "-E", f"LD_PRELOAD={shim}",
         "-cpu", EMULATED[variant], str(java), f"-XX:ErrorFile={tmp_path}/crash.log",
     ]  # fmt: skip
-    told = [EVERYTHING, f"-Dmedge.answers={golden}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
+    told = [EVERYTHING, f"-Dmedge.answers={small_answers}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
     assert "OK (" in build.junit([core, build.GSON, build.STDLIB], core_tests, told, ["AnswersTest"], emulator)
 
 

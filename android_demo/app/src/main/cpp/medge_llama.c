@@ -236,9 +236,13 @@ NATIVE(jfloatArray, encodeImage)(JNIEnv * env, jobject self, jlong vision, jlong
     return out;
 }
 
-/* Evaluate an image's `count` tokens at a position. They see each other, as Gemma 3 was trained, so they must fit into one batch. */
+/*
+ * Evaluate an image's `count` tokens at a position. They see each other, as Gemma 3 was trained, so they must fit into one batch.
+ * -2 where the numbers are not as many as the model takes: the tower that made them may be any file.
+ */
 NATIVE(jint, evaluateImage)(JNIEnv * env, jobject self, jlong context, jfloatArray embedding, jint count, jint position) {
     struct llama_context * engine = POINTER(struct llama_context, context);
+    if ((*env)->GetArrayLength(env, embedding) != count * llama_model_n_embd_inp(llama_get_model(engine))) return -2;
     struct llama_batch batch = llama_batch_init(count, 0, 1);
     jfloat * values = (*env)->GetFloatArrayElements(env, embedding, NULL);
     int32_t result = -1;

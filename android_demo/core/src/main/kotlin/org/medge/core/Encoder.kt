@@ -69,10 +69,7 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
         close()
         val path = bundle.path(tower) ?: throw MedgeException(Problem.NO_TEXT_TOWER)
         val session = OrtSession.SessionOptions().use { options ->
-            options.setIntraOpNumThreads(threads)
-            // As the Python runtime: a second, packed copy of the weights is memory that a phone lacks.
-            options.setCPUArenaAllocator(false)
-            options.addConfigEntry("session.disable_prepacking", "1")
+            options.onLittleMemory(threads)
             when (provider) {
                 "xnnpack" -> options.addXnnpack(mapOf("intra_op_num_threads" to threads.toString()))
                 "nnapi" -> options.addNnapi()

@@ -26,7 +26,8 @@ class Picture(val rgb: ByteArray, val side: Int, override val length: Int) : Ite
 }
 
 /**
- * A language model with, where there is one, its vision tower, by llama.cpp: prompt in, tokens out, likeliest first.
+ * A language model by llama.cpp, its vision tower by llama.cpp or, where it is an ONNX file, ONNX Runtime: prompt in, tokens out, likeliest
+ * first.
  *
  * What two prompts share at their beginning is evaluated once, and an image goes through the tower once. For one thread at a time, except
  * [cancel].
@@ -38,14 +39,15 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
     private var handle = 0L
     private var context = 0L
     private var vision = 0L
+    private val tower = projector?.takeIf { it.extension == "onnx" }?.let { OnnxTower(it, threads) }
     private val vocabulary: Int
     private val batchSize = batch
     private val evaluated = ArrayList<Item>()
     private val seen = LinkedHashMap<String, FloatArray>()
     private val cancelled = AtomicBoolean()
 
-    /** Whether images can be given. False with a projector at hand means that this build of llama.cpp has no vision. */
-    val sees: Boolean get() = vision > 0
+    /** Whether images can be given. False with llama.cpp's projector at hand means that this build of it has no vision. */
+    val sees: Boolean get() = vision > 0 || tower != null
 
     init {
         try {
@@ -59,7 +61,7 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
         vocabulary = Native.vocabularySize(handle)
         context = Native.newContext(handle, positions, batch, threads)
         if (context == 0L) fail(Problem.LOW_MEMORY)
-        if (projector != null) {
+        if (projector != null && tower == null) {
             vision = Native.openVision(handle, terminated(projector), threads)
             if (vision == 0L) fail(Problem.ENGINE_REFUSES)
         }
@@ -178,7 +180,8 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
     fun embedding(picture: Picture): FloatArray {
         demand(sees, Problem.TEXT_ONLY)
         val found = seen.getOrPut(picture.key) {
-            Native.encodeImage(vision, handle, picture.rgb, picture.side) ?: throw MedgeException(Problem.ANSWER_FAILED, Native.reason())
+            tower?.encode(picture) ?: Native.encodeImage(vision, handle, picture.rgb, picture.side)
+                ?: throw MedgeException(Problem.ANSWER_FAILED, Native.reason())
         }
         while (seen.size > KEPT_IMAGES) seen.remove(seen.keys.first())
         return found
@@ -191,11 +194,12 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
         if (result == 0 && !cancelled.get()) return
         forget() // llama.cpp's memory and our list must agree
         if (cancelled.get()) throw CancellationException()
-        throw MedgeException(Problem.ANSWER_FAILED, Native.reason())
+        throw MedgeException(Problem.ANSWER_FAILED, if (result == OTHER_SIZE) "the vision tower is another model's" else Native.reason())
     }
 
     /** Free all native memory; the engine can't be used afterwards. */
     override fun close() {
+        tower?.close()
         if (vision > 0) Native.closeVision(vision)
         if (context != 0L) Native.freeContext(context)
         if (handle != 0L) Native.freeModel(handle)
@@ -206,6 +210,7 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
 
     private companion object {
         const val KEPT_IMAGES = 4 // 2.6 MB each for MedGemma 4B
+        const val OTHER_SIZE = -2 // medge_llama.c: an image's numbers are not as many as the model takes
 
         fun terminated(file: File): ByteArray = file.path.toByteArray() + 0
     }

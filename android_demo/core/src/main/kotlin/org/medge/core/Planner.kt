@@ -64,14 +64,17 @@ object Planner {
     private const val STEP = 256
     private const val FIXED = 160L shl 20
     private const val VISION_WIDTH = 1152L
+    private const val VISION_ROWS = 12 // of that width for each patch, in llama.cpp's tower
+    private const val ONNX_ROWS = 45 // and in ONNX Runtime's
 
     /** What a bundle takes on this device, with the longest context that fits. */
     fun plan(manifest: Manifest, device: Device): Plan {
         val generator = manifest.generator ?: return Plan(manifest.name, encoderNeed(manifest), 0, device.room)
-        val weights = manifest.files.filter { it.role == "language" || it.role == "projector" }.sumOf { it.bytes }
+        val weights = manifest.files.filter { it.role == "language" || it.role.substringBefore('.') == "projector" }.sumOf { it.bytes }
+        val onnx = manifest.files.any { it.role == "projector" && it.path.endsWith(".onnx") }
         var context = min(LONGEST_CONTEXT, generator.contextLength)
         while (true) {
-            val plan = Plan(manifest.name, need(generator, weights, context), context, device.room)
+            val plan = Plan(manifest.name, need(generator, weights, context, onnx), context, device.room)
             if (plan.fits || context <= LEAST_CONTEXT) return plan
             context = max(LEAST_CONTEXT, roundUp(context / 2))
         }
@@ -103,14 +106,15 @@ object Planner {
      * As `need` in the Python runtime's planner, but for the logits: the llama.cpp that phones get makes room for a row of the vocabulary
      * for every token of a batch.
      */
-    fun need(facts: GeneratorFacts, weights: Long, context: Int): Need {
+    fun need(facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false): Need {
         val whole = if (facts.globalEvery > 0) facts.layers / facts.globalEvery else facts.layers
         val window = if (facts.window > 0) min(context, roundUp(facts.window + BATCH)) else context
         val positions = whole.toLong() * context + (facts.layers - whole).toLong() * window
         val cache = positions * facts.kvHeads * facts.headSize * 2 * 2
         val patches = if (facts.imageTokens > 0) (facts.imageSize.toLong() / facts.patchSize).let { it * it } else 0L
         val language = BATCH.toLong() * (facts.width.toLong() * 4 * 12 + facts.vocabulary.toLong() * 4)
-        val vision = patches * VISION_WIDTH * 4 * 12 + patches * patches * 4
+        if (onnx) return Need(weights, cache, language + patches * VISION_WIDTH * 4 * ONNX_ROWS, FIXED)
+        val vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
         return Need(weights, cache, max(language, vision), FIXED)
     }
 

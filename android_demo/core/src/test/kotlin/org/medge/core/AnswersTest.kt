@@ -30,6 +30,7 @@ class AnswersTest : GoldenEngine() {
         var seen = 0
         open(golden).use { engine ->
             val chat = chat(golden, engine)
+            Golden.replay(engine, chat, golden.bundle) // what is seen of an image, as numbers
             for (row in answers(golden)) {
                 val prompt = chat.prompt(turns(row)) { imageOf(images[it.path]) }
                 assertEquals(row.text("question"), row.list("prompt")!!.map { it.asInt }, prompt.map { if (it is Token) it.id else -1 })

@@ -11,9 +11,9 @@ import org.junit.Test
 class PlannerTest {
     private val gemma4b = GeneratorFacts(4_300_000_000, 34, 2560, 4, 256, 1024, 6, 131_072, 262_208, 896, 256, 14)
 
-    private fun reader(bytes: Long, facts: GeneratorFacts = gemma4b, name: String = "reader") = Manifest(
+    private fun reader(bytes: Long, facts: GeneratorFacts = gemma4b, name: String = "reader", projector: FileEntry? = null) = Manifest(
         name, "eval-tf", "arm-dotprod", "0".repeat(64), "", "passed", null, facts, mapOf("language" to TowerFacts("q4_k_m", "a.gguf", true)),
-        listOf(FileEntry("a.gguf", "language", bytes, "")),
+        listOfNotNull(FileEntry("a.gguf", "language", bytes, ""), projector),
     )
 
     @Test
@@ -23,6 +23,15 @@ class PlannerTest {
         assertEquals((5L * 4096 + 29L * 1280) * 4 * 256 * 2 * 2, need.cache)
         // The batch: 12 hidden vectors and a row of logits for each of its tokens; more than the tower's 4096 patches take.
         assertEquals(256L * (2560 * 4 * 12 + 262_208L * 4), need.working)
+    }
+
+    @Test
+    fun aTowerInOnnxIsCountedBesideTheLanguageModel() {
+        val inside = Planner.need(gemma4b, 0, 4096)
+        assertEquals(4096L * 1152 * 4 * 45, Planner.need(gemma4b, 0, 4096, onnx = true).working - inside.working)
+        val plan = Planner.plan(reader(1_500_000_000, projector = FileEntry("b.onnx", "projector", 500_000_000, "")), phone(16.0))
+        assertEquals(2_000_000_000, plan.need.weights)
+        assertTrue(plan.need.working > inside.working)
     }
 
     @Test
