@@ -27,7 +27,7 @@ import numpy as np
 from generator_parity import contexts, write_images
 from PIL import Image
 
-from medge.export.build_generator import calibration_images, write_projector_recipe
+from medge.export.build_generator import calibration_images, export_medgemma, write_projector_recipe
 from medge.export.generator_job import GeneratorJob
 from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator
 from medge.export.generator_reference import GeneratorReference
@@ -79,7 +79,7 @@ def sweep(data: Path) -> list[dict[str, Any]]:
         parts = sorted({example.facts["part"] for example in vqa_rad(data, "test")})
         tasks = {
             "kind": choices(
-                ((e, KINDS[e.label]) for e in list(mednist(data, "test"))[::6]), KIND[0], list(kinds), place
+                ((e, KINDS[e.label]) for e in list(mednist(data, "test"))[::12]), KIND[0], list(kinds), place
             ),
             "organ": choices(((e, e.facts["part"]) for e in vqa_rad(data, "test")), ORGAN[0], parts, place),
         }
@@ -88,8 +88,6 @@ def sweep(data: Path) -> list[dict[str, Any]]:
         logits = CachedLogits(reference, place)
         rows = []
         for recipe, merged in [*(("fp32", count) for count in MERGED), ("fast", None), ("turbo", None)]:
-            from medge.export.build_generator import export_medgemma
-
             name = recipe if merged is None else f"fp32, {merged}"
             out = place / "bundle"
             job = GeneratorJob(

@@ -28,6 +28,7 @@ from medge.runtime.engine import Engine, Picture
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
 from medge.runtime.generator import load, user
 from medge.runtime.golden import phantom
+from medge.runtime.golden_generator import replay_answers
 from medge.runtime.image_tower import IMAGE_FEATURES, OnnxTower
 from medge.runtime.preprocess import get_profile, normalise
 from medge.runtime.report import ParityReport
@@ -153,6 +154,23 @@ def test_questions_open_the_tower_when_an_image_comes(merged_reader: Path) -> No
     assert generator.engine.encoded_images == 1
     generator.close()
     assert tower._session is None
+
+
+def test_the_golden_answers_of_a_merged_tower(merged_reader: Path, tiny_gemma: Path, tmp_path: Path) -> None:
+    """Judged by the mean, but by one that a tower which computes something else does not reach."""
+    generator = load(merged_reader, allow_failed_parity=True, context=512)
+    judged = {what: (bound, holds) for what, _, bound, holds in replay_answers(generator)}
+    assert judged["image embedding: mean cosine"] == (0.99, True)
+    assert all(holds for _, holds in judged.values())
+    generator.close()
+    copy = Path(shutil.copytree(merged_reader, tmp_path / "copy"))
+    tower, projector = load_tower(open_gemma(tiny_gemma))
+    with torch.no_grad():
+        tower.encoder.layers[0].mlp.fc1.weight.mul_(2)
+    export_tower(ImageTokens(tower, projector, 2), "image_tokens").save(copy / "onnx/vision_encoder.onnx")
+    generator = load(copy, verify=False, allow_failed_parity=True, context=512)
+    assert not {what: holds for what, *_, holds in replay_answers(generator)}["image embedding: mean cosine"]
+    generator.close()
 
 
 def test_both_engines_say_the_same(tiny_gemma: Path, tiny_reader: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import java.security.MessageDigest
 /** One file of a bundle: path inside it, what it is for, bytes, SHA-256 in hexadecimal. */
 class FileEntry(val path: String, val role: String, val bytes: Long, val sha256: String)
 
-/** How one tower was made: its recipe, its main file, and whether a batch gives what single images give. */
-class TowerFacts(val recipe: String, val file: String, val batchInvariant: Boolean)
+/** How one tower was made: its recipe, its main file, whether a batch gives what single images give, and patches merged in each block. */
+class TowerFacts(val recipe: String, val file: String, val batchInvariant: Boolean, val merged: Int = 0)
 
 /** What is known of a MedSigLIP without opening a file. `logitScale` is already exponentiated: logit = scale · cosine + bias. */
 class EncoderFacts(
@@ -97,7 +97,8 @@ class Manifest(
                 generator = if (generates) generatorFacts(model) else null,
                 towers = body.child("towers")!!.entrySet().associate { (name, value) ->
                     val facts = value as JsonObject
-                    name to TowerFacts(facts.text("recipe")!!, facts.text("file")!!, facts.flag("batch_invariant") ?: true)
+                    val merged = facts.child("decisions")?.int("merged_tokens_a_block") ?: 0
+                    name to TowerFacts(facts.text("recipe")!!, facts.text("file")!!, facts.flag("batch_invariant") ?: true, merged)
                 },
                 files = body.list("files")!!.map { value ->
                     val entry = value as JsonObject
