@@ -127,7 +127,7 @@ def choices(
     return made
 
 
-def full_size(folder: Path) -> list[dict[str, Any]]:
+def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, language = folder / "tower-4b", folder / "language.gguf"
     if not checkpoint.is_dir():
@@ -157,6 +157,8 @@ def full_size(folder: Path) -> list[dict[str, Any]]:
     # In turns of two, an engine against llama.cpp's q8_0 each time: more do not fit into memory.
     base, rows = files["q8_0", 0], []
     for (recipe, merged), path in files.items():
+        if recipe not in only:
+            continue
         times, peak = in_turns(language, [base, path], 2)
         rows.append(
             {
@@ -198,12 +200,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--full-size", type=Path)
     parser.add_argument("--only-full-size", type=Path)
+    parser.add_argument("--towers", nargs="*", default=[recipe for recipe, _ in FULL], help="Time these only.")
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not arguments.only_full_size:
         results["mini"] = sweep(arguments.data)
     if folder := arguments.only_full_size or arguments.full_size:
-        results["full_size"] = full_size(folder)
+        # What --towers left out stays as it was measured before.
+        rows = {(row["recipe"], row["merged"]): row for row in results.get("full_size", [])}
+        rows |= {(row["recipe"], row["merged"]): row for row in full_size(folder, arguments.towers)}
+        results["full_size"] = [rows[tower] for tower in FULL if tower in rows]
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
