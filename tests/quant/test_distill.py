@@ -24,7 +24,7 @@ from medge.quant.distill.inherit import (
 from medge.quant.distill.shards import PassPlan, Shard, run_pass
 from medge.quant.distill.student import STUDENTS, choose_layers, operations, parse_student, student_config
 from medge.quant.distill.subspace import principal_subspace
-from medge.quant.distill.train import Schedule, train
+from medge.quant.distill.train import Precision, Schedule, train
 from medge.quant.eight_bit import quantize_columns
 from medge.quant.four_bit import block_grid, round_gptq
 from medge.runtime.errors import DistillationError, RecipeError
@@ -396,8 +396,9 @@ def test_gradients_add_up_to_those_of_a_larger_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(value, small.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
-def test_bf16_trains_weights_that_stay_in_32_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_weights_that_stay_in_32_bits(tmp_path: Path, precision: Precision) -> None:
     model = line_model()
-    curve = train(model, Line(), Schedule(steps=60, batch=8, rate=0.05, precision="bf16"), tmp_path, {}, cpu=True)
+    curve = train(model, Line(), Schedule(steps=60, batch=8, rate=0.05, precision=precision), tmp_path, {}, cpu=True)
     assert model[0].weight.dtype == torch.float32
     assert curve.rows[-1]["held_back_slope"] == pytest.approx(3, abs=0.4)
