@@ -256,8 +256,8 @@ def image_tower() -> str:
     ]  # fmt: skip
     return "\n\n".join([
         table(head, rows), f"Questions: {items}.",
-        "At MedGemma 4B's size (random weights), where only speed can be measured; each against llama.cpp's `q8_0` in turns. Memory is "
-        "the process's, less the language model's file:",
+        "At MedGemma 4B's size (random weights), where only speed can be measured; each against llama.cpp's `q8_0` in turns. "
+        "Memory is the process's, less the language model's file:",
         table(["tower", "merged a block", "patches left", "MB", "seconds an image", "to `q8_0`", "peak memory, GB"], full),
     ])  # fmt: skip
 
