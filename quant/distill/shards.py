@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,17 @@ class _RayWorker:
         return {"start": start}
 
 
+def _knock(address: str) -> None:
+    """Connect and hang up: Ray itself tries for minutes where nobody answers.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # "auto" is Ray's to find
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _run_ray(
     plan: PassPlan, missing: list[int], make_worker: Callable[[], Worker], address: str | None, workers: int, gpus: float,
     done: Callable[[int], None],
@@ -180,8 +192,10 @@ def _run_ray(
     if started:
         options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": workers}
         try:
+            if address:
+                _knock(address)
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise DistillationError(f"Ray can't be reached at {address or 'this machine'}: {error}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -320,6 +320,13 @@ def test_a_ray_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     assert found.skipped == (5,)
 
 
+def test_a_ray_cluster_that_is_not_there_is_said_so_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+    plan = PassPlan(tmp_path / "shards", 11, 3, {})
+    with pytest.raises(DistillationError, match=r"Ray can't be reached at 127\.0\.0\.1:1: .*refused"):
+        run_pass(plan, partial(make_dying, tmp_path / "log", -1), engine="ray", address="127.0.0.1:1")
+
+
 def test_a_shard_that_kills_every_ray_worker_ends_in_words(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="pip install 'medge[ray]'")
     plan = PassPlan(tmp_path / "shards", 11, 3, {})
