@@ -55,10 +55,7 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
 
     private fun run(tower: String, input: String, tensor: () -> OnnxTensor): FloatArray = try {
         tensor().use { values ->
-            session(tower).run(mapOf(input to values), setOf(OUTPUT)).use { result ->
-                val output = (result.get(0) as OnnxTensor).floatBuffer
-                normalised(FloatArray(output.remaining()).also { output.get(it) })
-            }
+            normalised(session(tower).floats(input, values, OUTPUT))
         }
     } catch (error: OrtException) {
         throw MedgeException(Problem.ENGINE_REFUSES, error.message.orEmpty().take(200), cause = error)

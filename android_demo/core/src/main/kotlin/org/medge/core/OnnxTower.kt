@@ -22,10 +22,7 @@ internal class OnnxTower(private val path: File, private val threads: Int) : Clo
         val side = picture.side
         val pixels = FloatBuffer.wrap(normalise(Pixels.of(side, side, picture.rgb)))
         OnnxTensor.createTensor(environment, pixels, longArrayOf(1, 3, side.toLong(), side.toLong())).use { input ->
-            open().run(mapOf("pixel_values" to input), setOf(OUTPUT)).use { result ->
-                val output = (result.get(0) as OnnxTensor).floatBuffer
-                FloatArray(output.remaining()).also { output.get(it) }
-            }
+            open().floats("pixel_values", input, OUTPUT)
         }
     } catch (error: OrtException) {
         throw MedgeException(Problem.ENGINE_REFUSES, error.message.orEmpty().take(200), cause = error)
@@ -45,6 +42,13 @@ internal class OnnxTower(private val path: File, private val threads: Int) : Clo
         const val OUTPUT = "image_features"
     }
 }
+
+/** One input in, one output out. */
+internal fun OrtSession.floats(name: String, input: OnnxTensor, output: String): FloatArray =
+    run(mapOf(name to input), setOf(output)).use { result ->
+        val values = (result.get(0) as OnnxTensor).floatBuffer
+        FloatArray(values.remaining()).also { values.get(it) }
+    }
 
 /** As the Python runtime: a second, packed copy of the weights is memory that a phone lacks. */
 internal fun OrtSession.SessionOptions.onLittleMemory(threads: Int) {

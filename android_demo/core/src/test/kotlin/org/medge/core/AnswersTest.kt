@@ -19,18 +19,14 @@ abstract class GoldenEngine {
     internal fun chat(golden: GoldenFiles, engine: Engine) = Chat(engine, golden.bundle.manifest.generator!!, golden.bundle.manifest.profile)
 
     internal fun turns(row: JsonObject) = listOf(Turn(true, row.text("question")!!, row.text("image")?.let { File(it) }))
-}
 
-/** Runs on an emulated ARM processor as well. */
-class AnswersTest : GoldenEngine() {
-    @Test
-    fun promptsAndAnswersAreThoseOfPythonTokenByToken() {
-        val golden = GoldenFiles.generator()
+    /** Every prompt and answer is Python's token by token, and so, as numbers, is what is seen of an image. */
+    internal fun assertAnswersAreThoseOfPython(golden: GoldenFiles) {
         val images = golden.tensors("answers.safetensors")
         var seen = 0
         open(golden).use { engine ->
             val chat = chat(golden, engine)
-            Golden.replay(engine, chat, golden.bundle) // what is seen of an image, as numbers
+            Golden.replay(engine, chat, golden.bundle)
             for (row in answers(golden)) {
                 val prompt = chat.prompt(turns(row)) { imageOf(images[it.path]) }
                 assertEquals(row.text("question"), row.list("prompt")!!.map { it.asInt }, prompt.map { if (it is Token) it.id else -1 })
@@ -44,4 +40,10 @@ class AnswersTest : GoldenEngine() {
         }
         assertTrue("an image question is among them", seen >= 2)
     }
+}
+
+/** Runs on an emulated ARM processor as well. */
+class AnswersTest : GoldenEngine() {
+    @Test
+    fun promptsAndAnswersAreThoseOfPythonTokenByToken() = assertAnswersAreThoseOfPython(GoldenFiles.generator())
 }

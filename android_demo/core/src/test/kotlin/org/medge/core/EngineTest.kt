@@ -57,17 +57,7 @@ class EngineTest : GoldenEngine() {
     fun aTowerInOnnxSaysWhatPythonSays() {
         val golden = GoldenFiles(given("medge.merged"))
         assertEquals("onnx", golden.bundle.path("projector")!!.extension)
-        val images = golden.tensors("answers.safetensors")
-        open(golden).use { engine ->
-            val chat = chat(golden, engine)
-            Golden.replay(engine, chat, golden.bundle)
-            for (row in answers(golden).filter { it.text("image") != null }) {
-                val prompt = chat.prompt(turns(row)) { imageOf(images[it.path]) }
-                val tokens = ArrayList<Int>()
-                engine.generate(prompt, row.int("limit")!!) { tokens.add(it) }
-                assertEquals(row.text("question"), row.list("tokens")!!.map { it.asInt }, tokens)
-            }
-        }
+        assertAnswersAreThoseOfPython(golden)
         // The tower of this model beside another one is noticed before anything is read past its end.
         val other = GoldenFiles(given("medge.small")).bundle
         Engine(other.path("language")!!, golden.bundle.path("projector"), 512, 2, load = load).use { engine ->
