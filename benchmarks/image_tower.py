@@ -15,7 +15,6 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -27,7 +26,7 @@ import numpy as np
 from generator_parity import contexts, write_images
 from PIL import Image
 
-from medge.export.build_generator import calibration_images, export_medgemma, write_projector_recipe
+from medge.export.build_generator import PROFILE, export_medgemma, write_projector_recipe
 from medge.export.generator_job import GeneratorJob
 from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator
 from medge.export.generator_reference import GeneratorReference
@@ -41,11 +40,13 @@ from medge.export.to_gguf import open_gemma, write_language
 from medge.export.token_merging import tokens_after
 from medge.quant.recipe import RECIPES
 from medge.quant.recipe_gguf import PROJECTOR_RECIPES
+from medge.runtime.benchmark import compare
 from medge.runtime.bundle import BundleWriter
 from medge.runtime.cpu import pick_target
 from medge.runtime.generator import load
 
 RESULTS = Path(__file__).parent / "results" / "image_tower.json"
+BASE = "q8_0"  # what the others are timed against
 MERGED = (0, 1, 2, 3, 4, 6, 8)
 FULL: tuple[tuple[str, int], ...] = (
     ("q8_0", 0), ("f16", 0), ("fp32", 0), ("int8", 0), ("int8", 40), ("int8", 75), ("int8", 113), ("int4", 75),
@@ -59,7 +60,6 @@ from medge.runtime.golden import phantom
 from medge.runtime.preprocess import get_profile
 engine = Engine(Path(sys.argv[1]), Path(sys.argv[2]), context=512)
 picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 896), 256)
-engine.image_embedding(picture)
 
 def run():
     engine.forget()
@@ -137,10 +137,12 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
         write_language(opened, language, "f16")
     # One image: with random weights, what calibration decides changes no time.
     samples = replace(builtin_samples(), images=builtin_samples().images[:1])
-    inputs = calibration_images(opened, samples)
+    inputs = samples.for_calibration(PROFILE, opened.config["vision_config"])
     target, _ = pick_target()
     files: dict[tuple[str, int], Path] = {}
     for recipe, merged in FULL:
+        if recipe not in {*only, BASE}:
+            continue
         kept = folder / f"{recipe}-{merged}{'.gguf' if recipe in PROJECTOR_RECIPES else '.onnx'}"
         files[recipe, merged] = kept
         if kept.is_file():
@@ -155,44 +157,24 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
             shutil.move(Path(scratch) / facts.file, kept)
         print(f"{recipe}, {merged} merged: written", flush=True)
     # In turns of two, an engine against llama.cpp's q8_0 each time: more do not fit into memory.
-    base, rows = files["q8_0", 0], []
+    command = [sys.executable, "-c", _WORKER, str(language)]
+    base, rows = [*command, str(files[BASE, 0])], []
     for (recipe, merged), path in files.items():
         if recipe not in only:
             continue
-        times, peak = in_turns(language, [base, path], 2)
+        baseline, tower = compare({BASE: base, f"{recipe}, {merged} merged": [*command, str(path)]}, rounds=2)
+        seconds = statistics.mean(tower.runs)
         rows.append(
             {
                 "recipe": recipe, "merged": merged, "tokens_left": tokens_after(4096, 27, merged)[-1],
                 "engine": "llama.cpp" if path.suffix == ".gguf" else "ONNX Runtime",
-                "bytes": path.stat().st_size, "seconds": times[1], "time_ratio": times[1] / times[0],
-                "peak_bytes_beside": peak[1] - language.stat().st_size,
+                "bytes": path.stat().st_size, "seconds": seconds,
+                "time_ratio": seconds / statistics.mean(baseline.runs),
+                "peak_bytes_beside": tower.peak_bytes - language.stat().st_size,
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
     return rows
-
-
-def in_turns(language: Path, towers: list[Path], rounds: int) -> tuple[list[float], list[int]]:
-    """Median seconds of an image, and the peak memory of each process."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(language), str(tower)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True,
-        ) for tower in towers
-    ]  # fmt: skip
-    times: list[list[float]] = [[] for _ in towers]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert json.loads(worker.stdout.readline())["ready"]
-    for _ in range(rounds):
-        for worker, found in zip(workers, times, strict=True):
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            found.append(json.loads(worker.stdout.readline())["seconds"])
-    peaks = [json.loads(worker.communicate()[0].strip().splitlines()[-1])["peak_bytes"] for worker in workers]
-    return [statistics.median(found) for found in times], peaks
 
 
 def main() -> None:
