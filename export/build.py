@@ -32,7 +32,7 @@ from .coreml_session import PackageEncoder
 from .parity import OnnxStages, embed_reference, measure
 from .reference import Reference, text_ids
 from .report_page import render_page
-from .samples import Samples, builtin_samples, image_count, read_samples
+from .samples import Samples, builtin_samples, read_samples
 from .swift_package import write_swift
 from .teacher_parity import ROLE as SUBSPACE_ROLE
 from .teacher_parity import measure_against_teacher, read_teacher, student_subspace
@@ -125,8 +125,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tu
             progress(f"{recipe.name}: {tower} tower", number, len(recipes))
             small, decisions = quantize(graph, recipe, target, inputs[tower])
             if merged is not None:
-                decisions |= {"merged_tokens_a_block": merged.merged, "tokens_left": merged.tokens}
-                recipe = replace(recipe, batch_invariant=False)
+                decisions |= merged.encoder.facts()
             else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
                 graphs[tower] = graph
             towers[tower] = write_tower(writer, tower, f"{tower}_model", recipe, small, decisions)
@@ -285,9 +284,7 @@ def calibration_inputs(tower: str, reference: Reference, samples: Samples, profi
     if tower == "text":
         ids = text_ids(reference.checkpoint, calibration_texts())
         return [ids[index : index + 1] for index in range(len(ids))]
-    vision = reference.checkpoint.config["vision_config"]
-    tokens = (vision["image_size"] // vision["patch_size"]) ** 2
-    return list(samples.inputs(profile, vision["image_size"], image_count(tokens)))
+    return samples.for_calibration(profile, reference.checkpoint.config["vision_config"])
 
 
 def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import gguf
 import numpy as np
-from numpy.typing import NDArray
 
 from ..quant.importance import Importance, gather
 from ..quant.quantize_gguf import encode_blocks, quantize_language
@@ -44,7 +43,7 @@ from .generator_reference import GeneratorReference
 from .gguf_vocabulary import stop_ids
 from .image_tokens import write_image_tokens
 from .report_page import render_page
-from .samples import Samples, builtin_samples, image_count, read_samples, spread
+from .samples import Samples, builtin_samples, read_samples, spread
 from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write_language, write_projector
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
@@ -78,9 +77,12 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
         calibration, material = read_corpus(job.calibration), material_of(job.texts, job.images, job.tasks, sees=sees)
         label = _label(checkpoint)
         towers: dict[str, TowerFacts] = {}
+        runs_on, why = "any", ANY_CPU
         if sees:
             if isinstance(projector_recipe, Recipe):
-                inputs = calibration_images(checkpoint, calibration.images)
+                seen = calibration.images if len(calibration.images) else builtin_samples()
+                inputs = seen.for_calibration(PROFILE, vision_config(checkpoint))
+                runs_on, why = target.name, f"the vision tower in ONNX: {reason}"
                 towers["projector"] = write_image_tokens(
                     checkpoint, writer, projector_recipe, target, inputs, merge=job.merge, progress=progress
                 )
@@ -114,11 +116,10 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
         decisions["types"] = read_header(out).types()
         towers["language"] = TowerFacts(recipe.name, path, decisions=decisions)
         _write_companions(writer, checkpoint, towers)
-        in_onnx = sees and isinstance(projector_recipe, Recipe)
         draft = Manifest(
-            name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target=target.name if in_onnx else "any",
+            name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target=runs_on,
             source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes,
-                    "target_reason": f"the vision tower in ONNX: {reason}" if in_onnx else ANY_CPU,
+                    "target_reason": why,
                     "calibration": {"source": calibration.source, "texts": len(calibration.texts)}},
             towers=towers, medge_version=_version(),
         )  # fmt: skip
@@ -213,13 +214,6 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     if not texts and not len(images):
         raise CheckpointError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
     return Corpus(texts, images, ", ".join(path.name for path in paths))
-
-
-def calibration_images(checkpoint: Checkpoint, samples: Samples) -> list[NDArray[np.float32]]:
-    """What an ONNX tower's recipe looks at, one image per batch; pydicom's images where the corpus has none."""
-    vision = vision_config(checkpoint)
-    count = image_count((vision["image_size"] // vision["patch_size"]) ** 2)
-    return list((samples if len(samples) else builtin_samples()).inputs(PROFILE, vision["image_size"], count))
 
 
 def _images_of(paths: Sequence[Path]) -> Samples:

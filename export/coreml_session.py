@@ -92,7 +92,7 @@ class PackageStages:
 
     def small(self, tower: str, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         program = self._encoder.program(tower)
-        if "merged_tokens_a_block" in self._encoder.manifest.towers[tower].decisions:  # its blocks have fewer tokens
+        if self._encoder.manifest.towers[tower].merged:  # its blocks have fewer tokens
             return {
                 POOLED: np.concatenate([program.run([OUTPUT], item)[0] for item in model_inputs(program, [inputs])])
             }

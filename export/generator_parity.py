@@ -31,13 +31,14 @@ from ..runtime.preprocess import normalise
 from ..runtime.report import ParityReport, judge_generator
 from .generator_reference import GeneratorReference
 from .image_tokens import ImageTokens
-from .parity import run_stages, two_hops
+from .parity import run_stages, stage_labels, two_hops
 from .samples import Samples, spread
-from .to_onnx import export_tower, stage_names
+from .to_onnx import export_tower
 
 CHUNK = 512  # tokens of a text prompt
 SKIP = 16  # the first tokens of a prompt are next to unpredictable for either side
 QUESTION = "What does this image show?"
+PROJECTED = "projected tokens"
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
@@ -365,7 +366,7 @@ def _stages(
         pictures = [item for item in items if isinstance(item, Picture)]
         if projector is not None:
             ours = np.concatenate([engine.image_embedding(picture) for picture in pictures])
-            pairs = {"projected tokens": (np.concatenate([reference.image_embedding(p) for p in pictures]), ours)}
+            pairs = {PROJECTED: (np.concatenate([reference.image_embedding(p) for p in pictures]), ours)}
     blocks = [name for name in exact if name.startswith("layer_out" if projector else "l_out")]
     wanted = ["pos_embed", *blocks, "norm_b"] if projector else blocks
     stages = {_stage_label(name): (exact[name], found[name]) for name in wanted} | pairs
@@ -381,21 +382,18 @@ def _stages(
 
 def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReference) -> list[dict[str, Any]]:
     """Relative error after each part of an ONNX tower: of the exporter, and of what was made smaller or merged."""
-    pixels = np.stack([normalise(item.pixels) for item in items if isinstance(item, Picture)])
+    pictures = [item for item in items if isinstance(item, Picture)]
+    pixels = np.stack([normalise(picture.pixels) for picture in pictures])
     model = reference.model.model
     graph = export_tower(
         ImageTokens(model.vision_tower.vision_model, model.multi_modal_projector, 0), "image_tokens"
     )  # fmt: skip
-    names = [*stage_names(graph), IMAGE_FEATURES]
-    full, small = run_stages(graph, names, pixels), run_stages(Graph.load(path), names, pixels)
-    tower = {name: value for name, value in reference.stages(items).items() if not name.startswith("l_out")}
-    exact = {_stage_label(name): value for name, value in tower.items()}
-    exact = {label: exact[label].reshape(full[label].shape) for label in full if label in exact}
-    exact[IMAGE_FEATURES] = np.stack([reference.image_embedding(item) for item in items if isinstance(item, Picture)])
-    return [
-        row | ({"stage": "projected tokens"} if row["stage"] == IMAGE_FEATURES else {})
-        for row in two_hops(exact, full, small)
-    ]
+    labels = stage_labels(graph) | {IMAGE_FEATURES: PROJECTED}
+    full, small = run_stages(graph, labels, pixels), run_stages(Graph.load(path), labels, pixels)
+    stages = reference.stages(items)
+    exact = {_stage_label(name): stages[name] for name in stages if not name.startswith("l_out")}
+    exact[PROJECTED] = np.stack([reference.image_embedding(picture) for picture in pictures])
+    return two_hops({label: exact[label].reshape(full[label].shape) for label in full}, full, small)
 
 
 def _stage_label(name: str) -> str:

@@ -47,7 +47,7 @@ class ImageTokens(nn.Module):
 
     def __init__(self, tower: Any, projector: Any, merged: int) -> None:
         super().__init__()
-        self.config, self.merged = tower.config, merged
+        self.config = tower.config
         self.embeddings, self.encoder = tower.embeddings, MergingEncoder(tower, merged)
         self.post_layernorm, self.projector = tower.post_layernorm, projector
         self.tokens = self.encoder.tokens
@@ -116,20 +116,15 @@ def write_image_tokens(
     """
     progress("vision tower: reading", 0, 1)
     tower, projector = load_tower(checkpoint)
-    if merge is None:
-        merge = 0
-        if recipe.merge_within:
-            progress("vision tower: how many patches can be merged", 0, 1)
-            merge = most_merged(tower, projector, recipe, inputs)
-    tokens = ImageTokens(tower, projector, merge)
+    if merge is None and recipe.merge_within:
+        progress("vision tower: how many patches can be merged", 0, 1)
+        merge = most_merged(tower, projector, recipe, inputs)
+    tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)
     graph = export_tower(tokens, "image_tokens")
     progress(f"vision tower: {recipe.name}", 0, 1)
     small, decisions = quantize(graph, recipe, target, inputs)
-    if merge:
-        decisions |= {"merged_tokens_a_block": merge, "tokens_left": tokens.tokens}
-        recipe = replace(recipe, batch_invariant=False)
-    return write_tower(writer, "projector", STEM, recipe, small, decisions)
+    return write_tower(writer, "projector", STEM, recipe, small, decisions | tokens.encoder.facts())
 
 
 def most_merged(tower: Any, projector: Any, recipe: Recipe, inputs: Sequence[NDArray[np.float32]]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -276,32 +276,42 @@ class OnnxStages:
     def full(self, tower: str, inputs: Array) -> dict[str, Array]:
         if tower not in self._graphs:
             self._graphs[tower] = export_tower(self._reference.tower(tower), tower)
-        return run_stages(self._graphs[tower], self._names(tower), inputs)
+        return run_stages(self._graphs[tower], self._labels(tower), inputs)
 
     def small(self, tower: str, inputs: Array) -> dict[str, Array]:
         path = self._encoder.bundle.path(tower)
         assert path is not None
-        return run_stages(Graph.load(path), self._names(tower), inputs)
+        return run_stages(Graph.load(path), self._labels(tower), inputs)
 
     def engine(self) -> dict[str, str]:
         import onnxruntime
 
         return {"engine": f"ONNX Runtime {onnxruntime.__version__}"}
 
-    def _names(self, tower: str) -> list[str]:
-        return [*stage_names(self._graphs[tower]), "pooler_output"]
+    def _labels(self, tower: str) -> dict[str, str]:
+        return stage_labels(self._graphs[tower]) | {"pooler_output": POOLED}
 
 
-def run_stages(graph: Graph, names: Sequence[str], inputs: Array) -> dict[str, Array]:
-    """These tensors of a graph, by the stages' names; inputs one at a time: a dynamic 8-bit scale must not depend on the
-    neighbours.
+def stage_labels(graph: Graph) -> dict[str, str]:
+    """The tensors that parity compares, and what their stages are called."""
+    return {name: name.removeprefix(STAGE) for name in stage_names(graph)}
+
+
+def run_stages(graph: Graph, labels: Mapping[str, str], inputs: Array) -> dict[str, Array]:
+    """What a graph computes at some places: {label: values}.
+
+    Inputs go through one at a time: a dynamic 8-bit scale must not depend on the neighbours.
+
+    Args:
+        graph: the tower.
+        labels: {tensor: what to call it}.
+        inputs: of the tower.
     """
-    session = OrtSession(graph.with_outputs(names), device="cpu")
-    name = graph.model.graph.input[0].name
-    runs = [session.run(names, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
+    session, (name,) = OrtSession(graph.with_outputs(labels), device="cpu"), graph.model.graph.input
+    runs = [session.run(list(labels), {name.name: inputs[index : index + 1]}) for index in range(len(inputs))]
     return {
-        POOLED if key == "pooler_output" else key.removeprefix(STAGE): np.concatenate(values).astype(np.float32)
-        for key, values in zip(names, zip(*runs, strict=True), strict=True)
+        label: np.concatenate(values).astype(np.float32)
+        for label, values in zip(labels.values(), zip(*runs, strict=True), strict=True)
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +39,16 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    def for_calibration(self, profile: str, vision: dict[str, Any]) -> list[NDArray[np.float32]]:
+        """As many inputs of a tower with this configuration as the recipes need to see."""
+        side = vision["image_size"]
+        tokens = (side // vision["patch_size"]) ** 2
+        return self.inputs(profile, side, max(CALIBRATION_ROWS // tokens, 8))
+
     def inputs(self, profile: str, side: int, count: int | None = None) -> list[NDArray[np.float32]]:
         """Model inputs one by one, (1, 3, side, side); at most `count`, spread evenly over the images."""
         picks = range(len(self.images)) if count is None else spread(len(self.images), count)
         return [preprocess(self.images[index], profile, side)[None] for index in picks]
-
-
-def image_count(tokens: int) -> int:
-    """How many images the recipes look at where a tower cuts one into `tokens` patches."""
-    return max(CALIBRATION_ROWS // tokens, 8)
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -361,7 +361,7 @@ def make_package(
         "kept_in_fp32": kept, "ios": options.ios, "image_input": options.image_input, "batches": list(options.batches),
     }  # fmt: skip
     if isinstance(module, MergingPackage):
-        decisions |= {"merged_tokens_a_block": options.merge, "tokens_left": module.tower.tokens}
+        decisions |= module.tower.encoder.facts()
     if recipe.kind == "palette":
         decisions["bits"] = _palettize(module, kind, recipe, options, inputs)
     elif recipe.kind == "blocks":

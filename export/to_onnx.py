@@ -34,7 +34,7 @@ from ..quant.graph import Graph
 from ..quant.recipe import Recipe
 from ..runtime.bundle import BundleWriter
 from ..runtime.image_tower import IMAGE_FEATURES
-from ..runtime.manifest import TowerFacts
+from ..runtime.manifest import MERGED, TowerFacts
 from .patches import probe_attention
 from .reference import PATCH, block_name
 
@@ -224,8 +224,12 @@ def describe_graph(graph: Graph) -> str:
 def write_tower(
     writer: BundleWriter, role: str, stem: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
 ) -> TowerFacts:
-    """Put a tower into a bundle as `onnx/<stem><suffix>.onnx`, its weights beside it where they exceed 2 GB."""
+    """Put a tower into a bundle as `onnx/<stem><suffix>.onnx`, its weights beside it where they exceed 2 GB.
+
+    With patches merged, a rounding can send one elsewhere: no batch is quite what single images give.
+    """
     path = f"onnx/{stem}{recipe.suffix}.onnx"
     for extra in graph.save(writer.add(path, role))[1:]:
         writer.add(f"onnx/{extra.name}", f"{role}.data")
-    return TowerFacts(recipe.name, path, graph.opset, recipe.batch_invariant, decisions)
+    batch_invariant = recipe.batch_invariant and MERGED not in decisions
+    return TowerFacts(recipe.name, path, graph.opset, batch_invariant, decisions)

@@ -25,7 +25,7 @@ from torch import nn
 from ..runtime import metrics
 from ..runtime.errors import RecipeError
 from ..runtime.gates import Gate
-from ..runtime.labels import normalised
+from ..runtime.manifest import MERGED
 from .patches import ProbeAttention
 
 NEIGHBOURS = 16  # images that one image is compared among
@@ -109,15 +109,17 @@ class MergingBlock(nn.Module):
         query = attention.q_proj(y).reshape(split).transpose(1, 2)
         key = attention.k_proj(y).reshape(split).transpose(1, 2)
         value = attention.v_proj(y).reshape(split).transpose(1, 2)
-        bias, keys, scaled = (
-            patches_of(size).log().transpose(1, 2)[:, None],
-            key.transpose(-1, -2),
-            query * attention.scale,
-        )
-        parts = scaled.split(self.queries, dim=2) if tokens > self.queries else (scaled,)
-        attended = [torch.softmax(part @ keys + bias, dim=-1) @ value for part in parts]
-        joined = torch.cat(attended, dim=2) if len(attended) > 1 else attended[0]
-        x = x + attention.out_proj(joined.transpose(1, 2).reshape(batch, tokens, width))
+        bias, keys = patches_of(size).log().transpose(1, 2)[:, None], key.transpose(-1, -2)
+
+        def attend(part: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(part @ keys + bias, dim=-1) @ value
+
+        scaled = query * attention.scale
+        if tokens > self.queries:
+            attended = torch.cat([attend(part) for part in scaled.split(self.queries, dim=2)], dim=2)
+        else:
+            attended = attend(scaled)  # coremltools knows no split
+        x = x + attention.out_proj(attended.transpose(1, 2).reshape(batch, tokens, width))
         if self.merged:
             x, size = merge(x, size, key.mean(1), self.merged)
         return x + self.mlp(self.layer_norm2(x)), size
@@ -127,7 +129,7 @@ class MergingEncoder(nn.Module):
     """A `SiglipEncoder` whose blocks merge `merged` tokens each.
 
     Attributes:
-        tokens: how many are left at its end.
+        merged, tokens: how many each block merges at most, and how many are left at the end.
 
     Raises:
         RecipeError: `merged` is not from 0 to half the tokens.
@@ -141,7 +143,7 @@ class MergingEncoder(nn.Module):
                 f"{merged} tokens a block can't be merged: this tower has {tokens}, at most {tokens // 2 - 1}"
             )
         counts = [tokens, *tokens_after(tokens, len(tower.encoder.layers), merged)]
-        self.tokens = counts[-1]
+        self.merged, self.tokens = merged, counts[-1]
         blocks = zip(tower.encoder.layers, counts, counts[1:], strict=False)
         self.layers = nn.ModuleList(MergingBlock(layer, a, a - b) for layer, a, b in blocks)
 
@@ -149,6 +151,10 @@ class MergingEncoder(nn.Module):
         for layer in self.layers:
             x, size = layer(x, size)
         return x, size
+
+    def facts(self) -> dict[str, int]:
+        """What a bundle's manifest says of it; nothing where nothing is merged."""
+        return {MERGED: self.merged, "tokens_left": self.tokens} if self.merged else {}
 
 
 class MergingHead(nn.Module):
@@ -174,7 +180,7 @@ class MergingTower(nn.Module):
 
     def __init__(self, tower: Any, merged: int) -> None:
         super().__init__()
-        self.config, self.merged = tower.config, merged
+        self.config = tower.config
         self.embeddings, self.encoder = tower.embeddings, MergingEncoder(tower, merged)
         self.post_layernorm, self.head = tower.post_layernorm, MergingHead(tower.head)
         self.tokens = self.encoder.tokens
@@ -193,8 +199,8 @@ def largest_merge(
     """The most tokens that a block may merge so that the embeddings of these inputs stay within the gates.
 
     Args:
-        embed: tokens merged in each block, to what the tower then makes of calibration inputs, (N, D): of the kinds of
-            images that the bundle is for, a few dozen at least.
+        embed: tokens merged in each block, to what the tower then makes of calibration inputs, (N, D), of length one where
+            neighbours are asked for: of the kinds of images that the bundle is for, a few dozen at least.
         tower: the `SiglipVisionTransformer`.
         gates: of the mean and least centred cosine.
         neighbours: how many of the embeddings most like it one is centred on; 0 for the mean of all.
@@ -206,8 +212,7 @@ def largest_merge(
     # on images of one kind, whose embeddings lie close together, so that an error weighs more among them than among all
     # sorts: each image is centred on the mean of those that are most like it.
     if neighbours:
-        unit = normalised(exact)
-        alike = np.argsort(-(unit @ unit.T), axis=1)[:, : min(neighbours, len(exact))]
+        alike = np.argsort(-(exact @ exact.T), axis=1)[:, : min(neighbours, len(exact))]
         centres = exact[alike].mean(axis=1)
     else:
         centres = exact.mean(axis=0, keepdims=True)

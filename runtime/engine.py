@@ -113,6 +113,7 @@ class Engine:
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
         params.no_perf = True
+        self._observer: Any = None
         if observer is not None:
             self._observer = lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _: observer(tensor, ask))
             params.cb_eval = self._observer
@@ -130,10 +131,9 @@ class Engine:
         self.width = int(lib.llama_model_n_embd_inp(self._model))
         self._tower: ImageTower | None = None
         if projector is not None:
-            callback = self._observer if observer is not None else None
             try:
                 self._tower = open_tower(
-                    projector, self._model, self.width, threads=threads, gpu=gpu_layers > 0, callback=callback
+                    projector, self._model, self.width, threads=threads, gpu=gpu_layers > 0, callback=self._observer
                 )
             except BaseException:
                 self.close()
@@ -384,11 +384,9 @@ class Engine:
 
     def _decode_tokens(self, tokens: list[int], at: int, wanted: list[bool]) -> None:
         batch = self._batch
-        batch.n_tokens = len(tokens)
-        for index, (token, output) in enumerate(zip(tokens, wanted, strict=True)):
-            batch.token[index], batch.pos[index], batch.logits[index] = token, at + index, output
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = _SEQUENCE
+        _place(batch, at, wanted)
+        for index, token in enumerate(tokens):
+            batch.token[index] = token
         if self.lib.llama_decode(self._context, batch) != 0:
             raise GeneratorError(f"llama.cpp could not evaluate the prompt ({native_messages()})")
 
@@ -396,11 +394,8 @@ class Engine:
         embedding, lib = self.image_embedding(picture), self.lib
         batch = lib.llama_batch_init(picture.tokens, self.width, 1)
         try:
-            batch.n_tokens = picture.tokens
+            _place(batch, at, [False] * picture.tokens)
             ctypes.memmove(batch.embd, embedding.ctypes.data, embedding.nbytes)
-            for index in range(picture.tokens):
-                batch.pos[index], batch.n_seq_id[index], batch.logits[index] = at + index, 1, False
-                batch.seq_id[index][0] = _SEQUENCE
             lib.llama_set_causal_attn(self._context, False)  # Gemma 3: an image's tokens all see each other
             if lib.llama_decode(self._context, batch) != 0:
                 raise GeneratorError(f"llama.cpp could not evaluate an image ({native_messages()})")
@@ -474,3 +469,11 @@ class Engine:
     def _candidates(self, rows: NDArray[Any]) -> Any:
         data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
         return self.lib.llama_token_data_array(data, len(rows), -1, False)
+
+
+def _place(batch: Any, at: int, wanted: Sequence[bool]) -> None:
+    """Give a llama_batch its positions from `at` on, with logits where they are wanted."""
+    batch.n_tokens = len(wanted)
+    for index, output in enumerate(wanted):
+        batch.pos[index], batch.n_seq_id[index], batch.logits[index] = at + index, 1, output
+        batch.seq_id[index][0] = _SEQUENCE

@@ -55,7 +55,7 @@ def replay_answers(generator: Generator) -> Iterator[tuple[str, float, float, bo
         raise BundleError(f"{generator.bundle.folder} holds no golden answers")
     golden = load_file(path)
     tower = generator.manifest.towers.get("projector")
-    merged = tower is not None and tower.decisions.get("merged_tokens_a_block", 0) > 0
+    merged = tower is not None and tower.merged > 0
     bound = MERGED_COSINE if merged else LEAST_COSINE
     items = _prompt(generator)
     same = _flat(items).tolist() == golden["prompt"].tolist()

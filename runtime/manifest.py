@@ -17,6 +17,7 @@ from .errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
 
 LICENCE_NOTICE = (
     "MedSigLIP and MedGemma weights, and files derived from them, are governed by the Health AI Developer Foundations "
@@ -96,6 +97,11 @@ class TowerFacts:
     opset: int = 0
     batch_invariant: bool = True
     decisions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def merged(self) -> int:
+        """Similar patches that each block merges."""
+        return int(self.decisions.get(MERGED, 0))
 
 
 @dataclass(frozen=True)

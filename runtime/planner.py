@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .bundle import Bundle
@@ -145,23 +146,17 @@ def plan(
     facts, projector = bundle.manifest.generator, bundle.manifest.file("projector")
     weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector", "projector.data"})
     onnx = projector is not None and projector.path.endswith(".onnx")
+    needed = partial(need, facts, weights, onnx=onnx)
     if gpu_layers is None:
         # A layer's share of the weights and of the cache; all of them and the output where everything fits.
-        whole = need(facts, weights, context or DEFAULT_CONTEXT, onnx=onnx)
+        whole = needed(context or DEFAULT_CONTEXT)
         share = (whole.weights + whole.cache) / (facts.layers + 1)
         gpu_layers = min(facts.layers + 1, int(device.gpu * RESERVE / share))
     wanted = context or min(longest, facts.context_length)
-    chosen = Plan(
-        bundle.manifest.name,
-        device,
-        need(facts, weights, wanted, onnx=onnx),
-        wanted,
-        threads or device.cores,
-        gpu_layers,
-    )
+    chosen = Plan(bundle.manifest.name, device, needed(wanted), wanted, threads or device.cores, gpu_layers)
     while context is None and not chosen.fits and chosen.context > LEAST_CONTEXT:
         shorter = max(LEAST_CONTEXT, _round_up(chosen.context // 2, STEP))
-        chosen = dataclasses.replace(chosen, context=shorter, need=need(facts, weights, shorter, onnx=onnx))
+        chosen = dataclasses.replace(chosen, context=shorter, need=needed(shorter))
     return chosen
 
 

@@ -142,4 +142,4 @@ def teach(source: Path, out: Path, prompts: Sequence[Sequence[Item]], answers: S
     with ShardWriter(out, 1 << 20) as shards:
         for name, tensor in model.state_dict().items():
             if "lm_head" not in name and "position_ids" not in name and ".head." not in name:
-                shards.add(published_name(name), tensor.to(torch.bfloat16).contiguous())
+                shards.add(published_name(name), tensor.to(torch.bfloat16))
