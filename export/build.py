@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ..runtime.golden import write_golden
 from ..runtime.labels import LabelBank, normalised, read_labels
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport
 from .build_coreml import FOLDER, full_programs, measure_packages, options_of, write_packages
 from .checkpoint import Checkpoint
@@ -43,7 +43,6 @@ from .tokenizer import device_tokenizer
 from .web_page import check_web, default_libraries, write_page
 
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class ExportJob:
     force: bool = False
 
 
-def export_medsiglip(job: ExportJob, progress: Progress = lambda *_: None) -> tuple[Bundle, tuple[ParityReport, ...]]:
+def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[Bundle, tuple[ParityReport, ...]]:
     """Run an export; the bundle is written even when a gate fails, and is then marked so.
 
     Returns:
@@ -243,7 +242,7 @@ def report_files(report: ParityReport, folder: str = "", role: str = "parity") -
 
 def measure_bundle(
     bundle: Bundle, reference: Path, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> tuple[Bundle, tuple[ParityReport, ...]]:  # fmt: skip
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 

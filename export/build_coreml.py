@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from ..quant.recipe_coreml import CoreMLRecipe
 from ..runtime.bundle import BundleWriter
 from ..runtime.manifest import Manifest, TowerFacts
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport
 from .coreml_session import PackageEncoder, PackageStages
 from .mil_evaluator import Program
@@ -19,7 +20,6 @@ from .reference import Reference
 from .samples import Samples
 from .to_coreml import PackageOptions, convert, make_package, rewrite, save
 
-Progress = Callable[[str, int, int], None]
 FOLDER = "coreml"
 PACKAGE_NAMES = {"vision": "MedgeVision.mlpackage", "text": "MedgeText.mlpackage"}
 
@@ -61,7 +61,7 @@ def full_programs(reference: Reference, towers: list[str], options: PackageOptio
 
 def measure_packages(
     encoder: PackageEncoder, reference: Reference, samples: Samples, full: Mapping[str, Program], *,
-    prompts: dict[str, list[str]] | None = None, progress: Progress = lambda *_: None,
+    prompts: dict[str, list[str]] | None = None, progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Hold a bundle's packages against PyTorch, as `measure` does ONNX towers."""
     return measure(encoder, reference, samples, stages=PackageStages(encoder, full), prompts=prompts, progress=progress)

@@ -27,6 +27,7 @@ from ..runtime.gguf_header import read_header
 from ..runtime.golden_generator import write_golden_answers
 from ..runtime.images import find_images
 from ..runtime.manifest import GeneratorFacts, Manifest, TowerFacts
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport
 from .checkpoint import Checkpoint, read_json
 from .generator_job import GeneratorJob
@@ -50,10 +51,9 @@ PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image pro
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
 MEASURED_IMAGES = 16
 ANY_CPU = "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
-Progress = Callable[[str, int, int], None]
 
 
-def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> tuple[Bundle, ParityReport | None]:
+def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tuple[Bundle, ParityReport | None]:
     """Run an export; the bundle is written even when its gate fails, and is then marked so.
 
     Raises:
@@ -146,7 +146,7 @@ def export_medgemma(job: GeneratorJob, progress: Progress = lambda *_: None) -> 
 
 def measure_generator_bundle(
     bundle: Bundle, reference: Path, material: Material, *, beside: Sequence[Path] = (),
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> tuple[Bundle, ParityReport]:  # fmt: skip
     """`medge parity` of a generator: measure an existing bundle and put the result into it.
 
@@ -178,7 +178,7 @@ def measure_generator_bundle(
 
 
 def write_projector_recipe(
-    checkpoint: Checkpoint, out: Path, recipe: ProjectorRecipe, progress: Progress = lambda *_: None
+    checkpoint: Checkpoint, out: Path, recipe: ProjectorRecipe, progress: Progress = no_progress
 ) -> None:
     """Write tower and projector as one recipe stores them."""
     block = gguf.GGMLQuantizationType[recipe.block] if recipe.block else None
@@ -240,7 +240,7 @@ def calibration_prompts(
 
 def calibrate(
     checkpoint: Checkpoint, corpus: Corpus, *, full: Path | None = None, scratch: Path, out: Path | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Gather the importance matrix of a checkpoint on a corpus, images through the full-precision tower.
 

@@ -20,6 +20,7 @@ from ..quant.distill.student import choose_layers
 from ..quant.distill.train import process_state, train
 from ..runtime.bundle import atomic_folder, refuse_existing
 from ..runtime.errors import DistillationError, RecipeError
+from ..runtime.progress import Progress, no_progress
 from .checkpoint import INDEX, Checkpoint
 from .distill_job import FACTS, GeneratorDistillation
 from .distill_report import Distillation
@@ -42,7 +43,6 @@ from .to_gguf import open_gemma, text_config
 GLOBAL_EVERY = 6  # Gemma 3's fixed pattern, which llama.cpp takes for granted: every sixth layer sees the whole context
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HELD_BACK_MOST = 32  # examples
-Progress = Callable[[str, int, int], None]
 
 
 class TokenObjective:
@@ -96,9 +96,7 @@ def judge(model: torch.nn.Module, held: Sequence[Prompt]) -> tuple[float, NDArra
     return total / count, np.concatenate(best)
 
 
-def distill_medgemma(
-    job: GeneratorDistillation, progress: Progress = lambda *_: None
-) -> tuple[Distillation, list[str]]:
+def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progress) -> tuple[Distillation, list[str]]:
     """Run a distillation, from where an earlier run of the same job was interrupted.
 
     Returns:

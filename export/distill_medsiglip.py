@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from ..runtime.images import read_image
 from ..runtime.labels import LabelBank, read_labels
 from ..runtime.manifest import sha256_json
 from ..runtime.preprocess import get_profile
+from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint
 from .distill_job import SUBSPACE, EncoderDistillation
 from .distill_report import Distillation
@@ -53,7 +54,6 @@ COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 RELATIONAL, CONTRASTIVE, LABELS = 0.5, 0.05, 0.2  # weights beside the regression's 1
 SUBSPACE_SAMPLE = 50_000  # embeddings that the subspace is found from
 ENERGY_SAMPLE = 64  # inputs by which the teacher's channels are ranked
-Progress = Callable[[str, int, int], None]
 
 
 class EmbeddingTower(torch.nn.Module):
@@ -200,7 +200,7 @@ def balanced(examples: NDArray[np.intp], folder_of: NDArray[np.intp]) -> NDArray
     return np.repeat(examples, [repeats[folder] for folder in folder_of[examples].tolist()])
 
 
-def distill_medsiglip(job: EncoderDistillation, progress: Progress = lambda *_: None) -> tuple[Distillation, list[str]]:
+def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress) -> tuple[Distillation, list[str]]:
     """Run a distillation, from where an earlier run of the same job was interrupted.
 
     Returns:

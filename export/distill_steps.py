@@ -10,10 +10,9 @@ import torch
 
 from ..quant.distill.shards import PassPlan, ShardSet, Worker, run_pass
 from ..quant.distill.train import Schedule
+from ..runtime.progress import Progress
 from .distill_job import FACTS, PassOptions, TrainOptions
 from .distill_report import Distillation, render_distillation
-
-Progress = Callable[[str, int, int], None]
 
 
 def teacher_pass(

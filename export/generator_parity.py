@@ -28,6 +28,7 @@ from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
 from ..runtime.image_tower import IMAGE_FEATURES
 from ..runtime.preprocess import normalise
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport, judge_generator
 from .generator_reference import GeneratorReference
 from .image_tokens import ImageTokens
@@ -40,7 +41,6 @@ SKIP = 16  # the first tokens of a prompt are next to unpredictable for either s
 QUESTION = "What does this image show?"
 PROJECTED = "projected tokens"
 Array = NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class CachedLogits:
 
 def measure_generator(
     generator: Generator, reference: GeneratorReference, material: Material, *, baseline: Path | None = None,
-    logits: CachedLogits | None = None, progress: Progress = lambda *_: None,
+    logits: CachedLogits | None = None, progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
 

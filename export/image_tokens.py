@@ -7,7 +7,7 @@ are over the same patches as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +23,13 @@ from ..runtime.cpu import Target
 from ..runtime.errors import CheckpointError
 from ..runtime.gates import PROJECTOR_GATES
 from ..runtime.manifest import TowerFacts
+from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint
 from .to_gguf import image_tokens, published_name, text_config, vision_config
 from .to_onnx import export_tower, write_tower
 from .token_merging import MergingEncoder, largest_merge
 
 STEM = "vision_encoder"  # as transformers.js calls the file
-Progress = Callable[[str, int, int], None]
 
 
 class ImageTokens(nn.Module):
@@ -102,7 +102,7 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
 def write_image_tokens(
     checkpoint: Checkpoint, writer: BundleWriter, recipe: Recipe, target: Target, inputs: Sequence[NDArray[np.float32]],
-    *, merge: int | None = None, progress: Progress = lambda *_: None,
+    *, merge: int | None = None, progress: Progress = no_progress,
 ) -> TowerFacts:  # fmt: skip
     """Write tower and projector as ONNX into a bundle.
 

@@ -21,6 +21,7 @@ from ..runtime import metrics
 from ..runtime.encoder import Encoder, softmax
 from ..runtime.labels import LabelBank, as_prompts
 from ..runtime.preprocess import Pixels, get_profile, normalise
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport, judge
 from ..runtime.session import OrtSession
 from .reference import PATCH, POOLED, Reference, reference_pixels, text_ids
@@ -29,7 +30,6 @@ from .to_onnx import STAGE, export_tower, stage_names
 
 STAGE_SAMPLES = 4  # inputs whose every block is compared; embeddings are compared on all
 BATCH = 16
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 Array = NDArray[Any]
 
 
@@ -44,7 +44,7 @@ class TowerRun:
 
 def measure(
     encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource | None = None,
-    prompts: dict[str, list[str]] | None = None, progress: Progress = lambda *_: None,
+    prompts: dict[str, list[str]] | None = None, progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
 

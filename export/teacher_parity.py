@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..quant.distill.subspace import Subspace
 from ..quant.texts import calibration_texts
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import Encoder
+from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport, judge_student
 from .checkpoint import read_json
 from .distill_job import FACTS, SUBSPACE
@@ -23,7 +23,6 @@ from .reference import Reference
 from .samples import Samples
 
 ROLE = "subspace"
-Progress = Callable[[str, int, int], None]
 
 
 def read_teacher(folder: Path) -> dict[str, Any] | None:
@@ -48,7 +47,7 @@ def student_subspace(folder: Path) -> Path | None:
 
 def measure_against_teacher(
     bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a student with its teacher.
 

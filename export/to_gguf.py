@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..quant.pad import MULTIPLE
 from ..runtime.errors import CheckpointError
+from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint, read_json
 from .gguf_vocabulary import add_vocabulary
 
@@ -34,7 +35,6 @@ FILE_TYPES: dict[str, tuple[gguf.LlamaFileType, gguf.GGMLQuantizationType]] = {
 CHUNK_VALUES = 16 << 20  # converted at once: 64 MB in fp32
 LAYERS_27B = 62
 MODEL_TYPES = ("gemma3", "gemma3_text")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,7 @@ def vision_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return found
 
 
-def write_language(
-    checkpoint: Checkpoint, out: Path, precision: Precision, progress: Progress = lambda *_: None
-) -> None:
+def write_language(checkpoint: Checkpoint, out: Path, precision: Precision, progress: Progress = no_progress) -> None:
     """Write the language model as GGUF."""
     planned = plan_language(checkpoint, precision)
     writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GEMMA3])
@@ -204,7 +202,7 @@ def write_projector(
     checkpoint: Checkpoint, out: Path, precision: Precision, *, pad: bool = False,
     block_type: gguf.GGMLQuantizationType | None = None,
     encode: Callable[[NDArray[np.float32], gguf.GGMLQuantizationType], NDArray[np.uint8]] | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> None:  # fmt: skip
     """Write the vision tower and projector as an `mmproj` GGUF.
 

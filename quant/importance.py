@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..runtime.engine import BATCH, Engine, Item, Observer, Picture
 from ..runtime.errors import CheckpointError, storage_errors
 from ..runtime.gguf_header import read_header
+from ..runtime.progress import Progress, no_progress
 
 SAVE_EVERY = 16  # chunks
 FINGERPRINT = "medge.calibration"
@@ -114,7 +115,7 @@ class Importance:
 
 def gather(
     model: Path, projector: Path | None, prompts: Callable[[Engine], Sequence[Sequence[Item]]], *, out: Path | None = None,
-    sources: Sequence[str] = (), threads: int | None = None, progress: Callable[[str, int, int], None] = lambda *_: None,
+    sources: Sequence[str] = (), threads: int | None = None, progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Run prompts through a full-precision model and gather its importance matrix.
 

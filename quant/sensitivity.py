@@ -9,7 +9,7 @@ type's. Then `allocate` gives bits where they help most.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..runtime.engine import Engine
 from ..runtime.gguf_header import GGUFTensor, read_header
+from ..runtime.progress import Progress, no_progress
 from .allocate import Choice, allocate
 from .importance import Importance
 from .quantize_gguf import encode_blocks, quantize_language
@@ -35,12 +36,11 @@ LADDER = (
 )
 PROBE_TOKENS = 512
 SAMPLED_ROWS = 256
-Progress = Callable[[str, int, int], None]
 
 
 def choose_types(
     full: Path, recipe: GGUFRecipe, importance: Importance, target_size: int, texts: Sequence[str], scratch: Path,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> dict[str, str]:  # fmt: skip
     """{tensor: ggml type} for `quantize_language`, of a file of at most `target_size` bytes.
 

@@ -7,11 +7,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import MedgeError
+from .progress import Progress, no_progress
 
 
 @dataclass
@@ -92,7 +93,7 @@ class _Worker:
 
 def compare(
     engines: Mapping[str, Sequence[str]], *, rounds: int, batch: int = 1,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> list[Measured]:  # fmt: skip
     """Start each engine's worker, then run them round by round in turn, so that a busy machine is busy for all.
 

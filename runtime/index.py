@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, IndexFileError, StorageError, storage_errors
+from .progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -80,9 +81,7 @@ class VectorIndex:
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
-    def add(
-        self, encoder: Encoder, images: Iterable[Path], progress: Callable[[str, int, int], None] = lambda *_: None
-    ) -> Added:
+    def add(self, encoder: Encoder, images: Iterable[Path], progress: Progress = no_progress) -> Added:
         """Embed and store images that are not in the index yet; commits as it goes."""
         known = {row[0] for row in self._db.execute("SELECT path FROM items")}
         paths = list(dict.fromkeys(str(path) for path in images))
@@ -148,7 +147,7 @@ class VectorIndex:
 
 def build_index(
     path: Path, encoder: Encoder, images: Iterable[Path], *, force: bool = False,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> tuple[Added, int]:  # fmt: skip
     """Make an index, or take up a build that was interrupted.
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
 from ...runtime.manifest import sha256_json
+from ...runtime.progress import Progress, no_progress
 
 PLAN = "shards.json"
 ATTEMPTS, MOST_ATTEMPTS = ".attempts-", 4  # of Ray's workers at one shard
 EngineName = Literal["local", "ray"]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class PassPlan:
 
 def run_pass(
     plan: PassPlan, make_worker: Callable[[], Worker], *, engine: EngineName = "local", address: str | None = None,
-    workers: int = 1, gpus: float = 0, what: str = "teacher", progress: Progress = lambda *_: None,
+    workers: int = 1, gpus: float = 0, what: str = "teacher", progress: Progress = no_progress,
 ) -> ShardSet:  # fmt: skip
     """Compute the shards that are missing, here or by Ray Data.
 

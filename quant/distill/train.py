@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
 from ...runtime.manifest import sha256_json
+from ...runtime.progress import Progress, no_progress
 
 Precision = Literal["no", "bf16", "fp16"]
-Progress = Callable[[str, int, int], None]
 LOG_EVERY = 10
 KEPT = 2  # checkpoints
 
@@ -86,7 +86,7 @@ class Curve:
 
 def train(
     model: torch.nn.Module, objective: Objective, schedule: Schedule, folder: Path, facts: Mapping[str, Any],
-    *, what: str = "training", cpu: bool = False, progress: Progress = lambda *_: None,
+    *, what: str = "training", cpu: bool = False, progress: Progress = no_progress,
 ) -> Curve:  # fmt: skip
     """Train in place, from the last checkpoint in `folder` where there is one.
 

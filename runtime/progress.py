@@ -1,0 +1,21 @@
+"""How long work says how far it is: the one type, and the function that says nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called after each step of a long piece of work; `console.progress` draws what it is told."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Tell how far one kind of work is.
+
+        Args:
+            what: the kind of work, as a person reads it ("images"); each kind has a bar of its own.
+            done, total: steps done, and how many there are.
+        """
+
+
+def no_progress(what: str, done: int, total: int, /) -> None:
+    """Say nothing: what functions use that are not given a `Progress`."""
