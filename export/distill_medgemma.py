@@ -18,7 +18,7 @@ from ..quant.distill import losses
 from ..quant.distill.shards import PassPlan, ShardSet
 from ..quant.distill.student import choose_layers
 from ..quant.distill.train import process_state, train
-from ..runtime.bundle import atomic_folder, refuse_existing
+from ..runtime.atomic import atomic_folder, refuse_existing
 from ..runtime.errors import DistillationError, RecipeError
 from ..runtime.progress import Progress, no_progress
 from .checkpoint import INDEX, Checkpoint

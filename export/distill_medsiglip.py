@@ -34,7 +34,7 @@ from ..quant.distill.subspace import Subspace, principal_subspace
 from ..quant.distill.train import Curve, process_state, split_held_back, train
 from ..quant.texts import calibration_texts, medical_texts, prompt_texts
 from ..runtime import metrics
-from ..runtime.bundle import atomic_folder, refuse_existing
+from ..runtime.atomic import atomic_folder, refuse_existing
 from ..runtime.errors import DistillationError, ImageError, RecipeError
 from ..runtime.images import read_image
 from ..runtime.labels import LabelBank, read_labels

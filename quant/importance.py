@@ -20,8 +20,9 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.atomic import atomic_file
 from ..runtime.engine import BATCH, Engine, Item, Observer, Picture
-from ..runtime.errors import CheckpointError, storage_errors
+from ..runtime.errors import CheckpointError
 from ..runtime.gguf_header import read_header
 from ..runtime.progress import Progress, no_progress
 
@@ -74,10 +75,9 @@ class Importance:
         return (self.sums[name] / max(self.counts[name], 1)).astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write llama.cpp's format, under a temporary name first."""
-        part = path.with_name(f".{path.name}.tmp")
-        with storage_errors(f"writing {path}"):
-            writer = gguf.GGUFWriter(part, "")
+        """Write llama.cpp's format."""
+        with atomic_file(path) as partial:
+            writer = gguf.GGUFWriter(partial, "")
             writer.add_type("imatrix")
             writer.add_array("imatrix.datasets", list(self.sources) or ["medge"])
             writer.add_uint32("imatrix.chunk_count", self.chunks)
@@ -90,7 +90,6 @@ class Importance:
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
             writer.close()
-            part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Importance:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BundleError, ParityGateError, StorageError, storage_errors
+from .atomic import atomic_folder, replace_text
+from .errors import BundleError, ParityGateError, storage_errors
 from .manifest import MANIFEST, FileEntry, Manifest, sha256_file
 
 
@@ -98,11 +96,10 @@ class Bundle:
         kept = [entry for entry in manifest.files if entry.path not in texts]
         with storage_errors(f"writing {self.folder}"):
             for name, (role, text) in texts.items():
-                (self.folder / name).parent.mkdir(exist_ok=True)
-                _replace_text(self.folder / name, text)
+                replace_text(self.folder / name, text)
                 kept.append(_entry(self.folder, name, role))
             manifest = dataclasses.replace(manifest, files=tuple(kept))
-            _replace_text(self.folder / MANIFEST, manifest.to_json())
+            replace_text(self.folder / MANIFEST, manifest.to_json())
         return Bundle(self.folder, manifest)
 
 
@@ -124,7 +121,7 @@ class BundleWriter:
         """Hash every registered file and write the manifest, the last file of all."""
         entries = tuple(_entry(self.folder, path, role) for path, role in sorted(self._roles.items()))
         manifest = dataclasses.replace(manifest, files=entries)
-        _replace_text(self.folder / MANIFEST, manifest.to_json())
+        replace_text(self.folder / MANIFEST, manifest.to_json())
         return manifest
 
 
@@ -141,63 +138,6 @@ def new_bundle(final: Path, *, force: bool = False) -> Iterator[BundleWriter]:
             raise BundleError(f"{final}: the export ended before its manifest was written")
 
 
-@contextlib.contextmanager
-def atomic_folder(final: Path, *, force: bool = False) -> Iterator[Path]:
-    """A folder that appears under `final` only when the block has ended without an error.
-
-    What an earlier, killed process left under a temporary name is removed first, when that process is gone.
-    """
-    final = final.absolute()
-    refuse_existing(final, force=force)
-    with storage_errors(f"writing {final}"):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        for stale in final.parent.glob(f".{final.name}.partial-*"):
-            if not _alive(stale.name.rsplit("-", 2)[-2]):
-                shutil.rmtree(stale, ignore_errors=True)
-        partial = final.parent / f".{final.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-        partial.mkdir()
-        try:
-            yield partial
-            if final.exists():
-                aside = partial.with_name(partial.name.replace("partial", "replaced"))
-                final.rename(aside)
-                partial.rename(final)
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                partial.rename(final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def refuse_existing(final: Path, *, force: bool) -> None:
-    """Refuse to write over a folder; for work that takes long before it comes to writing.
-
-    Raises:
-        StorageError: it exists and `force` is false.
-    """
-    if final.exists() and not force:
-        raise StorageError(f"{final} exists; choose another place, or replace it with --force")
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _entry(folder: Path, path: str, role: str) -> FileEntry:
     target = folder / path
     return FileEntry(path, role, target.stat().st_size, sha256_file(target))
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

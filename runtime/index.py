@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import replace_file
 from .errors import ImageError, IndexFileError, StorageError, storage_errors
 from .progress import Progress, no_progress
 
@@ -171,7 +172,7 @@ def build_index(
                     raise IndexFileError(f"{path}: no image could be read, so there is nothing to search")
         except sqlite3.OperationalError as error:  # "database or disk is full"
             raise StorageError(f"writing {path}: {error}; run the same command again to resume") from error
-        partial.replace(path)
+        replace_file(partial, path)
     return done, resumed
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .atomic import atomic_file, refuse_existing
 from .encoder import softmax
-from .errors import MissingExtraError, ProbeError, StorageError, storage_errors
+from .errors import MissingExtraError, ProbeError
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen by cross-validation
 
@@ -50,18 +51,14 @@ class Probe:
         return softmax(self.logits(embeddings))
 
     def save(self, path: Path, *, force: bool = False) -> None:
-        if path.exists() and not force:
-            raise StorageError(f"{path} exists; choose another place, or replace it with --force")
+        refuse_existing(path, force=force)
         tensors = {"weight": self.weight, "bias": self.bias}
         metadata = {
             "labels": json.dumps(self.labels, ensure_ascii=False), "fingerprint": self.fingerprint,
             "facts": json.dumps(self.facts), "sha256": _digest(tensors),
         }  # fmt: skip
-        part = path.with_name(f".{path.name}.tmp")
-        with storage_errors(f"writing {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, part, metadata)
-            part.replace(path)
+        with atomic_file(path) as partial:
+            save_file(tensors, partial, metadata)
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> Probe:

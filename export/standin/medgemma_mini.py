@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from ...runtime.bundle import atomic_folder
+from ...runtime.atomic import atomic_folder
 from .gemma_270m import EMBEDDING, IMAGE_TOKEN_ID, TEXT_CONFIG, assemble, permuted, read_weights, write_tokenizer
 from .medsiglip_mini import CONFIG as ENCODER
 from .medsiglip_mini import unpack

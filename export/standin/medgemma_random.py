@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ...runtime.bundle import atomic_folder
+from ...runtime.atomic import atomic_folder
 from ..to_gguf import published_name
 from .gemma_270m import IMAGE_TOKEN_ID, assemble, write_tokenizer
 from .medgemma_mini import CHAT_TEMPLATE, CONFIG, write_configuration

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from ...runtime.bundle import atomic_folder
+from ...runtime.atomic import atomic_folder
 from .medsiglip_mini import CONFIG, PACKED, unpack
 
 TOKENIZER_CONFIG = {

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import socket
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.atomic import atomic_folder, replace_text
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
 from ...runtime.manifest import sha256_json
 from ...runtime.progress import Progress, no_progress
@@ -87,23 +86,14 @@ class PassPlan:
                         "give another --work folder, or delete this one"
                     )
                 return
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"fingerprint": self.fingerprint, **self.facts}, indent=1) + "\n")
-            temporary.replace(path)
+            replace_text(path, json.dumps({"fingerprint": self.fingerprint, **self.facts}, indent=1) + "\n")
 
     def write(self, start: int, shard: Shard) -> None:
         """Put a shard under its name, whole or not at all."""
-        with storage_errors(f"writing {self.folder}"):
-            partial = self.folder / f".{start:09d}-{uuid.uuid4().hex[:8]}"
-            partial.mkdir()
-            try:
-                for name, array in shard.arrays.items():
-                    np.save(partial / f"{name}.npy", array)
-                (partial / "skipped.json").write_text(json.dumps(list(shard.skipped)))
-                if not self.place(start).is_dir():
-                    partial.rename(self.place(start))
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with atomic_folder(self.place(start), first_wins=True) as partial:
+            for name, array in shard.arrays.items():
+                np.save(partial / f"{name}.npy", array)
+            (partial / "skipped.json").write_text(json.dumps(list(shard.skipped)))
 
     def end(self, start: int) -> int:
         return min(start + self.per_shard, self.items)

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
+from ...runtime.atomic import atomic_folder
+from ...runtime.errors import DistillationError, MissingExtraError
 from ...runtime.manifest import sha256_json
 from ...runtime.progress import Progress, no_progress
 
@@ -227,11 +228,7 @@ class _Checkpoints:
         return state["step"], Curve(json.loads(state["curve"]))
 
     def save(self, step: int, model: torch.nn.Module, optimiser: Any, accelerator: Any, curve: Curve) -> None:
-        with storage_errors(f"writing {self.folder}"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.folder / f".step-{step}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
+        with atomic_folder(self.folder / f"step-{step}", force=True) as partial:
             trained = {name for name, p in model.named_parameters() if p.requires_grad}
             torch.save(
                 {
@@ -243,11 +240,8 @@ class _Checkpoints:
                 },
                 partial / "state.pt",
             )  # fmt: skip
-            final = self.folder / f"step-{step}"
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            for old in self.found()[:-KEPT]:
-                shutil.rmtree(old)
+        for old in self.found()[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _maybe_no_sync(accelerator: Any, model: torch.nn.Module, last: bool) -> Any:

@@ -42,14 +42,14 @@ def embed(
     import numpy as np
     from safetensors.numpy import save_file
 
+    from ..atomic import atomic_file, refuse_existing
     from ..encoder import TextCutWarning, load
-    from ..errors import ImageError, StorageError, storage_errors
+    from ..errors import ImageError
     from ..images import describe, find_images
 
     if bool(images) == bool(text):
         raise typer.BadParameter("give images or --text, one of the two")
-    if to.exists() and not force:
-        raise StorageError(f"{to} exists; choose another --out, or replace it with --force")
+    refuse_existing(to, force=force)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     names: list[str] = []
     rows = []
@@ -70,10 +70,8 @@ def embed(
                 rows.append(item)
     if not rows:
         raise ImageError("nothing was embedded")
-    part = to.with_name(f".{to.name}.tmp")
-    with storage_errors(f"writing {to}"):
-        save_file({"embeddings": np.stack(rows)}, part, {"inputs": json.dumps(names), "model": encoder.fingerprint})
-        part.replace(to)
+    with atomic_file(to) as partial:
+        save_file({"embeddings": np.stack(rows)}, partial, {"inputs": json.dumps(names), "model": encoder.fingerprint})
     facts = {"out": str(to), "embedded": len(rows), "failed": failed, "size": len(rows[0])}
     if as_json:
         print_json(facts)

@@ -31,7 +31,8 @@ def golden(
     """
     from itertools import islice
 
-    from ..bundle import Bundle, atomic_folder
+    from ..atomic import atomic_folder
+    from ..bundle import Bundle
     from ..encoder import Encoder
     from ..golden_files import write_encoder_files, write_generator_files
     from ..images import find_images

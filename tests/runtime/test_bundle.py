@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import medge
-from medge.runtime.bundle import Bundle, atomic_folder, new_bundle
-from medge.runtime.errors import BundleError, ParityGateError, StorageError
+from medge.runtime.bundle import Bundle, new_bundle
+from medge.runtime.errors import BundleError, ParityGateError
 from medge.runtime.manifest import LICENCE_NOTICE, MANIFEST, Manifest
 
 
@@ -104,43 +103,6 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
         writer.add("onnx/vision_model.onnx", "vision").write_bytes(b"half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-
-
-def test_existing_output_needs_force(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "a") as folder:
-        (folder / "x").write_text("old")
-    with pytest.raises(StorageError, match="replace it with --force"), atomic_folder(tmp_path / "a"):
-        pytest.fail("the block must not run")
-    with pytest.raises(KeyError), atomic_folder(tmp_path / "a", force=True):
-        raise KeyError
-    assert (tmp_path / "a" / "x").read_text() == "old"  # a failed replacement leaves the old one
-    with atomic_folder(tmp_path / "a", force=True) as folder:
-        (folder / "x").write_text("new")
-    assert (tmp_path / "a" / "x").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; from pathlib import Path; from medge.runtime.bundle import new_bundle\n"
-        "with new_bundle(Path(sys.argv[1])) as w:\n"
-        "    w.add('a/b', 'x').write_bytes(b'half'); os.kill(os.getpid(), 9)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=False)
-    assert done.returncode == -9
-    assert not (tmp_path / "b").exists()
-    assert len(list(tmp_path.iterdir())) == 1  # the partial folder, under a hidden name
-    with atomic_folder(tmp_path / "b"):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-def test_a_partial_of_a_living_process_is_kept(tmp_path: Path) -> None:
-    living = tmp_path / f".b.partial-{os.getpid()}-0000"
-    living.mkdir()
-    with atomic_folder(tmp_path / "b"):
-        pass
-    assert living.is_dir()
 
 
 def test_no_space_left(tmp_path: Path) -> None:
