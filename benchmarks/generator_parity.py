@@ -12,6 +12,7 @@ VQA-RAD's held-back images. The joint page is left in the folder that --keep nam
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pydoc_data.topics
 import shutil
@@ -24,9 +25,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medge.export.build_generator import calibrate, export_medgemma, read_corpus, write_projector_recipe
+from medge.export.build_generator import calibrate, export_medgemma, write_projector_recipe
+from medge.export.corpus import Choice, json_lines, read_corpus, text_prompts
 from medge.export.generator_job import GeneratorJob
-from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator, text_prompts
+from medge.export.generator_parity import CachedLogits, Material, measure_generator
 from medge.export.generator_reference import GeneratorReference
 from medge.export.report_page import render_page
 from medge.export.samples import read_samples
@@ -60,12 +62,14 @@ def write_images(data: Path, split: str, count: int, out: Path) -> Path:
 
 def tasks(data: Path, place: Path, count: int) -> dict[str, list[Choice]]:
     """MedQA by letter, PubMedQA by yes/no/maybe, VQA-RAD's closed questions by yes/no; nothing of them was trained on."""
-    medqa = []
-    for line in (data / "medqa" / "test.jsonl").read_text().splitlines()[:count]:
-        body = json.loads(line)
-        question = body["question"] + "\nAnswer with the letter of the right option."
+
+    def by_letter(body: dict[str, Any]) -> Choice:
         letters = tuple(body["options"])
-        medqa.append(Choice(question, letters, letters.index(body["answer"])))
+        question = body["question"] + "\nAnswer with the letter of the right option."
+        return Choice(question, letters, letters.index(body["answer"]))
+
+    lines = json_lines(data / "medqa" / "test.jsonl", '{"question", "options", "answer"}', by_letter)
+    medqa = list(itertools.islice(lines, count))
     pubmedqa = []
     for entry in list(json.loads((data / "pubmedqa" / "pqal.json").read_text()).values())[700 : 700 + count]:
         question = " ".join(entry["CONTEXTS"]) + f"\n{entry['QUESTION']} Answer yes, no or maybe."

@@ -27,8 +27,9 @@ from generator_parity import contexts, write_images
 from PIL import Image
 
 from medge.export.build_generator import PROFILE, export_medgemma, write_projector_recipe
+from medge.export.corpus import Choice
 from medge.export.generator_job import GeneratorJob
-from medge.export.generator_parity import CachedLogits, Choice, Material, measure_generator
+from medge.export.generator_parity import CachedLogits, Material, measure_generator
 from medge.export.generator_reference import GeneratorReference
 from medge.export.image_tokens import write_image_tokens
 from medge.export.samples import builtin_samples, read_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +21,25 @@ from ..quant.texts import medical_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
 from ..runtime.cpu import pick_target
 from ..runtime.engine import BATCH, Engine, Item
-from ..runtime.errors import CheckpointError, ImageError, RecipeError
+from ..runtime.errors import CheckpointError, RecipeError
 from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
 from ..runtime.golden_generator import write_golden_answers
-from ..runtime.images import find_images
 from ..runtime.manifest import GeneratorFacts, Manifest, TowerFacts
 from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport
 from .checkpoint import Checkpoint, read_json
+from .corpus import Choice, Corpus, iterate_texts, read_choices, read_corpus, text_prompts
 from .generator_job import GeneratorJob
-from .generator_parity import (
-    QUESTION,
-    Choice,
-    Material,
-    iterate_texts,
-    measure_generator,
-    read_choices,
-    text_prompts,
-)
+from .generator_parity import QUESTION, Material, measure_generator
 from .generator_reference import GeneratorReference
 from .gguf_vocabulary import stop_ids
 from .image_tokens import write_image_tokens
 from .report_page import render_page
-from .samples import Samples, builtin_samples, read_samples, spread
+from .samples import builtin_samples, read_samples, spread
 from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write_language, write_projector
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
 MEASURED_IMAGES = 16
 ANY_CPU = "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
 
@@ -186,42 +177,6 @@ def write_projector_recipe(
         checkpoint, out, recipe.precision, pad=block is not None, block_type=block,  # type: ignore[arg-type]
         encode=encode_blocks if block is not None else None, progress=progress,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Texts and images to calibrate on, and what to call them."""
-
-    texts: list[str]
-    images: Samples
-    source: str
-
-
-def read_corpus(paths: Sequence[Path]) -> Corpus:
-    """Calibration data from files and folders; medge's own texts and pydicom's images where there are none.
-
-    Raises:
-        CheckpointError: a path holds neither texts nor images.
-    """
-    if not paths:
-        return Corpus(medical_texts(), builtin_samples(), "medge's own texts, pydicom's own files")
-    files = [p for path in paths for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
-    texts = list(iterate_texts([path for path in files if path.suffix.lower() in TEXT_SUFFIXES]))
-    try:
-        images = read_samples(paths[0]) if len(paths) == 1 and not texts else _images_of(paths)
-    except ImageError:
-        images = Samples([], None, (), (), "")
-    if not texts and not len(images):
-        raise CheckpointError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
-    return Corpus(texts, images, ", ".join(path.name for path in paths))
-
-
-def _images_of(paths: Sequence[Path]) -> Samples:
-    from ..runtime.images import read_image
-
-    folders = [path for path in paths if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]
-    found = find_images(folders) if folders else []
-    return Samples([read_image(path) for path in found], None, (), (), "")
 
 
 def calibration_prompts(

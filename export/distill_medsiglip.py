@@ -42,10 +42,11 @@ from ..runtime.manifest import sha256_json
 from ..runtime.preprocess import get_profile
 from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint
+from .corpus import read_captions, read_text
 from .distill_job import SUBSPACE, EncoderDistillation
 from .distill_report import Distillation
 from .distill_steps import schedule_of, teacher_pass, write_result
-from .image_teacher import ImageTeacher, as_pixels, digest, list_images, read_captions
+from .image_teacher import ImageTeacher, as_pixels, digest, list_images
 from .parity import embed_reference
 from .reference import Reference, text_ids
 from .standin.write import processor_config
@@ -352,7 +353,7 @@ def _extras(
 
 def _texts(files: Sequence[Path], captions: Sequence[str]) -> list[str]:
     """What the text tower, and the subspace, are fitted to: medge's own prompts, the user's lines and captions."""
-    lines = [line.strip() for path in files for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for path in files for line in read_text(path).splitlines() if line.strip()]
     sentences = [part.strip() for text in medical_texts() for part in text.split(". ") if part.strip()]
     return list(dict.fromkeys([*calibration_texts(), *prompt_texts(), *sentences, *lines, *captions]))
 

@@ -7,10 +7,9 @@ Perplexity hides damage that changes answers, so the distance is taken between t
 from __future__ import annotations
 
 import ctypes
-import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,34 +22,22 @@ from ..quant.graph import Graph
 from ..quant.importance import GGMLTensor
 from ..runtime import metrics
 from ..runtime.engine import BATCH, Engine, Item, Picture
-from ..runtime.errors import CheckpointError
 from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
 from ..runtime.image_tower import IMAGE_FEATURES
 from ..runtime.preprocess import normalise
 from ..runtime.progress import Progress, no_progress
 from ..runtime.report import ParityReport, judge_generator
+from .corpus import SKIP, Choice, text_prompts
 from .generator_reference import GeneratorReference
 from .image_tokens import ImageTokens
 from .parity import run_stages, stage_labels, two_hops
 from .samples import Samples, spread
 from .to_onnx import export_tower
 
-CHUNK = 512  # tokens of a text prompt
-SKIP = 16  # the first tokens of a prompt are next to unpredictable for either side
 QUESTION = "What does this image show?"
 PROJECTED = "projected tokens"
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A question with its options, of which one is right; maybe about an image."""
-
-    question: str
-    options: tuple[str, ...]
-    answer: int
-    image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,42 +53,6 @@ class Material:
     texts: Sequence[str]
     images: Samples | None = None
     tasks: dict[str, Sequence[Choice]] | None = None
-
-
-def read_choices(path: Path) -> list[Choice]:
-    """Questions from a JSON-lines file: {"question", "options": [...], "answer": index, "image": path or absent}.
-
-    Raises:
-        CheckpointError: a line is none of this form.
-    """
-    choices = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            body = json.loads(line)
-            image = path.parent / body["image"] if body.get("image") else None
-            choice = Choice(str(body["question"]), tuple(map(str, body["options"])), int(body["answer"]), image)
-            if not 0 <= choice.answer < len(choice.options) >= 2:
-                raise ValueError("answer is no index of at least two options")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}, line {number}: {error!r}; see 'medge parity --help'") from error
-        choices.append(choice)
-    return choices
-
-
-def text_prompts(
-    tokenize: Callable[[str], list[int]],
-    texts: Sequence[str],
-    bos: int,
-    *,
-    size: int = CHUNK,
-    least: int = SKIP * 2 + 1,
-) -> list[list[int]]:
-    """Texts joined and cut into prompts of `size` tokens; of the end, what has `least` of them."""
-    ids = [token for text in texts for token in tokenize(f"{text.strip()}\n\n")]
-    pieces = (ids[start : start + size - 1] for start in range(0, len(ids), size - 1))
-    return [[bos, *piece] for piece in pieces if len(piece) >= least]
 
 
 @dataclass
@@ -430,13 +381,3 @@ def _machine() -> dict[str, str]:
     import llama_cpp
 
     return {"cpu": platform.machine(), "llama-cpp-python": llama_cpp.__version__, "torch": torch.__version__}
-
-
-def iterate_texts(paths: Sequence[Path]) -> Iterator[str]:
-    """Texts of files: plain text whole, JSON lines by their "text"."""
-    for path in paths:
-        body = path.read_text(encoding="utf-8")
-        if path.suffix == ".jsonl":
-            yield from (str(json.loads(line)["text"]) for line in body.splitlines() if line.strip())
-        else:
-            yield body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,31 +42,6 @@ def digest(paths: Sequence[Path]) -> str:
     for path in paths:
         found.update(f"{path.name}\0{path.stat().st_size}\0".encode())
     return found.hexdigest()
-
-
-def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -> tuple[list[str], NDArray[np.int32]]:
-    """Captions from JSON lines: the different ones, and the number of each image's, -1 where it has none.
-
-    Raises:
-        DistillationError: a line is no {"image", "caption"}, or names an image that is not in the folders.
-    """
-    places = {str(image.relative_to(folder)): number for folder in folders if folder.is_dir()
-              for number, image in enumerate(images) if image.is_relative_to(folder)}  # fmt: skip
-    texts: dict[str, int] = {}
-    numbers = np.full(len(images), -1, np.int32)
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            body = json.loads(line)
-            image, caption = str(body["image"]), str(body["caption"]).strip()
-        except (ValueError, KeyError, TypeError) as error:
-            raise DistillationError(f'{path}, line {line_number}: expected {{"image": ..., "caption": ...}}') from error
-        if image not in places:
-            raise DistillationError(f"{path}, line {line_number}: {image} is not below a folder of --images")
-        if caption:
-            numbers[places[image]] = texts.setdefault(caption, len(texts))
-    return list(texts), numbers
 
 
 def view(image: Pixels, number: int, index: int, seed: int) -> Pixels:

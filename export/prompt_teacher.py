@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from ..runtime.images import read_image
 from ..runtime.preprocess import get_profile
 from .build_generator import PROFILE
 from .checkpoint import Checkpoint
+from .corpus import Answered, read_examples, text_prompts
 from .distill_job import Precision
-from .generator_parity import text_prompts
 from .generator_reference import GeneratorReference, load_processor, prompt_ids
 from .image_teacher import as_pixels
 from .to_gguf import image_tokens
@@ -63,25 +62,26 @@ class Tokens:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    def question(self, question: str, answer: str, image: Path | None) -> Prompt:
-        content: list[dict[str, str]] = [{"type": "image"}] if image else []
-        messages = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
-        head = prompt_ids(self._processor, self.sees, messages, [self._dummy] if image else [])
-        return Prompt((*head, *self.text(f"{answer}<end_of_turn>")), len(head), image)
+    def question(self, example: Answered) -> Prompt:
+        content: list[dict[str, str]] = [{"type": "image"}] if example.image else []
+        messages = [{"role": "user", "content": [*content, {"type": "text", "text": example.question}]}]
+        head = prompt_ids(self._processor, self.sees, messages, [self._dummy] if example.image else [])
+        return Prompt((*head, *self.text(f"{example.answer}<end_of_turn>")), len(head), example.image)
 
 
 def read_prompts(paths: Sequence[Path], tokens: Tokens, length: int) -> list[Prompt]:
     """Examples of at most `length` tokens from text files and JSON lines; texts are joined and cut, questions are not.
 
     Raises:
-        DistillationError: nothing in there, a line of another form, or an image for a model that reads text only.
+        CorpusError: a line of another form, or an image for a model that reads text only.
+        DistillationError: nothing in there.
     """
     texts: list[str] = []
     found: list[Prompt] = []
-    for text, prompt in _read(paths, tokens):
-        if prompt is None:
-            texts.append(text)
-        elif len(prompt.ids) <= length:
+    for example in read_examples(paths, images=tokens.sees):
+        if isinstance(example, str):
+            texts.append(example)
+        elif len((prompt := tokens.question(example)).ids) <= length:
             found.append(prompt)
     found += [Prompt(tuple(ids)) for ids in text_prompts(tokens.text, texts, BOS, size=length, least=SHORTEST)]
     if not found:
@@ -89,34 +89,6 @@ def read_prompts(paths: Sequence[Path], tokens: Tokens, length: int) -> list[Pro
             f"{', '.join(map(str, paths))}: no texts and no questions of up to {length} tokens in there"
         )
     return found
-
-
-def _read(paths: Sequence[Path], tokens: Tokens) -> Iterator[tuple[str, Prompt | None]]:
-    for path in paths:
-        try:
-            body = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DistillationError(f"{path}: can't be read as text ({error})") from error
-        if path.suffix != ".jsonl":
-            yield body, None
-            continue
-        for number, line in enumerate(body.splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if "text" in row:
-                    yield str(row["text"]), None
-                    continue
-                image = path.parent / row["image"] if row.get("image") else None
-                question, answer = str(row["question"]), str(row["answer"])
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DistillationError(
-                    f'{path}, line {number}: expected {{"text"}} or {{"question", "answer", "image"}}'
-                ) from error
-            if image is not None and not tokens.sees:
-                raise DistillationError(f"{path}, line {number}: an image, but the teacher reads text only")
-            yield "", tokens.question(question, answer, image)
 
 
 def digest(prompts: Sequence[Prompt]) -> str:

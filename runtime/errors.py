@@ -14,6 +14,7 @@ MedgeError
 │   └── ToolError        an agent's tool is wrongly described, or was called wrongly
 ├── RecordError          not a FHIR R4 record
 ├── DistillationError    a student can't be trained: the loss is no number, teacher and student don't fit
+├── CorpusError          texts, questions or captions that can't be read; names file and line
 ├── StorageError         no space left, or a place that can't be written
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -79,6 +80,10 @@ class RecordError(MedgeError):
 
 class DistillationError(MedgeError):
     """A student that can't be trained."""
+
+
+class CorpusError(MedgeError):
+    """Texts, questions or captions that can't be read."""
 
 
 class StorageError(MedgeError):

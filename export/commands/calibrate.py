@@ -27,7 +27,7 @@ def calibrate(
     Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
     """
     from ..build_generator import calibrate as gather_matrix
-    from ..build_generator import read_corpus
+    from ..corpus import read_corpus
     from ..to_gguf import open_gemma
 
     corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)

@@ -25,7 +25,7 @@ from medge.export.distill_medsiglip import balanced, distill_medsiglip
 from medge.export.image_teacher import view
 from medge.export.reference import Reference
 from medge.export.samples import read_samples
-from medge.runtime.errors import CheckpointError, DistillationError, RecipeError, StorageError
+from medge.runtime.errors import CheckpointError, CorpusError, DistillationError, RecipeError, StorageError
 
 STUDENT = "width=96,heads=3,depth=2"
 FEW = TrainOptions(steps=6, batch=4, save_every=2)
@@ -216,10 +216,9 @@ def test_nothing_is_overwritten_and_nothing_readable_is_said(checkpoint: Path, a
 
 def test_captions_of_images_that_are_not_there_are_named(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.jsonl"
-    for line, message in (('{"image": "gone.png", "caption": "x"}', "gone.png is not below"), ("[]", "expected")):
-        captions.write_text(line)
-        with pytest.raises(DistillationError, match=f"line 1: .*{message}"):
-            distill_medsiglip(job(checkpoint, archive, tmp_path / "student", captions=captions))
+    captions.write_text('{"image": "gone.png", "caption": "x"}')
+    with pytest.raises(CorpusError, match="line 1: gone.png is not below"):
+        distill_medsiglip(job(checkpoint, archive, tmp_path / "student", captions=captions))
 
 
 def test_views_are_the_same_on_every_call_and_the_first_is_the_image() -> None:
@@ -363,14 +362,10 @@ def test_different_tokenizers_are_refused(tiny_gemma: Path, texts: Path, tmp_pat
         distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "out", student=str(other)))
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [("[1]", "line 1: expected"), ('{"answer": "x"}', "line 1: expected"), ("{}", "line 1: expected")],
-)
-def test_data_of_another_form_is_refused(tiny_gemma: Path, tmp_path: Path, line: str, message: str) -> None:
+def test_data_of_another_form_is_refused(tiny_gemma: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text(line)
-    with pytest.raises(DistillationError, match=message):
+    data.write_text('{"answer": "x"}')
+    with pytest.raises(CorpusError, match=r"data.jsonl, line 1: 'question' is missing; expected"):
         distill_medgemma(language_job(tiny_gemma, data, tmp_path / "out"))
 
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
 from medge.export.build_generator import material_of, measure_generator_bundle
-from medge.export.generator_parity import Choice, Divergence, Material, read_choices, score_options
+from medge.export.generator_parity import Divergence, Material, score_options
 from medge.export.report_page import render_page
 from medge.runtime.bundle import Bundle
 from medge.runtime.errors import CheckpointError, ParityGateError
@@ -96,16 +96,6 @@ def test_options_of_several_tokens_are_scored_whole() -> None:
     np.testing.assert_allclose(single, np.log([0.6, 0.3]), rtol=1e-5)
     several = score_options(logits, [0], [[1, 2], [2, 0]])
     np.testing.assert_allclose(several, np.log([0.6 * 0.6, 0.3 * 0.5]), rtol=1e-5)
-
-
-def test_questions_are_read_and_checked(tmp_path: Path) -> None:
-    path = tmp_path / "q.jsonl"
-    path.write_text('{"question": "a?", "options": ["x", "y"], "answer": 1, "image": "i.png"}\n\n')
-    assert read_choices(path) == [Choice("a?", ("x", "y"), 1, tmp_path / "i.png")]
-    for bad in ('{"question": "a?"}', "no json", '{"question": "a?", "options": ["x", "y"], "answer": 2}'):
-        path.write_text(bad)
-        with pytest.raises(CheckpointError, match="line 1"):
-            read_choices(path)
 
 
 def test_material_defaults_are_medges_own() -> None:

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[export]'")
 import gguf
 
-from medge.export.build_generator import Corpus, calibrate, read_corpus
-from medge.export.generator_parity import text_prompts
+from medge.export.build_generator import calibrate
+from medge.export.corpus import Corpus, read_corpus, text_prompts
 from medge.export.samples import Samples
 from medge.export.to_gguf import open_gemma, write_language, write_projector
 from medge.quant.importance import Importance, gather
@@ -117,17 +117,6 @@ def test_other_data_starts_afresh(full: tuple[Path, Path], tmp_path: Path) -> No
 def prompts_of(full: tuple[Path, Path]) -> list[list[int | Picture]]:
     with Engine(*full, context=512) as engine:
         return prompts(engine)
-
-
-def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
-    (tmp_path / "a.txt").write_text("A report.")
-    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    corpus = read_corpus([tmp_path, few_images])
-    assert corpus.texts == ["A report.", "one", "two"]
-    assert len(corpus.images) > 5
-    assert read_corpus([]).texts == medical_texts()
-    with pytest.raises(CheckpointError, match="neither texts"):
-        read_corpus([Path(__file__).parent / "__pycache__"])
 
 
 def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: Path) -> None:

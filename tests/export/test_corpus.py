@@ -1,0 +1,91 @@
+"""The one reader of JSON lines, and the corpora that are read with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medge.export.corpus import (
+    Answered,
+    Choice,
+    iterate_texts,
+    read_captions,
+    read_choices,
+    read_corpus,
+    read_examples,
+)
+from medge.quant.texts import medical_texts
+from medge.runtime.errors import CorpusError
+
+READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "texts": (lambda path: list(iterate_texts([path])), "'text' is missing"),
+    "choices": (read_choices, "'options' is missing"),
+    "examples": (lambda path: list(read_examples([path], images=False)), "'question' is missing"),
+    "captions": (lambda path: read_captions(path, [], []), "'image' is missing"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_wrong_line_is_named_in_one_form_of_sentence(name: str, tmp_path: Path) -> None:
+    read, missing = READERS[name]
+    path = tmp_path / "x.jsonl"
+    for line, reason in (("{", "Expecting property name"), ("[1]", "no JSON object"), ("{}", missing)):
+        path.write_text(f"\n  \n{line}\n")
+        with pytest.raises(CorpusError, match=re.escape(f"{path}, line 3: {reason}") + r".*; expected \{"):
+            read(path)
+    with pytest.raises(CorpusError, match="can't be read as text"):
+        read(tmp_path / "gone.jsonl")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CorpusError, match="can't be read as text"):
+        read(path)
+
+
+def test_questions_with_options(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"question": "a?", "options": ["x", "y"], "answer": 1, "image": "i.png"}\n\n')
+    assert read_choices(path) == [Choice("a?", ("x", "y"), 1, tmp_path / "i.png")]
+    path.write_text('{"question": "a?", "options": ["x", "y"], "answer": 2}')
+    with pytest.raises(CorpusError, match='line 1: "answer" is no index'):
+        read_choices(path)
+
+
+def test_examples_are_texts_and_answered_questions(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A report.\nOf two lines.")
+    (tmp_path / "b.jsonl").write_text(
+        '{"text": "one\u2028line"}\n{"question": "q?", "answer": "a", "image": "i.png"}\n', encoding="utf-8"
+    )
+    files = [tmp_path / "a.txt", tmp_path / "b.jsonl"]
+    assert list(read_examples(files, images=True)) == [
+        "A report.\nOf two lines.", "one\u2028line", Answered("q?", "a", tmp_path / "i.png"),
+    ]  # fmt: skip
+    with pytest.raises(CorpusError, match="line 2: an image, but the model reads text only"):
+        list(read_examples(files, images=False))
+
+
+def test_captions_by_image(tmp_path: Path) -> None:
+    images = [tmp_path / "a" / "1.png", tmp_path / "a" / "2.png", tmp_path / "a" / "3.png"]
+    images[0].parent.mkdir()
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"image": "3.png", "caption": "same"}\n{"image": "1.png", "caption": " same "}\n')
+    texts, numbers = read_captions(path, images, [tmp_path / "a"])
+    assert texts == ["same"]
+    np.testing.assert_array_equal(numbers, [0, -1, 0])
+    path.write_text('{"image": "4.png", "caption": "x"}')
+    with pytest.raises(CorpusError, match="line 1: 4.png is not below a folder of --images"):
+        read_captions(path, images, [tmp_path / "a"])
+
+
+def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
+    (tmp_path / "a.txt").write_text("A report.")
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    corpus = read_corpus([tmp_path, few_images])
+    assert corpus.texts == ["A report.", "one", "two"]
+    assert len(corpus.images) > 5
+    assert read_corpus([]).texts == medical_texts()
+    with pytest.raises(CorpusError, match="neither texts"):
+        read_corpus([Path(__file__).parent / "__pycache__"])
