@@ -30,7 +30,7 @@ from medge.export.build_generator import export_medgemma
 from medge.export.distill_job import FACTS, EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
 from medge.export.distill_medgemma import distill_medgemma
 from medge.export.distill_medsiglip import distill_medsiglip
-from medge.export.distill_report import Distillation
+from medge.export.distillation_page import Distillation
 from medge.export.generator_job import GeneratorJob
 from medge.export.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
@@ -41,7 +41,7 @@ from medge.export.to_onnx import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bench_generator import run_apart
 from medge.runtime.bundle import Bundle
-from medge.runtime.report import ParityReport
+from medge.runtime.parity_report import ParityReport
 from medge.runtime.session import OrtSession
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"

@@ -30,7 +30,7 @@ from medge.export.corpus import Choice, json_lines, read_corpus, text_prompts
 from medge.export.generator_job import GeneratorJob
 from medge.export.generator_parity import CachedLogits, Material, measure_generator
 from medge.export.generator_reference import GeneratorReference
-from medge.export.report_page import render_page
+from medge.export.parity_page import render_parity
 from medge.export.samples import read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import vqa_rad
@@ -190,7 +190,7 @@ def main() -> None:
             result["rows"] = [before[name] for name in GGUF_RECIPES if name in before]
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
         if arguments.keep:
-            (arguments.keep / "joint.html").write_text(render_page(reports[-1], reports[:-1]), encoding="utf-8")
+            (arguments.keep / "joint.html").write_text(render_parity(reports[-1], reports[:-1]), encoding="utf-8")
     print(json.dumps(result["projectors"], indent=1))
 
 

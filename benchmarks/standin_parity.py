@@ -27,7 +27,7 @@ from medge.export.standin.write import write_medsiglip_mini
 from medge.export.to_onnx import export_tower
 from medge.quant.recipe import RECIPES
 from medge.runtime.encoder import Encoder
-from medge.runtime.report import ParityReport
+from medge.runtime.parity_report import ParityReport
 
 
 def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, ParityReport]]:

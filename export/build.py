@@ -21,17 +21,17 @@ from ..runtime.encoder import Encoder
 from ..runtime.errors import CheckpointError, RecipeError
 from ..runtime.gates import TOWER_GATES
 from ..runtime.golden import write_golden
-from ..runtime.labels import LabelBank, normalised, read_labels
+from ..runtime.labels import LabelBank, read_labels, unit_length
 from ..runtime.manifest import EncoderFacts, Manifest, TowerFacts
+from ..runtime.parity_report import ParityReport
 from ..runtime.preprocess import DEFAULT_PROFILE, get_profile
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport
 from .build_coreml import FOLDER, full_programs, measure_packages, options_of, write_packages
 from .checkpoint import Checkpoint
 from .coreml_session import PackageEncoder
 from .parity import OnnxStages, embed_reference, measure
+from .parity_page import render_parity
 from .reference import Reference, text_ids
-from .report_page import render_page
 from .samples import Samples, builtin_samples, read_samples
 from .swift_package import write_swift
 from .teacher_parity import ROLE as SUBSPACE_ROLE
@@ -154,7 +154,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[
             )
             draft = replace(draft, parity=report.summary())
             reports.append(report)
-            _write_texts(writer, report_files(report))
+            _write_texts(writer, parity_files(report))
         if package_recipes:
             draft, report = _add_packages(writer, draft, job, reference, package_recipes, inputs, judged, progress)
             reports.append(report)
@@ -191,7 +191,7 @@ def _merging(
     @torch.inference_mode()
     def embed(merged: int) -> np.ndarray[Any, Any]:
         merging = MergingTower(tower, merged)
-        return normalised(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
+        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
 
     count = job.merge
     if count is None and recipe.merge_within:
@@ -222,7 +222,7 @@ def _add_packages(
         encoder = PackageEncoder(unfinished)
         write_swift(writer, encoder)
         report = measure_packages(encoder, reference, judged, full, progress=progress)
-    _write_texts(writer, report_files(report, FOLDER, "package.parity"))
+    _write_texts(writer, parity_files(report, FOLDER, "package.parity"))
     return replace(draft, packages_parity=report.summary()), report
 
 
@@ -231,12 +231,12 @@ def _write_texts(writer: BundleWriter, texts: list[tuple[str, str, str]]) -> Non
         writer.add(name, role).write_text(text, encoding="utf-8")
 
 
-def report_files(report: ParityReport, folder: str = "", role: str = "parity") -> list[tuple[str, str, str]]:
+def parity_files(report: ParityReport, folder: str = "", role: str = "parity") -> list[tuple[str, str, str]]:
     """(path, role, text) of the report's two forms inside a bundle, those of packages and of a teacher in folders."""
     place = f"{folder}/" if folder else ""
     return [
         (f"{place}parity.json", role, report.to_json()),
-        (f"{place}parity.html", f"{role}.page", render_page(report)),
+        (f"{place}parity.html", f"{role}.page", render_parity(report)),
     ]
 
 
@@ -255,7 +255,7 @@ def measure_bundle(
     teacher = bundle.manifest.source.get("teacher")
     if teacher and checkpoint.hashes == teacher["sha256"]:
         report = measure_against_teacher(bundle, Reference(checkpoint), samples, prompts=prompts, progress=progress)
-        files = {name: (role, text) for name, role, text in report_files(report, "teacher", "teacher.parity")}
+        files = {name: (role, text) for name, role, text in parity_files(report, "teacher", "teacher.parity")}
         return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), files), (report,)
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
         made_from = bundle.manifest.source.get("name")
@@ -268,13 +268,13 @@ def measure_bundle(
         report = measure(Encoder(bundle, device="cpu"), model, samples, prompts=prompts, progress=progress)
         manifest = replace(manifest, parity=report.summary())
         reports.append(report)
-        texts += report_files(report)
+        texts += parity_files(report)
     if manifest.packages:
         with full_programs(model, list(manifest.packages), options_of(manifest)) as full:
             report = measure_packages(PackageEncoder(bundle), model, samples, full, prompts=prompts, progress=progress)
         manifest = replace(manifest, packages_parity=report.summary())
         reports.append(report)
-        texts += report_files(report, FOLDER, "package.parity")
+        texts += parity_files(report, FOLDER, "package.parity")
     return bundle.amend(manifest, {name: (role, text) for name, role, text in texts}), tuple(reports)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from ..quant.recipe_coreml import CoreMLRecipe
 from ..runtime.bundle import BundleWriter
 from ..runtime.manifest import Manifest, TowerFacts
+from ..runtime.parity_report import ParityReport
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport
 from .coreml_session import PackageEncoder, PackageStages
 from .mil_evaluator import Program
 from .parity import measure

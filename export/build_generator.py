@@ -26,8 +26,8 @@ from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
 from ..runtime.golden_generator import write_golden_answers
 from ..runtime.manifest import GeneratorFacts, Manifest, TowerFacts
+from ..runtime.parity_report import ParityReport
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport
 from .checkpoint import Checkpoint, read_json
 from .corpus import Choice, Corpus, iterate_texts, read_choices, read_corpus, text_prompts
 from .generator_job import GeneratorJob
@@ -35,7 +35,7 @@ from .generator_parity import QUESTION, Material, measure_generator
 from .generator_reference import GeneratorReference
 from .gguf_vocabulary import stop_ids
 from .image_tokens import write_image_tokens
-from .report_page import render_page
+from .parity_page import render_parity
 from .samples import builtin_samples, read_samples, spread
 from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write_language, write_projector
 
@@ -127,7 +127,7 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
                 generator, GeneratorReference(job.checkpoint), material, baseline=baseline, progress=progress
             )
             for name, role, text in (
-                ("parity.json", "parity", report.to_json()), ("parity.html", "parity.page", render_page(report)),
+                ("parity.json", "parity", report.to_json()), ("parity.html", "parity.page", render_parity(report)),
             ):  # fmt: skip
                 writer.add(name, role).write_text(text, encoding="utf-8")
         generator.close()
@@ -164,7 +164,7 @@ def measure_generator_bundle(
         )
     generator.close()
     others = [ParityReport.from_json((folder / "parity.json").read_text(encoding="utf-8")) for folder in beside]
-    texts = {"parity.json": ("parity", report.to_json()), "parity.html": ("parity.page", render_page(report, others))}
+    texts = {"parity.json": ("parity", report.to_json()), "parity.html": ("parity.page", render_parity(report, others))}
     return bundle.amend(replace(bundle.manifest, parity=report.summary()), texts), report
 
 

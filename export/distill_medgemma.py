@@ -23,8 +23,8 @@ from ..runtime.errors import DistillationError, RecipeError
 from ..runtime.progress import Progress, no_progress
 from .checkpoint import INDEX, Checkpoint
 from .distill_job import FACTS, GeneratorDistillation
-from .distill_report import Distillation
 from .distill_steps import schedule_of, teacher_pass, write_result
+from .distillation_page import Distillation
 from .generator_reference import GeneratorReference
 from .image_teacher import as_pixels
 from .prompt_teacher import (

@@ -44,8 +44,8 @@ from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint
 from .corpus import read_captions, read_text
 from .distill_job import SUBSPACE, EncoderDistillation
-from .distill_report import Distillation
 from .distill_steps import schedule_of, teacher_pass, write_result
+from .distillation_page import Distillation
 from .image_teacher import ImageTeacher, as_pixels, digest, list_images
 from .parity import embed_reference
 from .reference import Reference, text_ids
@@ -58,7 +58,7 @@ ENERGY_SAMPLE = 64  # inputs by which the teacher's channels are ranked
 
 
 class EmbeddingTower(torch.nn.Module):
-    """A tower that gives normalised embeddings: (N, 3, S, S) pixels or (N, L) token ids to (N, D)."""
+    """A tower that gives unit-length embeddings: (N, 3, S, S) pixels or (N, L) token ids to (N, D)."""
 
     def __init__(self, tower: torch.nn.Module) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Extras:
     """What beside embeddings is learned from, where there is any.
 
     Attributes:
-        captions: normalised embeddings in the subspace, (M, D).
+        captions: unit-length embeddings in the subspace, (M, D).
         caption_of: (images,) the number of each image's caption, -1 for none; None without captions.
         bank, teacher_bank: label embeddings in the subspace and as the teacher has them.
         scale, bias: of the logits.

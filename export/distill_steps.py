@@ -12,7 +12,7 @@ from ..quant.distill.shards import PassPlan, ShardSet, Worker, run_pass
 from ..quant.distill.train import Schedule
 from ..runtime.progress import Progress
 from .distill_job import FACTS, PassOptions, TrainOptions
-from .distill_report import Distillation, render_distillation
+from .distillation_page import Distillation, render_distillation
 
 
 def teacher_pass(

@@ -25,9 +25,9 @@ from ..runtime.engine import BATCH, Engine, Item, Picture
 from ..runtime.generator import Generator, user
 from ..runtime.gguf_header import read_header
 from ..runtime.image_tower import IMAGE_FEATURES
-from ..runtime.preprocess import normalise
+from ..runtime.parity_report import ParityReport, judge_generator
+from ..runtime.preprocess import normalise_pixels
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport, judge_generator
 from .corpus import SKIP, Choice, text_prompts
 from .generator_reference import GeneratorReference
 from .image_tokens import ImageTokens
@@ -214,7 +214,7 @@ def _compare_pixels(generator: Generator, reference: GeneratorReference, samples
     for index in spread(len(samples), 64):
         image = samples.images[index]
         if image.dtype == np.uint8:  # transformers' processor scales by 255 whatever the depth
-            ours, theirs = normalise(generator.picture(image).pixels), reference.pixels(image.astype(np.uint8))
+            ours, theirs = normalise_pixels(generator.picture(image).pixels), reference.pixels(image.astype(np.uint8))
             worst = max(worst, float(np.abs(np.subtract(ours, theirs)).max()) * 127.5)
     return {"max_error": worst}
 
@@ -334,7 +334,7 @@ def _stages(
 def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReference) -> list[dict[str, Any]]:
     """Relative error after each part of an ONNX tower: of the exporter, and of what was made smaller or merged."""
     pictures = [item for item in items if isinstance(item, Picture)]
-    pixels = np.stack([normalise(picture.pixels) for picture in pictures])
+    pixels = np.stack([normalise_pixels(picture.pixels) for picture in pictures])
     model = reference.model.model
     graph = export_tower(
         ImageTokens(model.vision_tower.vision_model, model.multi_modal_projector, 0), "image_tokens"

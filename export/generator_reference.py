@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..runtime.engine import Item, Picture, length
 from ..runtime.errors import CheckpointError
-from ..runtime.preprocess import normalise
+from ..runtime.preprocess import normalise_pixels
 from .checkpoint import Checkpoint
 from .gguf_vocabulary import stop_ids
 from .to_gguf import open_gemma
@@ -57,7 +57,7 @@ class GeneratorReference:
 
     def _embed(self, picture: Picture) -> torch.Tensor:
         if picture.key not in self._features:
-            pixels = torch.from_numpy(normalise(picture.pixels))[None]
+            pixels = torch.from_numpy(normalise_pixels(picture.pixels))[None]
             self._features[picture.key] = self.model.model.get_image_features(pixels)[0]
         return self._features[picture.key]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..quant.distill.shards import Shard
 from ..runtime.errors import DistillationError, ImageError
 from ..runtime.images import find_images, read_image
-from ..runtime.preprocess import Pixels, get_profile, normalise
+from ..runtime.preprocess import Pixels, get_profile, normalise_pixels
 from .checkpoint import Checkpoint
 from .reference import load_siglip
 
@@ -103,7 +103,7 @@ class ImageTeacher:
             for which in range(self._views):
                 seen = view(image, which, number, self._seed)
                 small.append(self._resize(seen, self._side))
-                large.append(normalise(small[-1] if self._side == self._own else self._resize(seen, self._own)))
+                large.append(normalise_pixels(small[-1] if self._side == self._own else self._resize(seen, self._own)))
                 numbers.append(number)
             if len(large) >= BATCH:
                 embeddings.append(self._embed(large))

@@ -5,7 +5,7 @@ is long and contiguous; linear layers are 1x1 convolutions; attention runs head 
 engine needs no copy. What is constant is computed here, exactly:
 
 - a norm's gain and offset go into the layers that read it, attention's 1/sqrt(d) into the query;
-- the pooling head's query is the learned probe, so query and key projection become one small matrix: a token's score is
+- the pooling head's query is the same for every image, so query and key projection become one small matrix: a token's score is
   its product with (W_k^T q). The key's bias adds the same to every score, which softmax does not see;
 - for an image input, the rest of the normalisation goes into the patch convolution, which has no padding: CoreML brings
   bytes to x / 128 - 1, exact in 16 bits, and (x / 255 - 0.5) / 0.5 is (x / 128 - 1) * 256 / 255 + 1 / 255.
@@ -105,7 +105,7 @@ class Block(nn.Module):
 
 
 class PoolingHead(nn.Module):
-    """Attention of the learned probe over all tokens, and a feed-forward layer."""
+    """Attention of the learned query over all tokens, and a feed-forward layer."""
 
     def __init__(self, head: Any, norm: nn.LayerNorm, block: int) -> None:
         super().__init__()

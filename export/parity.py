@@ -20,9 +20,9 @@ from ..quant.texts import calibration_texts
 from ..runtime import metrics
 from ..runtime.encoder import Encoder, softmax
 from ..runtime.labels import LabelBank, as_prompts
-from ..runtime.preprocess import Pixels, get_profile, normalise
+from ..runtime.parity_report import ParityReport, judge
+from ..runtime.preprocess import Pixels, get_profile, normalise_pixels
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport, judge
 from ..runtime.session import OrtSession
 from .reference import PATCH, POOLED, Reference, reference_pixels, text_ids
 from .samples import Samples, spread
@@ -104,7 +104,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     resize = get_profile(encoder.manifest.profile).resize
 
     def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
-        return np.stack([normalise(resize(image, size)) for image in images])
+        return np.stack([normalise_pixels(resize(image, size)) for image in images])
 
     ours: list[Array] = []
     theirs: list[Array] = []
@@ -127,7 +127,7 @@ def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progr
 
 
 def embed_reference(reference: Reference, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Normalised text embeddings of the full-precision model, (N, D)."""
+    """Unit-length text embeddings of the full-precision model, (N, D)."""
     ids = text_ids(reference.checkpoint, texts)
     return np.concatenate([reference.texts(ids[i : i + BATCH]).embedding for i in range(0, len(ids), BATCH)])
 

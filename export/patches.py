@@ -10,21 +10,21 @@ import torch
 from torch import nn
 
 
-class ProbeAttention(nn.Module):
+class PoolingAttention(nn.Module):
     """SigLIP's pooling attention with what never changes computed beforehand.
 
-    The query is the learned probe, the same for every image, so its projection is a constant. The key and value
+    The query is learned (`probe` in the checkpoint), the same for every image, so its projection is a constant. The key and value
     projections become two ordinary linear layers, which every recipe can make smaller; as `nn.MultiheadAttention` they
     are slices of one weight that the quantizers would have to leave in fp32 (16 MB at full size).
     """
 
     query: torch.Tensor
 
-    def __init__(self, attention: nn.MultiheadAttention, probe: torch.Tensor) -> None:
+    def __init__(self, attention: nn.MultiheadAttention, query: torch.Tensor) -> None:
         super().__init__()
         width, self.heads = attention.embed_dim, attention.num_heads
         weights, biases = attention.in_proj_weight.detach().chunk(3), attention.in_proj_bias.detach().chunk(3)
-        query = nn.functional.linear(probe.detach().reshape(1, width), weights[0], biases[0])
+        query = nn.functional.linear(query.detach().reshape(1, width), weights[0], biases[0])
         scaled = query * (width // self.heads) ** -0.5
         self.register_buffer("query", scaled.reshape(1, self.heads, 1, width // self.heads))
         self.k_proj, self.v_proj = nn.Linear(width, width), nn.Linear(width, width)
@@ -33,7 +33,7 @@ class ProbeAttention(nn.Module):
         self.out_proj = attention.out_proj
 
     def forward(
-        self, _probe: torch.Tensor, hidden: torch.Tensor, _hidden: torch.Tensor, bias: torch.Tensor | None = None
+        self, _query: torch.Tensor, hidden: torch.Tensor, _hidden: torch.Tensor, bias: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, None]:
         """`hidden` (B, tokens, C) to (B, 1, C); the signature is that of the module it stands for.
 
@@ -49,14 +49,14 @@ class ProbeAttention(nn.Module):
 
 
 @contextlib.contextmanager
-def probe_attention(tower: Any) -> Iterator[None]:
-    """Within the block, a vision tower pools through `ProbeAttention`; towers without a pooling head stay as they are."""
+def pooling_attention(tower: Any) -> Iterator[None]:
+    """Within the block, a vision tower pools through `PoolingAttention`; towers without a pooling head stay as they are."""
     head = getattr(tower, "head", None)
     if head is None or not isinstance(getattr(head, "attention", None), nn.MultiheadAttention):
         yield
         return
     original = head.attention
-    head.attention = ProbeAttention(original, head.probe)
+    head.attention = PoolingAttention(original, head.probe)
     try:
         yield
     finally:

@@ -62,7 +62,7 @@ def load_siglip(checkpoint: Checkpoint) -> SiglipModel:
 
 @dataclass(frozen=True)
 class Stages:
-    """What one tower computes for a batch: {stage: (N, ...) float32} and the normalised embedding (N, D)."""
+    """What one tower computes for a batch: {stage: (N, ...) float32} and the unit-length embedding (N, D)."""
 
     stages: dict[str, NDArray[np.float32]]
     embedding: NDArray[np.float32]

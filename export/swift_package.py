@@ -12,7 +12,7 @@ import numpy as np
 from ..runtime.bundle import BundleWriter
 from ..runtime.encoder import Encoder
 from ..runtime.golden import phantom
-from ..runtime.preprocess import get_profile, normalise
+from ..runtime.preprocess import get_profile, normalise_pixels
 from .build_coreml import FOLDER
 
 # CoreML sums in another order and width than our evaluator: the bound of fp16's gate, since all recipes compute in fp16.
@@ -44,7 +44,7 @@ def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
     golden = {
         "width": source.shape[1], "height": source.shape[0], "source": base64.b64encode(source.tobytes()).decode(),
         "pixels": base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode(),
-        "embedding": encoder.embed_pixels(normalise(pixels)[None])[0].astype(float).tolist(),
+        "embedding": encoder.embed_pixels(normalise_pixels(pixels)[None])[0].astype(float).tolist(),
         "leastCosine": LEAST_COSINE,
     }  # fmt: skip
     place = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests/golden.json"

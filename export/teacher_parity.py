@@ -14,8 +14,8 @@ from ..quant.distill.subspace import Subspace
 from ..quant.texts import calibration_texts
 from ..runtime.bundle import Bundle
 from ..runtime.encoder import Encoder
+from ..runtime.parity_report import ParityReport, judge_student
 from ..runtime.progress import Progress, no_progress
-from ..runtime.report import ParityReport, judge_student
 from .checkpoint import read_json
 from .distill_job import FACTS, SUBSPACE
 from .parity import compare_embeddings, compare_pixels, compare_scores, machine, run_text, run_vision

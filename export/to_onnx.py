@@ -35,14 +35,14 @@ from ..quant.recipe import Recipe
 from ..runtime.bundle import BundleWriter
 from ..runtime.image_tower import IMAGE_FEATURES
 from ..runtime.manifest import MERGED, TowerFacts
-from .patches import probe_attention
+from .patches import pooling_attention
 from .reference import PATCH, block_name
 
 OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxruntime-web since 1.18
 STAGE = "stage/"
 
 
-# What goes in and out, by the names that transformers.js loads; embeddings are not normalised.
+# What goes in and out, by the names that transformers.js loads; embeddings are not of unit length.
 SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "vision": ("pixel_values", ("last_hidden_state", "pooler_output")),
     "text": ("input_ids", ("last_hidden_state", "pooler_output")),
@@ -75,7 +75,7 @@ def export_tower(tower: Any, kind: str) -> Graph:
         example = torch.zeros(2, 3, side, side)
     else:
         example = torch.ones(2, tower.config.max_position_embeddings, dtype=torch.int64)
-    with _quiet(), probe_attention(tower):
+    with _quiet(), pooling_attention(tower):
         program = torch.onnx.export(
             _Tower(tower, keyword, outputs), (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=[keyword], output_names=list(outputs),
@@ -83,7 +83,7 @@ def export_tower(tower: Any, kind: str) -> Graph:
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
-    normalise(model)
+    to_normal_form(model)
     graph = Graph(model)
     onnx.checker.check_model(graph.without_weights())
     return graph
@@ -105,7 +105,7 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def normalise(model: onnx.ModelProto) -> None:
+def to_normal_form(model: onnx.ModelProto) -> None:
     """Put an exported tower into the normal form that the module's docstring describes, in place."""
     _gemm_to_matmul(model.graph)
     _name_everything(model.graph)

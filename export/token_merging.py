@@ -26,7 +26,7 @@ from ..runtime import metrics
 from ..runtime.errors import RecipeError
 from ..runtime.gates import Gate
 from ..runtime.manifest import MERGED
-from .patches import ProbeAttention
+from .patches import PoolingAttention
 
 NEIGHBOURS = 16  # images that one image is compared among
 SCORES = 1 << 24  # attention scores of an image that are held at once: 64 MB
@@ -163,7 +163,9 @@ class MergingHead(nn.Module):
     def __init__(self, head: Any) -> None:
         super().__init__()
         attention = head.attention
-        self.attention = attention if isinstance(attention, ProbeAttention) else ProbeAttention(attention, head.probe)
+        self.attention = (
+            attention if isinstance(attention, PoolingAttention) else PoolingAttention(attention, head.probe)
+        )
         self.layernorm, self.mlp = head.layernorm, head.mlp
 
     def forward(self, x: torch.Tensor, size: torch.Tensor) -> torch.Tensor:

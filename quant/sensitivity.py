@@ -34,7 +34,7 @@ LADDER = (
     ("Q6_K", "Q8_0"),
     ("Q8_0", "Q8_0"),
 )
-PROBE_TOKENS = 512
+TRIAL_TOKENS = 512
 SAMPLED_ROWS = 256
 
 
@@ -70,21 +70,21 @@ def measure_sensitivity(
 ) -> dict[str, float]:  # fmt: skip
     """{part: KL divergence per unit of relative rounding error} of each part quantized alone."""
     keep = {name: "BF16" for name in matrices}
-    with Engine(full, context=PROBE_TOKENS, measuring=True) as engine:
-        ids = [2, *(token for text in texts for token in engine.tokenize(text))][:PROBE_TOKENS]
+    with Engine(full, context=TRIAL_TOKENS, measuring=True) as engine:
+        ids = [2, *(token for text in texts for token in engine.tokenize(text))][:TRIAL_TOKENS]
         exact = _log_softmax(engine.logits(ids)[::4])
     groups = sorted({group_of(name) for name in matrices})
     found = {}
     for number, group in enumerate(groups):
         coarse = {name: _fitting(LADDER[0], tensor) for name, tensor in matrices.items() if group_of(name) == group}
-        probe = scratch / "probe.gguf"
-        quantize_language(full, probe, GGUF_RECIPES["q4_k_m"], importance=importance, types={**keep, **coarse})
-        with Engine(probe, context=PROBE_TOKENS, measuring=True) as engine:
+        trial = scratch / "trial.gguf"
+        quantize_language(full, trial, GGUF_RECIPES["q4_k_m"], importance=importance, types={**keep, **coarse})
+        with Engine(trial, context=TRIAL_TOKENS, measuring=True) as engine:
             other = _log_softmax(engine.logits(ids)[::4])
         kld = float((np.exp(exact) * (exact - other)).sum(-1).mean())
         errors = [_rounding_error(full, matrices[name], kind, importance) for name, kind in coarse.items()]
         found[group] = kld / max(float(np.sum(errors)), 1e-12)
-        probe.unlink()
+        trial.unlink()
         progress("sensitivity of layers", number + 1, len(groups))
     return found
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .errors import BundleError, ImageError
 from .images import ImageSource, describe, read_image
-from .labels import LabelBank, as_prompts, normalised
+from .labels import LabelBank, as_prompts, unit_length
 from .preprocess import preprocess
 from .session import OrtSession, Session
 from .tokenizer import Cut, Tokenizer
@@ -112,11 +112,11 @@ class Encoder:
         return preprocess(image, self.manifest.profile, self.facts.image_size)
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Prepared inputs, (N, 3, side, side) float32, to normalised embeddings, (N, D) float32."""
+        """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32."""
         return self._run("vision", "pixel_values", pixels)
 
     def embed_ids(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token ids, (N, length) int64, to normalised embeddings, (N, D) float32."""
+        """Token ids, (N, length) int64, to unit-length embeddings, (N, D) float32."""
         return self._run("text", "input_ids", ids)
 
     def _run(self, tower: str, name: str, inputs: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -129,7 +129,7 @@ class Encoder:
         ]
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
-        return normalised(np.concatenate(parts).astype(np.float32))
+        return unit_length(np.concatenate(parts).astype(np.float32))
 
     def stream_images(
         self, sources: Iterable[ImageSource], *, batch_size: int = 8, frame: int | None = None,
@@ -160,7 +160,7 @@ class Encoder:
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, frame: int | None = None,
         window: tuple[float, float] | None = None,
     ) -> NDArray[np.float32]:  # fmt: skip
-        """Normalised embeddings, (N, D) float32, of paths, PIL images or arrays.
+        """Unit-length embeddings, (N, D) float32, of paths, PIL images or arrays.
 
         Raises:
             ImageError: an image can't be read. Use `stream_images` to go on with the others.
@@ -173,7 +173,7 @@ class Encoder:
         return np.stack(rows) if rows else np.empty((0, self.facts.embedding_size), np.float32)
 
     def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
-        """Normalised embeddings, (N, D) float32. Warns (`TextCutWarning`) when a text is too long for the tower."""
+        """Unit-length embeddings, (N, D) float32. Warns (`TextCutWarning`) when a text is too long for the tower."""
         ids, cuts = self.tokenizer.encode([texts] if isinstance(texts, str) else texts)
         for cut in cuts:
             warnings.warn(str(cut), TextCutWarning, stacklevel=2)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from .errors import BundleError
 from .gates import GOLDEN_COSINE
 from .metrics import cosine
-from .preprocess import get_profile, normalise
+from .preprocess import get_profile, normalise_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def write_golden(encoder: Encoder, path: Path) -> None:
     tensors: dict[str, NDArray[np.generic]] = {
         "source": source,
         "pixels": inputs,
-        "image_embeddings": encoder.embed_pixels(np.stack([normalise(item) for item in inputs])),
+        "image_embeddings": encoder.embed_pixels(np.stack([normalise_pixels(item) for item in inputs])),
     }
     if "text" in encoder.manifest.towers:
         ids = encoder.tokenizer.encode(TEXTS)[0]
@@ -59,7 +59,7 @@ def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
     pixels = get_profile(encoder.manifest.profile).resize(golden["source"], encoder.manifest.encoder.image_size)
     error = int(np.abs(pixels.astype(int) - golden["pixels"][0]).max())
     yield "preprocessing: greatest error in grey levels", error, 1, error <= 1
-    embeddings = encoder.embed_pixels(np.stack([normalise(item) for item in golden["pixels"]]))
+    embeddings = encoder.embed_pixels(np.stack([normalise_pixels(item) for item in golden["pixels"]]))
     yield _judge("image embeddings", towers["vision"].recipe, embeddings, golden["image_embeddings"])
     if "text" in towers:
         ids = encoder.tokenizer.encode(TEXTS)[0]

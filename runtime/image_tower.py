@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import BundleError, GeneratorError
 from .llama_library import native_messages
-from .preprocess import normalise
+from .preprocess import normalise_pixels
 from .session import OrtSession
 
 IMAGE_FEATURES = "image_features"  # an ONNX tower's output; its input is "pixel_values"
@@ -62,7 +62,7 @@ class OnnxTower:
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._session is None:
             self._session = OrtSession(self._path, threads=self._threads, device=self._device)
-        features = self._session.run([IMAGE_FEATURES], {"pixel_values": normalise(pixels)[None]})[0][0]
+        features = self._session.run([IMAGE_FEATURES], {"pixel_values": normalise_pixels(pixels)[None]})[0][0]
         return np.ascontiguousarray(features, np.float32)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class LlamaTower:
 
     @contextlib.contextmanager
     def _chunk(self, pixels: NDArray[np.uint8]) -> Iterator[Any]:
-        """llama.cpp's object for an image; nothing is left to resize, only to normalise."""
+        """llama.cpp's object for an image; nothing is left to resize, only to scale."""
         library = self._library
         height, width = pixels.shape[:2]
         bitmap = library.mtmd_bitmap_init(width, height, pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8)))

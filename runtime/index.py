@@ -127,7 +127,7 @@ class VectorIndex:
         self._graph = graph
 
     def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
-        """The `count` images nearest to a normalised embedding, (D,), best first."""
+        """The `count` images nearest to a unit-length embedding, (D,), best first."""
         if self._graph is None:
             if self._facts().get("graph_count") != str(len(self)):
                 self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings

@@ -1,7 +1,7 @@
 """Label lists and label banks.
 
 A label file is either plain text, one label a line, or JSON: {"label": ["prompt", "another prompt"], ...}. A label
-bank holds one embedding per label: the normalised mean of its prompts' normalised embeddings.
+bank holds one embedding per label: the mean, at unit length, of its prompts' unit-length embeddings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def as_prompts(
     return prompts
 
 
-def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors along the last axis to unit length; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
@@ -79,7 +79,7 @@ def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class LabelBank:
-    """Labels with their prompts and embeddings: (labels, D) float32, normalised, in the prompts' order."""
+    """Labels with their prompts and embeddings: (labels, D) float32, of unit length, in the prompts' order."""
 
     prompts: dict[str, list[str]]
     embeddings: NDArray[np.float32]
@@ -90,11 +90,11 @@ class LabelBank:
 
     @classmethod
     def build(cls, prompts: Prompts, embed: Callable[[Sequence[str]], NDArray[np.float32]]) -> LabelBank:
-        """Average the normalised embeddings of each label's prompts, and normalise again."""
+        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length."""
         flat = [prompt for group in prompts.values() for prompt in group]
         ends = np.cumsum([len(group) for group in prompts.values()])[:-1]
         means = [part.mean(axis=0) for part in np.split(embed(flat), ends)]
-        return cls({name: list(group) for name, group in prompts.items()}, normalised(np.stack(means)))
+        return cls({name: list(group) for name, group in prompts.items()}, unit_length(np.stack(means)))
 
     def save(self, path: Path) -> None:
         save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})

@@ -115,9 +115,9 @@ def get_profile(name: str) -> Profile:
 
 def preprocess(image: Pixels, profile: str, side: int) -> NDArray[np.float32]:
     """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's input, (3, side, side) float32 in [-1, 1]."""
-    return normalise(get_profile(profile).resize(image, side))
+    return normalise_pixels(get_profile(profile).resize(image, side))
 
 
-def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def normalise_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
     return np.ascontiguousarray(_NORMALISED[pixels].transpose(2, 0, 1))

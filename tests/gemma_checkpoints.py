@@ -15,7 +15,7 @@ from medge.export.standin.medgemma_mini import write_configuration
 from medge.export.standin.shards import ShardWriter
 from medge.export.to_gguf import published_name
 from medge.runtime.engine import Item, Picture, length
-from medge.runtime.preprocess import normalise
+from medge.runtime.preprocess import normalise_pixels
 
 TEACHING_STEPS, LEARNED = 400, 0.003  # at most; the loss at which the right token is far ahead of every other
 
@@ -110,7 +110,7 @@ def teach(source: Path, out: Path, prompts: Sequence[Sequence[Item]], answers: S
             at += item.tokens if isinstance(item, Picture) else 1
         mask[row, :at] = 1
         targets += [(row, length(prompt) - 1 + index, token) for index, token in enumerate(answer)]
-    pixels = torch.from_numpy(np.stack([normalise(picture.pixels) for *_, picture in pictures]))
+    pixels = torch.from_numpy(np.stack([normalise_pixels(picture.pixels) for *_, picture in pictures]))
     rows, places, tokens = (torch.tensor(part) for part in zip(*targets, strict=True))
     # Of a quarter of a million tokens only these occur: they are trained, and the rest made to have no say.
     table = model.get_input_embeddings()

@@ -24,7 +24,7 @@ from ..distill_job import (
 )
 
 if TYPE_CHECKING:
-    from ..distill_report import Distillation
+    from ..distillation_page import Distillation
 
 app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
 

@@ -16,8 +16,8 @@ from ...runtime.bundle import Bundle
 from ...runtime.console import ForceOption, JsonOption, err, out, print_json, progress, warn
 from ...runtime.cpu import TARGETS
 from ...runtime.errors import RecipeError
+from ...runtime.parity_report import ParityReport
 from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
-from ...runtime.report import ParityReport
 from ..build import ExportJob, export_medsiglip
 from ..generator_job import GeneratorJob
 from ..to_coreml import PackageOptions

@@ -11,7 +11,7 @@ from ...runtime.bundle import Bundle
 from ...runtime.console import BundleArgument, JsonOption, out, print_json, progress, warn
 from ...runtime.labels import read_labels
 from ...runtime.manifest import GeneratorFacts
-from ...runtime.report import ParityReport
+from ...runtime.parity_report import ParityReport
 from ..build import measure_bundle
 from ..samples import builtin_samples, read_samples
 from .export import FAILED_GATE

@@ -19,7 +19,7 @@ def regression(student: torch.Tensor, teacher: torch.Tensor, mean: torch.Tensor)
     """Unexplained share of the teacher's variance: 0 for equal embeddings, 1 for the mean instead of each.
 
     Args:
-        student, teacher: (N, D), normalised.
+        student, teacher: (N, D), of unit length.
         mean: of the teacher's embeddings over the whole archive, (D,).
     """
     return (student - teacher).square().sum() / (teacher - mean).square().sum().clamp_min(1e-12)
@@ -42,8 +42,8 @@ def contrastive(
     """SigLIP's sigmoid loss of images and their captions (Zhai et al. 2023, eq. 1), averaged over all pairs.
 
     Args:
-        images: (N, D), normalised.
-        texts: (M, D), normalised.
+        images: (N, D), of unit length.
+        texts: (M, D), of unit length.
         same: (N, M) bool, which caption belongs to which image; equal captions belong to each of their images.
         scale, bias: of the teacher's logits, the scale as it multiplies.
     """

@@ -23,7 +23,7 @@ class Subspace:
     kept: float
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, teacher's width) to (N, width), normalised."""
+        """(N, teacher's width) to (N, width), of unit length."""
         found = embeddings @ self.rows.T
         return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 

@@ -30,7 +30,7 @@ def embed(
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write normalised embeddings of images, or of texts, to a safetensors file.
+    """Write unit-length embeddings of images, or of texts, to a safetensors file.
 
     The file holds one (N, D) float32 tensor "embeddings"; its metadata lists the inputs in the same order.
 

@@ -41,7 +41,7 @@ def build(
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with progress() as advance:
         done, resumed = build_index(index, encoder, find_images(images), force=force, progress=advance)
-    _report(index, done.added, done.failed, as_json, resumed)
+    _tell(index, done.added, done.failed, as_json, resumed)
 
 
 @app.command()
@@ -60,7 +60,7 @@ def add(
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
         done = opened.add(encoder, find_images(images), advance)
-    _report(index, done.added, done.failed, as_json, done.present)
+    _tell(index, done.added, done.failed, as_json, done.present)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def search(
     out.print(table)
 
 
-def _report(index: Path, added: int, failed: tuple[str, ...], as_json: bool, present: int) -> None:
+def _tell(index: Path, added: int, failed: tuple[str, ...], as_json: bool, present: int) -> None:
     for message in failed:
         warn(message)
     if as_json:

@@ -41,7 +41,9 @@ COMMANDS: dict[str, Command] = {
     "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
     "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
     "ask": Command("runtime.commands.ask", "ask", "Ask a language model about images, or without.", USE),
-    "report": Command("runtime.commands.report", "report", "Findings and impression of an image.", USE),
+    "report": Command(
+        "runtime.commands.radiology_report", "radiology_report", "Findings and impression of an image.", USE
+    ),
     "chat": Command("runtime.commands.chat", "chat", "Talk with a language model in the terminal.", USE),
     "record": Command("runtime.commands.record", "record", "Questions over a FHIR record, with sources.", USE),
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),

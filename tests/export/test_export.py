@@ -19,7 +19,7 @@ from tolerances import EXACT_REWRITE, FP32_EMBEDDING
 import medge
 from medge.export.build import ExportJob, export_medsiglip
 from medge.export.checkpoint import Checkpoint
-from medge.export.patches import probe_attention
+from medge.export.patches import pooling_attention
 from medge.export.reference import Reference
 from medge.export.samples import builtin_samples, read_samples
 from medge.export.to_onnx import describe_graph, export_tower, stage_names
@@ -57,7 +57,7 @@ def test_the_pooling_patch_changes_nothing_and_is_taken_back(reference: Referenc
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tower(pixel_values=pixels).pooler_output
-        with probe_attention(tower):
+        with pooling_attention(tower):
             assert tower.head.attention is not original
             patched = tower(pixel_values=pixels).pooler_output
     assert tower.head.attention is original

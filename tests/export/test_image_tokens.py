@@ -18,7 +18,7 @@ from medge.export.build_generator import export_medgemma
 from medge.export.generator_job import GeneratorJob
 from medge.export.generator_reference import GeneratorReference
 from medge.export.image_tokens import ImageTokens, load_tower, most_merged, squares
-from medge.export.report_page import render_page
+from medge.export.parity_page import render_parity
 from medge.export.samples import builtin_samples
 from medge.export.to_gguf import open_gemma
 from medge.export.to_onnx import export_tower
@@ -30,8 +30,8 @@ from medge.runtime.generator import load, user
 from medge.runtime.golden import phantom
 from medge.runtime.golden_generator import replay_answers
 from medge.runtime.image_tower import IMAGE_FEATURES, OnnxTower
-from medge.runtime.preprocess import get_profile, normalise
-from medge.runtime.report import ParityReport
+from medge.runtime.parity_report import ParityReport
+from medge.runtime.preprocess import get_profile, normalise_pixels
 from medge.runtime.session import OrtSession
 
 EXACT = {"rtol": 1e-4, "atol": 1e-4}  # fp32 sums in another order, on tokens with values up to ten
@@ -131,7 +131,7 @@ def test_a_merged_bundle(merged_reader: Path, tiny_gemma: Path) -> None:
     tower, projector = load_tower(open_gemma(tiny_gemma))
     with load_engine(merged_reader) as engine, torch.inference_mode():
         picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 56), 4)
-        exact = ImageTokens(tower, projector, 2)(torch.from_numpy(normalise(picture.pixels))[None])[0]
+        exact = ImageTokens(tower, projector, 2)(torch.from_numpy(normalise_pixels(picture.pixels))[None])[0]
         np.testing.assert_allclose(engine.image_embedding(picture), exact.numpy(), **EXACT)
 
 
@@ -217,6 +217,6 @@ def test_the_fast_recipe_passes_its_gates(reader_bundles: Callable[[str], Path])
     assert Bundle.open(folder).manifest.towers["projector"].decisions["merged_tokens_a_block"] > 0
     assert {row["stage"] for row in report.stages["vision"]} == {"patch embedding", "projected tokens"}
     assert max(row["pytorch_to_fp32"] for row in report.stages["vision"]) < 1e-5
-    page = render_page(report)
+    page = render_parity(report)
     assert page.count("<svg") == 4
     assert "exported fp32 → bundle" in page

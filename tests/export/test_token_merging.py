@@ -18,7 +18,7 @@ from medge.export.to_onnx import export_tower
 from medge.export.token_merging import MergingTower, largest_merge, merge, tokens_after
 from medge.runtime.errors import RecipeError
 from medge.runtime.gates import TOWER_GATES
-from medge.runtime.labels import normalised
+from medge.runtime.labels import unit_length
 from medge.runtime.session import OrtSession
 
 
@@ -92,7 +92,7 @@ def test_looser_gates_allow_more(reference: Reference) -> None:
 
     @torch.inference_mode()
     def embed(merged: int) -> np.ndarray:
-        return normalised(MergingTower(tower, merged)(pixels).pooler_output.numpy())
+        return unit_length(MergingTower(tower, merged)(pixels).pooler_output.numpy())
 
     strict, loose = (largest_merge(embed, tower, TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
     assert 0 <= strict <= loose

@@ -15,11 +15,11 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 from medge.export.build_generator import material_of, measure_generator_bundle
 from medge.export.generator_parity import Divergence, Material, score_options
-from medge.export.report_page import render_page
+from medge.export.parity_page import render_parity
 from medge.runtime.bundle import Bundle
 from medge.runtime.errors import CheckpointError, ParityGateError
 from medge.runtime.generator import load, user
-from medge.runtime.report import ParityReport
+from medge.runtime.parity_report import ParityReport
 
 # The recipes that CI measures; the others take the same path, and all are measured by benchmarks/generator_parity.py.
 MEASURED = ("f16", "q8_0", "q4_k_m")
@@ -48,7 +48,7 @@ def test_a_matrix_helps(reader_bundles: Callable[[str], Path]) -> None:
 
 def test_page_has_its_plots(reader_bundles: Callable[[str], Path]) -> None:
     reports = [ParityReport.from_json((reader_bundles(name) / "parity.json").read_text()) for name in MEASURED]
-    page = render_page(reports[-1], reports[:-1])
+    page = render_parity(reports[-1], reports[:-1])
     assert page.count("<svg") == 4  # two towers, position, distance against size
     assert "llama.cpp without a matrix" in page
     assert not re.search(r'(src|href)="http', page)  # it loads nothing

@@ -20,8 +20,8 @@ from medge.quant.recipe_coreml import COREML_RECIPES
 from medge.runtime.bundle import Bundle
 from medge.runtime.encoder import Encoder
 from medge.runtime.gates import COARSENESS, GOLDEN_COSINE, SCORE_GATES, TOWER_GATES
+from medge.runtime.parity_report import ParityReport
 from medge.runtime.preprocess import PROFILES
-from medge.runtime.report import ParityReport
 
 # What the issue that asked for the stand-in demands of it on images and wordings it never saw.
 FLOORS = {"mednist": ("accuracy", 0.95), "pneumoniamnist": ("auc", 0.85), "vqa_rad": ("accuracy", 0.75)}

@@ -177,7 +177,7 @@ def test_a_schema_forces_json(mini: Generator) -> None:
 
 
 def test_help_names_every_report_template() -> None:
-    from medge.runtime.commands.report import NAMES  # apart, so that help imports nothing
+    from medge.runtime.commands.radiology_report import NAMES  # apart, so that help imports nothing
 
     assert tuple(TEMPLATES) == NAMES
 

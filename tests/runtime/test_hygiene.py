@@ -25,7 +25,8 @@ def test_running_a_bundle_loads_no_heavy_package(bundle: Path, few_images: Path)
         "import sys, json, medge\n"
         "encoder = medge.load(sys.argv[1])\n"
         "encoder.classify(sys.argv[2]); encoder.embed_texts('chest x-ray')\n"
-        "import medge.runtime.index, medge.runtime.probe, medge.runtime.report, medge.runtime.golden, medge.runtime.benchmark\n"
+        "import medge.runtime.index, medge.runtime.probe, medge.runtime.parity_report, medge.runtime.golden\n"
+        "import medge.runtime.benchmark\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     loaded = set(json.loads(python(code, str(bundle), str(few_images / "CT_small.dcm"))))

@@ -11,8 +11,8 @@ from tolerances import METRIC
 from medge.runtime import metrics
 from medge.runtime.errors import BundleError, LabelError
 from medge.runtime.gates import gates_for
-from medge.runtime.labels import LabelBank, normalised, read_labels
-from medge.runtime.report import judge
+from medge.runtime.labels import LabelBank, read_labels, unit_length
+from medge.runtime.parity_report import judge
 
 
 def test_both_forms_of_a_label_file(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_auc_accuracy_against_scikit_learn(seed: int, rows: int, classes: int) -
 def test_centred_cosine_sees_what_cosine_hides() -> None:
     rng = np.random.default_rng(0)
     common = rng.normal(size=64) * 20
-    a = normalised((common + rng.normal(size=(200, 64))).astype(np.float32))
-    b = normalised((common + rng.normal(size=(200, 64))).astype(np.float32))
+    a = unit_length((common + rng.normal(size=(200, 64))).astype(np.float32))
+    b = unit_length((common + rng.normal(size=(200, 64))).astype(np.float32))
     assert metrics.cosine(a, b).mean() > 0.99  # two unrelated sets look the same
     assert abs(metrics.centred_cosine(a, b).mean()) < 0.1
     np.testing.assert_allclose(metrics.centred_cosine(a, a), 1)
@@ -83,7 +83,7 @@ def test_flips_and_overlap() -> None:
     a = np.eye(4)
     assert metrics.flips(a, a) == 0
     assert metrics.flips(a, a[[0, 1, 3, 2]]) == 0.5
-    vectors = normalised(np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32))
+    vectors = unit_length(np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32))
     assert metrics.recall_overlap(vectors, vectors) == 1
     assert metrics.recall_overlap(vectors, -vectors[::-1]) < 0.9
 

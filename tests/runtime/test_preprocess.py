@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medge.runtime.errors import RecipeError
-from medge.runtime.preprocess import PROFILES, get_profile, normalise, preprocess, resize_tf_bilinear, to_8_bit
+from medge.runtime.preprocess import PROFILES, get_profile, normalise_pixels, preprocess, resize_tf_bilinear, to_8_bit
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "eval_tf.npz")
 
@@ -73,7 +73,7 @@ def test_against_independent_code(export_extra: None, profile: str, dtype: type)
 def test_normalise_is_the_processors_arithmetic() -> None:
     pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     expected = ((pixels / 255 - 0.5) / 0.5).astype(np.float32).transpose(2, 0, 1)
-    np.testing.assert_array_equal(normalise(pixels), expected)
+    np.testing.assert_array_equal(normalise_pixels(pixels), expected)
     assert preprocess(pixels, "eval-tf", 16).shape == (3, 16, 16)
 
 

@@ -150,9 +150,9 @@ def page(browser: Any, serve: Callable[[Path], str], web_bundles: Callable[[str]
 
 
 RESIZE = """async ([data, width, height, profile, side]) => {
-  const { resize, normalise } = await import('./app/pixels.js');
+  const { resize, normalisePixels } = await import('./app/pixels.js');
   const image = { width, height, data: Uint8Array.from(atob(data), (c) => c.charCodeAt(0)) };
-  return Array.from(normalise(resize(image, profile, side)));
+  return Array.from(normalisePixels(resize(image, profile, side)));
 }"""
 
 

@@ -3,7 +3,7 @@
 import { entry, openBundle, readFile, readLabelBank } from './bundle.js';
 import { isDicom, readDicom } from './dicom.js';
 import { MedgeError } from './errors.js';
-import { normalise, resize } from './pixels.js';
+import { normalisePixels, resize } from './pixels.js';
 
 const MAX_PIXELS = 100_000_000;
 // A module with one SIMD instruction: i32x4.splat (WebAssembly core specification, SIMD).
@@ -73,7 +73,7 @@ async function classify({ manifest, bank, model }, file) {
   const image = isDicom(bytes) ? await readDicom(bytes, decodeImage) : await decodeImage(bytes);
   const side = manifest.model.image_size;
   const resized = resize(image, manifest.profile, side);
-  const pixels = normalise(resized);
+  const pixels = normalisePixels(resized);
   const { embedding, milliseconds } = await model.ask({ pixels, side }, [pixels.buffer]);
   const length = Math.hypot(...embedding);
   const cosines = bank.embeddings.map((label) => label.reduce((sum, value, index) => sum + value * embedding[index], 0) / length);

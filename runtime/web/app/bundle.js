@@ -43,7 +43,7 @@ export async function readFile(file, onProgress = () => {}) {
   return bytes;
 }
 
-/** labels.safetensors to { names, embeddings }: one normalised embedding a label. */
+/** labels.safetensors to { names, embeddings }: one unit-length embedding a label. */
 export function readLabelBank(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = Number(view.getBigUint64(0, true));

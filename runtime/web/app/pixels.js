@@ -16,7 +16,7 @@ export function resize(image, profile, side) {
 }
 
 /** RGB bytes to the model's input: channels first, float32 in [-1, 1]. */
-export function normalise({ width, height, data }) {
+export function normalisePixels({ width, height, data }) {
   const area = width * height;
   const out = new Float32Array(3 * area);
   for (let index = 0; index < area; index++) {

@@ -16,7 +16,7 @@ import org.medge.core.Planner
 import org.medge.core.Problem
 import org.medge.core.Progress
 import org.medge.core.ProviderChoice
-import org.medge.core.ProviderProbe
+import org.medge.core.ProviderTrial
 import org.medge.core.VectorIndex
 import java.io.File
 import java.util.concurrent.CountDownLatch
@@ -73,12 +73,12 @@ class Models(private val app: MedgeApp) {
         return Encoder(bundle, app.device().threads, provider(bundle)).also { encoder = it }
     }
 
-    /** What the vision tower runs on; probed once for each bundle, at its import. */
+    /** What the vision tower runs on; tried once for each bundle, at its import. */
     fun provider(bundle: Bundle): String {
         val key = "provider/" + bundle.manifest.fingerprint
         settings.getString(key, null)?.let { return it }
         val candidates = listOf(ProviderChoice.CPU, "xnnpack") + if (Build.VERSION.SDK_INT >= 27) listOf("nnapi") else emptyList()
-        return ProviderProbe.choose(bundle, app.device().threads, candidates).also { settings.edit().putString(key, it).apply() }
+        return ProviderTrial.choose(bundle, app.device().threads, candidates).also { settings.edit().putString(key, it).apply() }
     }
 
     /** Saved pictures of the encoder in use; on the images' thread. */

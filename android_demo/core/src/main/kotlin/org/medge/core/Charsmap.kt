@@ -19,7 +19,7 @@ internal class Charsmap(data: ByteArray) {
         replacements = data.copyOfRange(4 + size, data.size)
     }
 
-    fun normalise(text: String): String {
+    fun apply(text: String): String {
         val out = StringBuilder()
         for (grapheme in graphemes(text)) {
             val bytes = grapheme.toByteArray()

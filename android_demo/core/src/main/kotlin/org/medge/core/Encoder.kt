@@ -28,19 +28,19 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     /** The labels baked into the bundle, or null. */
     val bakedLabels: LabelBank? by lazy { bundle.path("labels")?.let(LabelBank::load) }
 
-    /** The normalised embedding of an image. */
+    /** The unit-length embedding of an image. */
     fun embed(image: Pixels): FloatArray = embedPrepared(profile.prepare(image, facts.imageSize))
 
-    /** The normalised embedding of a prepared input, 3 × side × side in [-1, 1]. */
+    /** The unit-length embedding of a prepared input, 3 × side × side in [-1, 1]. */
     fun embedPrepared(pixels: FloatArray): FloatArray {
         val shape = longArrayOf(1, 3, facts.imageSize.toLong(), facts.imageSize.toLong())
         return run("vision", "pixel_values") { OnnxTensor.createTensor(environment, FloatBuffer.wrap(pixels), shape) }
     }
 
-    /** The normalised embedding of a text. */
+    /** The unit-length embedding of a text. */
     fun embed(text: String): FloatArray = embedIds(tokenizer.encode(text).ids)
 
-    /** The normalised embedding of token ids. */
+    /** The unit-length embedding of token ids. */
     fun embedIds(ids: LongArray): FloatArray =
         run("text", "input_ids") { OnnxTensor.createTensor(environment, LongBuffer.wrap(ids), longArrayOf(1, ids.size.toLong())) }
 
@@ -55,7 +55,7 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
 
     private fun run(tower: String, input: String, tensor: () -> OnnxTensor): FloatArray = try {
         tensor().use { values ->
-            normalised(session(tower).floats(input, values, OUTPUT))
+            unitLength(session(tower).floats(input, values, OUTPUT))
         }
     } catch (error: OrtException) {
         throw MedgeException(Problem.ENGINE_REFUSES, error.message.orEmpty().take(200), cause = error)
@@ -89,7 +89,7 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
 }
 
 /** Measures the ways in which this phone could run a bundle's vision tower, on the bundle's own golden images. */
-object ProviderProbe {
+object ProviderTrial {
     /**
      * Seconds and cosine of each provider that opens the model; one that doesn't is left out.
      *

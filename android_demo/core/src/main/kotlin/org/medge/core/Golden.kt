@@ -16,7 +16,7 @@ object Golden {
         val expected = rowsOf(golden["image_embeddings"])
         return (0 until count).minOf { index ->
             val pixels = Pixels.of(side, side, bytes.copyOfRange(index * size, (index + 1) * size))
-            dot(encoder.embedPrepared(normalise(pixels)), expected[index])
+            dot(encoder.embedPrepared(normalisePixels(pixels)), expected[index])
         }
     }
 
@@ -70,7 +70,7 @@ object Golden {
         demand(ids == golden["prompt"].longs().toList(), Problem.COMPUTES_DIFFERENTLY) { listOf("another prompt: the model's chat template is not Gemma 3's") }
         if (image != null) {
             val seen = engine.embedding(prompt.first { it is Picture } as Picture)
-            val cosine = dot(normalised(seen), normalised(golden["image_embedding"].floats()))
+            val cosine = dot(unitLength(seen), unitLength(golden["image_embedding"].floats()))
             val least = if ((bundle.manifest.towers["projector"]?.merged ?: 0) > 0) MERGED_COSINE else LEAST_COSINE
             demand(cosine >= least, Problem.COMPUTES_DIFFERENTLY) { listOf("image, cosine $cosine, at least $least expected") }
         }

@@ -20,7 +20,7 @@ internal class OnnxTower(private val path: File, private val threads: Int) : Clo
     /** What the language model sees of an image, (tokens, width). */
     fun encode(picture: Picture): FloatArray = try {
         val side = picture.side
-        val pixels = FloatBuffer.wrap(normalise(Pixels.of(side, side, picture.rgb)))
+        val pixels = FloatBuffer.wrap(normalisePixels(Pixels.of(side, side, picture.rgb)))
         OnnxTensor.createTensor(environment, pixels, longArrayOf(1, 3, side.toLong(), side.toLong())).use { input ->
             open().floats("pixel_values", input, OUTPUT)
         }

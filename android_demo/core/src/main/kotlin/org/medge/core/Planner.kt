@@ -121,10 +121,10 @@ object Planner {
     private fun roundUp(value: Int): Int = (value + STEP - 1) / STEP * STEP
 }
 
-/** What a probe measured of one way to run the vision tower: seconds for an image, and the least cosine with the bundle's golden ones. */
+/** What a trial measured of one way to run the vision tower: seconds for an image, and the least cosine with the bundle's golden ones. */
 class Measured(val provider: String, val seconds: Double, val cosine: Float)
 
-/** Picks the execution provider that a probe found worth it. */
+/** Picks the execution provider that a trial found worth it. */
 object ProviderChoice {
     const val CPU = "cpu"
     const val WORTH = 0.9 // of the CPU's time; below that the noise of a warm phone decides

@@ -22,7 +22,7 @@ enum class Profile(val id: String, private val resizer: (Pixels, Int) -> Pixels)
     fun resize(image: Pixels, side: Int): Pixels = resizer(image, side)
 
     /** An image of any size to the model's input: 3 × side × side in [-1, 1]. */
-    fun prepare(image: Pixels, side: Int): FloatArray = normalise(resize(image, side))
+    fun prepare(image: Pixels, side: Int): FloatArray = normalisePixels(resize(image, side))
 
     companion object {
         /** @throws MedgeException there is no such profile: the bundle is newer than this app */
@@ -34,7 +34,7 @@ enum class Profile(val id: String, private val resizer: (Pixels, Int) -> Pixels)
 private val NORMALISED = FloatArray(256) { ((it / 255.0 - 0.5) / 0.5).toFloat() }
 
 /** Height × width × 3 of 8 bits to 3 × height × width floats in [-1, 1]. */
-fun normalise(pixels: Pixels): FloatArray {
+fun normalisePixels(pixels: Pixels): FloatArray {
     val plane = pixels.width * pixels.height
     val out = FloatArray(3 * plane)
     for (index in 0 until plane) {

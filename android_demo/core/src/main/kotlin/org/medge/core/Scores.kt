@@ -4,7 +4,7 @@ import kotlin.math.exp
 import kotlin.math.max
 import kotlin.math.sqrt
 
-/** Labels with their prompts and embeddings: one normalised vector a label, in the prompts' order. */
+/** Labels with their prompts and embeddings: one vector of unit length a label, in the prompts' order. */
 class LabelBank(val prompts: Map<String, List<String>>, val embeddings: Array<FloatArray>) {
     val names: List<String> = prompts.keys.toList()
 
@@ -27,13 +27,13 @@ class LabelBank(val prompts: Map<String, List<String>>, val embeddings: Array<Fl
                 .associateWith { label -> DEFAULT_TEMPLATES.map { it.replace("{}", label) } }
 
         /**
-         * A bank from prompts: each label's normalised embeddings are averaged and normalised again.
+         * A bank from prompts: each label's unit-length embeddings are averaged, and the mean brought to unit length.
          *
          * @throws MedgeException no label
          */
         fun build(prompts: Map<String, List<String>>, embed: (String) -> FloatArray): LabelBank {
             demand(prompts.isNotEmpty(), Problem.NO_LABELS)
-            return LabelBank(prompts, prompts.values.map { group -> normalised(mean(group.map(embed))) }.toTypedArray())
+            return LabelBank(prompts, prompts.values.map { group -> unitLength(mean(group.map(embed))) }.toTypedArray())
         }
 
         private fun mean(vectors: List<FloatArray>): FloatArray {
@@ -68,7 +68,7 @@ fun softmax(logits: DoubleArray): FloatArray {
 fun sigmoid(logit: Double): Float = (1 / (1 + exp(-logit.coerceIn(-700.0, 700.0)))).toFloat()
 
 /** To unit length; a zero vector stays zero. */
-fun normalised(vector: FloatArray): FloatArray {
+fun unitLength(vector: FloatArray): FloatArray {
     val length = max(sqrt(dot(vector, vector)), 1e-12f)
     return FloatArray(vector.size) { vector[it] / length }
 }

@@ -188,7 +188,7 @@ class Tokenizer private constructor(
         private fun normalizer(step: JsonObject): (String) -> String = when (val type = step.text("type")) {
             "Lowercase" -> { text -> StringBuilder().also { out -> forEachCodePoint(text) { out.append(it.lowercase(Locale.ROOT)) } }.toString() }
             "Strip" -> { text -> text.trim { isSpace(it) } }
-            "Precompiled" -> Charsmap(kotlin.io.encoding.Base64.decode(step.text("precompiled_charsmap")!!)).let { map -> { text -> map.normalise(text) } }
+            "Precompiled" -> Charsmap(kotlin.io.encoding.Base64.decode(step.text("precompiled_charsmap")!!)).let { map -> { text -> map.apply(text) } }
             "Replace" -> {
                 val pattern = step.child("pattern")?.text("Regex") ?: throw MedgeException(Problem.TOKENIZER_UNKNOWN, "Replace")
                 val regex = Regex(pattern.replace("\\s", SPACES)) // Java's own \s knows ASCII only

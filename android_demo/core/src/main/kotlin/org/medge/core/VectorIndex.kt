@@ -39,7 +39,7 @@ class VectorIndex(private val file: File, private val fingerprint: String, priva
         keep(name, vector)
     }
 
-    /** The [count] images nearest to a normalised embedding, best first. */
+    /** The [count] images nearest to a unit-length embedding, best first. */
     fun search(query: FloatArray, count: Int): List<Hit> =
         names.indices.map { Hit(names[it], dot(vectors[it], query)) }.sortedByDescending { it.cosine }.take(count)
 

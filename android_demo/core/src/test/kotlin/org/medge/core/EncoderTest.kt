@@ -111,7 +111,7 @@ class EncoderTest {
         assertEquals(1f, softmax(doubleArrayOf(1.0, 2.0, 3.0)).sum(), 1e-6f)
         assertEquals(0f, sigmoid(-1e6), 1e-30f)
         assertEquals(0.5f, sigmoid(0.0), 0f)
-        assertClose(floatArrayOf(0f, 0f), normalised(floatArrayOf(0f, 0f)), 0f)
+        assertClose(floatArrayOf(0f, 0f), unitLength(floatArrayOf(0f, 0f)), 0f)
     }
 
     @Test
@@ -156,10 +156,10 @@ class EncoderTest {
     fun providersThatThisMachineLacksAreLeftOut() {
         val bundle = GoldenFiles.encoder().bundle
         var time = 0.0
-        val measured = ProviderProbe.measure(bundle, 1, listOf("cpu", "nnapi")) { time += 0.5; time }
+        val measured = ProviderTrial.measure(bundle, 1, listOf("cpu", "nnapi")) { time += 0.5; time }
         assertEquals(listOf("cpu"), measured.map { it.provider })
         assertEquals(0.5, measured[0].seconds, 1e-9)
-        assertEquals("cpu", ProviderProbe.choose(bundle, 1, listOf("cpu", "nnapi")))
+        assertEquals("cpu", ProviderTrial.choose(bundle, 1, listOf("cpu", "nnapi")))
     }
 
     @Test

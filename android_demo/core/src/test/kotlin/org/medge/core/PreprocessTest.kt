@@ -26,7 +26,7 @@ class PreprocessTest {
 
     @Test
     fun normalisedPixelsLieBetweenMinusOneAndOneInPlanes() {
-        val values = normalise(Pixels.of(2, 1, byteArrayOf(0, 127, -1, -1, 0, 127)))
+        val values = normalisePixels(Pixels.of(2, 1, byteArrayOf(0, 127, -1, -1, 0, 127)))
         assertEquals(listOf(-1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat(), -1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat()), values.toList())
     }
 

@@ -13,7 +13,7 @@ from .generator_options import ContextOption, GpuLayersOption, LimitOption, Seed
 NAMES = ("general", "chest-xray", "ct", "fundus", "dermatology", "pathology")  # of runtime/radiology_report.py
 
 
-def report(
+def radiology_report(
     bundle: BundleArgument,
     images: Annotated[list[Path], typer.Argument(help="One image, or several that belong together.")],
     template: Annotated[str, typer.Option(help=f"The kind of report: {', '.join(NAMES)}.")] = "general",

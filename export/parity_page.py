@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..runtime.report import ParityReport
+from ..runtime.parity_report import ParityReport
 from .plots import BUNDLE, REFERENCE, new_axes, pages, svg
 
 _ENCODER_HOPS = (
@@ -18,7 +18,7 @@ _ENCODER_HOPS = (
 _GENERATOR_HOP = (("pytorch_to_bundle", BUNDLE, "PyTorch → bundle"),)
 
 
-def render_page(report: ParityReport, beside: Sequence[ParityReport] = ()) -> str:
+def render_parity(report: ParityReport, beside: Sequence[ParityReport] = ()) -> str:
     """The whole page as text; it loads nothing from anywhere.
 
     Args:
@@ -26,9 +26,9 @@ def render_page(report: ParityReport, beside: Sequence[ParityReport] = ()) -> st
         beside: reports of other bundles of the same model, drawn into the plot of distance against size.
     """
     if report.kind == "generator":
-        made, template = _generator_plots(report, beside), "report_generator.html.jinja"
+        made, template = _generator_plots(report, beside), "parity_generator.html.jinja"
     else:
-        made, template = _encoder_plots(report), "report_page.html.jinja"
+        made, template = _encoder_plots(report), "parity_encoder.html.jinja"
     names = {"text": "held-back text", "image": "with an image", "baseline": "text, llama.cpp without a matrix"}
     return pages().get_template(template).render(
         report=report, plots=[(title, svg(figure), note) for title, figure, note in made],

@@ -53,7 +53,7 @@ def render_distillation(run: Distillation) -> str:
         key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         for key, value in run.facts.items()
     }
-    return pages().get_template("report_distill.html.jinja").render(run=run, facts=flat, plots=plots)
+    return pages().get_template("distillation.html.jinja").render(run=run, facts=flat, plots=plots)
 
 
 def _terms(rows: list[dict[str, float]]) -> Figure:
