@@ -54,7 +54,7 @@ def replace_text(final: Path, text: str) -> None:
         StorageError: the file system refused.
     """
     with atomic_file(final) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager

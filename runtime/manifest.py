@@ -1,7 +1,9 @@
 """The manifest of a bundle: plain data, written as `manifest.json`.
 
-The format is versioned by `FORMAT_VERSION`. A reader accepts its own version and older ones. `digest` is the SHA-256
-of the rest of the manifest, so that a byte changed in the manifest itself is noticed as well.
+The format is versioned by `FORMAT_VERSION`. A reader accepts its own version and older ones. The file's last member,
+`digest`, is the SHA-256 of the bytes before it, so that a byte changed in the manifest itself is noticed as well. It takes
+the last `SEAL_BYTES` bytes, whatever stands before them: a reader in another language hashes what it has read, and needs
+no JSON writer that agrees with Python's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from .errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+SEAL_BYTES = 83  # of `_seal`
 MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
 
 LICENCE_NOTICE = (
@@ -155,8 +158,9 @@ class Manifest:
         return self.model
 
     def to_json(self) -> str:
-        body = dataclasses.asdict(self)
-        return json.dumps({**body, "digest": sha256_json(body)}, indent=2, ensure_ascii=False) + "\n"
+        """The text of `manifest.json`: UTF-8, lines end with a line feed, `digest` comes last."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False).removesuffix("\n}")
+        return text + _seal(text.encode())
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -170,7 +174,8 @@ class Manifest:
             what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}, so it is no complete bundle"
             raise BundleError(f"{folder} {what}; make one with 'medge export'")
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
+            body = json.loads(content)
             version = int(body["format_version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from error
@@ -178,9 +183,9 @@ class Manifest:
             raise BundleError(
                 f"{folder} has bundle format {version}, this medge reads up to {FORMAT_VERSION}: update medge"
             )
-        digest = body.pop("digest", None)
-        if digest != sha256_json(body):
+        if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
+        del body["digest"]
         try:
             facts = body["model"]
             if "stop_ids" in facts:
@@ -194,6 +199,11 @@ class Manifest:
             return cls(**body)
         except (TypeError, KeyError) as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
+
+
+def _seal(before: bytes) -> str:
+    """How a manifest ends whose other bytes are `before`."""
+    return f',\n  "digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'
 
 
 def sha256_json(body: Any) -> str:

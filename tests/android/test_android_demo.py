@@ -75,7 +75,9 @@ def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
     """Run the command line; with the phone's version of ONNX Runtime, in whose last digits the two must agree."""
     environment = dict(os.environ)
     if phone_runtime:
-        environment["PYTHONPATH"] = str(build.TOOLS / "python")
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(build.TOOLS / "python"), environment.get("PYTHONPATH")])
+        )
     command = [sys.executable, "-m", "medge", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

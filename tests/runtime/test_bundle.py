@@ -1,6 +1,7 @@
 """A bundle that is not whole, not its own, or not good enough is refused in one sentence."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import medge
 from medge.runtime.bundle import Bundle, new_bundle
 from medge.runtime.errors import BundleError, ParityGateError
-from medge.runtime.manifest import LICENCE_NOTICE, MANIFEST, Manifest
+from medge.runtime.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
 
 
 @pytest.fixture
@@ -59,6 +60,17 @@ def test_a_changed_manifest_is_noticed(copy: Path) -> None:
     )
     with pytest.raises(BundleError, match="was changed after it was written"):
         Bundle.open(copy)
+    path.write_text('{"format_version": 1}')
+    with pytest.raises(BundleError, match="was changed after it was written"):
+        Bundle.open(copy)
+
+
+def test_a_manifest_ends_with_the_hash_of_its_other_bytes(bundle: Path) -> None:
+    """What other languages check: a fixed number of bytes at the end, and no JSON to be written again."""
+    content = (bundle / MANIFEST).read_bytes()
+    before, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+    assert seal.decode() == f',\n  "digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'
+    assert {*json.loads(content)} - {*json.loads(before + b"\n}")} == {"digest"}
 
 
 def test_missing_and_truncated_files(copy: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 import medge
 from medge.runtime.golden import phantom
 from medge.runtime.images import read_image
+from medge.runtime.manifest import Manifest
 from medge.runtime.preprocess import PROFILES, preprocess
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -246,9 +248,12 @@ def test_what_it_says_when_it_can_not(
     says(damaged, "is cut short")
     model.unlink()
     says(damaged, "can’t be loaded (404)")
-    body = json.loads((bundle / "manifest.json").read_text())
-    body["parity"]["status"] = "failed"
-    (damaged / "manifest.json").write_text(json.dumps(body))
+    manifest = (bundle / "manifest.json").read_text(encoding="utf-8")
+    (damaged / "manifest.json").write_text(manifest.replace("eval-tf", "hf-bicubic"), encoding="utf-8")
+    says(damaged, "manifest.json was changed or damaged")
+    facts = Manifest.read(bundle)
+    failed = replace(facts, parity={**(facts.parity or {}), "status": "failed"})
+    (damaged / "manifest.json").write_text(failed.to_json(), encoding="utf-8")
     says(damaged, "parity with the original model is failed")
     (damaged / "manifest.json").unlink()
     says(damaged, "The bundle can’t be loaded")

@@ -3,12 +3,15 @@
 import { MedgeError } from './errors.js';
 
 const FORMAT_VERSION = 1;
+const SEAL_BYTES = 83; // the manifest's last member, the SHA-256 of the bytes before it (runtime/manifest.py)
 
 export async function openBundle() {
   const response = await fetch('manifest.json').catch(() => null);
   if (!response?.ok) throw new MedgeError('The bundle can’t be loaded. Open the page once with a connection, then it works without.');
-  const manifest = await response.json();
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const manifest = JSON.parse(new TextDecoder().decode(bytes));
   if (manifest.format_version > FORMAT_VERSION) throw new MedgeError('This bundle is newer than the page. Copy the page again with it.');
+  await check(bytes.subarray(0, -SEAL_BYTES), manifest.digest, 'manifest.json');
   if (manifest.parity?.status !== 'passed') {
     throw new MedgeError(`This bundle’s parity with the original model is ${manifest.parity?.status ?? 'not measured'}; it is not used. See parity.html.`);
   }
@@ -35,12 +38,16 @@ export async function readFile(file, onProgress = () => {}) {
     onProgress(at / bytes.length);
   }
   if (at !== bytes.length) throw new MedgeError(`${file.path} is cut short: ${at} of ${bytes.length} bytes. Copy it again.`);
-  if (globalThis.crypto?.subtle) {
-    const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-    const text = Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
-    if (text !== file.sha256) throw new MedgeError(`${file.path} was changed or damaged. Copy the bundle again.`);
-  }
+  await check(bytes, file.sha256, file.path);
   return bytes;
+}
+
+/** Compare the SHA-256 of bytes with what it should be, where the browser can compute it. */
+async function check(bytes, expected, path) {
+  if (!globalThis.crypto?.subtle) return;
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  const text = Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  if (text !== expected) throw new MedgeError(`${path} was changed or damaged. Copy the bundle again.`);
 }
 
 /** labels.safetensors to { names, embeddings }: one unit-length embedding a label. */

@@ -65,8 +65,8 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
      * @throws MedgeException in words for whatever is wrong; after `DISK_FULL` and `COPY_INTERRUPTED`, importing again goes on
      */
     fun import(source: BundleSource, device: Device, accept: (Bundle) -> Unit, progress: (Progress) -> Unit = {}): Bundle {
-        val text = readManifest(source)
-        val manifest = Manifest.parse(text)
+        val bytes = readManifest(source)
+        val manifest = Manifest.parse(bytes)
         manifest.checkUsable()
         Planner.plan(manifest, device).checked()
         val kind = if (manifest.encoder != null) Kind.ENCODER else Kind.GENERATOR
@@ -76,7 +76,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
         if (!final.isDirectory) {
             val partial = File(place, "$PARTIAL$name")
             copyAll(source, manifest, partial, progress)
-            File(partial, Manifest.NAME).writeText(text)
+            File(partial, Manifest.NAME).writeBytes(bytes)
             val copied = Bundle.open(partial)
             try {
                 copied.verify(hashes = false) // hashed while it was written
@@ -107,7 +107,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
         Kind.values().flatMap { File(root, it.folder).listFiles().orEmpty().asList() }.filter { it.name.startsWith(PARTIAL) }.forEach { it.deleteRecursively() }
     }
 
-    private fun readManifest(source: BundleSource): String {
+    private fun readManifest(source: BundleSource): ByteArray {
         val bytes = try {
             source.open(Manifest.NAME, 0).use { it.readUpTo(Manifest.MOST_BYTES + 1) }
         } catch (error: FileNotFoundException) {
@@ -116,7 +116,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
             throw MedgeException(Problem.COPY_INTERRUPTED, Manifest.NAME, cause = error)
         }
         demand(bytes.size <= Manifest.MOST_BYTES, Problem.MANIFEST_DAMAGED)
-        return String(bytes)
+        return bytes
     }
 
     private fun copyAll(source: BundleSource, manifest: Manifest, partial: File, progress: (Progress) -> Unit) {

@@ -64,33 +64,37 @@ class Manifest(
         const val NAME = "manifest.json"
         const val FORMAT_VERSION = 1
         const val MOST_BYTES = 4 shl 20 // a real one has tens of kilobytes
+        private const val SEAL_BYTES = 83 // of [seal]
+
+        /** How a manifest ends whose other bytes are [before]: with their SHA-256. */
+        internal fun seal(before: ByteArray): String = ",\n  \"digest\": \"${sha256(before)}\"\n}\n"
 
         /**
-         * Read a manifest and check its own digest, its format and the paths that it names.
+         * Read the bytes of a manifest and check its own digest, its format and the paths that it names.
          *
          * @throws MedgeException damaged, changed, of a newer format, or with a path that leaves the bundle
          */
-        fun parse(text: String): Manifest {
+        fun parse(bytes: ByteArray): Manifest {
+            val text = String(bytes)
             val body = parseJson(text) as? JsonObject ?: throw MedgeException(Problem.MANIFEST_DAMAGED)
             val version = body.int("format_version") ?: throw MedgeException(Problem.MANIFEST_DAMAGED)
             demand(version <= FORMAT_VERSION, Problem.NEWER_FORMAT) { listOf(version, FORMAT_VERSION) }
-            val digest = body.remove("digest")?.takeIf { it.isJsonPrimitive }?.asString
-            demand(digest == sha256(pythonJson(body).toByteArray()), Problem.MANIFEST_CHANGED)
+            demand(text.endsWith(seal(bytes.copyOf(maxOf(0, bytes.size - SEAL_BYTES)))), Problem.MANIFEST_CHANGED)
             return try {
-                read(body, digest!!)
+                read(body)
             } catch (error: NullPointerException) {
                 throw MedgeException(Problem.MANIFEST_DAMAGED, cause = error)
             }
         }
 
-        private fun read(body: JsonObject, digest: String): Manifest {
+        private fun read(body: JsonObject): Manifest {
             val model = body.child("model")!!
             val generates = model.has("stop_ids")
             return Manifest(
                 name = body.text("name")!!,
                 profile = body.text("profile")!!,
                 target = body.text("target")!!,
-                digest = digest,
+                digest = body.text("digest")!!,
                 licence = body.text("licence").orEmpty(),
                 parity = body.child("parity")?.text("status") ?: "not measured",
                 encoder = if (generates) null else encoderFacts(model),
@@ -170,7 +174,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest) {
             val file = File(folder, Manifest.NAME)
             demand(file.isFile, Problem.NO_MANIFEST)
             demand(file.length() <= Manifest.MOST_BYTES, Problem.MANIFEST_DAMAGED)
-            val manifest = Manifest.parse(file.readText())
+            val manifest = Manifest.parse(file.readBytes())
             manifest.checkUsable()
             return Bundle(folder, manifest)
         }

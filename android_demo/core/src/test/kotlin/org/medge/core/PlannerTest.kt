@@ -100,7 +100,7 @@ class PlannerTest {
         val file = given("medge.phones")
         val asked = parseJson(file.readText()) as JsonObject
         val out = JsonObject()
-        for (manifest in asked.list("manifests")!!.map { Manifest.parse(it.asString) }) {
+        for (manifest in asked.list("manifests")!!.map { Manifest.parse(it.asString.toByteArray()) }) {
             val rows = com.google.gson.JsonArray()
             for (size in asked.list("gigabytes")!!.map { it.asDouble }) {
                 val plan = Planner.plan(manifest, phone(size))
