@@ -75,7 +75,6 @@ class Engine:
         threads: None for all cores that this process may use.
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
-        ahead: tokens of a draft that `read` takes at once beside one of its own.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
 
     Raises:
@@ -86,7 +85,7 @@ class Engine:
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
-        gpu_layers: int = 0, measuring: bool = False, ahead: int = 0, observer: Observer | None = None,
+        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
     ) -> None:  # fmt: skip
         self._free = contextlib.ExitStack()
         self.lib = lib = library()
@@ -109,7 +108,7 @@ class Engine:
         self.window = int(lib.llama_model_n_swa(self._model))
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
-        params.n_outputs_max = BATCH if measuring else 1 + ahead
+        params.n_outputs_max = BATCH if measuring else 1
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
         params.no_perf = True
@@ -258,40 +257,6 @@ class Engine:
                     if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
                         raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
                     self._items.append(token)
-
-    @property
-    def used(self) -> int:
-        """Positions of the context that are taken."""
-        return length(self._items)
-
-    @property
-    def free(self) -> int:
-        """Positions of the context that are not."""
-        return self.context - self.used
-
-    def best(self) -> int:
-        """The likeliest token after what is evaluated."""
-        return self._choose(None)
-
-    def read(self, tokens: Sequence[int]) -> list[int]:
-        """Evaluate tokens behind what is evaluated, and give the likeliest after each; at most `ahead` + 1 of them."""
-        with self._consistent():
-            self._decode_tokens(list(tokens), self.used, [True] * len(tokens))
-            self._items += tokens
-        return [int(row.argmax()) for row in self._read_view(len(tokens))]
-
-    def read_logits(self, count: int) -> NDArray[np.float32]:
-        """Logits after each of the `count` tokens that were just read, (count, vocabulary)."""
-        return self._read_view(count).copy()
-
-    def _read_view(self, count: int) -> NDArray[np.float32]:
-        pointer = self.lib.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(pointer, (count, self.vocabulary_size))
-
-    def take_back(self, count: int) -> None:
-        """Forget the last `count` tokens."""
-        if count:
-            self._rewind(len(self._items) - count)
 
     def forget(self) -> None:
         """Drop everything evaluated and every image embedding."""

@@ -28,8 +28,6 @@ from .images import ImageSource, find_images, read_image
 from .planner import DEFAULT_CONTEXT, Plan, plan
 from .preprocess import get_profile
 from .series import MOST_SLICES, Series, read_series
-from .speculative import MOST_AHEAD, Speculation, check_vocabularies, probe
-from .speculative import generate as speculative_tokens
 
 if TYPE_CHECKING:
     from .agent import Agent, Tool
@@ -101,19 +99,16 @@ class Generator:
         bundle: an opened bundle.
         context: positions to make room for; the planner's choice where None.
         threads, gpu_layers: as in `Engine`; the planner's choice where None.
-        draft: a smaller model of the same vocabulary that guesses ahead, where that makes this device faster.
     """
 
     def __init__(
-        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None,
-        draft: Bundle | None = None,
+        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None
     ) -> None:  # fmt: skip
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.generator
         self._asked = (context, threads, gpu_layers)
         self._longest = DEFAULT_CONTEXT
-        self._draft_bundle = draft
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -141,56 +136,11 @@ class Generator:
             _check_pair(self.header, read_header(projector), self.bundle.folder)
         return Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
-            ahead=MOST_AHEAD if self._draft_bundle else 0,
         )  # fmt: skip
-
-    @cached_property
-    def _draft(self) -> Generator | None:
-        """The draft, opened with the same context; None without one, or where it has no room beside the model."""
-        if self._draft_bundle is None:
-            return None
-        engine = self.engine  # first: the draft gets what is left
-        _, threads, gpu_layers = self._asked
-        made = Generator(self._draft_bundle, context=engine.context, threads=threads, gpu_layers=gpu_layers)
-        if not made.plan.fits:
-            return None
-        check_vocabularies(engine, made.engine)
-        return made
-
-    @cached_property
-    def speculation(self) -> Speculation | None:
-        """What the draft is good for on this device, probed once; None where none was given.
-
-        Raises:
-            BundleError: the draft has another vocabulary.
-        """
-        if self._draft_bundle is None:
-            return None
-        if self._draft is None:
-            return Speculation(0, 0.0, 0.0, "there is no memory for the draft beside the model")
-        found = probe(self.engine, self._draft.engine)
-        if not found.ahead:
-            self._draft.close()
-        return found
-
-    def tokens(
-        self, items: Sequence[Item], limit: int, sampling: Sampling | None = None, *, past_end: bool = False
-    ) -> Iterator[int]:
-        """Yield an answer's tokens as `Engine.generate`, by way of the draft where it helps: for greedy, free text."""
-        greedy = sampling is None or (sampling.temperature == 0 and sampling.grammar is None)
-        speculation = self.speculation if greedy else None
-        if speculation is None or not speculation.ahead or self._draft is None:
-            return self.engine.generate(items, limit, sampling, past_end=past_end)
-        return speculative_tokens(
-            self.engine, self._draft.engine, items, limit, speculation.ahead, speculation, past_end=past_end
-        )
 
     def close(self) -> None:
         """Free the model's memory; it is opened again when it is used again."""
         self.__dict__.pop("plan", None)
-        self.__dict__.pop("speculation", None)
-        if (draft := self.__dict__.pop("_draft", None)) is not None:
-            draft.close()
         if "engine" in self.__dict__:
             self.__dict__.pop("engine").close()
 
@@ -319,29 +269,24 @@ class Generator:
         if not turns or turns[-1].role != "user":
             raise GeneratorError("a conversation must end with the user's turn")
         sampling = Sampling(temperature, seed=seed, grammar=grammar_of(schema) if schema is not None else None)
-        return _Run(self.engine, self.encode(turns), limit, sampling, self.tokens)
+        return _Run(self.engine, self.encode(turns), limit, sampling)
 
 
 @dataclass
 class _Run:
-    """One answer being generated: splits bytes into text, and the trace from the answer.
-
-    `generate` stands for the engine's own where a draft may help.
-    """
+    """One answer being generated: splits bytes into text, and the trace from the answer."""
 
     engine: Engine
     items: list[Item]
     limit: int
     sampling: Sampling
-    generate: Callable[[Sequence[Item], int, Sampling], Iterator[int]] | None = None
     tokens: int = 0
     reused: int = 0
 
     def fragments(self) -> Iterator[Fragment]:
         engine, pending, thinking = self.engine, b"", False
-        generate = self.generate or engine.generate
         begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
-        for token in generate(self.items, self.limit, self.sampling):
+        for token in engine.generate(self.items, self.limit, self.sampling):
             self.tokens += 1
             self.reused = engine.reused
             if [token] in (begin, end):
@@ -421,7 +366,7 @@ def _check_pair(language: GGUFHeader, projector: GGUFHeader, folder: Path) -> No
 
 def load(
     folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
-    threads: int | None = None, gpu_layers: int | None = None, draft: str | Path | None = None,
+    threads: int | None = None, gpu_layers: int | None = None,
 ) -> Generator:  # fmt: skip
     """Open a language model's bundle for use.
 
@@ -432,19 +377,9 @@ def load(
         context: tokens to make room for; as many as fit, up to 8192, where None.
         threads: threads; all usable cores where None.
         gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
-        draft: a bundle of a student; it guesses ahead where that makes this device faster, and changes no answer.
 
     Raises:
         BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
-    small = open_draft(draft, verify=verify)
-    return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers, draft=small)
-
-
-def open_draft(folder: str | Path | None, *, verify: bool = True) -> Bundle | None:
-    """A draft's bundle, where one is given.
-
-    A draft has no say in the answers, so how far it is from its own original is nobody's risk.
-    """
-    return Bundle.open(folder, verify=verify, allow_failed_parity=True) if folder is not None else None
+    return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers)

@@ -11,7 +11,6 @@ import typer
 from ..console import AllowFailed, BundleArgument, JsonOption, ThreadsOption, err, print_json, warn
 from .generator_options import (
     ContextOption,
-    DraftOption,
     GpuLayersOption,
     LimitOption,
     SeedOption,
@@ -35,7 +34,6 @@ def ask(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +48,6 @@ def ask(
     options: dict[str, Any] = {"limit": limit, "temperature": temperature, "seed": seed, "think": think}
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
     ) as generator:  # fmt: skip
         from ..generator import user
 

@@ -10,7 +10,6 @@ from ..console import AllowFailed, BundleArgument, ThreadsOption, err, out, warn
 from .ask import print_stream
 from .generator_options import (
     ContextOption,
-    DraftOption,
     GpuLayersOption,
     LimitOption,
     SeedOption,
@@ -34,7 +33,6 @@ def chat(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
@@ -43,7 +41,6 @@ def chat(
     """
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
     ) as generator:  # fmt: skip
         generator.engine  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
         out.print(f"{generator.manifest.name}, {generator.engine.context} tokens of context. {HELP}", highlight=False)
