@@ -41,7 +41,8 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
     """Cold start, reading, generating, and two questions about one image; medians over rounds."""
-    from .generator import load, user
+    from .conversation import Sampling, user
+    from .generator import load
     from .golden import phantom
 
     start = time.perf_counter()
@@ -56,7 +57,7 @@ def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
     for number in range(rounds):
         fresh = [engine.tokenize(f"{number} ")[0], *prompt[1:]]  # another first token: nothing of it is reused
         reading.append(_seconds(partial(engine.prefill, fresh)))
-        answer = engine.generate(fresh, ANSWER_TOKENS + 1, past_end=True)
+        answer = engine.generate(fresh, Sampling(ANSWER_TOKENS + 1), past_end=True)
         next(answer)  # the first token's time belongs to reading the prompt
         writing.append(_seconds(partial(deque, answer, 0)) / ANSWER_TOKENS)
     facts["prefill_tokens_per_second"] = PROMPT_TOKENS / statistics.median(reading)
@@ -65,7 +66,7 @@ def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
         image = phantom()
 
         def first_token(question: str) -> None:
-            next(iter(generator.stream([user(image, question)], limit=1)), None)
+            next(iter(generator.stream([user(image, question)], Sampling(limit=1))), None)
 
         first, second = [], []
         for _ in range(min(rounds, 3)):

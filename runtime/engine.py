@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import huge_pages
+from .conversation import DEFAULT_SAMPLING, Sampling
 from .errors import BundleError, ContextError, GeneratorError
 from .image_tower import ImageTower, open_tower
 from .llama_library import forget_messages, library, native_messages, usable_cores
@@ -49,17 +50,6 @@ Item = int | Picture  # a token id or an image; a prompt is a list of them
 def length(items: Sequence[Item]) -> int:
     """Positions that a prompt takes in the context."""
     return sum(item.tokens if isinstance(item, Picture) else 1 for item in items)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. At temperature 0 the likeliest one is, and nothing else here matters."""
-
-    temperature: float = 0.0
-    top_k: int = 64
-    top_p: float = 0.95
-    seed: int = 0
-    grammar: str | None = None  # GBNF; only tokens that it allows are chosen
 
 
 Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it is only asked) -> wanted
@@ -230,27 +220,28 @@ class Engine:
         return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
 
     def generate(
-        self, items: Sequence[Item], limit: int, sampling: Sampling | None = None, *, past_end: bool = False
-    ) -> Iterator[int]:
+        self, items: Sequence[Item], sampling: Sampling = DEFAULT_SAMPLING, *, grammar: str | None = None,
+        past_end: bool = False,
+    ) -> Iterator[int]:  # fmt: skip
         """Yield the answer's tokens, without the one that ends it.
 
         Args:
             items: the prompt.
-            limit: most tokens to generate; the context's end is another limit.
-            sampling: greedy where None.
+            sampling: how many tokens at most, and how they are chosen; the context's end is another limit.
+            grammar: GBNF; only tokens that it allows are chosen.
             past_end: go on after the end, for benchmarks that need a fixed number of tokens.
         """
         self.prefill(items)
         lib = self.lib
         one = (lib.llama_token * 1)()
-        with self._sampler(sampling or Sampling()) as choose:
+        with self._sampler(sampling, grammar) as choose:
             room = self.context - length(self._items)
-            for count in range(limit):
+            for count in range(sampling.limit):
                 token = choose()
                 if not past_end and self.ends(token):
                     return
                 yield token
-                if count + 1 == limit or count + 1 >= room:
+                if count + 1 == sampling.limit or count + 1 >= room:
                     return
                 one[0] = token
                 with self._consistent():
@@ -381,7 +372,7 @@ class Engine:
         return embedding
 
     @contextlib.contextmanager
-    def _sampler(self, sampling: Sampling) -> Iterator[Callable[[], int]]:
+    def _sampler(self, sampling: Sampling, grammar: str | None) -> Iterator[Callable[[], int]]:
         """What chooses the next token from the context's last logits."""
         lib = self.lib
         with contextlib.ExitStack() as free:
@@ -394,14 +385,14 @@ class Engine:
                     lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
                 ):  # fmt: skip
                     lib.llama_sampler_chain_add(chain, step)
-            if sampling.grammar is None:
+            if grammar is None:
                 yield lambda: self._choose(chain)
                 return
-            grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
-            if not grammar:
+            made = lib.llama_sampler_init_grammar(self._vocabulary, grammar.encode(), b"root")
+            if not made:
                 raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
-            free.callback(lib.llama_sampler_free, grammar)
-            yield lambda: self._choose_by_grammar(chain, grammar)
+            free.callback(lib.llama_sampler_free, made)
+            yield lambda: self._choose_by_grammar(chain, made)
 
     def _choose(self, chain: Any) -> int:
         if chain is not None:

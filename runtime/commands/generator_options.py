@@ -13,6 +13,7 @@ from ..console import err
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..conversation import Sampling
     from ..generator import Generator
 
 ContextOption = Annotated[
@@ -25,16 +26,23 @@ GpuLayersOption = Annotated[int | None, typer.Option(min=0, help="Layers on a GP
 ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think first; its trace goes to stderr.")]
 
 
+def sampling_of(limit: int, temperature: float, seed: int) -> Sampling:
+    """What the three options choose about an answer."""
+    from ..conversation import Sampling
+
+    return Sampling(limit, temperature, seed)
+
+
 @contextmanager
 def opened(
-    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool,
+    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
     from ..generator import load
 
     generator = load(
-        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers,
-    )  # fmt: skip
+        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers
+    )
     try:
         yield generator
     except KeyboardInterrupt:
