@@ -1,13 +1,12 @@
 """What distillation brings: students of the stand-ins against their teachers, and what their shapes cost at full size.
 
-    python benchmarks/distillation.py WORK [--data ../shared/data] [--only encoder|finish|latency|language|draft]
+    python benchmarks/distillation.py WORK [--data ../shared/data] [--only encoder|finish|latency|language]
 
 - encoder: medsiglip-mini into a student of less than a quarter of the operations, beginning with the teacher's weights and from
   nothing, on the training images without their labels; each against the teacher on the three held-back test sets.
 - finish: the student at int4 as it is, and after a finish with the rounding in place.
 - latency: vision towers of base, small and tiny against the full one, random weights, ONNX Runtime fp32, in turns in one run.
 - language: medgemma-mini into nine of its eighteen layers, on PubMedQA texts; perplexity on held-back ones.
-- draft: that student guessing ahead for its teacher (`medge bench --draft`).
 
 What is already in WORK is not made again: delete it for a fresh run. About an hour on two cores. Stores what was run in
 benchmarks/results/distillation.json.
@@ -26,12 +25,10 @@ from typing import Any
 import numpy as np
 
 from medge.export.build import ExportJob, export_medsiglip, measure_bundle
-from medge.export.build_generator import export_medgemma
 from medge.export.distill_job import FACTS, EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
 from medge.export.distill_medgemma import distill_medgemma
 from medge.export.distill_medsiglip import distill_medsiglip
 from medge.export.distillation_page import Distillation
-from medge.export.generator_job import GeneratorJob
 from medge.export.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.medgemma_mini import write_medgemma_mini
@@ -39,7 +36,6 @@ from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
 from medge.export.to_onnx import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
-from medge.runtime.bench_generator import run_apart
 from medge.runtime.bundle import Bundle
 from medge.runtime.parity_report import ParityReport
 from medge.runtime.session import OrtSession
@@ -207,23 +203,7 @@ def language(data: Path, work: Path) -> dict[str, Any]:
     return {"figures": run.figures, "facts": run.facts}
 
 
-def draft(data: Path, work: Path) -> list[dict[str, Any]]:
-    language(data, work)
-    rows = []
-    for recipe, small in (("q8_0", "q4_0"), ("f16", "q4_0")):
-        folders = {}
-        for name, checkpoint, kind in (("model", "medgemma-mini", recipe), ("draft", "medgemma-half", small)):
-            folders[name] = work / f"{checkpoint}-{kind}"
-            if not folders[name].is_dir():
-                export_medgemma(
-                    GeneratorJob(work / checkpoint, folders[name], kind, without_importance=True, skip_parity=True)
-                )
-        rows.append({"model": recipe, **run_apart(folders["model"], 6, draft=folders["draft"])["draft"]})
-        print(rows[-1], flush=True)
-    return rows
-
-
-PARTS = {"encoder": encoder, "finish": finish, "latency": latency, "language": language, "draft": draft}
+PARTS = {"encoder": encoder, "finish": finish, "latency": latency, "language": language}
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ write_language(open_gemma(Path(sys.argv[1])), Path(sys.argv[2]), "bf16")
 print(json.dumps({"seconds": time.perf_counter() - start, "peak_bytes": peak_memory()}))
 """
 _PYTORCH = """
-import json, sys, time
+import json, statistics, sys, time
 import torch
 from transformers import Gemma3ForConditionalGeneration
 from medge.runtime.bench_worker import peak_memory
@@ -54,8 +54,7 @@ with torch.inference_mode():
         out = model(input_ids=token, past_key_values=cache, use_cache=True)
         token = out.logits[:, -1:].argmax(-1)
         times.append(time.perf_counter() - start)
-times.sort()
-print(json.dumps({"tokens_per_second": 1 / times[len(times) // 2], "prefill_tokens_per_second": 64 / prefill,
+print(json.dumps({"tokens_per_second": 1 / statistics.median(times), "prefill_tokens_per_second": 64 / prefill,
                   "peak_bytes": peak_memory()}))
 """
 

@@ -298,18 +298,6 @@ def distillation() -> str:
             f"{100 * figures['log_gap_recovered']:.0f}% of the gap in log-perplexity. The student's first choice is the "
             f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
         )
-    if "draft" in facts:
-        rows = []
-        for row in facts["draft"]:
-            for tried in row["by_ahead"]:
-                same = "yes" if tried["same_tokens"] else "no"
-                kept, speed = f"{100 * tried['acceptance']:.0f}%", f"{tried['speed_ratio']:.2f}"
-                rows.append([f"`{row['model']}`", str(tried["ahead"]), kept, same, speed])
-        parts += [
-            f"The student (`{facts['draft'][0]['draft']}`) as a draft for its teacher, forced on: it does not pay, and the probe "
-            "leaves it off.",
-            table(["model", "guesses ahead", "kept", "same tokens", "speed, to that without"], rows),
-        ]
     return "\n\n".join(parts)
 
 

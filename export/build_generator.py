@@ -19,10 +19,11 @@ from ..quant.recipe_gguf import ProjectorRecipe, parse_gguf_recipes
 from ..quant.sensitivity import choose_types
 from ..quant.texts import medical_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
+from ..runtime.conversation import user
 from ..runtime.cpu import pick_target
 from ..runtime.engine import BATCH, Engine, Item
 from ..runtime.errors import CheckpointError, RecipeError
-from ..runtime.generator import Generator, user
+from ..runtime.generator import Generator
 from ..runtime.gguf_header import read_header
 from ..runtime.golden_generator import write_golden_answers
 from ..runtime.manifest import GeneratorFacts, Manifest, TowerFacts

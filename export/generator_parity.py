@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from ..quant.graph import Graph
 from ..quant.importance import GGMLTensor
 from ..runtime import metrics
+from ..runtime.conversation import user
 from ..runtime.engine import BATCH, Engine, Item, Picture
-from ..runtime.generator import Generator, user
+from ..runtime.generator import Generator
 from ..runtime.gguf_header import read_header
 from ..runtime.image_tower import IMAGE_FEATURES
 from ..runtime.parity_report import ParityReport, judge_generator

@@ -1,6 +1,6 @@
 """An agent: a language model that calls your functions, each call forced into form by a grammar.
 
-    agent = generator.agent([look_up, *encoder_tools(encoder)])
+    agent = Agent(reader, [look_up, *encoder_tools(encoder)])
     agent.run("Which of these films shows a pneumothorax?").answer
 
 A tool is a function with type hints and a docstring; its parameters are str, int, float, bool, a `Literal` or a list.
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .conversation import Chat, Part, Sampling, Turn, assistant, user
 from .errors import ToolError
-from .generator import Generator, Part, Turn, assistant, user
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -26,6 +26,7 @@ _TYPES: dict[Any, dict[str, Any]] = {
     str: {"type": "string", "maxLength": 400}, int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
 }  # fmt: skip
 FINISH = "answer"
+STEP_SAMPLING = Sampling(limit=400)
 MOST_RESULT = 2000  # characters of a tool's result that the model is shown
 
 
@@ -107,46 +108,44 @@ class Agent:
     """A conversation in which the model may call tools before it answers.
 
     Args:
-        generator: the model.
+        chat: the model.
         tools: functions or `Tool`s.
         instruction: who the model is to be.
         most_steps: calls before it has to answer.
-        limit: tokens of one call or answer.
+        sampling: of each call and of the answer.
     """
 
     def __init__(
-        self, generator: Generator, tools: Sequence[Callable[..., Any] | Tool], *, instruction: str = "",
-        most_steps: int = 6, limit: int = 400,
+        self, chat: Chat, tools: Sequence[Callable[..., Any] | Tool], *, instruction: str = "",
+        most_steps: int = 6, sampling: Sampling = STEP_SAMPLING,
     ) -> None:  # fmt: skip
-        self.generator, self.limit, self.most_steps = generator, limit, most_steps
+        self.chat, self.sampling, self.most_steps = chat, sampling, most_steps
         self.tools = {tool.name: tool for tool in map(Tool.of, tools)}
         if FINISH in self.tools:
             raise ToolError(f"no tool may be called {FINISH!r}: that is how the model ends")
         self.turns: list[Turn] = []
         self._instruction = instruction
 
-    def run(self, *parts: Part, seed: int = 0, temperature: float = 0.0) -> Outcome:
+    def run(self, *parts: Part) -> Outcome:
         """Put a question, with images where there are some, and let the model work until it answers.
 
         A tool that raises does not end the run: the model is told the error and goes on.
         """
         outcome = Outcome()
-        for step in self.steps(*parts, seed=seed, temperature=temperature):
+        for step in self.steps(*parts):
             if isinstance(step, Step):
                 outcome.steps.append(step)
             else:
                 outcome.answer = step
         return outcome
 
-    def steps(self, *parts: Part, seed: int = 0, temperature: float = 0.0) -> Iterator[Step | str]:
+    def steps(self, *parts: Part) -> Iterator[Step | str]:
         """Yield each step when it is done, and last the answer."""
         opening = f"{self._preamble()}\n\n" if not self.turns else ""
         self.turns.append(user(*([opening] if opening else []), *parts))
         for number in range(self.most_steps + 1):
             chosen = [] if number == self.most_steps else list(self.tools.values())
-            reply = self.generator.chat(
-                self.turns, limit=self.limit, schema=call_schema(chosen), seed=seed, temperature=temperature
-            )
+            reply = self.chat.chat(self.turns, self.sampling, schema=call_schema(chosen))
             self.turns.append(assistant(reply.text))
             try:
                 call = json.loads(reply.text)

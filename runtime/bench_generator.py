@@ -1,6 +1,6 @@
 """Time a language model's bundle in a process of its own.
 
-python -m medge.runtime.bench_generator BUNDLE ROUNDS CONTEXT [DRAFT]
+python -m medge.runtime.bench_generator BUNDLE ROUNDS CONTEXT
 """
 
 from __future__ import annotations
@@ -18,23 +18,14 @@ from typing import Any
 
 from .bench_worker import peak_memory
 from .errors import MedgeError
-from .speculative import AHEAD, Speculation, generate
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 32
-DRAFTED_TOKENS = 64  # of an answer with and without a draft
-QUESTIONS = (
-    "The chest radiograph shows",
-    "The patient should",
-    "On examination the abdomen is",
-    "Laboratory values were",
-)
 TEXT = "The patient was seen in the clinic today and reports that the cough has become less since the last visit. "
 
 
-def run_apart(bundle: Path, rounds: int, context: int = 2048, draft: Path | None = None) -> dict[str, Any]:
+def run_apart(bundle: Path, rounds: int, context: int = 2048) -> dict[str, Any]:
     """Run `measure` in a fresh process, so that memory and cold start are the bundle's own."""
     command = [sys.executable, "-m", "medge.runtime.bench_generator", str(bundle), str(rounds), str(context)]
-    command += [str(draft)] if draft is not None else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MedgeError(f"the benchmark ended early: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}")
@@ -48,9 +39,10 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(bundle: Path, rounds: int, context: int, draft: Path | None = None) -> dict[str, Any]:
+def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
     """Cold start, reading, generating, and two questions about one image; medians over rounds."""
-    from .generator import load, user
+    from .conversation import Sampling, user
+    from .generator import load
     from .golden import phantom
 
     start = time.perf_counter()
@@ -65,7 +57,7 @@ def measure(bundle: Path, rounds: int, context: int, draft: Path | None = None) 
     for number in range(rounds):
         fresh = [engine.tokenize(f"{number} ")[0], *prompt[1:]]  # another first token: nothing of it is reused
         reading.append(_seconds(partial(engine.prefill, fresh)))
-        answer = engine.generate(fresh, ANSWER_TOKENS + 1, past_end=True)
+        answer = engine.generate(fresh, Sampling(ANSWER_TOKENS + 1), past_end=True)
         next(answer)  # the first token's time belongs to reading the prompt
         writing.append(_seconds(partial(deque, answer, 0)) / ANSWER_TOKENS)
     facts["prefill_tokens_per_second"] = PROMPT_TOKENS / statistics.median(reading)
@@ -74,7 +66,7 @@ def measure(bundle: Path, rounds: int, context: int, draft: Path | None = None) 
         image = phantom()
 
         def first_token(question: str) -> None:
-            next(iter(generator.stream([user(image, question)], limit=1)), None)
+            next(iter(generator.stream([user(image, question)], Sampling(limit=1))), None)
 
         first, second = [], []
         for _ in range(min(rounds, 3)):
@@ -84,60 +76,9 @@ def measure(bundle: Path, rounds: int, context: int, draft: Path | None = None) 
         facts["first_question_seconds"] = statistics.median(first)
         facts["second_question_seconds"] = statistics.median(second)
     facts["peak_bytes"] = peak_memory()
-    if draft is not None:
-        facts["draft"] = measure_draft(bundle, draft, rounds, context)
     return facts
-
-
-def measure_draft(bundle: Path, draft: Path, rounds: int, context: int) -> dict[str, Any]:
-    """Speed with a draft to that without, for each number of guesses, in turns in one process; and what the probe chose."""
-    from .generator import load
-
-    generator = load(bundle, allow_failed_parity=True, context=context, draft=draft)
-    small = load(draft, allow_failed_parity=True, context=context)
-    probed = generator.speculation
-    assert probed is not None
-    prompts = [
-        [2, *generator.engine.tokenize(f"{number}. {TEXT}{QUESTIONS[number % len(QUESTIONS)]}")]
-        for number in range(rounds)
-    ]
-    plain: list[float] = []
-    times: dict[int, list[float]] = {ahead: [] for ahead in AHEAD}
-    counts = {ahead: Speculation(ahead, 0.0, 0.0) for ahead in AHEAD}
-    same = dict.fromkeys(AHEAD, True)
-    for prompt in prompts:
-        expected: list[int] = []
-        generator.engine.prefill(prompt)
-        alone = generator.engine.generate(prompt, DRAFTED_TOKENS, past_end=True)
-        plain.append(_seconds(partial(expected.extend, alone)))
-        for ahead in AHEAD:
-            found: list[int] = []
-            generator.engine.prefill(prompt)
-            small.engine.prefill(prompt)
-            made = generate(
-                generator.engine,
-                small.engine,
-                prompt,
-                DRAFTED_TOKENS,
-                ahead,
-                counts[ahead],
-                reach=generator.engine.context,
-                past_end=True,
-            )
-            times[ahead].append(_seconds(partial(found.extend, made)))
-            same[ahead] = same[ahead] and found == expected
-    return {
-        "draft": small.manifest.name, "probe": {"ahead": probed.ahead, "acceptance": probed.acceptance,
-                                                "expected": probed.expected, "reason": probed.reason},
-        "tokens": DRAFTED_TOKENS * rounds,
-        "by_ahead": [
-            {"ahead": ahead, "acceptance": counts[ahead].kept / counts[ahead].guessed, "same_tokens": same[ahead],
-             "speed_ratio": statistics.median(plain) / statistics.median(times[ahead])}
-            for ahead in AHEAD
-        ],
-    }  # fmt: skip
 
 
 if __name__ == "__main__":
     place, rounds, context = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    print(json.dumps(measure(place, rounds, context, Path(sys.argv[4]) if sys.argv[4:] else None)))
+    print(json.dumps(measure(place, rounds, context)))

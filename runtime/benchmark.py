@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ class Measured:
 
     @property
     def median(self) -> float:
-        return sorted(self.runs)[len(self.runs) // 2]
+        return statistics.median(self.runs)
 
     def facts(self) -> dict[str, Any]:
         ordered = sorted(self.runs)

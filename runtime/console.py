@@ -27,13 +27,6 @@ AllowFailed = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine.", show_default="its own choice")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
-FrameOption = Annotated[
-    int | None, typer.Option(help="Frame of a multi-frame file, from 0.", show_default="the middle")
-]
-WindowOption = Annotated[
-    tuple[float, float] | None,
-    typer.Option(help="Window centre and width for grey DICOM, e.g. 40 400.", show_default="the file's own"),
-]
 
 
 def print_json(value: Any) -> None:

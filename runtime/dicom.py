@@ -25,7 +25,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from .errors import ImageError
-from .images import MAX_PIXELS, check_size, too_large
+from .images import DEFAULT_VIEW, MAX_PIXELS, View, check_size, too_large
 from .preprocess import Pixels
 
 # Objects that carry pixels which are not a picture of a patient: dose grids, label masks, measured maps.
@@ -39,7 +39,7 @@ GREY = {"MONOCHROME1", "MONOCHROME2"}
 COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"}
 
 
-def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, float] | None = None) -> Pixels:
+def read_dicom(path: Path, view: View = DEFAULT_VIEW) -> Pixels:
     """Decode one frame as it would be shown: (H, W, 3) uint8.
 
     Grey images go through the modality transform (rescale slope and intercept, or its LUT), then the given window,
@@ -48,10 +48,10 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
     Raises:
         ImageError: not DICOM, not a picture, too large, damaged, or of a kind that can't be decoded.
     """
-    with _decoded(path, frame) as (dataset, values, chosen):
+    with _decoded(path, view.frame) as (dataset, values, chosen):
         photometric = str(dataset.PhotometricInterpretation).strip()
         if photometric in GREY:
-            return _show_grey(dataset, values, chosen, window, invert=photometric == "MONOCHROME1")
+            return _show_grey(dataset, values, chosen, view.window, invert=photometric == "MONOCHROME1")
         if photometric == "PALETTE COLOR":
             return _show_palette(dataset, values)
         if photometric in COLOUR and values.ndim == 3:
@@ -59,13 +59,13 @@ def read_dicom(path: Path, *, frame: int | None = None, window: tuple[float, flo
         raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
 
 
-def read_units(path: Path, *, frame: int | None = None) -> NDArray[np.float64]:
-    """One grey frame in its rescaled units (HU for CT), (H, W), with no window applied.
+def read_units(path: Path) -> NDArray[np.float64]:
+    """The middle grey frame in its rescaled units (HU for CT), (H, W), with no window applied.
 
     Raises:
         ImageError: as in `read_dicom`, or the picture has colours.
     """
-    with _decoded(path, frame) as (dataset, values, chosen):
+    with _decoded(path, None) as (dataset, values, chosen):
         if values.ndim != 2:
             raise ImageError(f"{path}: a picture in colours has no units such as HU")
         return _units(dataset, values, chosen)

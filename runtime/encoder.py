@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError, ImageError
-from .images import ImageSource, describe, read_image
+from .images import DEFAULT_VIEW, ImageSource, View, describe, read_image
 from .labels import LabelBank, as_prompts, unit_length
 from .preprocess import preprocess
 from .session import OrtSession, Session
@@ -106,10 +106,9 @@ class Encoder:
         vision = self.manifest.file("vision")
         return f"{vision.sha256 if vision else ''}/{self.manifest.profile}"
 
-    def prepare(self, source: ImageSource, **options: object) -> NDArray[np.float32]:
-        """An image to the model's input, (3, side, side) float32; options as in `read_image`."""
-        image = read_image(source, **options)  # type: ignore[arg-type]
-        return preprocess(image, self.manifest.profile, self.facts.image_size)
+    def prepare(self, source: ImageSource, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
+        """An image to the model's input, (3, side, side) float32."""
+        return preprocess(read_image(source, view), self.manifest.profile, self.facts.image_size)
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32."""
@@ -132,8 +131,7 @@ class Encoder:
         return unit_length(np.concatenate(parts).astype(np.float32))
 
     def stream_images(
-        self, sources: Iterable[ImageSource], *, batch_size: int = 8, frame: int | None = None,
-        window: tuple[float, float] | None = None,
+        self, sources: Iterable[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW
     ) -> Iterator[tuple[ImageSource, NDArray[np.float32] | ImageError]]:  # fmt: skip
         """Yield each source with its embedding, (D,), or with the reason why it can't be read; never stops early."""
         waiting: list[tuple[ImageSource, NDArray[np.float32] | ImageError]] = []
@@ -147,7 +145,7 @@ class Encoder:
 
         for source in sources:
             try:
-                waiting.append((source, self.prepare(source, frame=frame, window=window)))
+                waiting.append((source, self.prepare(source, view)))
             except ImageError as error:
                 waiting.append((source, error))
             except MemoryError:
@@ -157,8 +155,7 @@ class Encoder:
         yield from flush()
 
     def embed_images(
-        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, frame: int | None = None,
-        window: tuple[float, float] | None = None,
+        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW
     ) -> NDArray[np.float32]:  # fmt: skip
         """Unit-length embeddings, (N, D) float32, of paths, PIL images or arrays.
 
@@ -166,7 +163,7 @@ class Encoder:
             ImageError: an image can't be read. Use `stream_images` to go on with the others.
         """
         rows: list[NDArray[np.float32]] = []
-        for _, item in self.stream_images(_as_list(images), batch_size=batch_size, frame=frame, window=window):
+        for _, item in self.stream_images(_as_list(images), batch_size=batch_size, view=view):
             if isinstance(item, ImageError):
                 raise item
             rows.append(item)
@@ -190,11 +187,11 @@ class Encoder:
 
     def classify(
         self, images: ImageSource | Sequence[ImageSource], labels: Labels | None = None, *, batch_size: int = 8,
-        frame: int | None = None, window: tuple[float, float] | None = None,
+        view: View = DEFAULT_VIEW,
     ) -> list[Classification]:  # fmt: skip
         """Score images against labels (texts, {label: prompts}, a bank, or None for the baked bank)."""
         bank = self.bank(labels)
-        return self.score(self.embed_images(images, batch_size=batch_size, frame=frame, window=window), bank)
+        return self.score(self.embed_images(images, batch_size=batch_size, view=view), bank)
 
     def score(self, embeddings: NDArray[np.float32], bank: LabelBank) -> list[Classification]:
         """Scores of image embeddings, (N, D), against a bank."""

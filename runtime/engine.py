@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import huge_pages
+from .conversation import DEFAULT_SAMPLING, Sampling
 from .errors import BundleError, ContextError, GeneratorError
 from .image_tower import ImageTower, open_tower
 from .llama_library import forget_messages, library, native_messages, usable_cores
@@ -51,17 +52,6 @@ def length(items: Sequence[Item]) -> int:
     return sum(item.tokens if isinstance(item, Picture) else 1 for item in items)
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. At temperature 0 the likeliest one is, and nothing else here matters."""
-
-    temperature: float = 0.0
-    top_k: int = 64
-    top_p: float = 0.95
-    seed: int = 0
-    grammar: str | None = None  # GBNF; only tokens that it allows are chosen
-
-
 Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it is only asked) -> wanted
 
 
@@ -75,7 +65,6 @@ class Engine:
         threads: None for all cores that this process may use.
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
-        ahead: tokens of a draft that `read` takes at once beside one of its own.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
 
     Raises:
@@ -86,7 +75,7 @@ class Engine:
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
-        gpu_layers: int = 0, measuring: bool = False, ahead: int = 0, observer: Observer | None = None,
+        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
     ) -> None:  # fmt: skip
         self._free = contextlib.ExitStack()
         self.lib = lib = library()
@@ -109,7 +98,7 @@ class Engine:
         self.window = int(lib.llama_model_n_swa(self._model))
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
-        params.n_outputs_max = BATCH if measuring else 1 + ahead
+        params.n_outputs_max = BATCH if measuring else 1
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
         params.no_perf = True
@@ -231,67 +220,34 @@ class Engine:
         return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
 
     def generate(
-        self, items: Sequence[Item], limit: int, sampling: Sampling | None = None, *, past_end: bool = False
-    ) -> Iterator[int]:
+        self, items: Sequence[Item], sampling: Sampling = DEFAULT_SAMPLING, *, grammar: str | None = None,
+        past_end: bool = False,
+    ) -> Iterator[int]:  # fmt: skip
         """Yield the answer's tokens, without the one that ends it.
 
         Args:
             items: the prompt.
-            limit: most tokens to generate; the context's end is another limit.
-            sampling: greedy where None.
+            sampling: how many tokens at most, and how they are chosen; the context's end is another limit.
+            grammar: GBNF; only tokens that it allows are chosen.
             past_end: go on after the end, for benchmarks that need a fixed number of tokens.
         """
         self.prefill(items)
         lib = self.lib
         one = (lib.llama_token * 1)()
-        with self._sampler(sampling or Sampling()) as choose:
+        with self._sampler(sampling, grammar) as choose:
             room = self.context - length(self._items)
-            for count in range(limit):
+            for count in range(sampling.limit):
                 token = choose()
                 if not past_end and self.ends(token):
                     return
                 yield token
-                if count + 1 == limit or count + 1 >= room:
+                if count + 1 == sampling.limit or count + 1 >= room:
                     return
                 one[0] = token
                 with self._consistent():
                     if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
                         raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
                     self._items.append(token)
-
-    @property
-    def used(self) -> int:
-        """Positions of the context that are taken."""
-        return length(self._items)
-
-    @property
-    def free(self) -> int:
-        """Positions of the context that are not."""
-        return self.context - self.used
-
-    def best(self) -> int:
-        """The likeliest token after what is evaluated."""
-        return self._choose(None)
-
-    def read(self, tokens: Sequence[int]) -> list[int]:
-        """Evaluate tokens behind what is evaluated, and give the likeliest after each; at most `ahead` + 1 of them."""
-        with self._consistent():
-            self._decode_tokens(list(tokens), self.used, [True] * len(tokens))
-            self._items += tokens
-        return [int(row.argmax()) for row in self._read_view(len(tokens))]
-
-    def read_logits(self, count: int) -> NDArray[np.float32]:
-        """Logits after each of the `count` tokens that were just read, (count, vocabulary)."""
-        return self._read_view(count).copy()
-
-    def _read_view(self, count: int) -> NDArray[np.float32]:
-        pointer = self.lib.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(pointer, (count, self.vocabulary_size))
-
-    def take_back(self, count: int) -> None:
-        """Forget the last `count` tokens."""
-        if count:
-            self._rewind(len(self._items) - count)
 
     def forget(self) -> None:
         """Drop everything evaluated and every image embedding."""
@@ -416,7 +372,7 @@ class Engine:
         return embedding
 
     @contextlib.contextmanager
-    def _sampler(self, sampling: Sampling) -> Iterator[Callable[[], int]]:
+    def _sampler(self, sampling: Sampling, grammar: str | None) -> Iterator[Callable[[], int]]:
         """What chooses the next token from the context's last logits."""
         lib = self.lib
         with contextlib.ExitStack() as free:
@@ -429,14 +385,14 @@ class Engine:
                     lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
                 ):  # fmt: skip
                     lib.llama_sampler_chain_add(chain, step)
-            if sampling.grammar is None:
+            if grammar is None:
                 yield lambda: self._choose(chain)
                 return
-            grammar = lib.llama_sampler_init_grammar(self._vocabulary, sampling.grammar.encode(), b"root")
-            if not grammar:
+            made = lib.llama_sampler_init_grammar(self._vocabulary, grammar.encode(), b"root")
+            if not made:
                 raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
-            free.callback(lib.llama_sampler_free, grammar)
-            yield lambda: self._choose_by_grammar(chain, grammar)
+            free.callback(lib.llama_sampler_free, made)
+            yield lambda: self._choose_by_grammar(chain, made)
 
     def _choose(self, chain: Any) -> int:
         if chain is not None:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from .conversation import Sampling, user
 from .encoder import Encoder
 from .engine import Picture
 from .errors import ImageError
 from .gates import GOLDEN_COSINE
-from .generator import Generator, user
+from .generator import Generator
 from .golden import phantom
 from .images import read_image
 from .labels import LabelBank
@@ -164,7 +165,7 @@ def write_generator_files(
     for name, parts in pictures:
         for question in questions:
             prompt = generator.encode([user(*parts, question)])
-            tokens = list(generator.engine.generate(prompt, limit))
+            tokens = list(generator.engine.generate(prompt, Sampling(limit)))
             rows.append({
                 "image": name, "question": question, "limit": limit, "tokens": tokens, "text": generator.engine.text(tokens),
                 "prompt": [-1 if isinstance(item, Picture) else item for item in prompt],

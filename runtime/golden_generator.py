@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from .conversation import user
 from .engine import Item, Picture, length
 from .errors import BundleError
-from .generator import Generator, user
+from .generator import Generator
 from .golden import phantom
 from .metrics import cosine
 

@@ -5,9 +5,11 @@ The result is always (H, W, 3), uint8 or uint16. Sizes are read from the header 
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,52 @@ from .preprocess import Pixels
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.generic]
 
 MAX_PIXELS = 150_000_000  # a 12k x 12k slide; RGB takes 450 MB, what an 8 GB machine can spare
+# (centre, width) in HU, as radiologists set them; the names that `View.of` takes.
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "abdomen": (50, 400), "bone": (400, 1800), "brain": (40, 80), "lung": (-600, 1500), "mediastinum": (50, 350),
+}  # fmt: skip
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
+
+
+@dataclass(frozen=True)
+class View:
+    """How a file that holds more than one picture is looked at.
+
+    Attributes:
+        frame: which frame of a multi-frame DICOM or TIFF, from 0; the middle one where None.
+        window: (centre, width) for a grey DICOM, in its rescaled units (HU for CT); the file's own where None.
+
+    Raises:
+        ImageError: the window is none.
+    """
+
+    frame: int | None = None
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not (all(map(math.isfinite, self.window)) and self.window[1] > 0):
+            raise ImageError(f"a window of centre and width {self.window} is none; the width must be greater than 0")
+
+    @classmethod
+    def of(cls, frame: int | None = None, window: str | None = None) -> View:
+        """From what a user writes: a window is a name of `CT_WINDOWS`, or centre and width as "40,400".
+
+        Raises:
+            ImageError: no such window.
+        """
+        if window is None or window in CT_WINDOWS:
+            return cls(frame, CT_WINDOWS[window] if window else None)
+        try:
+            centre, width = map(float, window.split(","))
+        except ValueError as error:
+            names = ", ".join(CT_WINDOWS)
+            raise ImageError(
+                f"there is no window {window!r}; write centre,width as in 40,400, or one of {names}"
+            ) from error
+        return cls(frame, (centre, width))
+
+
+DEFAULT_VIEW = View()
 
 
 def describe(source: ImageSource) -> str:
@@ -30,13 +77,12 @@ def describe(source: ImageSource) -> str:
     return f"a PIL image of {source.size}" if isinstance(source, Image.Image) else f"an array of {source.shape}"
 
 
-def read_image(source: ImageSource, *, frame: int | None = None, window: tuple[float, float] | None = None) -> Pixels:
+def read_image(source: ImageSource, view: View = DEFAULT_VIEW) -> Pixels:
     """Decode one image.
 
     Args:
         source: a path, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
-        frame: which frame of a multi-frame DICOM or TIFF, from 0; the middle one by default.
-        window: (centre, width) for a grey DICOM, in its rescaled units (HU for CT), instead of the file's own.
+        view: which frame and which window of a file.
 
     Returns:
         (H, W, 3) uint8, or uint16 where the file has 16 bits a channel and no window of its own.
@@ -59,12 +105,12 @@ def read_image(source: ImageSource, *, frame: int | None = None, window: tuple[f
     if head[128:132] == b"DICM" or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
         from .dicom import read_dicom  # pydicom costs start-up time that a PNG need not pay
 
-        return read_dicom(path, frame=frame, window=window)
+        return read_dicom(path, view)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` is stricter where it matters
             with Image.open(path) as image:
-                return _from_pil(image, str(path), frame)
+                return _from_pil(image, str(path), view.frame)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
     except Image.DecompressionBombError as error:

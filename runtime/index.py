@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .atomic import replace_file
 from .errors import ImageError, IndexFileError, StorageError, storage_errors
+from .images import DEFAULT_VIEW, View
 from .progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -82,14 +83,16 @@ class VectorIndex:
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
-    def add(self, encoder: Encoder, images: Iterable[Path], progress: Progress = no_progress) -> Added:
+    def add(
+        self, encoder: Encoder, images: Iterable[Path], progress: Progress = no_progress, *, view: View = DEFAULT_VIEW
+    ) -> Added:
         """Embed and store images that are not in the index yet; commits as it goes."""
         known = {row[0] for row in self._db.execute("SELECT path FROM items")}
         paths = list(dict.fromkeys(str(path) for path in images))
         todo = [path for path in paths if path not in known]
         failed: list[str] = []
         fresh: list[tuple[str, bytes]] = []
-        for done, (source, item) in enumerate(encoder.stream_images(todo), 1):
+        for done, (source, item) in enumerate(encoder.stream_images(todo, view=view), 1):
             if isinstance(item, ImageError):
                 failed.append(str(item))
             else:
@@ -147,7 +150,7 @@ class VectorIndex:
 
 
 def build_index(
-    path: Path, encoder: Encoder, images: Iterable[Path], *, force: bool = False,
+    path: Path, encoder: Encoder, images: Iterable[Path], *, view: View = DEFAULT_VIEW, force: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Added, int]:  # fmt: skip
     """Make an index, or take up a build that was interrupted.
@@ -167,7 +170,7 @@ def build_index(
             _begin(partial, encoder.fingerprint)
             with VectorIndex.open(partial, encoder.fingerprint) as index:
                 resumed = len(index)
-                done = index.add(encoder, images, progress)
+                done = index.add(encoder, images, progress, view=view)
                 if not len(index):
                     raise IndexFileError(f"{path}: no image could be read, so there is nothing to search")
         except sqlite3.OperationalError as error:  # "database or disk is full"

@@ -18,18 +18,16 @@ def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool =
         folder: the bundle.
         verify: check the SHA-256 of every file first.
         allow_failed_parity: load a bundle whose parity gate failed or was never measured.
-        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers, and draft, another
-            bundle's folder).
+        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers).
 
     Raises:
         BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     if isinstance(bundle.manifest.model, GeneratorFacts):
-        from .generator import Generator, open_draft
+        from .generator import Generator
 
-        draft = open_draft(options.pop("draft", None), verify=verify)
-        return Generator(bundle, draft=draft, **options)
+        return Generator(bundle, **options)
     from .encoder import Encoder
 
     return Encoder(bundle, **options)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .conversation import Chat, Sampling, about
 from .errors import GeneratorError
-from .images import ImageSource
-
-if TYPE_CHECKING:
-    from .generator import Generator
+from .images import DEFAULT_VIEW, ImageSource, View
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ TEMPLATES: dict[str, Template] = {
 }  # fmt: skip
 # A grammar lets strings grow without end; a sentence or two are asked for, and this is where they are cut.
 MOST_CHARACTERS = 240
+REPORT_SAMPLING = Sampling(limit=1024)
 
 
 @dataclass(frozen=True)
@@ -73,29 +72,31 @@ def schema_of(template: Template) -> dict[str, Any]:
 
 
 def write_report(
-    generator: Generator, images: ImageSource | Sequence[ImageSource], template: str | Template = "general", *,
-    limit: int = 1024, temperature: float = 0.0, seed: int = 0, context: str = "",
+    chat: Chat, images: ImageSource | Sequence[ImageSource], template: str | Template = "general",
+    sampling: Sampling = REPORT_SAMPLING, *, clinical: str = "", view: View = DEFAULT_VIEW,
 ) -> Report:  # fmt: skip
     """Report on one image, or on several that belong together.
 
     Args:
-        generator: a multimodal model.
+        chat: a multimodal model.
         images: what to report on.
         template: a name of `TEMPLATES`, or one of your own.
-        limit, temperature, seed: as in `Generator.chat`.
-        context: what the reader should know, such as the clinical question.
+        sampling: how long the report may be, and how its tokens are chosen.
+        clinical: what the reader should know, such as the clinical question.
+        view: which frame and which window of a file.
 
     Raises:
         GeneratorError: there is no such template.
+        ImageError: an image can't be read.
     """
     if isinstance(template, str):
         if template not in TEMPLATES:
             raise GeneratorError(f"there is no report template {template!r}; choose from {', '.join(TEMPLATES)}")
         template = TEMPLATES[template]
-    asked = f"{template.instruction} {context}".strip() + (
+    asked = f"{template.instruction} {clinical}".strip() + (
         f"\nGive findings on {', '.join(template.regions)}, a sentence or two each, and an impression, as JSON."
     )
-    answer = generator.ask(images, asked, limit=limit, temperature=temperature, seed=seed, schema=schema_of(template))
+    answer = chat.chat([about(images, asked, view)], sampling, schema=schema_of(template))
     try:
         body = json.loads(answer.text)
         return Report(template.name, body["findings"], body["impression"], complete=True)

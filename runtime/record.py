@@ -14,13 +14,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .conversation import RoomyChat, Sampling, user
 from .errors import RecordError
-from .generator import user
-
-if TYPE_CHECKING:
-    from .generator import Generator
 
 # Bookkeeping: says nothing of the patient that another resource does not say.
 LEFT_OUT = frozenset(
@@ -35,7 +32,7 @@ _PERIODS = ("effectivePeriod", "performedPeriod", "period", "occurrencePeriod", 
 _NAMES = ("code", "medicationCodeableConcept", "vaccineCode", "type", "description", "title")
 _INACTIVE = frozenset({"stopped", "completed", "resolved", "inactive", "cancelled", "entered-in-error"})
 K1, B = 1.2, 0.75
-ANSWER_TOKENS = 320
+RECORD_SAMPLING = Sampling(limit=320)
 
 
 @dataclass(frozen=True)
@@ -184,9 +181,8 @@ def _words(text: str) -> list[str]:
 
 
 def answer_from_record(
-    generator: Generator, source: str | Path | dict[str, Any], question: str, *, limit: int = ANSWER_TOKENS,
-    temperature: float = 0.0, seed: int = 0,
-) -> RecordAnswer:  # fmt: skip
+    chat: RoomyChat, source: str | Path | dict[str, Any], question: str, sampling: Sampling = RECORD_SAMPLING
+) -> RecordAnswer:
     """Answer a question over a record; see the module's text for how.
 
     Raises:
@@ -194,10 +190,10 @@ def answer_from_record(
         ContextError: the question alone is too long for the context.
     """
     lines = read_record(source)
-    room = generator.engine.context - limit - 200 - len(generator.engine.tokenize(question))
+    room = chat.context - sampling.limit - 200 - chat.count_tokens(question)
     chosen: list[Line] = []
     for line in rank(lines, question):
-        cost = len(generator.engine.tokenize(f"[R00] {line.text}\n"))
+        cost = chat.count_tokens(f"[R00] {line.text}\n")
         if cost <= room:
             chosen.append(line)
             room -= cost
@@ -215,7 +211,7 @@ def answer_from_record(
             "sources": {"type": "array", "items": {"enum": list(labels)}, "maxItems": 6},
         },
     }  # fmt: skip
-    reply = generator.chat([user(asked)], limit=limit, temperature=temperature, seed=seed, schema=schema)
+    reply = chat.chat([user(asked)], sampling, schema=schema)
     try:
         body = json.loads(reply.text)
     except ValueError:

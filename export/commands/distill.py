@@ -195,8 +195,8 @@ def medgemma(
 ) -> None:
     """Distil a MedGemma checkpoint into a shallower one on texts and questions about images.
 
-    The student is an ordinary checkpoint with the teacher's tokenizer: export makes GGUF of it, alone or as the draft that
-    speeds its teacher up. Interrupted, the same command goes on where it was.
+    The student is an ordinary checkpoint with the teacher's tokenizer: export makes GGUF of it.
+    Interrupted, the same command goes on where it was.
 
     Example: medge distill medgemma --teacher medgemma-4b-it --student layers=17 --data reports.txt --out medgemma-half
     """

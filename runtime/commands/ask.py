@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..console import AllowFailed, BundleArgument, JsonOption, ThreadsOption, err, print_json, warn
 from .generator_options import (
     ContextOption,
-    DraftOption,
     GpuLayersOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
     ThinkOption,
     opened,
+    sampling_of,
 )
+from .view_options import FrameOption, WindowOption, view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..conversation import Fragment
 
 
 def ask(
@@ -28,6 +34,8 @@ def ask(
     ct: Annotated[
         list[Path] | None, typer.Option(help="A CT series: its folder, or its files; windowed as MedGemma 1.5 expects.")
     ] = None,
+    frame: FrameOption = None,
+    window: WindowOption = None,
     limit: LimitOption = 512,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
@@ -35,7 +43,6 @@ def ask(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,23 +54,25 @@ def ask(
     """
     if image and ct:
         raise typer.BadParameter("give --image or --ct, not both")
-    options: dict[str, Any] = {"limit": limit, "temperature": temperature, "seed": seed, "think": think}
-    with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
-    ) as generator:  # fmt: skip
-        from ..generator import user
+    if ct and (frame is not None or window):
+        raise typer.BadParameter("--frame and --window are for --image; a CT series is shown in three windows")
+    from ..conversation import about
+    from ..ct_question import ask_series
 
+    view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
+    with opened(
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
         note = ""
         if ct:
-            answer, series = generator.read_series(ct, question, **options)
+            answer, series = ask_series(generator, ct, question, sampling, think=think)
             note = series.note
             for message in series.skipped:
                 warn(f"skipped: {message}")
         elif as_json:
-            answer = generator.ask(image, question, **options)
+            answer = generator.ask(image, question, sampling, view=view, think=think)
         else:
-            print_stream(generator.stream([user(*(image or []), question)], **options))
+            print_stream(generator.stream([about(image, question, view)], sampling, think=think))
             return
         if as_json:
             print_json({"answer": answer.text, "thought": answer.thought, "stop": answer.stop, "note": note,
@@ -76,7 +85,7 @@ def ask(
             sys.stdout.write(answer.text + "\n")
 
 
-def print_stream(fragments: Any) -> str:
+def print_stream(fragments: Iterable[Fragment]) -> str:
     """Print an answer as it comes, the model's trace dimmed on stderr; returns the answer."""
     text = ""
     for fragment in fragments:

@@ -19,9 +19,6 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Images in a run.")] = 1,
     against: Annotated[list[str] | None, typer.Option(help=f"Also time {', '.join(ENGINES)}; repeat it.")] = None,
     reference: Annotated[Path | None, typer.Option(help="The checkpoint, for --against.")] = None,
-    draft: Annotated[
-        Path | None, typer.Option(help="Also time a language model with this bundle as its draft.")
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Latency, throughput, cold start and peak memory of a bundle on this machine.
@@ -40,10 +37,8 @@ def bench(
     if isinstance(manifest.model, GeneratorFacts):
         if against:
             raise typer.BadParameter("--against compares encoders; a language model is compared by benchmarks/")
-        _bench_generator(bundle, rounds, draft, as_json)
+        _bench_generator(bundle, rounds, as_json)
         return
-    if draft:
-        raise typer.BadParameter("--draft is for language models")
     name = f"medge {manifest.towers['vision'].recipe}"
     engines = {
         name: bundle_command(str(bundle), batch),
@@ -73,12 +68,12 @@ def bench(
     out.print(table)
 
 
-def _bench_generator(bundle: Path, rounds: int, draft: Path | None, as_json: bool) -> None:
+def _bench_generator(bundle: Path, rounds: int, as_json: bool) -> None:
     from rich.table import Table
 
     from ..bench_generator import run_apart
 
-    facts = run_apart(bundle, rounds, draft=draft)
+    facts = run_apart(bundle, rounds)
     if as_json:
         print_json(facts)
         return
@@ -93,18 +88,3 @@ def _bench_generator(bundle: Path, rounds: int, draft: Path | None, as_json: boo
         table.add_row("second question on it", f"{facts['second_question_seconds']:.2f} s")
     table.add_row("peak memory", f"{facts['peak_bytes'] / 1e6:.0f} MB")
     out.print(table)
-    if "draft" not in facts:
-        return
-    found = facts["draft"]
-    probe = found["probe"]
-    verdict = f"{probe['ahead']} guesses ahead" if probe["ahead"] else f"off: {probe['reason']}"
-    table = Table(title=f"with {found['draft']} as its draft; the probe at load says {verdict}")
-    for column in ("guesses ahead", "kept", "speed, to that without", "same tokens"):
-        table.add_column(column, justify="right")
-    for row in found["by_ahead"]:
-        table.add_row(
-            str(row["ahead"]), f"{100 * row['acceptance']:.0f}%", f"{row['speed_ratio']:.2f}",
-            "yes" if row["same_tokens"] else "no",
-        )  # fmt: skip
-    out.print(table)
-    out.print(f"{found['tokens']} tokens with each number of guesses; what may change answers is never used on its own")

@@ -10,23 +10,28 @@ from ..console import AllowFailed, BundleArgument, ThreadsOption, err, out, warn
 from .ask import print_stream
 from .generator_options import (
     ContextOption,
-    DraftOption,
     GpuLayersOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
     ThinkOption,
     opened,
+    sampling_of,
 )
+from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
-    from ..generator import Generator, Part, Turn
+    from ..conversation import Part, Sampling, Turn
+    from ..generator import Generator
+    from ..images import View
 
 HELP = "Images by path: @film.dcm. /new forgets the conversation, /quit ends; Ctrl-C stops an answer."
 
 
 def chat(
     bundle: BundleArgument,
+    frame: FrameOption = None,
+    window: WindowOption = None,
     limit: LimitOption = 512,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
@@ -34,25 +39,24 @@ def chat(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
-    draft: DraftOption = None,
     allow_failed_parity: AllowFailed = False,
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
 
     Example: medge chat bundle
     """
+    view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
-        draft=draft,
-    ) as generator:  # fmt: skip
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+    ) as generator:
         generator.engine  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
         out.print(f"{generator.manifest.name}, {generator.engine.context} tokens of context. {HELP}", highlight=False)
-        _converse(generator, limit, temperature, seed, think)
+        _converse(generator, sampling, think, view)
 
 
-def _converse(generator: Generator, limit: int, temperature: float, seed: int, think: bool) -> None:
+def _converse(generator: Generator, sampling: Sampling, think: bool, view: View) -> None:
+    from ..conversation import assistant, user
     from ..errors import MedgeError
-    from ..generator import assistant, user
 
     turns: list[Turn] = []
     while True:
@@ -67,10 +71,8 @@ def _converse(generator: Generator, limit: int, temperature: float, seed: int, t
             turns = []
         elif said:
             try:
-                asked = [*turns, user(*_parts(said))]
-                answer = print_stream(
-                    generator.stream(asked, limit=limit, temperature=temperature, seed=seed, think=think)
-                )
+                asked = [*turns, user(*_parts(said, view))]
+                answer = print_stream(generator.stream(asked, sampling, think=think))
                 turns = [*asked, assistant(answer)]
             except KeyboardInterrupt:
                 err.print("\nmedge: stopped; the question is forgotten", style="yellow")
@@ -78,13 +80,15 @@ def _converse(generator: Generator, limit: int, temperature: float, seed: int, t
                 warn(str(error))
 
 
-def _parts(line: str) -> list[Part]:
+def _parts(line: str, view: View) -> list[Part]:
     """ "what is on @film.dcm?" to its texts and images, in order."""
+    from ..images import read_image
+
     parts: list[Part] = []
     for piece in re.split(r"(@\S+)", line):
         path = Path(piece[1:].rstrip("?!,;")) if piece.startswith("@") else None
         if path is not None:
-            parts.append(path)
+            parts.append(read_image(path, view))
         elif piece.strip():
             parts.append(piece.strip())
     return parts

@@ -12,14 +12,13 @@ from ..console import (
     AllowFailed,
     BundleArgument,
     DeviceOption,
-    FrameOption,
     JsonOption,
     ThreadsOption,
-    WindowOption,
     out,
     print_json,
     warn,
 )
+from .view_options import FrameOption, WindowOption, view_of
 
 
 def classify(
@@ -51,6 +50,7 @@ def classify(
 
     if label and labels:
         raise LabelError("give --label or --labels, not both")
+    view = view_of(frame, window)
     chosen = read_labels(labels) if labels else as_prompts(label) if label else None
     encoder = load(
         bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
@@ -67,7 +67,7 @@ def classify(
         bank = encoder.bank(chosen)
     results: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for source, item in encoder.stream_images(find_images(images), frame=frame, window=window):
+    for source, item in encoder.stream_images(find_images(images), view=view):
         if isinstance(item, ImageError):
             failed.append({"image": describe(source), "error": str(item)})
             warn(str(item))

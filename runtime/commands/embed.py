@@ -18,6 +18,7 @@ from ..console import (
     print_json,
     warn,
 )
+from .view_options import FrameOption, WindowOption, view_of
 
 
 def embed(
@@ -25,6 +26,8 @@ def embed(
     images: Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to embed instead; repeat it.")] = None,
     to: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")] = Path("embeddings.safetensors"),
+    frame: FrameOption = None,
+    window: WindowOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
     allow_failed_parity: AllowFailed = False,
@@ -49,6 +52,9 @@ def embed(
 
     if bool(images) == bool(text):
         raise typer.BadParameter("give images or --text, one of the two")
+    if text and (frame is not None or window):
+        raise typer.BadParameter("--frame and --window are for images")
+    view = view_of(frame, window)
     refuse_existing(to, force=force)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     names: list[str] = []
@@ -61,7 +67,7 @@ def embed(
             warnings.simplefilter("ignore", TextCutWarning)
             rows, names = list(encoder.embed_texts(text)), list(text)
     else:
-        for source, item in encoder.stream_images(find_images(images or [])):
+        for source, item in encoder.stream_images(find_images(images or []), view=view):
             if isinstance(item, ImageError):
                 warn(str(item))
                 failed += 1

@@ -13,6 +13,7 @@ from ..console import err
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..conversation import Sampling
     from ..generator import Generator
 
 ContextOption = Annotated[
@@ -23,24 +24,25 @@ TemperatureOption = Annotated[float, typer.Option(min=0.0, max=2.0, help="0: the
 SeedOption = Annotated[int, typer.Option(help="Of sampling, at a temperature over 0.")]
 GpuLayersOption = Annotated[int | None, typer.Option(min=0, help="Layers on a GPU.", show_default="as many as fit")]
 ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think first; its trace goes to stderr.")]
-DraftOption = Annotated[
-    Path | None,
-    typer.Option(help="Bundle of a student that guesses ahead, where that is faster; answers stay the same."),
-]
+
+
+def sampling_of(limit: int, temperature: float, seed: int) -> Sampling:
+    """What the three options choose about an answer."""
+    from ..conversation import Sampling
+
+    return Sampling(limit, temperature, seed)
 
 
 @contextmanager
 def opened(
-    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool,
-    draft: Path | None = None,
+    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
     from ..generator import load
 
     generator = load(
-        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers,
-        draft=draft,
-    )  # fmt: skip
+        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers
+    )
     try:
         yield generator
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from ..console import (
     progress,
     warn,
 )
+from .view_options import FrameOption, WindowOption, view_of
 
 app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
 IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]
@@ -28,6 +29,7 @@ Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images
 @app.command()
 def build(
     bundle: BundleArgument, index: IndexArgument, images: Images, force: ForceOption = False,
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Embed images into a new index; the same command resumes a build that was interrupted.
@@ -38,15 +40,17 @@ def build(
     from ..images import find_images
     from ..index import build_index
 
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with progress() as advance:
-        done, resumed = build_index(index, encoder, find_images(images), force=force, progress=advance)
+        done, resumed = build_index(index, encoder, find_images(images), view=view, force=force, progress=advance)
     _tell(index, done.added, done.failed, as_json, resumed)
 
 
 @app.command()
 def add(
     bundle: BundleArgument, index: IndexArgument, images: Images,
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Add images to an index; those already in it are passed over.
@@ -57,9 +61,10 @@ def add(
     from ..images import find_images
     from ..index import VectorIndex
 
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
-        done = opened.add(encoder, find_images(images), advance)
+        done = opened.add(encoder, find_images(images), advance, view=view)
     _tell(index, done.added, done.failed, as_json, done.present)
 
 
@@ -69,6 +74,7 @@ def search(
     text: Annotated[str | None, typer.Option(help="Find images that this text describes.")] = None,
     image: Annotated[Path | None, typer.Option(help="Find images that look like this one.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Find the images nearest to a text or to an image.
@@ -83,6 +89,9 @@ def search(
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give --text or --image, one of the two")
+    if text is not None and (frame is not None or window):
+        raise typer.BadParameter("--frame and --window are for --image")
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     for cut in encoder.cuts([text]) if text is not None else []:
         warn(str(cut))
@@ -90,7 +99,7 @@ def search(
         query = encoder.embed_ids(encoder.tokenizer.encode([text])[0])[0]
     else:
         assert image is not None
-        query = encoder.embed_images(image)[0]
+        query = encoder.embed_images(image, view=view)[0]
     with VectorIndex.open(index, encoder.fingerprint) as opened:
         hits = opened.search(query, count)
     if as_json:

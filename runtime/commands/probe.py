@@ -18,12 +18,14 @@ from ..console import (
     print_json,
     warn,
 )
+from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..encoder import Encoder
+    from ..images import View
 
 app = typer.Typer(no_args_is_help=True, help="Fit and apply a classifier on embeddings.")
 ProbeArgument = Annotated[Path, typer.Argument(help="The probe file.")]
@@ -34,6 +36,7 @@ Labelled = Annotated[Path, typer.Argument(help="A folder with one sub-folder of 
 def fit(
     bundle: BundleArgument, folder: Labelled,
     to: Annotated[Path, typer.Option("--out", help="The probe file to write.")] = Path("probe.safetensors"),
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", force: ForceOption = False, allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -44,8 +47,9 @@ def fit(
     from ..encoder import load
     from ..probe import fit_probe
 
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-    embeddings, labels, failed = _embed_labelled(encoder, folder)
+    embeddings, labels, failed = _embed_labelled(encoder, folder, view)
     probe = fit_probe(embeddings, labels, encoder.fingerprint)
     probe.save(to, force=force)
     if as_json:
@@ -61,6 +65,7 @@ def fit(
 def predict(
     bundle: BundleArgument, probe: ProbeArgument,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Apply a probe to images.
@@ -75,11 +80,12 @@ def predict(
     from ..images import describe, find_images
     from ..probe import Probe
 
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     fitted = Probe.load(probe, encoder.fingerprint)
     results: list[dict[str, Any]] = []
     failed = 0
-    for source, item in encoder.stream_images(find_images(images)):
+    for source, item in encoder.stream_images(find_images(images), view=view):
         if isinstance(item, ImageError):
             warn(str(item))
             failed += 1
@@ -103,6 +109,7 @@ def predict(
 @app.command()
 def evaluate(
     bundle: BundleArgument, probe: ProbeArgument, folder: Labelled,
+    frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Accuracy, macro AUC and calibration error of a probe on labelled images, with 95% intervals.
@@ -114,9 +121,10 @@ def evaluate(
     from ..encoder import load
     from ..probe import Probe, evaluate_probe
 
+    view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     fitted = Probe.load(probe, encoder.fingerprint)
-    embeddings, labels, failed = _embed_labelled(encoder, folder)
+    embeddings, labels, failed = _embed_labelled(encoder, folder, view)
     figures = evaluate_probe(fitted, embeddings, labels)
     if as_json:
         print_json({**figures, "failed": failed})
@@ -130,7 +138,7 @@ def evaluate(
         raise typer.Exit(SOME_FAILED)
 
 
-def _embed_labelled(encoder: Encoder, folder: Path) -> tuple[NDArray[np.float32], list[str], int]:
+def _embed_labelled(encoder: Encoder, folder: Path, view: View) -> tuple[NDArray[np.float32], list[str], int]:
     import numpy as np
 
     from ..errors import ImageError
@@ -138,7 +146,7 @@ def _embed_labelled(encoder: Encoder, folder: Path) -> tuple[NDArray[np.float32]
 
     paths, names = labelled_folder(folder)
     rows, labels = [], []
-    for (_, item), name in zip(encoder.stream_images(paths), names, strict=True):
+    for (_, item), name in zip(encoder.stream_images(paths, view=view), names, strict=True):
         if isinstance(item, ImageError):
             warn(str(item))
         else:

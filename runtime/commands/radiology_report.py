@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
-from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
+from .generator_options import (
+    ContextOption,
+    GpuLayersOption,
+    LimitOption,
+    SeedOption,
+    TemperatureOption,
+    opened,
+    sampling_of,
+)
+from .view_options import FrameOption, WindowOption, view_of
 
 NAMES = ("general", "chest-xray", "ct", "fundus", "dermatology", "pathology")  # of runtime/radiology_report.py
 
@@ -18,6 +27,8 @@ def radiology_report(
     images: Annotated[list[Path], typer.Argument(help="One image, or several that belong together.")],
     template: Annotated[str, typer.Option(help=f"The kind of report: {', '.join(NAMES)}.")] = "general",
     clinical: Annotated[str, typer.Option(help="What the reader should know, such as the clinical question.")] = "",
+    frame: FrameOption = None,
+    window: WindowOption = None,
     limit: LimitOption = 1024,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
@@ -33,10 +44,13 @@ def radiology_report(
 
     Example: medge report bundle film.dcm --template chest-xray
     """
+    from ..radiology_report import write_report
+
+    view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        written = generator.report(images, template, limit=limit, temperature=temperature, seed=seed, context=clinical)
+        written = write_report(generator, images, template, sampling, clinical=clinical, view=view)
     if as_json:
         print_json(written.as_dict())
     else:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
-from .generator_options import ContextOption, GpuLayersOption, LimitOption, SeedOption, TemperatureOption, opened
+from .generator_options import (
+    ContextOption,
+    GpuLayersOption,
+    LimitOption,
+    SeedOption,
+    TemperatureOption,
+    opened,
+    sampling_of,
+)
 
 
 def record(
@@ -28,10 +36,12 @@ def record(
 
     Example: medge record bundle patient.json "Which medicines does the patient take?"
     """
+    from ..record import answer_from_record
+
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        answer = generator.record(fhir, question, limit=limit, temperature=temperature, seed=seed)
+        answer = answer_from_record(generator, fhir, question, sampling_of(limit, temperature, seed))
     if as_json:
         print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,
                     "lines": answer.of, "complete": answer.complete})  # fmt: skip

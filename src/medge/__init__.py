@@ -10,37 +10,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .runtime.agent import Agent, encoder_tools
+    from .runtime.conversation import Answer, Sampling, assistant, system, user
+    from .runtime.ct_question import ask_series
     from .runtime.encoder import Classification, Encoder
     from .runtime.encoder import load as load_encoder
     from .runtime.errors import MedgeError
-    from .runtime.generator import Answer, Generator, assistant, system, user
+    from .runtime.generator import Generator
     from .runtime.generator import load as load_generator
+    from .runtime.images import View
     from .runtime.labels import LabelBank
     from .runtime.load import load
+    from .runtime.radiology_report import write_report
+    from .runtime.record import answer_from_record
 
 __version__ = "0.1.0"
 __all__ = [
+    "Agent",
     "Answer",
     "Classification",
     "Encoder",
     "Generator",
     "LabelBank",
     "MedgeError",
+    "Sampling",
+    "View",
     "__version__",
+    "answer_from_record",
+    "ask_series",
     "assistant",
+    "encoder_tools",
     "load",
     "load_encoder",
     "load_generator",
     "system",
     "user",
+    "write_report",
 ]
 
 # name -> (module, its name there)
 _HOMES = {
-    "Answer": ("generator", "Answer"), "Classification": ("encoder", "Classification"), "Encoder": ("encoder", "Encoder"),
-    "Generator": ("generator", "Generator"), "LabelBank": ("labels", "LabelBank"), "MedgeError": ("errors", "MedgeError"),
-    "assistant": ("generator", "assistant"), "load": ("load", "load"), "load_encoder": ("encoder", "load"),
-    "load_generator": ("generator", "load"), "system": ("generator", "system"), "user": ("generator", "user"),
+    "Agent": ("agent", "Agent"), "Answer": ("conversation", "Answer"), "Classification": ("encoder", "Classification"),
+    "Encoder": ("encoder", "Encoder"), "Generator": ("generator", "Generator"), "LabelBank": ("labels", "LabelBank"),
+    "MedgeError": ("errors", "MedgeError"), "Sampling": ("conversation", "Sampling"), "View": ("images", "View"),
+    "answer_from_record": ("record", "answer_from_record"), "ask_series": ("ct_question", "ask_series"),
+    "assistant": ("conversation", "assistant"), "encoder_tools": ("agent", "encoder_tools"), "load": ("load", "load"),
+    "load_encoder": ("encoder", "load"), "load_generator": ("generator", "load"), "system": ("conversation", "system"),
+    "user": ("conversation", "user"), "write_report": ("radiology_report", "write_report"),
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medge import load_generator, user
+from medge import Sampling, load_generator, user
 from medge.runtime.golden_files import QUESTIONS
 from medge.runtime.manifest import Manifest
 
@@ -317,7 +317,7 @@ def small_reader(tiny_gemma: Path, tiny_reader: Path, two_images: Path, work: Pa
     out = work / "small"
     export_medgemma(GeneratorJob(work / "taught", out, "f16", skip_parity=True))
     taught = load_generator(out, allow_failed_parity=True, context=512)
-    assert [list(taught.engine.generate(prompt, 12)) for prompt in prompts] == drawn.tolist()
+    assert [list(taught.engine.generate(prompt, Sampling(12))) for prompt in prompts] == drawn.tolist()
     taught.close()
     manifest = dataclasses.replace(Manifest.read(out), parity={"status": "passed"})
     (out / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")

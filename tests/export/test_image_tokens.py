@@ -24,9 +24,10 @@ from medge.export.to_gguf import open_gemma
 from medge.export.to_onnx import export_tower
 from medge.quant.recipe import RECIPES
 from medge.runtime.bundle import Bundle
+from medge.runtime.conversation import Sampling, user
 from medge.runtime.engine import Engine, Picture
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
-from medge.runtime.generator import load, user
+from medge.runtime.generator import load
 from medge.runtime.golden import phantom
 from medge.runtime.golden_generator import replay_answers
 from medge.runtime.image_tower import IMAGE_FEATURES, OnnxTower
@@ -146,11 +147,11 @@ def test_questions_open_the_tower_when_an_image_comes(merged_reader: Path) -> No
     generator = load(merged_reader, allow_failed_parity=True, context=512)
     tower = generator.engine._tower
     assert isinstance(tower, OnnxTower)
-    generator.ask(None, "What is it?", limit=2)
+    generator.ask(None, "What is it?", Sampling(2))
     assert tower._session is None
-    first = generator.ask(phantom(), "What is it?", limit=4)
+    first = generator.ask(phantom(), "What is it?", Sampling(4))
     assert tower._session is not None
-    assert generator.ask(phantom(), "What is it?", limit=4).text == first.text
+    assert generator.ask(phantom(), "What is it?", Sampling(4)).text == first.text
     assert generator.engine.encoded_images == 1
     generator.close()
     assert tower._session is None

@@ -17,8 +17,9 @@ from medge.export.build_generator import material_of, measure_generator_bundle
 from medge.export.generator_parity import Divergence, Material, score_options
 from medge.export.parity_page import render_parity
 from medge.runtime.bundle import Bundle
+from medge.runtime.conversation import Sampling, user
 from medge.runtime.errors import CheckpointError, ParityGateError
-from medge.runtime.generator import load, user
+from medge.runtime.generator import load
 from medge.runtime.parity_report import ParityReport
 
 # The recipes that CI measures; the others take the same path, and all are measured by benchmarks/generator_parity.py.
@@ -113,10 +114,10 @@ def test_the_stand_in_answers_about_images(reader: Path, shared: Path) -> None:
 
     generator = load(reader, context=512)
     kinds = list(mednist(shared, "test"))[::12]
-    right = sum(generator.chat([user(e.image, KIND[0])], limit=8).text == KINDS[e.label] for e in kinds)
+    right = sum(generator.chat([user(e.image, KIND[0])], Sampling(8)).text == KINDS[e.label] for e in kinds)
     assert right / len(kinds) >= 0.8
     organs = list(vqa_rad(shared, "test"))[::2]
-    right = sum(generator.chat([user(e.image, ORGAN[0])], limit=8).text == e.facts["part"] for e in organs)
+    right = sum(generator.chat([user(e.image, ORGAN[0])], Sampling(8)).text == e.facts["part"] for e in organs)
     assert right / len(organs) >= 0.6
     generator.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 import medge
 from medge.runtime.agent import Agent, Outcome, Tool, call_schema, encoder_tools
+from medge.runtime.conversation import Answer, Fragment, Sampling, Turn
 from medge.runtime.errors import ToolError
-from medge.runtime.generator import Answer, Generator
+from medge.runtime.generator import Generator
 
 
 def look_up(drug: str, dose: float = 1.0, route: Literal["oral", "iv"] = "oral") -> str:
@@ -27,22 +29,30 @@ def explode(times: int) -> str:
 
 
 class Scripted:
-    """A generator that answers what it is told to, and keeps what it was asked."""
+    """A chat that answers what it is told to, and keeps what it was asked."""
 
     def __init__(self, *replies: dict[str, Any] | str) -> None:
         self.replies = [reply if isinstance(reply, str) else json.dumps(reply) for reply in replies]
         self.asked: list[list[Any]] = []
-        self.schemas: list[dict[str, Any]] = []
+        self.schemas: list[dict[str, Any] | None] = []
+        self.samplings: list[Sampling] = []
 
-    def chat(self, turns: list[Any], *, schema: dict[str, Any], **_: Any) -> Answer:
+    def stream(self, *_: object, **__: object) -> Iterator[Fragment]:
+        raise NotImplementedError
+
+    def chat(
+        self, turns: Sequence[Turn], sampling: Sampling = Sampling(), *, think: bool = False,  # noqa: B008
+        schema: dict[str, Any] | None = None,
+    ) -> Answer:  # fmt: skip
         self.asked.append(list(turns))
         self.schemas.append(schema)
+        self.samplings.append(sampling)
         return Answer(self.replies.pop(0), "", "end", 1, 0, 1)
 
 
 def run(*replies: dict[str, Any] | str, **options: Any) -> tuple[Outcome, Scripted]:
     generator = Scripted(*replies)
-    return Agent(generator, [look_up, explode], **options).run("What helps?"), generator  # type: ignore[arg-type]
+    return Agent(generator, [look_up, explode], **options).run("What helps?"), generator
 
 
 def test_a_signature_becomes_a_schema() -> None:
@@ -78,6 +88,13 @@ def test_it_must_answer_when_the_steps_run_out() -> None:
     assert outcome.answer == "enough"
 
 
+def test_every_step_is_sampled_as_asked() -> None:
+    sampling = Sampling(limit=77, temperature=0.5, seed=3)
+    call = {"tool": "look_up", "arguments": {"drug": "x"}}
+    _, chat = run(call, {"answer": "enough"}, sampling=sampling)
+    assert chat.samplings == [sampling, sampling]
+
+
 def test_a_reply_that_was_cut_off_ends_the_run() -> None:
     outcome, _ = run('{"answer": "it was')
     assert outcome.answer == '{"answer": "it was'
@@ -100,7 +117,7 @@ def test_tools_that_can_not_be_described() -> None:
             Tool.of(function)
     answer = Tool("answer", "x", {"type": "object", "properties": {}}, print)
     with pytest.raises(ToolError, match="how the model ends"):
-        Agent(Scripted(), [answer])  # type: ignore[arg-type]
+        Agent(Scripted(), [answer])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +128,7 @@ def mini(reader: Path) -> Generator:
 def test_a_real_model_calls_tools_by_grammar(mini: Generator, bundle: Path, pydicom_files: Path) -> None:
     """With a MedSigLIP bundle as tools. What a base model of 270 M says is not the point; that every reply has form is."""
     encoder = medge.load_encoder(bundle)
-    agent = mini.agent([look_up, *encoder_tools(encoder)], most_steps=2, limit=200)
+    agent = medge.Agent(mini, [look_up, *encoder_tools(encoder)], most_steps=2, sampling=Sampling(200))
     outcome = agent.run(f"Is {pydicom_files / 'CT_small.dcm'} a chest film?")
     assert len(outcome.steps) <= 2
     assert all(step.tool in agent.tools for step in outcome.steps)
@@ -153,6 +170,6 @@ def test_a_simulated_patient_is_examined(mini: Generator, shared: Path) -> None:
                  "required": ["name"], "additionalProperties": False}  # fmt: skip
         tools = [Tool("ask_patient", "Ask the patient.", describe, ask_patient),
                  Tool("order_test", "Order a test.", order, order_test)]  # fmt: skip
-        outcome = mini.agent(tools, most_steps=2, limit=160).run(case["Objective_for_Doctor"])
+        outcome = medge.Agent(mini, tools, most_steps=2, sampling=Sampling(160)).run(case["Objective_for_Doctor"])
         assert outcome.answer
         assert not any(step.failed for step in outcome.steps)

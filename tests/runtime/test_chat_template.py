@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 
 from medge.export.standin.medgemma_mini import CHAT_TEMPLATE
-from medge.runtime import chat_template
+from medge.runtime import template_sandbox
 from medge.runtime.chat_template import Message, render
 from medge.runtime.errors import BundleError, GeneratorError
 
@@ -62,13 +63,107 @@ def test_hostile_and_faulty_templates(template: str, reason: str) -> None:
         render(template, ASKED, is_control=harmless)
 
 
-def test_a_template_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}"
+NESTED_RANGES = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}"
+DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x OPERATOR ns.x %}{% endfor %}"
+TREE = "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+CHAIN = "{% set n0 = namespace(a=1) %}" + "".join(
+    f"{{% set n{i} = namespace(a=n{i - 1}, b=n{i - 1}) %}}" for i in range(1, 60)
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (NESTED_RANGES, "works without end"),
+        ("{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}", "works without end"),
+        ("{% for a in messages %}" * 18 + "{% set x = 1 %}" + "{% endfor %}" * 18, "works without end"),
+        ("{% for a in messages %}" * 40 + "{% endfor %}" * 40, "faulty"),  # more than Python compiles
+        ("{% macro f(n) %}{% if n %}{% set a = f(n - 1) %}{% set a = f(n - 1) %}{% endif %}{% endmacro %}{{ f(60) }}",
+         "works without end"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "faulty: RecursionError"),
+        ("{% for x in [messages] recursive %}{{ loop([messages]) }}{% endfor %}", "faulty: RecursionError"),
+        ("{% block a %}{{ self.a() }}{% endblock %}", "faulty: RecursionError"),
+        (DOUBLED.replace("OPERATOR", "+"), "more than it may"),
+        (DOUBLED.replace("OPERATOR", "~"), "more than it may"),
+        (DOUBLED.replace("OPERATOR", "~") + "{{ ns.x }}", "more than it may"),
+        ("{% set x = 'ab' %}" + "{% set x = x ~ x %}" * 60, "more than it may"),
+        ("{% set x %}ab{% endset %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60, "without end"),
+        ("{% macro m() %}{% for i in range(99999) %}" + "x" * 500 + "{% endfor %}{% endmacro %}{% set y = m() %}",
+         "writes without end"),
+        (TREE, "and was stopped"),
+        (TREE.replace("[ns.x, ns.x]", "{1: ns.x, 2: ns.x}"), "and was stopped"),
+        (TREE.replace("[ns.x, ns.x]", "(ns.x, ns.x)"), "and was stopped"),
+        (TREE.replace("[ns.x, ns.x]", "ns.x + ns.x"), "and was stopped"),
+        (CHAIN + "{{ n59 }}", "must not"),
+        (CHAIN + "{{ n59 ~ '' }}", "must not"),
+        (CHAIN + "{{ n59|string }}", "must not"),
+        (CHAIN + "{{ raise_exception(n59) }}", "must not"),
+        ("{{ 'x' * 10000 * 10000 }}", "more than it may"),
+        ("{{ [0] * 10000 * 10000 }}", "more than it may"),
+        ("{{ 10000 * 'x' * 10000 }}", "more than it may"),
+        ("{{ 9 ** 9 ** 9 }}", "must not"),
+        ("{{ 2 ** 64 * 2 ** 64 }}", "must not"),
+        ("{{ '%1000000000d' % 1 }}", "must not"),
+        ("{{ '%1000000000d'|format(1) }}", "faulty: No filter"),
+        ("{{ '{:1000000000}'.format(1) }}", "must not"),
+        ("{{ 'x'.ljust(1000000000) }}", "must not"),
+        ("{{ 'x'|center(1000000000) }}", "faulty: No filter"),
+        ("{{ ('x' * 10000)|replace('', 'y' * 10000) }}", "more than it may"),
+        ("{{ range(9999)|join('y' * 10000) }}", "more than it may"),
+        ("{{ range(9999)|map('string')|list|join('y' * 1000) }}", "more than it may"),
+        ("{% for i in range(99999) %}{{ range(99999)|list|length }}{% endfor %}", "without end"),
+        ("{{ range(99999)|select('in', range(99999)|list)|list }}", "works without end"),
+        ("{{ messages.append(1) }}", "must not"),
+        ("{% include 'x' %}", "faulty"),
+        ("{{ " + "(" * 50_000 + "1" + ")" * 50_000 + " }}", "faulty"),
+        ("{{ 1" + " + 1" * 40_000 + " }}", "faulty"),
+    ],
+)  # fmt: skip
+def test_hostile_templates_end_soon(template: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence, after the time that is allowed and the step that was being taken."""
+    monkeypatch.setattr(template_sandbox, "SECONDS", 1.0)
+    two = [*ASKED, Message("assistant", ("A film.",)), *ASKED]
     start = time.monotonic()
-    with pytest.raises(BundleError, match="stopped"):
-        render(endless, ASKED, is_control=harmless)
-    assert time.monotonic() - start < 30
+    with pytest.raises(BundleError, match=reason) as caught:
+        render(template, two, is_control=harmless)
+    assert time.monotonic() - start < 20
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+def test_an_endless_template_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for template in (DOUBLED.replace("OPERATOR", "~"), TREE, "{{ 'x' * 10000 * 10000 }}"):
+            with pytest.raises(BundleError):
+                render(template, ASKED, is_control=harmless)
+        assert tracemalloc.get_traced_memory()[1] < 300_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m['role'] | upper }}{% endfor %}", "1USER"),
+        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "1"),
+        ("{{ messages[0]['content'][0]['text'].strip()[1:4] ~ ('!' if messages[1:] else '?') }}", "hat?"),
+        ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='role') | join(', ') }}", "user"),
+        ("{% macro twice(x) %}{{ x * 2 }}{% endmacro %}{{ twice('ab') }}{{ 7 // 2 }}{{ 7 % 2 }}", "abab31"),
+        ("{{ 'a,b'.split(',')[-1] }}{{ nothing | default('none') }}{{ (1, 'x')[1] in ['x'] }}", "bnoneTrue"),
+        ("{% for k, v in messages[0].items() %}{{ k }} {% endfor %}{% filter upper %}a{% endfilter %}", "role content A"),
+        ("{% call(x) outer() %}{{ x }}{% endcall %}".replace("outer", "m").join(
+            ["{% macro m() %}<{{ caller(3) }}>{% endmacro %}", ""]), "<3>"),
+    ],
+)  # fmt: skip
+def test_what_real_templates_do_works(template: str, expected: str) -> None:
+    assert render(template, ASKED, is_control=harmless) == [(expected, True)]
+
+
+def test_a_conversation_of_a_thousand_turns_is_rendered() -> None:
+    messages = [Message("user" if turn % 2 == 0 else "assistant", ("word " * 200,)) for turn in range(1001)]
+    [(text, _)] = render(CHAT_TEMPLATE, messages, is_control=harmless)
+    assert text.count("<start_of_turn>") == 1002
 
 
 def test_a_template_may_refuse_messages() -> None:

@@ -16,7 +16,7 @@ from tolerances import COLOUR_LEVELS
 
 from medge.runtime.dicom import _window
 from medge.runtime.errors import ImageError
-from medge.runtime.images import read_image
+from medge.runtime.images import View, read_image
 
 # What pydicom ships that is no picture or can't be decoded, by the reason that must be given.
 REFUSED = {
@@ -144,7 +144,7 @@ def test_windows_are_the_standards(tmp_path: Path, function: str, centre: float,
 
 def test_a_users_window_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", ramp(), WindowCenter=0, WindowWidth=10)
-    shown = read_image(path, window=(500, 1001))[..., 0]
+    shown = read_image(path, View(window=(500, 1001)))[..., 0]
     expected = np.rint(np.clip(_window(ramp().astype(float), 500, 1001, "LINEAR"), 0, 1) * 255)
     np.testing.assert_array_equal(shown, expected)
 
@@ -175,9 +175,9 @@ def test_frames(tmp_path: Path) -> None:
     values = np.stack([np.full((8, 8), value, np.uint8) for value in (10, 20, 30, 40, 50)])
     path = write(tmp_path / "a.dcm", values)
     assert read_image(path)[0, 0, 0] == 30  # the middle one
-    assert read_image(path, frame=0)[0, 0, 0] == 10
+    assert read_image(path, View(0))[0, 0, 0] == 10
     with pytest.raises(ImageError, match=r"has 5 frame\(s\), so there is no frame 5"):
-        read_image(path, frame=5)
+        read_image(path, View(5))
 
 
 def test_enhanced_multi_frame_uses_its_own_window(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_enhanced_multi_frame_uses_its_own_window(tmp_path: Path) -> None:
         group.FrameVOILUTSequence, group.PixelValueTransformationSequence = [voi], [transform]
         groups.append(group)
     path = write(tmp_path / "a.dcm", values, PerFrameFunctionalGroupsSequence=groups)
-    first, second = read_image(path, frame=0), read_image(path, frame=1)
+    first, second = read_image(path, View(0)), read_image(path, View(1))
     assert (first == 255).mean() > (second == 255).mean() + 0.2
 
 

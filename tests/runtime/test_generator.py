@@ -18,21 +18,14 @@ from tolerances import CACHED_LOGITS
 
 import medge
 from medge.runtime.bundle import Bundle
-from medge.runtime.engine import Engine, Picture, Sampling, length
+from medge.runtime.conversation import Sampling, Turn, about, system, user
+from medge.runtime.engine import Engine, Picture, length
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
-from medge.runtime.generator import (
-    THOUGHT,
-    THOUGHT_END,
-    Generator,
-    Turn,
-    _Run,
-    _whole_characters,
-    grammar_of,
-    system,
-    user,
-)
+from medge.runtime.generator import THOUGHT, THOUGHT_END, Generator, _Run
 from medge.runtime.golden import phantom
 from medge.runtime.golden_generator import replay_answers
+from medge.runtime.grammar import grammar_of
+from medge.runtime.images import read_image
 from medge.runtime.radiology_report import TEMPLATES
 
 
@@ -93,29 +86,29 @@ def test_a_question_can_not_forge_a_turn(tiny: Generator) -> None:
 
 def test_same_arguments_same_answer(tiny: Generator) -> None:
     question = [user("Describe the film.")]
-    assert tiny.chat(question, limit=12).text == tiny.chat(question, limit=12).text
-    sampled = [tiny.chat(question, limit=12, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
+    assert tiny.chat(question, Sampling(12)).text == tiny.chat(question, Sampling(12)).text
+    sampled = [tiny.chat(question, Sampling(12, temperature=1.5, seed=seed)).text for seed in (1, 1, 2)]
     assert sampled[0] == sampled[1]
     assert sampled[0] != sampled[2]
 
 
 def test_streaming_gives_the_whole_answer(tiny: Generator) -> None:
     question = [user(phantom(), "What is it?")]
-    fragments = list(tiny.stream(question, limit=16))
-    assert "".join(fragment.text for fragment in fragments).strip() == tiny.chat(question, limit=16).text
+    fragments = list(tiny.stream(question, Sampling(16)))
+    assert "".join(fragment.text for fragment in fragments).strip() == tiny.chat(question, Sampling(16)).text
 
 
 def test_second_question_encodes_nothing_again(mini: Generator) -> None:
     image, other = phantom(), phantom()[::-1].copy()
     before = mini.engine.encoded_images
-    first = mini.ask(image, "What kind of image is this?", limit=4)
-    second = mini.ask(image, "Which part of the body is shown?", limit=4)
+    first = mini.ask(image, "What kind of image is this?", Sampling(4))
+    second = mini.ask(image, "Which part of the body is shown?", Sampling(4))
     assert mini.engine.encoded_images == before + 1
     assert second.reused_tokens >= mini.facts.image_tokens + 5
     assert first.prompt_tokens > mini.facts.image_tokens
-    mini.ask(other, "What kind of image is this?", limit=4)
+    mini.ask(other, "What kind of image is this?", Sampling(4))
     assert mini.engine.encoded_images == before + 2
-    again = mini.ask(image, "What kind of image is this?", limit=4)  # encoded earlier: its embedding is kept
+    again = mini.ask(image, "What kind of image is this?", Sampling(4))  # encoded earlier: its embedding is kept
     assert mini.engine.encoded_images == before + 2
     assert again.text == first.text
 
@@ -139,13 +132,13 @@ def test_caches_change_no_answer(tiny: Generator, tiny_reader: Path, asked: int)
 def test_a_prompt_that_is_too_long_says_by_how_much(tiny: Generator) -> None:
     with pytest.raises(ContextError, match=r"more than the context of 1024"):
         tiny.chat([user("word " * 2000)])
-    assert tiny.ask(None, "short", limit=2).stop == "limit"  # and it goes on
+    assert tiny.ask(None, "short", Sampling(2)).stop == "limit"  # and it goes on
 
 
 def test_the_context_ends_an_answer(tiny_reader: Path) -> None:
     generator = medge.load_generator(tiny_reader, allow_failed_parity=True, context=256)
     prompt = generator.encode([user("word " * 200)])
-    tokens = list(generator.engine.generate(prompt, 500, past_end=True))
+    tokens = list(generator.engine.generate(prompt, Sampling(500), past_end=True))
     assert length(prompt) + len(tokens) == generator.engine.context
     generator.close()
 
@@ -153,12 +146,12 @@ def test_the_context_ends_an_answer(tiny_reader: Path) -> None:
 def test_interrupted_and_used_again(tiny: Generator) -> None:
     """Ctrl-C, or a caller that stops listening, leaves a generator that answers as before."""
     question = [user("Describe the film.")]
-    whole = tiny.chat(question, limit=12).text
-    stream = tiny.stream(question, limit=12)
+    whole = tiny.chat(question, Sampling(12)).text
+    stream = tiny.stream(question, Sampling(12))
     next(stream)
     with pytest.raises(KeyboardInterrupt):
         stream.throw(KeyboardInterrupt)
-    assert tiny.chat(question, limit=12).text == whole
+    assert tiny.chat(question, Sampling(12)).text == whole
 
 
 def test_a_schema_forces_json(mini: Generator) -> None:
@@ -166,12 +159,12 @@ def test_a_schema_forces_json(mini: Generator) -> None:
         "type": "object", "required": ["organ", "sure"], "additionalProperties": False,
         "properties": {"organ": {"enum": ["head", "chest", "abdomen"]}, "sure": {"type": "boolean"}},
     }  # fmt: skip
-    answer = json.loads(mini.ask(phantom(), "Which part of the body is shown?", schema=schema, limit=40).text)
+    answer = json.loads(mini.ask(phantom(), "Which part of the body is shown?", Sampling(40), schema=schema).text)
     assert answer["organ"] in ("head", "chest", "abdomen")
     assert isinstance(answer["sure"], bool)
     short = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 900}}, "required": ["a"]}
     assert "char{1,900}" in grammar_of(short)
-    assert len(json.loads(mini.ask(None, "Say a word.", schema=short, limit=1100).text)["a"]) <= 900
+    assert len(json.loads(mini.ask(None, "Say a word.", Sampling(1100), schema=short).text)["a"]) <= 900
     with pytest.raises(GeneratorError, match="schema"):
         mini.ask(None, "x", schema={"type": "no such type"})
 
@@ -183,14 +176,14 @@ def test_help_names_every_report_template() -> None:
 
 
 def test_report_has_its_form(mini: Generator) -> None:
-    written = mini.report(phantom(), "fundus", limit=600)
+    written = medge.write_report(mini, phantom(), "fundus", Sampling(600))
     assert set(written.findings) <= set(TEMPLATES["fundus"].regions)
     assert written.complete == (set(written.findings) == set(TEMPLATES["fundus"].regions) and bool(written.impression))
     assert written.text.startswith("FINDINGS")
-    short = mini.report(phantom(), "fundus", limit=12)
+    short = medge.write_report(mini, phantom(), "fundus", Sampling(12))
     assert not short.complete
     with pytest.raises(GeneratorError, match="choose from"):
-        mini.report(phantom(), "palm-reading")
+        medge.write_report(mini, phantom(), "palm-reading")
 
 
 class Scripted(Engine):
@@ -212,29 +205,33 @@ class Scripted(Engine):
 def test_a_trace_is_kept_apart() -> None:
     pieces = {1: b"thought\n", 2: b"look at ", 3: b"the base", 4: b"Ergu", 5: "ß ".encode()[:1], 6: "ß ".encode()[1:]}
     engine = Scripted(pieces, [94, 1, 2, 3, 95, 4, 5, 6])
-    answer = _Run(engine, [2], 50, Sampling()).answer()
+    answer = _Run(engine, [2], Sampling(50)).answer()
     assert answer.thought == "look at the base"
     assert answer.text == "Erguß"
-    fragments = list(_Run(engine, [2], 50, Sampling()).fragments())
+    fragments = list(_Run(engine, [2], Sampling(50)).fragments())
     assert [fragment.thought for fragment in fragments] == [True, True, True, False, False]
 
 
 def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(tiny, "encode", lambda turns: asked.append(turns) or [2, 3])
-    tiny.ask(None, "Why?", think=True, limit=1)
-    tiny.chat([system("Be kind."), user("Why?")], think=True, limit=1)
+    tiny.ask(None, "Why?", Sampling(1), think=True)
+    tiny.chat([system("Be kind."), user("Why?")], Sampling(1), think=True)
     assert "think silently" in asked[0][0].parts[0]
     assert asked[1][0].parts[1] == "Be kind."
 
 
 @pytest.mark.parametrize("text", ["aé中😀", "naïve", "Ω"])
 def test_characters_are_never_torn(text: str) -> None:
-    data = text.encode()
-    for cut in range(len(data) + 1):
-        first, rest = _whole_characters(data[:cut])
-        assert "\ufffd" not in first
-        assert first + (rest + data[cut:]).decode() == text
+    """Each byte a token of its own: fragments hold whole characters, and together the text."""
+    pieces = {number: bytes([byte]) for number, byte in enumerate(text.encode())}
+    fragments = list(_Run(Scripted(pieces, list(pieces)), [2], Sampling(50)).fragments())
+    assert [fragment.text for fragment in fragments] == list(text)
+
+
+def test_half_a_character_at_the_end_is_marked() -> None:
+    fragments = list(_Run(Scripted({1: b"a", 2: "中".encode()[:2]}, [1, 2]), [2], Sampling(50)).fragments())
+    assert "".join(fragment.text for fragment in fragments) == "a\ufffd"
 
 
 def test_golden_answers_replay(reader: Path) -> None:
@@ -279,6 +276,27 @@ def test_a_truncated_model_is_refused_before_llama_cpp_sees_it(tiny_reader: Path
         Generator(Bundle(copy, manifest), context=256).ask(None, "x")
 
 
+def test_images_are_read_as_they_are_to_be_viewed(pydicom_files: Path) -> None:
+    path = pydicom_files / "CT_small.dcm"
+    bone = medge.View(window=(400, 1800))
+    for images in (path, str(path), [path]):
+        pixels, question = about(images, "What is it?", bone).parts
+        np.testing.assert_array_equal(pixels, read_image(path, bone))
+        assert question == "What is it?"
+    assert not np.array_equal(read_image(path, bone), about(path, "", medge.View(window=(40, 80))).parts[0])
+
+
+def test_a_window_forced_on_a_question_changes_its_prompt(
+    tiny: Generator, pydicom_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    picture = tiny.picture
+    monkeypatch.setattr(tiny, "picture", lambda source: shown.append(picture(source).key) or picture(source))
+    for view in (medge.View(), medge.View(window=(400, 1800))):
+        tiny.ask(pydicom_files / "CT_small.dcm", "What is it?", Sampling(1), view=view)
+    assert shown[0] != shown[1]
+
+
 def test_the_user_speaks_last(tiny: Generator) -> None:
     for turns in ([], [user("a"), Turn("assistant", ("b",))]):
         with pytest.raises(GeneratorError, match="must end with the user's turn"):
@@ -288,7 +306,7 @@ def test_the_user_speaks_last(tiny: Generator) -> None:
 def test_generating_is_one_by_one_what_prefill_says(tiny: Generator) -> None:
     """Tokens of `generate` are the greatest logits of the prompt so far, evaluated anew each time."""
     prompt = tiny.encode([user("Describe the film.")])
-    tokens = list(itertools.islice(tiny.engine.generate(prompt, 6, past_end=True), 6))
+    tokens = list(itertools.islice(tiny.engine.generate(prompt, Sampling(6), past_end=True), 6))
     for count, token in enumerate(tokens):
         tiny.engine.forget()
         tiny.engine.prefill([*prompt, *tokens[:count]])

@@ -40,8 +40,9 @@ def test_running_a_language_model_loads_no_heavy_package_and_opens_no_network(re
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse; socket.create_connection = refuse\n"
         "import medge; generator = medge.load(sys.argv[1], context=512)\n"
-        "generator.ask(sys.argv[2], 'What kind of image is this?', limit=4)\n"
-        "import medge.runtime.agent, medge.runtime.record, medge.runtime.golden_generator, medge.runtime.bench_generator\n"
+        "generator.ask(sys.argv[2], 'What kind of image is this?', medge.Sampling(limit=4))\n"
+        "import medge.runtime.agent, medge.runtime.record, medge.runtime.ct_question, medge.runtime.golden_generator\n"
+        "import medge.runtime.bench_generator\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     loaded = set(json.loads(python(code, str(reader), str(few_images / "CT_small.dcm"))))

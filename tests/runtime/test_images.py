@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medge.runtime.errors import ImageError
-from medge.runtime.images import MAX_PIXELS, find_images, labelled_folder, read_image
+from medge.runtime.images import MAX_PIXELS, View, find_images, labelled_folder, read_image
 
 
 def picture() -> np.ndarray:
@@ -43,9 +43,9 @@ def test_frames_of_a_tiff(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 20, 30)]
     pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
     assert read_image(tmp_path / "a.tiff").flat[0] == 20  # the middle one
-    assert read_image(tmp_path / "a.tiff", frame=2).flat[0] == 30
+    assert read_image(tmp_path / "a.tiff", View(2)).flat[0] == 30
     with pytest.raises(ImageError, match=r"has 3 frame\(s\), so there is no frame 3"):
-        read_image(tmp_path / "a.tiff", frame=3)
+        read_image(tmp_path / "a.tiff", View(3))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
@@ -116,3 +116,17 @@ def test_folders(tmp_path: Path) -> None:
     assert labelled_folder(tmp_path)[1] == ["a", "a", "b"]
     with pytest.raises(ImageError, match="one sub-folder per label"):
         labelled_folder(tmp_path / "absent")
+
+
+def test_a_window_has_a_name_or_two_numbers() -> None:
+    assert View.of(2, "brain") == View(2, (40, 80))
+    assert View.of(None, "-600,1500").window == (-600, 1500) == View.of(window="lung").window
+    assert View.of() == View()
+    for words, reason in (
+        ("belly", "no window 'belly'"),
+        ("40", "no window"),
+        ("40,0", "greater than 0"),
+        ("nan,1", "greater"),
+    ):
+        with pytest.raises(ImageError, match=reason):
+            View.of(window=words)

@@ -92,7 +92,7 @@ def test_answers_cite_what_was_shown(reader: Path, shared: Path) -> None:
 
     generator = medge.load_generator(reader, context=2048)
     path = sorted((shared / "fhir").glob("*.json"))[0]
-    answer = generator.record(path, "Which medicines does the patient take?")
+    answer = medge.answer_from_record(generator, path, "Which medicines does the patient take?")
     known = {line.resource for line in read_record(path)}
     assert set(answer.sources) <= known
     assert 0 < answer.shown < answer.of  # this record is longer than the context

@@ -70,7 +70,7 @@ def test_a_series_is_asked_about(reader: Path, series: Path) -> None:
     import medge
 
     generator = medge.load_generator(reader, context=512)
-    answer, shown = generator.read_series([series], "What part of the body is shown?", limit=128)
+    answer, shown = medge.ask_series(generator, [series], "What part of the body is shown?", medge.Sampling(limit=128))
     assert shown.note.endswith("sampled evenly")  # ten slices don't fit into this context
     assert answer.prompt_tokens > len(shown.slices) * generator.facts.image_tokens
     generator.close()
@@ -83,7 +83,7 @@ def test_a_long_series_gets_a_longer_context(reader: Path, series: Path, monkeyp
     monkeypatch.setattr("medge.runtime.generator.DEFAULT_CONTEXT", 512)
     generator = medge.load_generator(reader)
     assert generator.engine.context == 512
-    answer, shown = generator.read_series([series], "What part of the body is shown?", limit=128)
+    answer, shown = medge.ask_series(generator, [series], "What part of the body is shown?", medge.Sampling(limit=128))
     assert (len(shown.slices), shown.note) == (10, "")
     assert generator.engine.context > 512
     assert answer.prompt_tokens > 10 * generator.facts.image_tokens
