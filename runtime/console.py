@@ -1,4 +1,4 @@
-"""What the commands share: consoles, JSON output, option types, progress."""
+"""What the commands share: consoles, JSON output, progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
 from .progress import Progress
@@ -18,15 +16,6 @@ out = Console()
 err = Console(stderr=True)
 
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
-
-BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
-AllowFailed = Annotated[
-    bool, typer.Option("--allow-failed-parity", help="Use a bundle whose gate failed or was never measured.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine.", show_default="its own choice")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
 
 
 def print_json(value: Any) -> None:

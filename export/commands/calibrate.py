@@ -8,19 +8,21 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.console import JsonOption, out, print_json, progress
+from ...runtime.commands.options import JsonOption
+from ...runtime.console import out, print_json, progress
+from .options import CORPUS, CheckpointOption
 
 
 def calibrate(
-    checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder of a language model.")],
+    checkpoint: CheckpointOption,
     to: Annotated[Path, typer.Option("--out", help="The importance matrix to write, or to go on with.")],
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Texts (.txt, .md, .jsonl), images, or folders of them.", show_default="medge's own"),
+        typer.Argument(help=CORPUS, show_default="medge's own"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Gather an importance matrix: how strongly each input of each weight matrix is driven by your texts and images.
+    """Gather a language model's importance matrix: how strongly your texts and images drive each input of each matrix.
 
     The file is in llama.cpp's imatrix format. Interrupted, the same command goes on where it was.
 

@@ -12,12 +12,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ...runtime.console import ForceOption, JsonOption, out, print_json, progress, warn
+from ...runtime.commands.options import ForceOption, JsonOption
+from ...runtime.console import out, print_json, progress, warn
 from ...runtime.encoder import load
 from ...runtime.errors import MissingExtraError
 from ..build import ExportJob, export_medsiglip
 from ..standin.write import write_medsiglip_mini
-from .export import FAILED_GATE
+from .options import FAILED_GATE
 
 # What medsiglip-mini was trained to tell apart; it has never seen an ultrasound, and says so in its model card.
 LABELS = {

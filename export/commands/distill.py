@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from ...runtime.console import SOME_FAILED, ForceOption, JsonOption, out, print_json, progress, warn
+from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console import SOME_FAILED, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
+from ...runtime.preprocess import DEFAULT_PROFILE
 from ..distill_job import (
     DIVERGENCES,
     ENGINES,
@@ -22,6 +23,7 @@ from ..distill_job import (
     PassOptions,
     TrainOptions,
 )
+from .options import ProfileOption
 
 if TYPE_CHECKING:
     from ..distillation_page import Distillation
@@ -87,8 +89,8 @@ def medsiglip(
     texts: Annotated[
         list[Path] | None, typer.Option(help="Lines for a smaller text tower; repeat it.", show_default="medge's own")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A label file whose scores are learned, too.")] = None,
-    profile: Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")] = DEFAULT_PROFILE,
+    labels: LabelsOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     views: Annotated[int, typer.Option(min=1, help="Views of each image: itself, and cut and toned at random.")] = 2,
     steps: Annotated[int, typer.Option(min=0, help="Of training.")] = 2000,
     batch: BatchOption = 64,
@@ -112,8 +114,9 @@ def medsiglip(
 ) -> None:
     """Distil a MedSigLIP checkpoint into a smaller, faster one on unlabelled images.
 
-    The student is an ordinary checkpoint: export, parity, probe and index take it as they take the teacher. Interrupted,
-    the same command goes on where it was. Images that can't be read are named and skipped; the exit code is then 3.
+    The student is an ordinary checkpoint: export, parity, probe and index take it as they take the teacher. With
+    --labels, the teacher's scores of those labels are learned, too. Interrupted, the same command goes on where it was.
+    Images that can't be read are named and skipped; the exit code is then 3.
 
     Example: medge distill medsiglip --teacher medsiglip-448 --student small --images archive/ --out medsiglip-small
     """

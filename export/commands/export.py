@@ -13,19 +13,31 @@ from ...quant.recipe import RECIPES
 from ...quant.recipe_coreml import COREML_RECIPES
 from ...quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...runtime.bundle import Bundle
-from ...runtime.console import ForceOption, JsonOption, err, out, print_json, progress, warn
-from ...runtime.cpu import TARGETS
+from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ...runtime.parity_report import ParityReport
-from ...runtime.preprocess import DEFAULT_PROFILE, PROFILES
+from ...runtime.preprocess import DEFAULT_PROFILE
 from ..build import ExportJob, export_medsiglip
 from ..generator_job import GeneratorJob
 from ..to_coreml import PackageOptions
 from ..web_page import default_libraries
+from .options import (
+    CORPUS,
+    FAILED_GATE,
+    BundleOption,
+    CheckpointOption,
+    LabelledOption,
+    MergeOption,
+    ParityImagesOption,
+    ParityTextsOption,
+    ProfileOption,
+    TargetOption,
+    TargetSizeOption,
+    TaskOption,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
-
-FAILED_GATE = 4
 
 
 def parse_size(text: str) -> int:
@@ -74,8 +86,8 @@ def export() -> None:
 
 @app.command()
 def medsiglip(
-    checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder (config.json and safetensors).")],
-    to: Annotated[Path, typer.Option("--out", help="The bundle folder to make.")],
+    checkpoint: CheckpointOption,
+    to: BundleOption,
     recipe: Annotated[
         str | None,
         typer.Option(help=f"{', '.join(RECIPES)}; or vision=NAME,text=NAME.", show_default="int8; w8 for CoreML alone"),
@@ -91,40 +103,27 @@ def medsiglip(
     batches: Annotated[
         str, typer.Option(help="Batch sizes that the CoreML tensors may have, e.g. 1,4,16; images come singly.")
     ] = "1",
-    merge: Annotated[
-        int | None,
-        typer.Option(
-            help="Similar patches to merge in each block: faster, less exact; CoreML: fp16, w8.",
-            show_default="by recipe",
-        ),
-    ] = None,
-    target_size: Annotated[
-        str | None,
-        typer.Option(help="Size of each CoreML tower, e.g. 240MB; a palette's bits are then chosen by layer."),
-    ] = None,
-    profile: Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")] = DEFAULT_PROFILE,
-    target: Annotated[str, typer.Option(help=f"CPU: auto, {', '.join(TARGETS)}; web adds a page.")] = "auto",
+    merge: MergeOption = None,
+    target_size: TargetSizeOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    target: TargetOption = "auto",
     web_libraries: Annotated[
         Path | None, typer.Option(help="Where the page's npm packages lie.", show_default="~/.cache/medge/web")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of images.", show_default="pydicom's own files")
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Label file to bake in: lines, or JSON {label: \\[prompts]}.")
-    ] = None,
+    labels: LabelsOption = None,
     without_text: Annotated[bool, typer.Option("--without-text", help="Leave the text tower out.")] = False,
-    images: Annotated[
-        Path | None, typer.Option(help="Measure parity on these.", show_default="calibration images")
-    ] = None,
-    labelled: Annotated[bool, typer.Option("--labelled", help="--images has one sub-folder per label.")] = False,
+    images: ParityImagesOption = None,
+    labelled: LabelledOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a MedSigLIP checkpoint into a bundle, and measure it.
 
-    The bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit
-    code is 4.
+    The labels of --labels are baked in. Parity is measured on the calibration images where there are no --images. The
+    bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit code is 4.
 
     Example: medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8 --labels labels.txt
 
@@ -145,8 +144,8 @@ def medsiglip(
 
 @app.command()
 def medgemma(
-    checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder (config.json and safetensors).")],
-    to: Annotated[Path, typer.Option("--out", help="The bundle folder to make.")],
+    checkpoint: CheckpointOption,
+    to: BundleOption,
     recipe: Annotated[
         str,
         typer.Option(
@@ -154,39 +153,20 @@ def medgemma(
             f"llama.cpp, {', '.join(RECIPES)} for a vision tower in ONNX."
         ),
     ] = "q4_k_m",
-    merge: Annotated[
-        int | None,
-        typer.Option(
-            help="Similar patches to merge in each block of the vision tower, in ONNX then: faster, less exact.",
-            show_default="by recipe",
-        ),
-    ] = None,
-    target: Annotated[
-        str, typer.Option(help=f"CPU of a vision tower in ONNX: auto, {', '.join(n for n in TARGETS if n != 'web')}.")
-    ] = "auto",
+    merge: MergeOption = None,
+    target: TargetOption = "auto",
     calibration: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Texts (.txt, .md, .jsonl), images, or folders of them; repeat it.", show_default="medge's own"
-        ),
+        typer.Option(help=f"{CORPUS} Repeat it.", show_default="medge's own"),
     ] = None,
     importance: Annotated[Path | None, typer.Option(help="A matrix that 'medge calibrate' made.")] = None,
     without_importance: Annotated[
         bool, typer.Option("--without-importance", help="Quantize without a matrix: faster to make, less exact.")
     ] = False,
-    target_size: Annotated[
-        str | None, typer.Option(help="Size of the language model's file, e.g. 2.4GB; types are then chosen by layer.")
-    ] = None,
-    texts: Annotated[
-        list[Path] | None, typer.Option(help="Measure parity on these texts; repeat it.", show_default="medge's own")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Measure parity on these images.", show_default="pydicom's own")
-    ] = None,
-    task: Annotated[
-        list[Path] | None,
-        typer.Option(help='Questions, JSON lines: {"question", "options", "answer", "image"}; repeat it.'),
-    ] = None,
+    target_size: TargetSizeOption = None,
+    texts: ParityTextsOption = None,
+    images: ParityImagesOption = None,
+    task: TaskOption = None,
     skip_parity: Annotated[
         bool, typer.Option("--skip-parity", help="Don't measure; the bundle then needs --allow-failed-parity.")
     ] = False,

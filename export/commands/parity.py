@@ -8,30 +8,24 @@ from typing import Annotated
 import typer
 
 from ...runtime.bundle import Bundle
-from ...runtime.console import BundleArgument, JsonOption, out, print_json, progress, warn
+from ...runtime.commands.options import BundleArgument, JsonOption, LabelsOption
+from ...runtime.console import out, print_json, progress, warn
 from ...runtime.labels import read_labels
 from ...runtime.manifest import GeneratorFacts
 from ...runtime.parity_report import ParityReport
 from ..build import measure_bundle
 from ..samples import builtin_samples, read_samples
-from .export import FAILED_GATE
+from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption
 
 
 def parity(
     bundle: BundleArgument,
     reference: Annotated[Path, typer.Option(help="The checkpoint that the bundle was made from.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of real images.", show_default="pydicom's own files")
-    ] = None,
-    labelled: Annotated[bool, typer.Option("--labelled", help="The folder has one sub-folder per label.")] = False,
-    labels: Annotated[Path | None, typer.Option(help="Prompts per label for the scores, as in export.")] = None,
-    texts: Annotated[
-        list[Path] | None, typer.Option(help="Texts, for a language model; repeat it.", show_default="medge's own")
-    ] = None,
-    task: Annotated[
-        list[Path] | None,
-        typer.Option(help='Questions, JSON lines: {"question", "options", "answer", "image"}; repeat it.'),
-    ] = None,
+    images: ParityImagesOption = None,
+    labelled: LabelledOption = False,
+    labels: LabelsOption = None,
+    texts: ParityTextsOption = None,
+    task: TaskOption = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="Measured bundles of the same language model to draw beside it; repeat it."),
@@ -40,8 +34,9 @@ def parity(
 ) -> None:
     """Measure a bundle against the full-precision PyTorch model and write the result into it.
 
-    An encoder is measured on images and texts, a language model on texts, prompts with images, and questions with
-    options. The report is a table here, parity.json and parity.html in the bundle. The exit code is 4 when a gate fails.
+    An encoder is measured on images and texts, its scores with the prompts of --labels; a language model on texts, prompts
+    with images, and questions with options. The report is a table here, parity.json and parity.html in the bundle. The exit
+    code is 4 when a gate fails.
 
     Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
     """

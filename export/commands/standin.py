@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.console import ForceOption, JsonOption, out, print_json
+from ...runtime.commands.options import ForceOption, JsonOption
+from ...runtime.console import out, print_json
 from ...runtime.errors import RecipeError
 from ..checkpoint import Checkpoint
 

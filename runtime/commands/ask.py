@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import AllowFailed, BundleArgument, JsonOption, ThreadsOption, err, print_json, warn
+from ..console import err, print_json, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -19,6 +19,7 @@ from .generator_options import (
     opened,
     sampling_of,
 )
+from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:

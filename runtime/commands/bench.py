@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..console import BundleArgument, JsonOption, out, print_json, progress
+from ..console import out, print_json, progress
+from .options import BundleArgument, JsonOption
 
 ENGINES = ("pytorch", "optimum", "openvino")
 

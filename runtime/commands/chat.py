@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..console import AllowFailed, BundleArgument, ThreadsOption, err, out, warn
+from ..console import err, out, warn
 from .ask import print_stream
 from .generator_options import (
     ContextOption,
@@ -18,6 +18,7 @@ from .generator_options import (
     opened,
     sampling_of,
 )
+from .options import AllowFailed, BundleArgument, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:

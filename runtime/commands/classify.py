@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..console import (
-    SOME_FAILED,
-    AllowFailed,
-    BundleArgument,
-    DeviceOption,
-    JsonOption,
-    ThreadsOption,
-    out,
-    print_json,
-    warn,
-)
+from ..console import SOME_FAILED, out, print_json, warn
+from .options import AllowFailed, BundleArgument, DeviceOption, ImagesArgument, JsonOption, LabelsOption, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
 
 def classify(
     bundle: BundleArgument,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images (PNG, JPEG, TIFF, DICOM).")],
+    images: ImagesArgument,
     label: Annotated[list[str] | None, typer.Option(help="A label; repeat it. Without: the bundle's own.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A label file: lines, or JSON {label: \\[prompts]}.")] = None,
+    labels: LabelsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 3,
     frame: FrameOption = None,
     window: WindowOption = None,

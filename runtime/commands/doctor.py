@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..console import JsonOption, out, print_json
+from ..console import out, print_json
 from .generator_options import ContextOption
+from .options import JsonOption
 
 
 def doctor(

@@ -7,23 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ..console import (
-    SOME_FAILED,
-    AllowFailed,
-    BundleArgument,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    out,
-    print_json,
-    warn,
-)
+from ..console import SOME_FAILED, out, print_json, warn
+from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
 from .view_options import FrameOption, WindowOption, view_of
 
 
 def embed(
     bundle: BundleArgument,
-    images: Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images.")] = None,
+    images: OptionalImagesArgument = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to embed instead; repeat it.")] = None,
     to: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")] = Path("embeddings.safetensors"),
     frame: FrameOption = None,

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..console import AllowFailed, BundleArgument, ForceOption, JsonOption, out, print_json
+from ..console import out, print_json
+from .options import AllowFailed, BundleArgument, ForceOption, JsonOption, LabelsOption
 
 
 def golden(
@@ -17,7 +18,7 @@ def golden(
     images: Annotated[list[Path] | None, typer.Option(help="Images, or folders of them; repeat it.")] = None,
     most: Annotated[int, typer.Option(min=1, help="Images to take at most.")] = 200,
     texts: Annotated[Path | None, typer.Option(help="Texts to tokenize, one a line, beside made-up ones.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A label file; without, the bundle's own labels.")] = None,
+    labels: LabelsOption = None,
     probe: Annotated[Path | None, typer.Option(help="A probe fitted on this bundle.")] = None,
     force: ForceOption = False,
     allow_failed_parity: AllowFailed = False,
@@ -25,7 +26,7 @@ def golden(
 ) -> None:
     """Write what a runtime in another language must reproduce: pixels, token ids, embeddings, scores, answers.
 
-    The images that are given become part of the files: take public ones.
+    The labels are the bundle's own without --labels. The images that are given become part of the files: take public ones.
 
     Example: medge golden bundle --out golden --images pictures
     """

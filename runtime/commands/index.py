@@ -7,28 +7,17 @@ from typing import Annotated
 
 import typer
 
-from ..console import (
-    SOME_FAILED,
-    AllowFailed,
-    BundleArgument,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    out,
-    print_json,
-    progress,
-    warn,
-)
+from ..console import SOME_FAILED, out, print_json, progress, warn
+from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
 from .view_options import FrameOption, WindowOption, view_of
 
 app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
 IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]
-Images = Annotated[list[Path], typer.Argument(help="Images, or folders of images.")]
 
 
 @app.command()
 def build(
-    bundle: BundleArgument, index: IndexArgument, images: Images, force: ForceOption = False,
+    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument, force: ForceOption = False,
     frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -49,7 +38,7 @@ def build(
 
 @app.command()
 def add(
-    bundle: BundleArgument, index: IndexArgument, images: Images,
+    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument,
     frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..console import BundleArgument, JsonOption, out, print_json
+from ..console import out, print_json
+from .options import BundleArgument, JsonOption
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:

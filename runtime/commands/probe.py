@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import (
-    SOME_FAILED,
-    AllowFailed,
-    BundleArgument,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    out,
-    print_json,
-    warn,
-)
+from ..console import SOME_FAILED, out, print_json, warn
+from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
 from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -64,7 +55,7 @@ def fit(
 @app.command()
 def predict(
     bundle: BundleArgument, probe: ProbeArgument,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    images: ImagesArgument,
     frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip

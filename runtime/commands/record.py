@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import SOME_FAILED, AllowFailed, BundleArgument, JsonOption, ThreadsOption, out, print_json, warn
+from ..console import SOME_FAILED, out, print_json, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -17,6 +17,7 @@ from .generator_options import (
     opened,
     sampling_of,
 )
+from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
 
 
 def record(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ..console import BundleArgument, DeviceOption, JsonOption, out, print_json
+from ..console import out, print_json
+from .options import BundleArgument, DeviceOption, JsonOption
 
 
 def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:

@@ -1,0 +1,48 @@
+"""Options that several commands which make or measure bundles have, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...runtime.cpu import TARGETS
+from ...runtime.preprocess import PROFILES
+
+FAILED_GATE = 4  # exit code of a bundle that was written and failed its parity gate
+
+CORPUS = "Texts (.txt, .md, .jsonl), images, or folders of them."
+
+CheckpointOption = Annotated[Path, typer.Option(help="The checkpoint folder (config.json and safetensors).")]
+BundleOption = Annotated[Path, typer.Option("--out", help="The bundle folder to make.")]
+MergeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Similar patches to merge in each block of the vision tower, in ONNX or in CoreML's fp16 and w8: faster, "
+        "less exact.",
+        show_default="by recipe",
+    ),
+]
+TargetOption = Annotated[
+    str, typer.Option(help=f"CPU of towers in ONNX: auto, {', '.join(TARGETS)}; web adds a page to an encoder.")
+]
+TargetSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of each CoreML tower, or of the language model's file, e.g. 240MB, 2.4GB; bits are then chosen by layer."
+    ),
+]
+ProfileOption = Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")]
+ParityImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder of images to measure on.", show_default="pydicom's own files")
+]
+LabelledOption = Annotated[bool, typer.Option("--labelled", help="--images has one sub-folder per label.")]
+ParityTextsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--texts", help="Texts to measure a language model on; repeat it.", show_default="medge's own"),
+]
+TaskOption = Annotated[
+    list[Path] | None,
+    typer.Option(help='Questions, JSON lines: {"question", "options", "answer", "image"}; repeat it.'),
+]

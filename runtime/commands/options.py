@@ -1,0 +1,23 @@
+"""Options and arguments that several commands have, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
+AllowFailed = Annotated[
+    bool, typer.Option("--allow-failed-parity", help="Use a bundle whose gate failed or was never measured.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine.", show_default="its own choice")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
+IMAGES = "Images, or folders of images (PNG, JPEG, TIFF, DICOM)."
+ImagesArgument = Annotated[list[Path], typer.Argument(help=IMAGES)]
+OptionalImagesArgument = Annotated[list[Path] | None, typer.Argument(help=IMAGES)]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="A label file: lines, or JSON {label: \\[prompts]}.", show_default=False)
+]
