@@ -115,6 +115,34 @@ def projectors(checkpoint_folder: Path, language: Path, images: Any, place: Path
     return rows
 
 
+def matrices(full: Path, medical: Path, data: Path) -> dict[str, Importance]:
+    """The medical matrix, and two that are gathered on as many prompts: of general text, and of the medical text alone."""
+    found = {"medical": Importance.load(medical)}
+    count = found["medical"].chunks
+    general = [str(pydoc_data.topics.topics[key]) for key in sorted(pydoc_data.topics.topics)]
+    for name, texts in (("general", general), ("medical, text only", contexts(data, 0, 150))):
+        found[name] = gather(full, None, lambda e, texts=texts: text_prompts(e.tokenize, texts, 2)[:count])
+    return found
+
+
+def compare_matrices(
+    matrices: dict[str, Importance], bundle: Path, full: Path, material: Material, reference: GeneratorReference,
+    logits: CachedLogits, place: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """The figures on text of q4_k_m with each matrix, in the place of the bundle's own file."""
+    figures = {}
+    for which, matrix in matrices.items():
+        quantize_language(full, place / "other.gguf", GGUF_RECIPES["q4_k_m"], importance=matrix)
+        swapped = load(bundle, verify=False, allow_failed_parity=True, context=2048)
+        language = swapped.header.path
+        mine = Path(shutil.copy(language, place / "mine.gguf"))
+        shutil.copy(place / "other.gguf", language)
+        figures[which] = measure_generator(swapped, reference, material, logits=logits).figures["text"]
+        swapped.close()
+        shutil.copy(mine, language)
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -141,16 +169,6 @@ def main() -> None:
         with Engine(full, context=512) as engine:
             cut = text_prompts(engine.tokenize, material.texts, 2)[:TEXT_PROMPTS]
             material = replace(material, texts=[engine.text(prompt[1:]) for prompt in cut])
-            general = text_prompts(
-                engine.tokenize, [str(pydoc_data.topics.topics[k]) for k in sorted(pydoc_data.topics.topics)], 2
-            )
-        matrices = {"medical": Importance.load(medical)}
-        if "q4_k_m" in arguments.recipes:
-            count = matrices["medical"].chunks
-            matrices["general"] = gather(full, None, lambda _: general[:count])
-            matrices["medical, text only"] = gather(
-                full, None, lambda e: text_prompts(e.tokenize, contexts(arguments.data, 0, 150), 2)[:count]
-            )
         logits = CachedLogits(reference, place)
         rows, reports = [], []
         for name in arguments.recipes:
@@ -167,16 +185,9 @@ def main() -> None:
             reports.append(report)
             row = {"recipe": name, "status": report.status, **report.figures}
             if name == "q4_k_m":
-                row["matrices"] = {}
-                language = generator.header.path
-                mine = Path(shutil.copy(language, place / "mine.gguf"))
-                for which, matrix in matrices.items():
-                    quantize_language(full, place / "other.gguf", GGUF_RECIPES[name], importance=matrix)
-                    bare = replace(material, images=None, tasks=None)
-                    swapped = load(out, verify=False, allow_failed_parity=True, context=2048)
-                    shutil.copy(place / "other.gguf", language)
-                    row["matrices"][which] = measure_generator(swapped, reference, bare, logits=logits).figures["text"]
-                shutil.copy(mine, language)
+                others = matrices(full, medical, arguments.data)
+                bare = replace(material, images=None, tasks=None)
+                row["matrices"] = compare_matrices(others, out, full, bare, reference, logits, place)
             rows.append(row)
             kld = report.figures["text"]["kld"]
             ratio = f", {kld['ratio_to_plain']:.2f} of plain" if "ratio_to_plain" in kld else ""

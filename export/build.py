@@ -16,7 +16,7 @@ from ..quant.recipe import Recipe, parse_recipes
 from ..quant.recipe_coreml import CoreMLRecipe, parse_coreml_recipes
 from ..quant.texts import calibration_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
-from ..runtime.cpu import pick_target
+from ..runtime.cpu import Target, pick_target
 from ..runtime.encoder import Encoder
 from ..runtime.errors import CheckpointError, RecipeError
 from ..runtime.gates import TOWER_GATES
@@ -94,11 +94,6 @@ def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
     recipes, package_recipes = job_recipes(job)
-    if not job.with_text:
-        if job.labels is None:
-            raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
-        recipes.pop("text", None)
-        package_recipes.pop("text", None)
     get_profile(job.profile)
     target, reason = pick_target(job.target)
     prompts = read_labels(job.labels) if job.labels else None
@@ -115,19 +110,7 @@ def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[
             tower: calibration_inputs(tower, reference, samples, job.profile)
             for tower in {**recipes, **package_recipes}
         }
-        graphs: dict[str, Graph] = {}
-        towers: dict[str, TowerFacts] = {}
-        for number, (tower, recipe) in enumerate(recipes.items()):
-            progress(f"exporting the {tower} tower", number, len(recipes))
-            merged = _merging(job, reference, recipe, inputs[tower]) if tower == "vision" else None
-            graph = export_tower(merged or reference.tower(tower), tower)
-            progress(f"{recipe.name}: {tower} tower", number, len(recipes))
-            small, decisions = quantize(graph, recipe, target, inputs[tower])
-            if merged is not None:
-                decisions |= merged.encoder.facts()
-            else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
-                graphs[tower] = graph
-            towers[tower] = write_tower(writer, tower, f"{tower}_model", recipe, small, decisions)
+        towers, graphs = _write_towers(writer, job, reference, recipes, target, inputs, progress)
         _write_configuration(writer, checkpoint, job.profile)
         if (subspace := student_subspace(checkpoint.folder)) is not None:
             writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
@@ -162,6 +145,27 @@ def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[
     return Bundle(job.out, manifest), tuple(reports)
 
 
+def _write_towers(
+    writer: BundleWriter, job: ExportJob, reference: Reference, recipes: dict[str, Recipe], target: Target,
+    inputs: dict[str, list[np.ndarray[Any, Any]]], progress: Progress,
+) -> tuple[dict[str, TowerFacts], dict[str, Graph]]:  # fmt: skip
+    """Export and quantize the ONNX towers; their facts, and the full-precision graphs that parity measures the exporter by."""
+    towers: dict[str, TowerFacts] = {}
+    graphs: dict[str, Graph] = {}
+    for number, (tower, recipe) in enumerate(recipes.items()):
+        progress(f"exporting the {tower} tower", number, len(recipes))
+        merged = _merging(job, reference, recipe, inputs[tower]) if tower == "vision" else None
+        graph = export_tower(merged or reference.tower(tower), tower)
+        progress(f"{recipe.name}: {tower} tower", number, len(recipes))
+        small, decisions = quantize(graph, recipe, target, inputs[tower])
+        if merged is not None:
+            decisions |= merged.encoder.facts()
+        else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
+            graphs[tower] = graph
+        towers[tower] = write_tower(writer, tower, f"{tower}_model", recipe, small, decisions)
+    return towers, graphs
+
+
 def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLRecipe]]:
     """What to make of each tower in each format.
 
@@ -170,7 +174,11 @@ def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLReci
     """
     if unknown := sorted(set(job.formats) - {"onnx", "coreml"}):
         raise RecipeError(f"there is no format {unknown[0]!r}; choose onnx, coreml, or onnx,coreml")
+    if not job.with_text and job.labels is None:
+        raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
     onnx = parse_recipes(job.recipe or "int8") if "onnx" in job.formats else {}
+    if not job.with_text:
+        onnx.pop("text", None)
     if "coreml" not in job.formats:
         return onnx, {}
     named = job.coreml_recipe if onnx else job.coreml_recipe or job.recipe
@@ -179,6 +187,8 @@ def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLReci
         raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
     if job.merge and packages["vision"].kind not in MERGEABLE:
         raise RecipeError(f"in a CoreML package, merged patches go with fp16 or w8, not with {packages['vision'].name}")
+    if not job.with_text:
+        packages.pop("text", None)
     return onnx, packages
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..quant.importance import Importance, gather
 from ..quant.quantize_gguf import encode_blocks, quantize_language
 from ..quant.recipe import Recipe
-from ..quant.recipe_gguf import ProjectorRecipe, parse_gguf_recipes
+from ..quant.recipe_gguf import GGUFRecipe, ProjectorRecipe, parse_gguf_recipes
 from ..quant.sensitivity import choose_types
 from ..quant.texts import medical_texts
 from ..runtime.bundle import Bundle, BundleWriter, new_bundle
@@ -42,6 +42,7 @@ from .to_gguf import image_tokens, open_gemma, text_config, vision_config, write
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
 MEASURED_IMAGES = 16
+FULL = "full.gguf"  # the full-precision language model among the files of an export that are not kept
 ANY_CPU = "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
 
 
@@ -51,12 +52,8 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    recipe, projector_recipe = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
+    recipe, projector_recipe = _job_recipes(job)
     target, reason = pick_target(job.target)
-    if job.target_size is not None and not recipe.importance:
-        raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
-    if job.without_importance and (job.target_size is not None or job.importance is not None):
-        raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
     with (
         new_bundle(job.out, force=job.force) as writer,
         tempfile.TemporaryDirectory(dir=writer.folder, prefix=".scratch-") as place,
@@ -67,46 +64,18 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
         if job.merge and not sees:
             raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
         calibration, material = read_corpus(job.calibration), material_of(job.texts, job.images, job.tasks, sees=sees)
-        label = _label(checkpoint)
         towers: dict[str, TowerFacts] = {}
         runs_on, why = "any", ANY_CPU
-        if sees:
-            if isinstance(projector_recipe, Recipe):
-                seen = calibration.images if len(calibration.images) else builtin_samples()
-                inputs = seen.for_calibration(PROFILE, vision_config(checkpoint))
-                runs_on, why = target.name, f"the vision tower in ONNX: {reason}"
-                towers["projector"] = write_image_tokens(
-                    checkpoint, writer, projector_recipe, target, inputs, merge=job.merge, progress=progress
-                )
-            else:
-                path = f"mmproj-{label}-{projector_recipe.name.upper()}.gguf"
-                write_projector_recipe(checkpoint, writer.add(path, "projector"), projector_recipe, progress)
-                towers["projector"] = TowerFacts(
-                    projector_recipe.name, path, decisions=_padding(checkpoint, projector_recipe)
-                )
-        path = f"{label}-{recipe.name.upper()}.gguf"
-        out = writer.add(path, "language")
-        full = out
-        decisions: dict[str, Any] = {}
-        if recipe.name in ("f16", "bf16"):
-            write_language(checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
-        else:
-            full = scratch / "full.gguf"
-            write_language(checkpoint, full, "bf16", progress)
-            importance = None
-            if recipe.importance and not job.without_importance:
-                importance = _importance(job, checkpoint, full, scratch, calibration, progress)
-            types = {}
-            if job.target_size is not None:
-                assert importance is not None
-                types = choose_types(full, recipe, importance, job.target_size, calibration.texts, scratch, progress)
-                decisions["target_size"] = job.target_size
-            progress(f"quantizing to {recipe.name}", 0, 1)
-            quantize_language(full, out, recipe, importance=importance, types=types)
-            if importance is not None:
-                decisions["importance_chunks"] = importance.chunks
-        decisions["types"] = read_header(out).types()
-        towers["language"] = TowerFacts(recipe.name, path, decisions=decisions)
+        if sees and isinstance(projector_recipe, ProjectorRecipe):
+            towers["projector"] = _write_projector(writer, checkpoint, projector_recipe, progress)
+        elif sees:
+            seen = calibration.images if len(calibration.images) else builtin_samples()
+            inputs = seen.for_calibration(PROFILE, vision_config(checkpoint))
+            runs_on, why = target.name, f"the vision tower in ONNX: {reason}"
+            towers["projector"] = write_image_tokens(
+                checkpoint, writer, projector_recipe, target, inputs, merge=job.merge, progress=progress
+            )
+        towers["language"] = _write_language(writer, job, checkpoint, recipe, scratch, calibration, progress)
         _write_companions(writer, checkpoint, towers)
         draft = Manifest(
             name=job.out.name, model=_facts(checkpoint), profile=PROFILE, target=runs_on,
@@ -123,7 +92,7 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
             baseline = None
             if recipe.importance:
                 baseline = scratch / "plain.gguf"
-                quantize_language(full, baseline, recipe)
+                quantize_language(scratch / FULL, baseline, recipe)
             report = measure_generator(
                 generator, GeneratorReference(job.checkpoint), material, baseline=baseline, progress=progress
             )
@@ -134,6 +103,58 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
         generator.close()
         manifest = writer.finish(replace(draft, parity=report.summary() if report else None))
     return Bundle(job.out, manifest), report
+
+
+def _job_recipes(job: GeneratorJob) -> tuple[GGUFRecipe, ProjectorRecipe | Recipe]:
+    """The recipes of the language model and of what sees.
+
+    Raises:
+        RecipeError: an unknown one, or one that does not fit the other options.
+    """
+    recipe, projector_recipe = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
+    if job.target_size is not None and not recipe.importance:
+        raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
+    if job.without_importance and (job.target_size is not None or job.importance is not None):
+        raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
+    return recipe, projector_recipe
+
+
+def _write_projector(
+    writer: BundleWriter, checkpoint: Checkpoint, recipe: ProjectorRecipe, progress: Progress
+) -> TowerFacts:
+    """Tower and projector for llama.cpp."""
+    path = f"mmproj-{_label(checkpoint)}-{recipe.name.upper()}.gguf"
+    write_projector_recipe(checkpoint, writer.add(path, "projector"), recipe, progress)
+    return TowerFacts(recipe.name, path, decisions=_padding(checkpoint, recipe))
+
+
+def _write_language(
+    writer: BundleWriter, job: GeneratorJob, checkpoint: Checkpoint, recipe: GGUFRecipe, scratch: Path, calibration: Corpus,
+    progress: Progress,
+) -> TowerFacts:  # fmt: skip
+    """The language model; a quantized one leaves its full-precision file as `FULL` in the scratch folder."""
+    path = f"{_label(checkpoint)}-{recipe.name.upper()}.gguf"
+    out = writer.add(path, "language")
+    decisions: dict[str, Any] = {}
+    if recipe.name in ("f16", "bf16"):
+        write_language(checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
+    else:
+        full = scratch / FULL
+        write_language(checkpoint, full, "bf16", progress)
+        importance = None
+        if recipe.importance and not job.without_importance:
+            importance = _importance(job, checkpoint, full, scratch, calibration, progress)
+        types = {}
+        if job.target_size is not None:
+            assert importance is not None
+            types = choose_types(full, recipe, importance, job.target_size, calibration.texts, scratch, progress)
+            decisions["target_size"] = job.target_size
+        progress(f"quantizing to {recipe.name}", 0, 1)
+        quantize_language(full, out, recipe, importance=importance, types=types)
+        if importance is not None:
+            decisions["importance_chunks"] = importance.chunks
+    decisions["types"] = read_header(out).types()
+    return TowerFacts(recipe.name, path, decisions=decisions)
 
 
 def measure_generator_bundle(

@@ -22,6 +22,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
 METHODS: tuple[Method, ...] = get_args(Method)
+KEPT = "kept"  # for a student's text tower: the teacher's, as it is
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class EncoderDistillation(_WithWorkplace):
     student: str
     images: tuple[Path, ...]
     captions: Path | None = None
-    text: str = "kept"
+    text: str = KEPT
     texts: tuple[Path, ...] = ()
     labels: Path | None = None
     profile: str = DEFAULT_PROFILE

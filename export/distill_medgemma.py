@@ -114,18 +114,7 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
         start, inherited = _start(job, checkpoint, work, progress)
     beginning = open_gemma(start)
     same_tokenizer(tokens, Tokens(beginning), job.teacher, start)
-    prompts = read_prompts(job.data, tokens, job.length)
-    if job.held_back:
-        held = read_prompts(job.held_back, tokens, job.length)
-    else:
-        plain = [prompt for prompt in prompts if prompt.image is None]
-        held, prompts = (
-            plain[::50],
-            [p for p in prompts if p.image is not None] + [p for n, p in enumerate(plain) if n % 50],
-        )
-    held = [prompt for prompt in held if prompt.image is None][:HELD_BACK_MOST]
-    if not held or not prompts:
-        raise DistillationError("too little text: some is needed to train on, and some to hold back (--held-back)")
+    prompts, held = _examples(job, tokens)
     options = job.training
     facts: dict[str, Any] = {
         "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": options.seed,
@@ -153,24 +142,17 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
     merge()
     student.to("cpu")
     student_nll, student_best = judge(student, held)
-    gap, left = math.exp(start_nll) - math.exp(teacher_nll), math.exp(student_nll) - math.exp(teacher_nll)
-    figures = {
-        "perplexity_teacher": math.exp(teacher_nll), "perplexity_before": math.exp(start_nll),
-        "perplexity_student": math.exp(student_nll),
-        "gap_recovered": 1 - left / gap if gap > 0 else 0.0,
-        "log_gap_recovered": (start_nll - student_nll) / (start_nll - teacher_nll) if start_nll > teacher_nll else 0.0,
+    figures = _figures(teacher_nll, start_nll, student_nll) | {
         "same_first_choice_before": float((start_best == teacher_best).mean()),
         "same_first_choice": float((student_best == teacher_best).mean()),
-    }  # fmt: skip
+    }
     result = Distillation(
         kind="medgemma", student=job.student if inherited else Path(job.student).name,
         teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
         facts={
             "examples": len(shards), "with_image": int(sum(prompt.image is not None for prompt in prompts)) - len(skipped),
             "skipped": len(skipped), "held_back_texts": len(held), "held_back_tokens": len(teacher_best),
-            "length": job.length, "positions": job.positions, "top": job.top, "divergence": job.divergence,
-            "method": job.method, "rank": job.rank if job.method == "lora" else None, "inherited_layers": inherited,
-            "training": options.facts(),
+            "inherited_layers": inherited, **_settings(job),
         },
         figures=figures, curves={"training": curve.rows},
     )  # fmt: skip
@@ -182,6 +164,44 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
     shutil.rmtree(work / "train", ignore_errors=True)
     shutil.rmtree(work / f"start-{len(inherited)}", ignore_errors=True)
     return result, skipped
+
+
+def _settings(job: GeneratorDistillation) -> dict[str, Any]:
+    """What the user chose, for the page."""
+    return {
+        "length": job.length, "positions": job.positions, "top": job.top, "divergence": job.divergence,
+        "method": job.method, "rank": job.rank if job.method == "lora" else None, "training": job.training.facts(),
+    }  # fmt: skip
+
+
+def _examples(job: GeneratorDistillation, tokens: Tokens) -> tuple[list[Prompt], list[Prompt]]:
+    """Examples to train on, and texts to judge by: of their own files, or a fiftieth of the texts.
+
+    Raises:
+        DistillationError: too few for one of them.
+    """
+    prompts = read_prompts(job.data, tokens, job.length)
+    if job.held_back:
+        held = read_prompts(job.held_back, tokens, job.length)
+    else:
+        texts = [prompt for prompt in prompts if prompt.image is None]
+        held = texts[::50]
+        prompts = [p for p in prompts if p.image is not None] + [p for n, p in enumerate(texts) if n % 50]
+    held = [prompt for prompt in held if prompt.image is None][:HELD_BACK_MOST]
+    if not held or not prompts:
+        raise DistillationError("too little text: some is needed to train on, and some to hold back (--held-back)")
+    return prompts, held
+
+
+def _figures(teacher: float, before: float, student: float) -> dict[str, float]:
+    """Perplexities from mean negative log-likelihoods, and how much of the gap to the teacher the training closed."""
+    gap, left = math.exp(before) - math.exp(teacher), math.exp(student) - math.exp(teacher)
+    return {
+        "perplexity_teacher": math.exp(teacher), "perplexity_before": math.exp(before),
+        "perplexity_student": math.exp(student),
+        "gap_recovered": 1 - left / gap if gap > 0 else 0.0,
+        "log_gap_recovered": (before - student) / (before - teacher) if before > teacher else 0.0,
+    }  # fmt: skip
 
 
 def _start(job: GeneratorDistillation, teacher: Checkpoint, work: Path, progress: Progress) -> tuple[Path, list[int]]:

@@ -31,7 +31,7 @@ from ..quant.distill.inherit import (
 from ..quant.distill.shards import PassPlan, ShardSet
 from ..quant.distill.student import operations, parse_student, student_config
 from ..quant.distill.subspace import Subspace, principal_subspace
-from ..quant.distill.train import Curve, process_state, split_held_back, train
+from ..quant.distill.train import Curve, Objective, process_state, split_held_back, train
 from ..quant.texts import calibration_texts, medical_texts, prompt_texts
 from ..runtime import metrics
 from ..runtime.atomic import atomic_folder, refuse_existing
@@ -43,7 +43,7 @@ from ..runtime.preprocess import get_profile
 from ..runtime.progress import Progress, no_progress
 from .checkpoint import Checkpoint
 from .corpus import read_captions, read_text
-from .distill_job import SUBSPACE, EncoderDistillation
+from .distill_job import KEPT, SUBSPACE, EncoderDistillation
 from .distill_steps import schedule_of, teacher_pass, write_result
 from .distillation_page import Distillation
 from .image_teacher import ImageTeacher, as_pixels, digest, list_images
@@ -213,17 +213,7 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     refuse_existing(job.out, force=job.force)
     checkpoint = Checkpoint.open(job.teacher, "siglip")
     get_profile(job.profile)
-    vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
-    kept = job.text == "kept"
-    text = dict(checkpoint.config["text_config"])
-    if not kept:
-        spec = parse_student(job.text)
-        if spec.patch or spec.resolution:
-            raise RecipeError(f"--text {job.text}: a text tower has neither patches nor a resolution")
-        text = student_config(spec, text)
-    if vision["hidden_size"] > checkpoint.config["vision_config"]["hidden_size"]:
-        raise RecipeError(f"{job.student!r} is wider than its teacher; a student can't be")
-    text["projection_size"] = vision["hidden_size"]
+    vision, text = _shapes(job, checkpoint)
     paths = list_images(job.images)
     captions, caption_of = read_captions(job.captions, paths, job.images) if job.captions else ([], None)
     labels = read_labels(job.labels) if job.labels else None
@@ -248,52 +238,28 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     student, inherited = _begin(job, teacher, vision, text, shards, texts, subspace)
     projected, place = subspace.project(text_targets), {text: number for number, text in enumerate(texts)}
     extras = _extras(teacher, subspace, projected[[place[caption] for caption in captions]], caption_of, labels)
-    folder_of = np.array(
-        [max(n for n, f in enumerate(job.images) if path.is_relative_to(f)) for path in paths], np.intp
-    )
-    images = ImageObjective(shards, sample, subspace, extras, folder_of, job.training.seed)
+    images = ImageObjective(shards, sample, subspace, extras, _folder_numbers(paths, job.images), job.training.seed)
     words = TextObjective(text_ids(checkpoint, texts), projected, job.training.seed)
     run = {
         **facts, "student": job.student, "inherit": job.inherit, "captions": sha256_json(captions), "labels": sha256_json(labels),
     }  # fmt: skip
-    curves: dict[str, Curve] = {}
-    towers: dict[str, Any] = {"vision": (student.vision_model, images)}
-    if not kept or job.quantize:
-        towers["text"] = (student.text_model, words)
-    schedule = schedule_of(job.training)
-    for name, (tower, objective) in towers.items():
-        about = run if name == "vision" else {**run, "text": job.text, "texts": sha256_json(texts)}
-        module = EmbeddingTower(tower).requires_grad_(True)
-        if name == "text":
-            # A word that no text holds can learn nothing, and would decay; the table stays as the teacher has it.
-            tower.embeddings.token_embedding.requires_grad_(False)
-        if schedule.steps and not (name == "text" and kept):
-            curves[name] = train(
-                module, objective, schedule, work / f"train-{name}", about, what=f"training: {name}",
-                cpu=job.training.cpu, progress=progress,
-            )  # fmt: skip
-        if job.quantize:
-            # Rounded weights need small steps: a tenth of the rate.
-            finish = replace(schedule, steps=job.quantize_steps, rate=schedule.rate / 10)
-            with fake_quantized(module, job.quantize):
-                curves[f"{name}, {job.quantize} in place"] = train(
-                    module, objective, finish, work / f"finish-{name}", {**about, "finish": job.quantize},
-                    what=f"{job.quantize}: {name}", cpu=job.training.cpu, progress=progress,
-                )  # fmt: skip
-        tower.to("cpu").eval().requires_grad_(False)
+    curves = _train_tower(job, "vision", student.vision_model, images, run, progress)
+    trains_text = job.text != KEPT or job.quantize is not None
+    if trains_text:
+        about = {**run, "text": job.text, "texts": sha256_json(texts)}
+        # A word that no text holds can learn nothing, and would decay; the table stays as the teacher has it.
+        frozen = student.text_model.embeddings.token_embedding
+        curves |= _train_tower(job, "text", student.text_model, words, about, progress, frozen=frozen)
     with torch.no_grad():
         figures = images.held_back(EmbeddingTower(student.vision_model))
-        if "text" in towers:
+        if trains_text:
             figures["text_regression"] = words.held_back(EmbeddingTower(student.text_model)).get("regression", 0.0)
-    ratio = operations(vision) / operations(checkpoint.config["vision_config"])
     result = Distillation(
         kind="medsiglip", student=job.student, teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
         facts={
-            "images": len(paths) - len(skipped), "skipped": len(skipped), "views": job.views, "texts": len(texts),
-            "captions": len(captions), "profile": job.profile, "text_tower": job.text, "quantize": job.quantize,
-            "inherited_layers": inherited, "subspace_kept": subspace.kept, "operations": operations(vision),
-            "operations_to_teacher": ratio, "held_back_images": images.held, "quantize_steps": job.quantize_steps,
-            "training": job.training.facts(),
+            **_settings(job), **_size(vision, checkpoint),
+            "images": len(paths) - len(skipped), "skipped": len(skipped), "held_back_images": images.held,
+            "texts": len(texts), "captions": len(captions), "inherited_layers": inherited, "subspace_kept": subspace.kept,
         },
         figures=figures, curves={name: curve.rows for name, curve in curves.items()},
     )  # fmt: skip
@@ -303,6 +269,76 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     for name in ("train-vision", "train-text", "finish-vision", "finish-text"):
         shutil.rmtree(work / name, ignore_errors=True)
     return result, skipped
+
+
+def _settings(job: EncoderDistillation) -> dict[str, Any]:
+    """What the user chose, for the page."""
+    return {
+        "views": job.views, "profile": job.profile, "text_tower": job.text, "quantize": job.quantize,
+        "quantize_steps": job.quantize_steps, "training": job.training.facts(),
+    }  # fmt: skip
+
+
+def _size(vision: dict[str, Any], teacher: Checkpoint) -> dict[str, float]:
+    """Operations of the student's vision tower on an image, and to the teacher's."""
+    count = operations(vision)
+    return {"operations": count, "operations_to_teacher": count / operations(teacher.config["vision_config"])}
+
+
+def _shapes(job: EncoderDistillation, checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The student's vision and text configurations.
+
+    Raises:
+        RecipeError: a shape that a tower can't have, or wider than the teacher's.
+    """
+    vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
+    text = dict(checkpoint.config["text_config"])
+    if job.text != KEPT:
+        spec = parse_student(job.text)
+        if spec.patch or spec.resolution:
+            raise RecipeError(f"--text {job.text}: a text tower has neither patches nor a resolution")
+        text = student_config(spec, text)
+    if vision["hidden_size"] > checkpoint.config["vision_config"]["hidden_size"]:
+        raise RecipeError(f"{job.student!r} is wider than its teacher; a student can't be")
+    text["projection_size"] = vision["hidden_size"]
+    return vision, text
+
+
+def _train_tower(
+    job: EncoderDistillation, name: str, tower: Any, objective: Objective, about: dict[str, Any], progress: Progress, *,
+    frozen: torch.nn.Module | None = None,
+) -> dict[str, Curve]:  # fmt: skip
+    """Train a tower in place, and finish it with rounded weights where the job says so; one curve for each of the two.
+
+    Args:
+        about: what the run depends on, as in `train`.
+        frozen: a part of the tower that stays as it is.
+    """
+    curves: dict[str, Curve] = {}
+    schedule = schedule_of(job.training)
+    module = EmbeddingTower(tower).requires_grad_(True)
+    if frozen is not None:
+        frozen.requires_grad_(False)
+    if schedule.steps and not (name == "text" and job.text == KEPT):
+        curves[name] = train(
+            module, objective, schedule, job.workplace / f"train-{name}", about, what=f"training: {name}",
+            cpu=job.training.cpu, progress=progress,
+        )  # fmt: skip
+    if job.quantize:
+        # Rounded weights need small steps: a tenth of the rate.
+        finish = replace(schedule, steps=job.quantize_steps, rate=schedule.rate / 10)
+        with fake_quantized(module, job.quantize):
+            curves[f"{name}, {job.quantize} in place"] = train(
+                module, objective, finish, job.workplace / f"finish-{name}", {**about, "finish": job.quantize},
+                what=f"{job.quantize}: {name}", cpu=job.training.cpu, progress=progress,
+            )  # fmt: skip
+    tower.to("cpu").eval().requires_grad_(False)
+    return curves
+
+
+def _folder_numbers(paths: Sequence[Path], folders: Sequence[Path]) -> NDArray[np.intp]:
+    """The number of each image's folder; the last one where folders lie in each other."""
+    return np.array([max(n for n, f in enumerate(folders) if path.is_relative_to(f)) for path in paths], np.intp)
 
 
 def _begin(
@@ -318,7 +354,7 @@ def _begin(
     student.logit_scale.data.copy_(original.logit_scale)
     student.logit_bias.data.copy_(original.logit_bias)
     head = project_text_head(original.text_model.head, subspace)
-    if job.text == "kept":
+    if job.text == KEPT:
         student.text_model = copy.deepcopy(original.text_model)
         student.text_model.head = head
     if not job.inherit:
@@ -330,7 +366,7 @@ def _begin(
     energy = torch.stack([channel_energy(original.vision_model, pixel_values=part) for part in pixels.split(8)]).sum(0)
     taken = inherit_tower(student.vision_model, original.vision_model, energy)
     inherit_pooling_head(student.vision_model, original.vision_model, energy, subspace)
-    if job.text != "kept":
+    if job.text != KEPT:
         few = torch.from_numpy(text_ids(teacher.checkpoint, list(texts)[:ENERGY_SAMPLE]))
         energy = channel_energy(original.text_model, input_ids=few)
         inherit_tower(student.text_model, original.text_model, energy)

@@ -110,14 +110,7 @@ def train(
 
     AcceleratorState._reset_state()  # one process trains tower after tower, and may do so in another precision
     accelerator = Accelerator(mixed_precision=schedule.precision, cpu=cpu)
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in named.values() if p.ndim > 1], "weight_decay": schedule.decay},
-            {"params": [p for p in named.values() if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=schedule.rate, betas=(0.9, 0.98),
-    )  # fmt: skip
+    optimiser: Any = _optimiser(model, schedule)
     store = _Checkpoints(folder, {**facts, "schedule": asdict(schedule), "processes": accelerator.num_processes})
     prepared, optimiser = accelerator.prepare(model, optimiser)
     first, curve = store.load(model, optimiser, accelerator)
@@ -126,15 +119,7 @@ def train(
     for step in range(first, schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate_at(step)
-        sums: dict[str, float] = {}
-        for micro in range(schedule.accumulate):
-            last = micro + 1 == schedule.accumulate
-            with _maybe_no_sync(accelerator, prepared, last), accelerator.autocast():
-                terms = objective.terms(prepared, order.rows(step, micro), step)
-                loss = torch.stack(list(terms.values())).sum()
-                accelerator.backward(loss / schedule.accumulate)
-            for name, value in {**terms, "loss": loss}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / schedule.accumulate
+        sums = _gradients(accelerator, prepared, objective, order, schedule, step)
         norm = accelerator.clip_grad_norm_(prepared.parameters(), schedule.clip)
         # An overflow in fp16 is the scaler's business, it skips the step; a loss that is no number is not.
         if not math.isfinite(sums["loss"]) or (schedule.precision != "fp16" and not math.isfinite(float(norm))):
@@ -157,6 +142,34 @@ def train(
         progress(what, done, schedule.steps)
     model.eval()
     return curve
+
+
+def _optimiser(model: torch.nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """AdamW; biases and norms, which have one dimension, do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=schedule.rate, betas=(0.9, 0.98),
+    )  # fmt: skip
+
+
+def _gradients(
+    accelerator: Any, model: torch.nn.Module, objective: Objective, order: _Order, schedule: Schedule, step: int
+) -> dict[str, float]:
+    """Add up the gradients of one step's batches; the terms of the loss, and "loss", their sum, as means over the batches."""
+    sums: dict[str, float] = {}
+    for micro in range(schedule.accumulate):
+        last = micro + 1 == schedule.accumulate
+        with _maybe_no_sync(accelerator, model, last), accelerator.autocast():
+            terms = objective.terms(model, order.rows(step, micro), step)
+            loss = torch.stack(list(terms.values())).sum()
+            accelerator.backward(loss / schedule.accumulate)
+        for name, value in {**terms, "loss": loss}.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) / schedule.accumulate
+    return sums
 
 
 def process_state(*, cpu: bool = False) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..console import SOME_FAILED, out, print_json, warn
 from .options import AllowFailed, BundleArgument, DeviceOption, ImagesArgument, JsonOption, LabelsOption, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+    from ..labels import LabelBank
 
 
 def classify(
@@ -46,15 +50,7 @@ def classify(
         bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
         fast=fast,
     )  # fmt: skip
-    for cut in encoder.cuts([p for group in chosen.values() for p in group]) if chosen else []:
-        warn(str(cut))
-    import warnings
-
-    from ..encoder import TextCutWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TextCutWarning)  # said above, in one line each
-        bank = encoder.bank(chosen)
+    bank = _bank(encoder, chosen)
     results: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for source, item in encoder.stream_images(find_images(images), view=view):
@@ -81,6 +77,19 @@ def classify(
         if len(failed) > 1 or results:
             warn(f"{len(failed)} of {len(failed) + len(results)} images could not be read")
         raise typer.Exit(SOME_FAILED if results else 1)
+
+
+def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
+    """The embedded labels; a text that is too long is told in one line."""
+    import warnings
+
+    from ..encoder import TextCutWarning
+
+    for cut in encoder.cuts([text for group in prompts.values() for text in group]) if prompts else []:
+        warn(str(cut))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextCutWarning)
+        return encoder.bank(prompts)
 
 
 def _print(results: list[dict[str, Any]], title: str) -> None:
