@@ -14,18 +14,19 @@ import onnx
 import pytest
 import torch
 from command_line import hears_ctrl_c
+from medge.export.to_onnx.towers.towers import describe_graph, export_tower, stage_names
 from tolerances import EXACT_REWRITE, FP32_EMBEDDING
 
 import medge
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
-from medge.export.patches import pooling_attention
-from medge.export.reference import Reference
-from medge.export.samples import builtin_samples, read_samples
-from medge.export.to_onnx import describe_graph, export_tower, stage_names
-from medge.quant.graph import Graph
+from medge.export.families.pooling import pooling_attention
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import builtin_samples, read_samples
+from medge.quant.onnx_graph.graph import Graph
+from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import BundleError, CheckpointError, ImageError, LabelError, RecipeError, StorageError
-from medge.runtime.session import OrtSession
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -116,13 +117,13 @@ def test_without_text(checkpoint: Path, few_images: Path, labels_file: Path, tmp
     assert encoder.classify(few_images / "CT_small.dcm")[0].labels == bundle.manifest.labels
     with pytest.raises(BundleError, match="exported with --without-text"):
         encoder.embed_texts("x")
-    assert all(ok for *_, ok in __import__("medge.runtime.golden", fromlist=["replay"]).replay(encoder))
+    assert all(ok for *_, ok in __import__("medge.runtime.golden.encoder", fromlist=["replay"]).replay(encoder))
 
 
 def test_targets_change_the_number_format(graphs: dict[str, Graph], few_images: Path) -> None:
-    from medge.quant.apply import quantize
-    from medge.quant.recipe import RECIPES
-    from medge.runtime.cpu import TARGETS, pick_target
+    from medge.quant.onnx_graph.apply import quantize
+    from medge.quant.recipes.onnx import RECIPES
+    from medge.runtime.device.cpu import TARGETS, pick_target
 
     inputs = read_samples(few_images).inputs("eval-tf", 112, 2)
     for name, target in TARGETS.items():
@@ -189,7 +190,7 @@ def test_a_failed_gate_is_written_and_refused(
     checkpoint: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights damaged after quantization: the parity suite sees it, marks the bundle, and the runtime obeys."""
-    from medge.export import build
+    from medge.export.jobs import encoder as build
     from medge.runtime.errors import ParityGateError
 
     def damaged(graph: Graph, *rest: object) -> tuple[Graph, dict[str, object]]:
@@ -237,8 +238,8 @@ def test_builtin_samples_are_different_pictures() -> None:
 def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
     import shutil
 
-    from medge.export.build import measure_bundle
-    from medge.runtime.bundle import Bundle
+    from medge.export.jobs.encoder import measure_bundle
+    from medge.runtime.bundles.bundle import Bundle
 
     other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from medge.export.to_coreml.write.mil_evaluator import Program
+from medge.export.to_coreml.write.mil_ops import OPS, apply
+from medge.export.to_coreml.write.mil_package import ELEMENTS, _unpack
+from medge.export.to_coreml.write.quietly import coremltools, quiet
 
-from medge.export.mil_evaluator import Program
-from medge.export.mil_ops import OPS, apply
-from medge.export.mil_package import ELEMENTS, _unpack
-from medge.export.quietly import coremltools, quiet
 from medge.runtime.errors import BundleError
 
 ct = coremltools()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from medge.runtime.golden.phantom.phantom import phantom
 
 import medge
-from medge.runtime.golden import phantom
-from medge.runtime.preprocess import preprocess
+from medge.runtime.pictures.preprocess import preprocess
 
 PACKAGE = "@huggingface/transformers@4.3.1"
 SCRIPT = """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from medge.runtime.assistants.health_record import rank, read_record
 from medge.runtime.errors import RecordError
-from medge.runtime.record import rank, read_record
 
 
 def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
