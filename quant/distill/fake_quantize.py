@@ -1,8 +1,8 @@
 """Train with the rounding in place that a recipe will do: weights, and for 8 bits activations, rounded on the way forward.
 
 Gradients pass through the rounding as if it were not there (Bengio et al. 2013's straight-through estimator). The grids are
-those of `eight_bit` and `four_bit` in `quant/onnx_graph`; the trained 4-bit weights are left on their grid, so that the exporter finds
-the same levels again and its rounding costs nothing.
+those of `eight_bit` and `four_bit` in `quant/onnx_graph`; the trained 4-bit weights are left on their grid, so that the exporter
+finds the same levels again and its rounding costs nothing.
 """
 
 from __future__ import annotations
