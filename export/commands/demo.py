@@ -55,7 +55,8 @@ def demo(
         checkpoint, labels = Path(place) / "medsiglip-mini", Path(place) / "labels.json"
         write_medsiglip_mini(checkpoint)
         labels.write_text(json.dumps(LABELS))
-        bundle, (report,) = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)
+        bundle, reports = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)
+    report = reports["onnx"]
     if report.status != "passed":
         out.print(report.table())
         raise typer.Exit(FAILED_GATE)

@@ -11,7 +11,7 @@ import typer
 
 from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
-from ...quant.recipes.onnx import RECIPES
+from ...quant.recipes.onnx import ONNX_RECIPES
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.commands.console import err, out, print_json, progress, warn
@@ -91,7 +91,9 @@ def medsiglip(
     to: BundleOption,
     recipe: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(RECIPES)}; or vision=NAME,text=NAME.", show_default="int8; w8 for CoreML alone"),
+        typer.Option(
+            help=f"{', '.join(ONNX_RECIPES)}; or vision=NAME,text=NAME.", show_default="int8; w8 for CoreML alone"
+        ),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="onnx, coreml, or onnx,coreml.")] = "onnx",
     coreml_recipe: Annotated[
@@ -140,7 +142,7 @@ def medsiglip(
     )  # fmt: skip
     with progress() as advance:
         bundle, reports = export_medsiglip(job, advance)
-    _tell(bundle, reports, to, as_json)
+    _tell(bundle, list(reports.values()), to, as_json)
 
 
 @app.command()
@@ -151,7 +153,7 @@ def medgemma(
         str,
         typer.Option(
             help=f"{', '.join(GGUF_RECIPES)}; or language=NAME,projector=NAME: {', '.join(PROJECTOR_RECIPES)} for "
-            f"llama.cpp, {', '.join(RECIPES)} for a vision tower in ONNX."
+            f"llama.cpp, {', '.join(ONNX_RECIPES)} for a vision tower in ONNX."
         ),
     ] = "q4_k_m",
     merge: MergeOption = None,
@@ -199,8 +201,8 @@ def medgemma(
 def _tell(bundle: Bundle, reports: Sequence[ParityReport], to: Path, as_json: bool) -> None:
     pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
     if as_json:
-        parity = {name: getattr(bundle.manifest, name) for name in ("parity", "packages_parity")}
-        print_json({"bundle": str(to), "bytes": bundle.size(), **parity})
+        parity = {form: artefact.parity for form, artefact in bundle.manifest.artefacts.items()}
+        print_json({"bundle": str(to), "bytes": bundle.size(), "parity": parity})
     else:
         for report in reports:
             out.print(report.table())

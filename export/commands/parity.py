@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import GeneratorFacts
-from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.commands.console import out, print_json, progress, warn
 from ...runtime.commands.options import BundleArgument, JsonOption, LabelsOption
-from ...runtime.encoder.labels import read_labels
-from ..jobs.encoder import measure_bundle
-from ..source.samples import builtin_samples, read_samples
+from ..jobs.measure import Measuring, measure
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption
 
 
@@ -41,21 +37,19 @@ def parity(
     Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
     """
     opened = Bundle.open(bundle, allow_failed_parity=True)
-    if isinstance(opened.manifest.model, GeneratorFacts):
-        from ..jobs.generator import material_of, measure_generator_bundle
-
-        material = material_of(texts or (), images, task or (), sees=opened.manifest.model.image_tokens > 0)
-        with progress() as advance:
-            _, report = measure_generator_bundle(opened, reference, material, beside=beside or (), progress=advance)
-        reports: tuple[ParityReport, ...] = (report,)
-    else:
-        samples = read_samples(images, labelled=labelled) if images else builtin_samples()
-        for message in samples.skipped if images else ():
-            warn(f"skipped: {message}")
-        with progress() as advance:
-            _, reports = measure_bundle(
-                opened, reference, samples, prompts=read_labels(labels) if labels else None, progress=advance
-            )
+    with progress() as advance:
+        asked = Measuring(
+            reference,
+            images,
+            labelled,
+            tuple(texts or ()),
+            tuple(task or ()),
+            labels,
+            tuple(beside or ()),
+            warn,
+            advance,
+        )
+        reports = list(measure(opened, asked).values())
     if as_json:
         facts = [{"status": report.status, "figures": report.figures, **report.summary()} for report in reports]
         print_json(facts[0] if len(facts) == 1 else facts)

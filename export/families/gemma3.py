@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.bundles.manifest import GeneratorFacts
+from ...runtime.bundles.manifest import GeneratorFacts, Preprocessing
 from ...runtime.errors import CheckpointError
+from ...runtime.pictures.preprocess import SIGLIP
 from ..source.checkpoint import Checkpoint, read_json
 
 
@@ -101,13 +102,20 @@ def image_tokens(checkpoint: Checkpoint) -> int:
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
 
 
-def _facts(checkpoint: Checkpoint) -> GeneratorFacts:
+def generator_facts(checkpoint: Checkpoint) -> GeneratorFacts:
     config, vision = text_config(checkpoint), checkpoint.config.get("vision_config")
     parameters = sum(int(np.prod(checkpoint.shape(name))) for name in checkpoint.shards)
     return GeneratorFacts(
-        architecture="gemma3", parameters=parameters, layers=config["num_hidden_layers"], width=config["hidden_size"],
+        family="gemma3", parameters=parameters, layers=config["num_hidden_layers"], width=config["hidden_size"],
         kv_heads=config["num_key_value_heads"], head_size=config["head_dim"], window=config["sliding_window"],
         global_every=6, context_length=config["max_position_embeddings"], vocabulary=config["vocab_size"],
         image_size=vision["image_size"] if vision else 0, image_tokens=image_tokens(checkpoint) if vision else 0,
         patch_size=vision["patch_size"] if vision else 0, stop_ids=tuple(stop_ids(checkpoint.folder)),
     )  # fmt: skip
+
+
+def generator_preprocessing(checkpoint: Checkpoint) -> Preprocessing | None:
+    """What the manifest says of images; None where the model reads text only."""
+    if "vision_config" not in checkpoint.config:
+        return None
+    return Preprocessing(PROFILE, SIGLIP.mean, SIGLIP.std)

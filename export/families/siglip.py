@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from transformers import SiglipConfig, SiglipModel
 
+from ...runtime.bundles.manifest import EncoderFacts, Preprocessing, TokenizerFacts
 from ...runtime.errors import CheckpointError
-from ...runtime.pictures.preprocess import Pixels, to_8_bit
+from ...runtime.pictures.preprocess import SIGLIP, Pixels, to_8_bit
 from ..source.checkpoint import Checkpoint
 from .siglip_tokenizer import device_tokenizer
 
 PATCH, POOLED = "patch embedding", "pooled"
+END_ID = 1  # </s>, which ends and pads
 
 
 def block_name(index: int) -> str:
@@ -74,10 +77,45 @@ class Reference:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.model = load_siglip(checkpoint)
+        self._known: dict[bytes, NDArray[np.float32]] = {}
 
     def tower(self, name: str) -> Any:
         """The model of the "vision" or the "text" tower."""
         return self.model.vision_model if name == "vision" else self.model.text_model
+
+    def facts(self) -> EncoderFacts:
+        """What the manifest says of the model."""
+        vision, text = self.model.config.vision_config, self.model.config.text_config
+        return EncoderFacts(
+            family="siglip", embedding_size=vision.hidden_size, image_size=vision.image_size,
+            patch_size=vision.patch_size, vocabulary=text.vocab_size,
+            tokenizer=TokenizerFacts(text.max_position_embeddings, END_ID, END_ID),
+            logit_scale=float(self.model.logit_scale.exp()), logit_bias=float(self.model.logit_bias),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+        )  # fmt: skip
+
+    def preprocessing(self, profile: str) -> Preprocessing:
+        """What the manifest says of images."""
+        return Preprocessing(profile, SIGLIP.mean, SIGLIP.std)
+
+    def processor_config(self, profile: str) -> dict[str, Any]:
+        """`preprocessor_config.json` for a profile."""
+        return processor_config(self.model.config.vision_config.image_size, profile)
+
+    def image_embeddings(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit-length embeddings, (N, D), of prepared images; each image is computed once in the life of this object."""
+        return self._remembered(pixels, self.images)
+
+    def text_embeddings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit-length embeddings, (N, D), of token ids; each text is computed once in the life of this object."""
+        return self._remembered(ids, self.texts)
+
+    def _remembered(self, rows: NDArray[Any], run: Callable[[NDArray[Any]], Stages]) -> NDArray[np.float32]:
+        keys = [hashlib.sha256(row.tobytes()).digest() for row in rows]
+        new = [index for index, key in enumerate(keys) if key not in self._known]
+        if new:
+            self._known |= zip((keys[index] for index in new), run(rows[new]).embedding, strict=True)
+        return np.stack([self._known[key] for key in keys])
 
     @torch.no_grad()
     def images(self, pixels: NDArray[np.float32]) -> Stages:
@@ -159,7 +197,7 @@ BATCH = 16
 def embed_reference(reference: Reference, texts: Sequence[str]) -> NDArray[np.float32]:
     """Unit-length text embeddings of the full-precision model, (N, D)."""
     ids = text_ids(reference.checkpoint, texts)
-    return np.concatenate([reference.texts(ids[i : i + BATCH]).embedding for i in range(0, len(ids), BATCH)])
+    return np.concatenate([reference.text_embeddings(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH)])
 
 
 # PIL's numbers of the filters, for readers of preprocessor_config.json that don't know our profiles.

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ...quant.gguf_file.importance import Importance, gather
+from ...quant.recipes.gguf import GOLDEN
 from ...runtime.bundles.bundle import Bundle, BundleWriter
-from ...runtime.bundles.manifest import Manifest, TowerFacts
+from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.generator.conversation import user
 from ...runtime.generator.engine import BATCH, Engine, Item
 from ...runtime.generator.generator import Generator
 from ...runtime.progress import Progress, no_progress
-from ..families.gemma3 import PROFILE, _facts
+from ..families.gemma3 import generator_facts, generator_preprocessing
 from ..parity.generator import QUESTION
 from ..source.checkpoint import Checkpoint
 from ..source.corpus import Corpus, text_prompts
@@ -65,9 +66,10 @@ def _prompt_encoder(checkpoint: Checkpoint, full: Path, projector: Path, scratch
     writer = BundleWriter(folder)
     for role, path in (("language", full), ("projector", projector)):
         writer.add(f"{role}.gguf", role).hardlink_to(path)
+    towers = {role: TowerFacts("bf16", f"{role}.gguf", "gguf", GOLDEN) for role in ("language", "projector")}
     draft = Manifest(
-        name="full", model=_facts(checkpoint), profile=PROFILE, target="any", source={},
-        towers={role: TowerFacts("bf16", f"{role}.gguf") for role in ("language", "projector")},
+        kind="generator", name="full", model=generator_facts(checkpoint), target="any", source={},
+        preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
     )  # fmt: skip
     bundle = Bundle(folder, writer.finish(draft))
 

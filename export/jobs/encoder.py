@@ -2,226 +2,153 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from ...quant.onnx_graph.apply import quantize
-from ...quant.onnx_graph.graph import Graph
-from ...quant.recipes.coreml import CoreMLRecipe, parse_coreml_recipes
-from ...quant.recipes.onnx import Recipe, parse_recipes
-from ...quant.texts.prompts import calibration_texts
+from ... import __version__
+from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
-from ...runtime.bundles.gates import TOWER_GATES
-from ...runtime.bundles.manifest import EncoderFacts, Manifest, TowerFacts
+from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.device.cpu import Target, pick_target
-from ...runtime.encoder.encoder import Encoder
-from ...runtime.encoder.labels import LabelBank, read_labels, unit_length
+from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
-from ...runtime.golden.encoder import write_golden
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import Reference, embed_reference, text_ids
+from ..families.full_precision import FullPrecision
+from ..families.siglip import Reference, embed_reference
 from ..families.siglip_tokenizer import device_tokenizer
-from ..families.token_merging import MergingTower, largest_merge
+from ..format import Format, Making
 from ..pages.parity import render_parity
 from ..pages.web_page import check_web, write_page
 from ..parity.encoder import measure
-from ..parity.packages import measure_packages
-from ..parity.stages import OnnxStages
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
 from ..source.samples import Samples, builtin_samples, read_samples
 from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
-from ..to_coreml.packages import FOLDER, full_programs, options_of, write_packages
-from ..to_coreml.session import PackageEncoder
-from ..to_coreml.swift_package import write_swift
-from ..to_coreml.write import MERGEABLE
-from ..to_onnx.towers import export_tower, write_tower
 from .encoder_job import ExportJob
+from .formats import FORMATS, look_up
 
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
 
 
-def export_medsiglip(job: ExportJob, progress: Progress = no_progress) -> tuple[Bundle, tuple[ParityReport, ...]]:
+@dataclass(frozen=True)
+class _Plan:
+    """A job, read: what to make in which format, for which CPU and with which labels."""
+
+    recipes: dict[str, Mapping[str, Recipe]]  # {format: {tower: recipe}}
+    target: Target
+    target_reason: str
+    prompts: Prompts | None
+
+    @property
+    def towers(self) -> list[str]:
+        return list(dict.fromkeys(tower for made in self.recipes.values() for tower in made))
+
+
+def export_medsiglip(
+    job: ExportJob, progress: Progress = no_progress, *, full: FullPrecision | None = None
+) -> tuple[Bundle, dict[str, ParityReport]]:
     """Run an export; the bundle is written even when a gate fails, and is then marked so.
 
+    Args:
+        job: what is asked for.
+        progress: called as work advances.
+        full: the checkpoint in full precision, where several bundles are made of it.
+
     Returns:
-        the bundle, and a report for each format.
+        the bundle, and {format: its parity report}.
 
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    recipes, package_recipes = job_recipes(job)
-    get_profile(job.profile)
-    target, reason = pick_target(job.target)
-    prompts = read_labels(job.labels) if job.labels else None
-    if job.target == "web":
-        check_web(job.web_libraries, has_labels=bool(prompts))
-    with new_bundle(job.out, force=job.force) as writer:  # first, so that an existing bundle is refused at once
-        checkpoint = Checkpoint.open(job.checkpoint, "siglip")
-        device_tokenizer(checkpoint)  # fails before anything is computed
+    plan = _read_job(job)
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
+        if full is None:
+            full = stack.enter_context(_open_full(job.checkpoint, progress))
         samples = read_samples(job.calibration) if job.calibration else builtin_samples()
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
-        progress("loading the checkpoint", 0, 1)
-        reference = Reference(checkpoint)
-        inputs = {
-            tower: calibration_inputs(tower, reference, samples, job.profile)
-            for tower in {**recipes, **package_recipes}
-        }
-        towers, graphs = _write_towers(writer, job, reference, recipes, target, inputs, progress)
-        _write_configuration(writer, checkpoint, job.profile)
-        if (subspace := student_subspace(checkpoint.folder)) is not None:
-            writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
-        if prompts:
-            progress("label bank", 0, 1)
-            bank = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
-            bank.save(writer.add("labels.safetensors", "labels"))
-        if job.target == "web":
-            write_page(writer, job.web_libraries)
-        teacher = read_teacher(checkpoint.folder)
-        draft = Manifest(
-            name=job.out.name, model=_facts(checkpoint, reference), profile=job.profile, target=target.name,
-            source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,
-                    "calibration": {"source": samples.source, "images": len(samples)},
-                    **({"teacher": teacher} if teacher else {})},
-            towers=towers, labels=tuple(prompts or ()), medge_version=_version(),
-        )  # fmt: skip
-        reports: list[ParityReport] = []
-        if towers:
-            encoder = Encoder(Bundle(writer.folder, writer.finish(draft)), device="cpu")
-            write_golden(encoder, writer.add("golden.safetensors", "golden"))
-            report = measure(
-                encoder, reference, judged, stages=OnnxStages(encoder, reference, graphs), progress=progress
+        _write_companions(writer, full, job, plan, progress)
+        manifest = _draft(full, job, plan, samples)
+        inputs = {tower: full.calibration_inputs(tower, samples, job.profile) for tower in plan.towers}
+        reports: dict[str, ParityReport] = {}
+        for name, recipes in plan.recipes.items():
+            form = FORMATS[name]
+            making = Making(
+                full, writer, plan.target, inputs, job.merge, _metadata(manifest), job.options_of(name), progress
             )
-            draft = replace(draft, parity=report.summary())
-            reports.append(report)
-            _write_texts(writer, parity_files(report))
-        if package_recipes:
-            draft, report = _add_packages(writer, draft, job, reference, package_recipes, inputs, judged, progress)
-            reports.append(report)
-        manifest = writer.finish(draft)
-    return Bundle(job.out, manifest), tuple(reports)
+            towers = form.make(making, recipes)
+            manifest = manifest.with_artefact(name, Artefact(towers))
+            bundle = Bundle(writer.folder, writer.finish(manifest))
+            form.complete(writer, form.open(bundle))
+            reports[name] = _measure(form, bundle, full, judged, recipes, None, progress)
+            manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
+            for path, role, text in report_files(form, reports[name]):
+                writer.add(path, role).write_text(text, encoding="utf-8")
+        manifest = writer.finish(manifest)
+    return Bundle(job.out, manifest), reports
 
 
-def _write_towers(
-    writer: BundleWriter, job: ExportJob, reference: Reference, recipes: dict[str, Recipe], target: Target,
-    inputs: dict[str, list[np.ndarray[Any, Any]]], progress: Progress,
-) -> tuple[dict[str, TowerFacts], dict[str, Graph]]:  # fmt: skip
-    """Export and quantize the ONNX towers; their facts, and the full-precision graphs that parity measures the exporter by."""
-    towers: dict[str, TowerFacts] = {}
-    graphs: dict[str, Graph] = {}
-    for number, (tower, recipe) in enumerate(recipes.items()):
-        progress(f"exporting the {tower} tower", number, len(recipes))
-        merged = _merging(job, reference, recipe, inputs[tower]) if tower == "vision" else None
-        graph = export_tower(merged or reference.tower(tower), tower)
-        progress(f"{recipe.name}: {tower} tower", number, len(recipes))
-        small, decisions = quantize(graph, recipe, target, inputs[tower])
-        if merged is not None:
-            decisions |= merged.encoder.facts()
-        else:  # with fewer tokens it is no measure of the exporter: parity then exports the tower as it is
-            graphs[tower] = graph
-        towers[tower] = write_tower(writer, tower, f"{tower}_model", recipe, small, decisions)
-    return towers, graphs
-
-
-def job_recipes(job: ExportJob) -> tuple[dict[str, Recipe], dict[str, CoreMLRecipe]]:
-    """What to make of each tower in each format.
+def export_recipes(
+    job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress
+) -> Iterator[tuple[Bundle, dict[str, ParityReport]]]:
+    """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
     Raises:
-        RecipeError: unknown formats or recipes, or one that does not fit the others.
+        MedgeError: any of its kinds; bundles that were made before it stay.
     """
-    if unknown := sorted(set(job.formats) - {"onnx", "coreml"}):
-        raise RecipeError(f"there is no format {unknown[0]!r}; choose onnx, coreml, or onnx,coreml")
-    if not job.with_text and job.labels is None:
-        raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
-    onnx = parse_recipes(job.recipe or "int8") if "onnx" in job.formats else {}
-    if not job.with_text:
-        onnx.pop("text", None)
-    if "coreml" not in job.formats:
-        return onnx, {}
-    named = job.coreml_recipe if onnx else job.coreml_recipe or job.recipe
-    packages = parse_coreml_recipes(named or "w8", job.package.ios)
-    if job.package.target_size is not None and any(recipe.kind != "palette" for recipe in packages.values()):
-        raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
-    if job.merge and packages["vision"].kind not in MERGEABLE:
-        raise RecipeError(f"in a CoreML package, merged patches go with fp16 or w8, not with {packages['vision'].name}")
-    if not job.with_text:
-        packages.pop("text", None)
-    return onnx, packages
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in recipes]
+    for one in jobs:
+        _read_job(one)
+    with _open_full(job.checkpoint, progress) as full:
+        for one in jobs:
+            yield export_medsiglip(one, progress, full=full)
 
 
-def _merging(
-    job: ExportJob, reference: Reference, recipe: Recipe, inputs: list[np.ndarray[Any, Any]]
-) -> MergingTower | None:
-    """The vision tower with similar tokens merged, where the job or the recipe wants that."""
-    tower = reference.model.vision_model
-
-    @torch.inference_mode()
-    def embed(merged: int) -> np.ndarray[Any, Any]:
-        merging = MergingTower(tower, merged)
-        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
-
-    count = job.merge
-    if count is None and recipe.merge_within:
-        count = largest_merge(embed, tower, TOWER_GATES["vision"][recipe.merge_within])
-    return MergingTower(tower, count) if count else None
+def folder_name(recipe: str) -> str:
+    """A folder's name for a recipe: "vision-int8_text-int4" for "vision=int8,text=int4"."""
+    return recipe.replace(" ", "").replace("=", "-").replace(",", "_")
 
 
-def _add_packages(
-    writer: BundleWriter, draft: Manifest, job: ExportJob, reference: Reference, recipes: dict[str, CoreMLRecipe],
-    inputs: dict[str, list[np.ndarray[Any, Any]]], judged: Samples, progress: Progress,
-) -> tuple[Manifest, ParityReport]:  # fmt: skip
-    """Write and measure the CoreML packages; the draft with their facts, and the report."""
-    progress("CoreML: full-precision programs", 0, 1)
-    metadata = {
-        "profile": draft.profile, "labels": json.dumps(list(draft.labels)), "source": str(draft.source["name"]),
-        "logit_scale": repr(draft.encoder.logit_scale), "logit_bias": repr(draft.encoder.logit_bias),
-    }  # fmt: skip
-    options = replace(job.package, merge=job.merge or 0)
-    merging = ["vision"] if options.merge else []
-    # Parity measures the converter by the tower as it is; what fp16 can hold is asked of the one that is converted.
-    with (
-        full_programs(reference, list(recipes), job.package) as full,
-        full_programs(reference, merging, options) as merged,
-    ):
-        facts = write_packages(writer, reference, recipes, {**full, **merged}, inputs, options, metadata, progress)
-        draft = replace(draft, packages=facts)
-        unfinished = Bundle(writer.folder, writer.finish(draft))
-        encoder = PackageEncoder(unfinished)
-        write_swift(writer, encoder)
-        report = measure_packages(encoder, reference, judged, full, progress=progress)
-    _write_texts(writer, parity_files(report, FOLDER, "package.parity"))
-    return replace(draft, packages_parity=report.summary()), report
+def measure_artefact(
+    form: str, bundle: Bundle, full: FullPrecision, samples: Samples, *, prompts: Prompts | None = None,
+    progress: Progress = no_progress,
+) -> ParityReport:  # fmt: skip
+    """Hold one artefact of a bundle against PyTorch.
 
-
-def _write_texts(writer: BundleWriter, texts: list[tuple[str, str, str]]) -> None:
-    for name, role, text in texts:
-        writer.add(name, role).write_text(text, encoding="utf-8")
-
-
-def parity_files(report: ParityReport, folder: str = "", role: str = "parity") -> list[tuple[str, str, str]]:
-    """(path, role, text) of the report's two forms inside a bundle, those of packages and of a teacher in folders."""
-    place = f"{folder}/" if folder else ""
-    return [
-        (f"{place}parity.json", role, report.to_json()),
-        (f"{place}parity.html", f"{role}.page", render_parity(report)),
-    ]
+    Args:
+        form: the artefact's format.
+        bundle: the bundle.
+        full: the checkpoint that it was made from.
+        samples: real images, labelled or not.
+        prompts: as in `parity.encoder.measure`.
+        progress: called as work advances.
+    """
+    towers = bundle.manifest.artefacts[form].towers
+    recipes = FORMATS[form].recipes_of({tower: facts.recipe for tower, facts in towers.items()})
+    return _measure(FORMATS[form], bundle, full, samples, recipes, prompts, progress)
 
 
 def measure_bundle(
-    bundle: Bundle, reference: Path, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
+    bundle: Bundle,
+    reference: Path,
+    samples: Samples,
+    *,
+    prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> tuple[Bundle, tuple[ParityReport, ...]]:  # fmt: skip
+) -> tuple[Bundle, dict[str, ParityReport]]:
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
     Where the reference is the teacher of a student's bundle, the student is held against it instead.
+
+    Returns:
+        the bundle, and {format, or "teacher": report}.
 
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
@@ -230,66 +157,116 @@ def measure_bundle(
     teacher = bundle.manifest.source.get("teacher")
     if teacher and checkpoint.hashes == teacher["sha256"]:
         report = measure_against_teacher(bundle, Reference(checkpoint), samples, prompts=prompts, progress=progress)
-        files = {name: (role, text) for name, role, text in parity_files(report, "teacher", "teacher.parity")}
-        return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), files), (report,)
+        texts = {
+            "teacher/parity.json": ("teacher.parity", report.to_json()),
+            "teacher/parity.html": ("teacher.parity.page", render_parity(report)),
+        }
+        return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), texts), {"teacher": report}
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
         made_from = bundle.manifest.source.get("name")
         raise CheckpointError(
             f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
         )
-    model, manifest = Reference(checkpoint), bundle.manifest
-    reports, texts = [], []
-    if manifest.towers:
-        report = measure(Encoder(bundle, device="cpu"), model, samples, prompts=prompts, progress=progress)
-        manifest = replace(manifest, parity=report.summary())
-        reports.append(report)
-        texts += parity_files(report)
-    if manifest.packages:
-        with full_programs(model, list(manifest.packages), options_of(manifest)) as full:
-            report = measure_packages(PackageEncoder(bundle), model, samples, full, prompts=prompts, progress=progress)
-        manifest = replace(manifest, packages_parity=report.summary())
-        reports.append(report)
-        texts += parity_files(report, FOLDER, "package.parity")
-    return bundle.amend(manifest, {name: (role, text) for name, role, text in texts}), tuple(reports)
+    manifest, texts, reports = bundle.manifest, {}, {}
+    with FullPrecision(Reference(checkpoint)) as full:
+        for name, artefact in bundle.manifest.artefacts.items():
+            reports[name] = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
+            manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
+            texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name])}
+    return bundle.amend(manifest, texts), reports
 
 
-def calibration_inputs(tower: str, reference: Reference, samples: Samples, profile: str) -> list[np.ndarray[Any, Any]]:
-    """Inputs that the recipes look at, one per batch."""
-    if tower == "text":
-        ids = text_ids(reference.checkpoint, calibration_texts())
-        return [ids[index : index + 1] for index in range(len(ids))]
-    return samples.for_calibration(profile, reference.checkpoint.config["vision_config"])
-
-
-def _write_configuration(writer: BundleWriter, checkpoint: Checkpoint, profile: str) -> None:
-    from ..families.siglip import processor_config
-
-    side = checkpoint.config["vision_config"]["image_size"]
-    writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
-    processor = json.dumps(processor_config(side, profile), indent=2) + "\n"
-    writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
-    writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
-    for name in COPIED:
-        if (checkpoint.folder / name).is_file():
-            writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
-
-
-def _facts(checkpoint: Checkpoint, reference: Reference) -> EncoderFacts:
-    vision, text = reference.model.config.vision_config, reference.model.config.text_config
-    return EncoderFacts(
-        architecture=checkpoint.config["model_type"], embedding_size=vision.hidden_size, image_size=vision.image_size,
-        patch_size=vision.patch_size, text_length=text.max_position_embeddings, vocabulary=text.vocab_size,
-        logit_scale=float(reference.model.logit_scale.exp()), logit_bias=float(reference.model.logit_bias),
-        parameters=sum(parameter.numel() for parameter in reference.model.parameters()),
-    )  # fmt: skip
-
-
-def _version() -> str:
-    from ... import __version__
-
-    return __version__
+def report_files(form: Format, report: ParityReport) -> list[tuple[str, str, str]]:
+    """(path, role, text) of the report's two forms inside a bundle."""
+    place, role = (f"{form.folder}/", f"{form.name}.parity") if form.folder else ("", "parity")
+    return [
+        (f"{place}parity.json", role, report.to_json()),
+        (f"{place}parity.html", f"{role}.page", render_parity(report)),
+    ]
 
 
 def describe_job(job: ExportJob) -> dict[str, Any]:
     """The job as plain data, for --json."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}
+
+
+def _read_job(job: ExportJob) -> _Plan:
+    """Check everything that can be checked before work begins.
+
+    Raises:
+        RecipeError, LabelError: what does not exist or does not fit.
+    """
+    forms = [look_up(name) for name in job.formats]
+    recipes = {form.name: form.parse(job.recipe_of(form.name), job.options_of(form.name), job.merge) for form in forms}
+    if not job.with_text:
+        if job.labels is None:
+            raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
+        recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
+    get_profile(job.profile)
+    target, reason = pick_target(job.target)
+    prompts = read_labels(job.labels) if job.labels else None
+    if job.target == "web":
+        check_web(job.web_libraries, has_labels=bool(prompts))
+    return _Plan(recipes, target, reason, prompts)
+
+
+def _open_full(folder: Path, progress: Progress) -> FullPrecision:
+    checkpoint = Checkpoint.open(folder, "siglip")
+    device_tokenizer(checkpoint)  # fails before anything is computed
+    progress("loading the checkpoint", 0, 1)
+    return FullPrecision(Reference(checkpoint))
+
+
+def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, samples: Samples) -> Manifest:
+    """The manifest before anything is made."""
+    checkpoint, reference = full.checkpoint, full.reference
+    teacher = read_teacher(checkpoint.folder)
+    return Manifest(
+        kind="encoder", name=job.out.name, model=reference.facts(), preprocessing=reference.preprocessing(job.profile),
+        target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
+        source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": plan.target_reason,
+                "calibration": {"source": samples.source, "images": len(samples)},
+                **({"teacher": teacher} if teacher else {})},
+    )  # fmt: skip
+
+
+def _metadata(manifest: Manifest) -> dict[str, str]:
+    """What a file says of itself, apart from the manifest."""
+    facts = manifest.encoder
+    return {
+        "profile": manifest.profile, "labels": json.dumps(list(manifest.labels)), "source": str(manifest.source["name"]),
+        "logit_scale": repr(facts.logit_scale), "logit_bias": repr(facts.logit_bias),
+    }  # fmt: skip
+
+
+def _measure(
+    form: Format, bundle: Bundle, full: FullPrecision, samples: Samples, recipes: Mapping[str, Recipe],
+    prompts: Prompts | None, progress: Progress,
+) -> ParityReport:  # fmt: skip
+    encoder = form.open(bundle)
+    return measure(
+        encoder, full.reference, samples, stages=form.stages(encoder, full), gates=all_gates(recipes, PIXELS),
+        prompts=prompts, progress=progress,
+    )  # fmt: skip
+
+
+def _write_companions(
+    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, progress: Progress
+) -> None:
+    """What stands beside the towers whatever their format: configuration, tokenizer, labels, page."""
+    checkpoint, reference = full.checkpoint, full.reference
+    writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
+    processor = json.dumps(reference.processor_config(job.profile), indent=2) + "\n"
+    writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
+    writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
+    for name in COPIED:
+        if (checkpoint.folder / name).is_file():
+            writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
+    if (subspace := student_subspace(checkpoint.folder)) is not None:
+        writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
+    if plan.prompts:
+        progress("label bank", 0, 1)
+        bank = LabelBank.build(plan.prompts, lambda texts: embed_reference(reference, texts))
+        bank.save(writer.add("labels.safetensors", "labels"))
+    if job.target == "web":
+        write_page(writer, job.web_libraries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...runtime.pictures.preprocess import DEFAULT_PROFILE
 from ..pages.web_page import default_libraries
@@ -47,3 +48,12 @@ class ExportJob:
     images: Path | None = None
     labelled: bool = False
     force: bool = False
+
+    def recipe_of(self, form: str) -> str | None:
+        """What the user says of a format; None for the format's usual recipe."""
+        main = "onnx" if "onnx" in self.formats else self.formats[0]
+        return {"coreml": self.coreml_recipe}.get(form) or (self.recipe if form == main else None)
+
+    def options_of(self, form: str) -> Any:
+        """A format's own options."""
+        return {"coreml": self.package}.get(form)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles import metrics
+from ...runtime.bundles.gates import Gate
 from ...runtime.bundles.parity_report import ParityReport, judge
 from ...runtime.encoder.encoder import Encoder, softmax
-from ...runtime.encoder.labels import LabelBank, as_prompts
-from ...runtime.pictures.preprocess import Pixels, get_profile, normalise_pixels
+from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
+from ...runtime.pictures.preprocess import Pixels, get_profile
 from ...runtime.progress import Progress, no_progress
 from ..families.siglip import BATCH, Reference, embed_reference, reference_pixels, text_ids
+from ..format import StageSource
 from ..source.samples import Samples, spread
-from .stages import STAGE_SAMPLES, OnnxStages, StageSource, _compare_stages
+from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
 
@@ -39,8 +41,8 @@ class TowerRun:
 
 
 def measure(
-    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource | None = None,
-    prompts: dict[str, list[str]] | None = None, progress: Progress = no_progress,
+    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
+    prompts: Prompts | None = None, progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
 
@@ -48,7 +50,8 @@ def measure(
         encoder: the bundle, opened.
         reference: the PyTorch model it was made from.
         samples: real images, labelled or not.
-        stages: what computes the stages of the full-precision artefact and of the bundle; for ONNX where None.
+        stages: what computes the stages of the full-precision artefact and of the bundle.
+        gates: what the figures are held against.
         prompts: prompts per label for the scores. Without: the bundle's baked labels when the images have no labels
             of their own or the same ones, else the folder names in the default wordings.
         progress: called as work advances.
@@ -59,25 +62,23 @@ def measure(
     figures["vision"] = compare_embeddings(vision.reference, vision.bundle)
     runs = {"vision": vision}
     texts: list[str] = []
-    if "text" in manifest.towers:
+    if "text" in encoder.towers:
         texts = calibration_texts()
         runs["text"] = run_text(encoder, reference, texts, progress)
         figures["text"] = compare_embeddings(runs["text"].reference, runs["text"].bundle)
         figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
     figures["scores"], plots = compare_scores(encoder, reference, vision, samples, prompts)
     figures["size"] = _sizes(encoder)
-    source = stages if stages is not None else OnnxStages(encoder, reference)
-    if source.timed:
+    if stages.timed:
         figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
     compared = {
-        tower: _compare_stages(source, reference, tower, run.stage_inputs[:STAGE_SAMPLES])
-        for tower, run in runs.items()
+        tower: compare_stages(stages, reference, tower, run.stage_inputs[:STAGE_SAMPLES]) for tower, run in runs.items()
     }
-    recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
+    recipes = {tower: facts.recipe for tower, facts in encoder.towers.items()}
     return ParityReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | source.engine(),
+        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | stages.engine(),
         recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
-        labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, recipes), plots=plots,
+        labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates), plots=plots,
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
     worst, unequal, total = 0, 0, 0
     for index in spread(len(samples), 64):
         image = samples.images[index]
-        ours = get_profile(profile).resize(image, side).astype(np.int16)
+        ours = encoder.resize(image).astype(np.int16)
         error = np.abs(ours - reference_pixels(image, profile, side))
         worst, unequal, total = max(worst, int(error.max())), unequal + int((error > 0).sum()), total + error.size
     return {"max_error": worst, "unequal_share": unequal / total}
@@ -100,7 +101,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     resize = get_profile(encoder.manifest.profile).resize
 
     def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
-        return np.stack([normalise_pixels(resize(image, size)) for image in images])
+        return np.stack([encoder.normalise(resize(image, size)) for image in images])
 
     ours: list[Array] = []
     theirs: list[Array] = []
@@ -109,7 +110,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
         small = pixels(part, side)
-        theirs.append(reference.images(small if theirs_side == side else pixels(part, theirs_side)).embedding)
+        theirs.append(reference.image_embeddings(small if theirs_side == side else pixels(part, theirs_side)))
         ours.append(encoder.embed_pixels(small))
         progress("images", min(start + step, len(samples)), len(samples))
     stage_inputs = pixels([samples.images[index] for index in spread(len(samples), STAGE_SAMPLES)], side)
@@ -135,7 +136,7 @@ def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
 
 
 def _score_banks(
-    encoder: Encoder, reference: Reference, samples: Samples, prompts: dict[str, list[str]] | None
+    encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
@@ -147,13 +148,13 @@ def _score_banks(
     theirs = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
     if baked is not None and prompts == baked.prompts:
         return theirs, baked
-    if "text" not in encoder.manifest.towers:  # no text tower to ask: the bundle's images against the reference's bank
+    if "text" not in encoder.towers:  # no text tower to ask: the bundle's images against the reference's bank
         return theirs, theirs
     return theirs, LabelBank.build(prompts, encoder.embed_texts)
 
 
 def compare_scores(
-    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: dict[str, list[str]] | None
+    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: Prompts | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
     scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
@@ -235,9 +236,9 @@ def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
 
 def _sizes(encoder: Encoder) -> dict[str, float]:
     model = encoder.manifest.encoder
-    weights = sum(encoder.bundle.tower_bytes(tower) for tower in encoder.manifest.towers)
+    weights = sum(encoder.bundle.tower_bytes(tower) for tower in encoder.towers.values())
     sizes: dict[str, float] = {"towers_bytes": weights}
-    if "text" in encoder.manifest.towers:
+    if "text" in encoder.towers:
         sizes["ratio_to_fp32"] = weights / (4 * model.parameters)
     return sizes
 

@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from ...quant.onnx_graph.graph import Graph
+from ...quant.recipes.gguf import RECIPES_OF
+from ...quant.recipes.recipe import PIXELS, SAME_IDS, all_gates, look_up
 from ...runtime.bundles import metrics
-from ...runtime.bundles.parity_report import ParityReport, judge_generator
+from ...runtime.bundles.parity_report import ParityReport, judge
 from ...runtime.device.ggml import GGMLTensor
 from ...runtime.device.gguf_header import read_header
 from ...runtime.generator.conversation import user
@@ -33,8 +35,9 @@ from ..families.generator_reference import GeneratorReference
 from ..source.corpus import SKIP, Choice, text_prompts
 from ..source.samples import Samples, spread
 from ..to_onnx.image_tokens import ImageTokens
+from ..to_onnx.stages import run_stages, stage_labels
 from ..to_onnx.towers import export_tower
-from .stages import run_stages, stage_labels, two_hops
+from .stages import two_hops
 
 QUESTION = "What does this image show?"
 PROJECTED = "projected tokens"
@@ -113,20 +116,19 @@ class CachedLogits:
 
 
 def measure_generator(
-    generator: Generator, reference: GeneratorReference, material: Material, *, baseline: Path | None = None,
-    logits: CachedLogits | None = None, progress: Progress = no_progress,
+    generator: Generator, logits: CachedLogits, material: Material, *, baseline: Path | None = None,
+    progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
 
     Args:
         generator: the bundle, opened.
-        reference: the PyTorch model it was made from.
+        logits: of the PyTorch model that it was made from; several bundles can share them.
         material: what to measure on.
         baseline: the same model by llama.cpp's quantizer without a matrix, to be no worse than.
-        logits: the reference's logits, where several bundles share them.
         progress: called as work advances.
     """
-    logits = logits or CachedLogits(reference, None)
+    reference, towers = logits.reference, generator.manifest.towers
     language, projector = generator.bundle.path("language"), generator.bundle.path("projector")
     assert language is not None
     figures: dict[str, Any] = {"size": _sizes(generator)}
@@ -155,21 +157,20 @@ def measure_generator(
             seen = _diverge(engine, logits, asked, progress, "images")
             figures["image"] |= seen.figures()
             assert projector is not None
-            stages["vision"] = (
-                _onnx_stages(projector, asked[0], reference)
-                if projector.suffix == ".onnx"
-                else _stages(language, projector, asked[0], reference)
-            )
+            stages["vision"] = _VISION_STAGES[towers["projector"].format](language, projector, asked[0], reference)
     figures["tasks"] = {
         name: _compare_task(generator, logits, choices, progress, name)
         for name, choices in (material.tasks or {}).items()
     }
-    recipes = {part: facts.recipe for part, facts in generator.manifest.towers.items()}
+    recipes = generator.manifest.artefacts["gguf"].recipes
+    made = {part: look_up(name, *RECIPES_OF[part]) for part, name in recipes.items()}
+    common = (*SAME_IDS, *((PIXELS,) if "projector" in made else ()))
     return ParityReport(
         bundle=generator.manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(), recipes=recipes,
-        profile=generator.manifest.profile, images=len(material.images) if material.images is not None else 0,
+        profile=generator.manifest.profile if "projector" in made else "",
+        images=len(material.images) if material.images is not None else 0,
         texts=len(prompts), labelled=bool(material.tasks), figures=figures, stages=stages,
-        gates=judge_generator(figures, recipes), plots=plots, kind="generator",
+        gates=judge(figures, all_gates(made, *common)), plots=plots, kind="generator",
     )  # fmt: skip
 
 
@@ -332,7 +333,7 @@ def _stages(
     ]
 
 
-def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReference) -> list[dict[str, Any]]:
+def _onnx_stages(_: Path, path: Path, items: Sequence[Item], reference: GeneratorReference) -> list[dict[str, Any]]:
     """Relative error after each part of an ONNX tower: of the exporter, and of what was made smaller or merged."""
     pictures = [item for item in items if isinstance(item, Picture)]
     pixels = np.stack([normalise_pixels(picture.pixels) for picture in pictures])
@@ -346,6 +347,11 @@ def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReferenc
     exact = {_stage_label(name): stages[name] for name in stages if not name.startswith("l_out")}
     exact[PROJECTED] = np.stack([reference.image_embedding(picture) for picture in pictures])
     return two_hops({label: exact[label].reshape(full[label].shape) for label in full}, full, small)
+
+
+_VISION_STAGES: dict[str, Callable[[Path, Path, Sequence[Item], GeneratorReference], list[dict[str, Any]]]] = {
+    "gguf": _stages, "onnx": _onnx_stages,
+}  # fmt: skip
 
 
 def _stage_label(name: str) -> str:

@@ -8,10 +8,12 @@ import numpy as np
 
 from ...quant.distill.student import operations
 from ...quant.distill.subspace import Subspace
+from ...quant.recipes.recipe import STUDENT_GATES
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.parity_report import ParityReport, judge_student
+from ...runtime.bundles.parity_report import ParityReport, judge
 from ...runtime.encoder.encoder import Encoder
+from ...runtime.encoder.labels import Prompts
 from ...runtime.progress import Progress, no_progress
 from ..families.siglip import Reference
 from ..source.checkpoint import read_json
@@ -21,7 +23,7 @@ from .encoder import compare_embeddings, compare_pixels, compare_scores, machine
 
 
 def measure_against_teacher(
-    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
+    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a student with its teacher.
@@ -45,7 +47,7 @@ def measure_against_teacher(
         "vision": compare_embeddings(subspace.project(vision.reference), vision.bundle),
     }
     texts: list[str] = []
-    if "text" in manifest.towers:
+    if "text" in encoder.towers:
         texts = calibration_texts()
         run = run_text(encoder, teacher, texts, progress)
         figures["text"] = compare_embeddings(subspace.project(run.reference), run.bundle)
@@ -55,16 +57,16 @@ def measure_against_teacher(
         if name in scores and scores[name]["reference"]["value"] > 0:
             scores[f"{name}_kept"] = scores[name]["bundle"]["value"] / scores[name]["reference"]["value"]
     figures["scores"] = scores
-    weights = sum(bundle.tower_bytes(tower) for tower in manifest.towers)
+    weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
     parameters = sum(p.numel() for p in teacher.model.parameters())
     figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * parameters)}
     theirs_config = teacher.checkpoint.config["vision_config"]
     figures["operations_to_teacher"] = operations(_vision_config(bundle)) / operations(theirs_config)
     return ParityReport(
         bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
-        recipes={tower: facts.recipe for tower, facts in manifest.towers.items()}, profile=manifest.profile,
+        recipes={tower: facts.recipe for tower, facts in encoder.towers.items()}, profile=manifest.profile,
         images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
-        gates=judge_student(figures), plots=plots,
+        gates=judge(figures, STUDENT_GATES), plots=plots,
     )  # fmt: skip
 
 

@@ -1,69 +1,69 @@
-"""The CoreML part of a bundle: both towers as packages, a Swift package beside them, and their parity."""
+"""Both towers of a bundle as CoreML packages, and their full-precision programs."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 from ...quant.recipes.coreml import CoreMLRecipe
-from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.manifest import Manifest, TowerFacts
-from ...runtime.progress import Progress
-from ..families.siglip import Reference
+from ...quant.recipes.recipe import golden_bound
+from ...runtime.bundles.manifest import MERGED, TowerFacts
+from ..families.full_precision import FullPrecision
+from ..format import Making
 from .compress import make_package
 from .mil_evaluator import Program
 from .options import PackageOptions
 from .write import convert, rewrite, save
 
 FOLDER = "coreml"
-
 PACKAGE_NAMES = {"vision": "MedgeVision.mlpackage", "text": "MedgeText.mlpackage"}
 
 
-def write_packages(
-    writer: BundleWriter, reference: Reference, recipes: Mapping[str, CoreMLRecipe], full: Mapping[str, Program],
-    inputs: Mapping[str, list[Any]], options: PackageOptions, metadata: Mapping[str, str], progress: Progress,
-) -> dict[str, TowerFacts]:  # fmt: skip
+def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[str, TowerFacts]:
     """Make each tower's package in the half-made bundle."""
     found: dict[str, TowerFacts] = {}
+    full, writer = making.full, making.writer
+    merging: PackageOptions = replace(making.options, merge=making.merge or 0)
     for number, (tower, recipe) in enumerate(recipes.items()):
-        progress(f"CoreML {recipe.name}: {tower} tower", number, len(recipes))
+        making.progress(f"CoreML {recipe.name}: {tower} tower", number, len(recipes))
+        options = merging if tower == "vision" else replace(merging, merge=0)
         place = f"{FOLDER}/{PACKAGE_NAMES[tower]}"
         path = writer.folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        module = rewrite(reference.tower(tower), tower, options, recipe.block or 1)
-        facts = {**metadata, "tower": tower, "recipe": recipe.name}
+        module = rewrite(full.reference.tower(tower), tower, options, recipe.block or 1)
+        facts = {**making.metadata, "tower": tower, "recipe": recipe.name}
+        # What fp16 can hold is asked of the tower that is converted.
+        program = full_program(full, tower, options)
         decisions = make_package(
-            module, full[tower], tower, side_of(reference, tower), recipe, options, inputs[tower], path, facts
+            module, program, tower, side_of(full, tower), recipe, options, making.inputs[tower], path, facts
         )
         for file in sorted(path.rglob("*")):
             if file.is_file():
                 writer.add(file.relative_to(writer.folder).as_posix(), f"package.{tower}")
-        found[tower] = TowerFacts(recipe.name, place, decisions=decisions)
+        bound = golden_bound(recipe, merged=bool(decisions.get(MERGED)))
+        found[tower] = TowerFacts(recipe.name, place, "coreml", bound, decisions=decisions)
     return found
 
 
-@contextmanager
-def full_programs(reference: Reference, towers: list[str], options: PackageOptions) -> Iterator[dict[str, Program]]:
-    """The fp32 programs of the towers, while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="medge-") as folder:
-        found = {}
-        for tower in towers:
-            module = rewrite(reference.tower(tower), tower, options)
-            path = Path(folder) / PACKAGE_NAMES[tower]
-            found[tower] = Program(save(convert(module, tower, side_of(reference, tower), options), path))
-        yield found
+def full_program(full: FullPrecision, tower: str, options: PackageOptions) -> Program:
+    """The fp32 program of a tower, converted once for each form that it is called in."""
+    options = replace(options, target_size=None)  # of the weights: nothing to full precision
+
+    def make() -> Program:
+        path = full.scratch / f"{len(list(full.scratch.iterdir()))}-{PACKAGE_NAMES[tower]}"
+        module = rewrite(full.reference.tower(tower), tower, options)
+        return Program(save(convert(module, tower, side_of(full, tower), options), path))
+
+    return full.kept(("coreml", tower, options), make)
 
 
-def options_of(manifest: Manifest) -> PackageOptions:
-    """What a bundle's packages were made with, as far as the full-precision program depends on it."""
-    made = manifest.packages["vision"].decisions
+def options_of(towers: Mapping[str, TowerFacts]) -> PackageOptions:
+    """What packages were made with, as far as the full-precision program depends on it."""
+    made = towers["vision"].decisions
     return PackageOptions(ios=int(made["ios"]), image_input=bool(made["image_input"]), batches=tuple(made["batches"]))
 
 
-def side_of(reference: Reference, tower: str) -> int:
-    config = reference.model.config
+def side_of(full: FullPrecision, tower: str) -> int:
+    """Pixels of a side, or tokens of a text."""
+    config = full.reference.model.config
     return int(config.vision_config.image_size if tower == "vision" else config.text_config.max_position_embeddings)

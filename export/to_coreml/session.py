@@ -59,8 +59,11 @@ class PackageEncoder(Encoder):
         native: run by CoreML; where None, on a Mac.
     """
 
+    format = "coreml"
+    absent = "holds no CoreML packages; export it with --format coreml"
+
     def __init__(self, bundle: Bundle, *, native: bool | None = None) -> None:
-        super().__init__(bundle.packages(), device="cpu")
+        super().__init__(bundle, device="cpu")
         self.native = sys.platform == "darwin" if native is None else native
 
     def program(self, tower: str) -> Program:
@@ -72,4 +75,4 @@ class PackageEncoder(Encoder):
         return CoreMLSession(self._path(tower)) if self.native else EvaluatorSession(self._path(tower))
 
     def _path(self, tower: str) -> Path:
-        return self.bundle.folder / self.manifest.towers[tower].file
+        return self.bundle.folder / self.towers[tower].file

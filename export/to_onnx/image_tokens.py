@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...quant.onnx_graph.apply import quantize
-from ...quant.recipes.onnx import Recipe
-from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.gates import PROJECTOR_GATES
+from ...quant.recipes.gguf import GOLDEN
+from ...quant.recipes.onnx import OnnxRecipe
+from ...quant.recipes.recipe import MERGED_GOLDEN, part_gates
 from ...runtime.bundles.manifest import TowerFacts
-from ...runtime.device.cpu import Target
 from ...runtime.errors import CheckpointError
-from ...runtime.progress import Progress, no_progress
-from ..families.gemma3 import image_tokens, published_name, text_config, vision_config
+from ..families.gemma3 import PROFILE, image_tokens, published_name, text_config, vision_config
 from ..families.token_merging import MergingEncoder, largest_merge
+from ..format import Projecting
 from ..source.checkpoint import Checkpoint
-from .towers import export_tower, write_tower
+from .towers import SIGNATURES, export_tower, write_tower
 
 STEM = "vision_encoder"  # as transformers.js calls the file
 
@@ -100,20 +99,10 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
     return modules["vision_tower"].vision_model, modules["multi_modal_projector"]
 
 
-def write_image_tokens(
-    checkpoint: Checkpoint, writer: BundleWriter, recipe: Recipe, target: Target, inputs: Sequence[NDArray[np.float32]],
-    *, merge: int | None = None, progress: Progress = no_progress,
-) -> TowerFacts:  # fmt: skip
-    """Write tower and projector as ONNX into a bundle.
-
-    Args:
-        checkpoint: a multimodal Gemma 3.
-        writer: of the bundle.
-        recipe: what to make of them.
-        target: the CPU whose kernels decide the 8-bit format.
-        inputs: calibration images, (1, 3, side, side) each.
-        merge: patches that each block merges; where None, as many as the recipe's gate allows, or none.
-    """
+def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
+    """Write tower and projector as ONNX into a bundle."""
+    checkpoint, progress, merge = making.checkpoint, making.progress, making.merge
+    inputs = making.images.for_calibration(PROFILE, vision_config(checkpoint))
     progress("vision tower: reading", 0, 1)
     tower, projector = load_tower(checkpoint)
     if merge is None and recipe.merge_within:
@@ -123,11 +112,13 @@ def write_image_tokens(
     progress("vision tower: exporting", 0, 1)
     graph = export_tower(tokens, "image_tokens")
     progress(f"vision tower: {recipe.name}", 0, 1)
-    small, decisions = quantize(graph, recipe, target, inputs)
-    return write_tower(writer, "projector", STEM, recipe, small, decisions | tokens.encoder.facts())
+    small, decisions = quantize(graph, recipe, making.target, inputs)
+    decisions |= tokens.encoder.facts()
+    golden = MERGED_GOLDEN if merge else GOLDEN
+    return write_tower(making.writer, "projector", STEM, recipe, small, decisions, SIGNATURES["image_tokens"], golden)
 
 
-def most_merged(tower: Any, projector: Any, recipe: Recipe, inputs: Sequence[NDArray[np.float32]]) -> int:
+def most_merged(tower: Any, projector: Any, recipe: OnnxRecipe, inputs: Sequence[NDArray[np.float32]]) -> int:
     """The most patches a block may merge so that the tokens of these images stay within the recipe's gates."""
 
     @torch.inference_mode()
@@ -138,7 +129,7 @@ def most_merged(tower: Any, projector: Any, recipe: Recipe, inputs: Sequence[NDA
     # The least of thousands of tokens is a matter of luck, and quantization takes its part: half of what its gate allows.
     gates = [
         replace(gate, bound=(1 + gate.bound) / 2) if gate.figure.endswith(".min") else gate
-        for gate in PROJECTOR_GATES[recipe.merge_within]
+        for gate in part_gates("projector", recipe)
     ]
     # An image has many tokens that are nearly one another: centred on its neighbours, nothing would be left of a token.
     return largest_merge(embed, tower, gates, neighbours=0)

@@ -22,6 +22,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from ...quant.onnx_graph.graph import Graph
-from ...quant.recipes.onnx import Recipe
+from ...quant.recipes.onnx import OnnxRecipe
 from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.manifest import MERGED, TowerFacts
+from ...runtime.bundles.manifest import MERGED, GoldenBound, TowerFacts
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ..families.pooling import pooling_attention
 from ..families.siglip import PATCH, block_name
@@ -42,11 +43,21 @@ OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxr
 STAGE = "stage/"
 
 
-# What goes in and out, by the names that transformers.js loads; embeddings are not of unit length.
-SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "vision": ("pixel_values", ("last_hidden_state", "pooler_output")),
-    "text": ("input_ids", ("last_hidden_state", "pooler_output")),
-    "image_tokens": ("pixel_values", (IMAGE_FEATURES,)),
+@dataclass(frozen=True)
+class Signature:
+    """What goes into a tower and what comes out, by the names that transformers.js loads.
+
+    The last output is what the bundle's runtime reads; embeddings are not yet of unit length.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+SIGNATURES: dict[str, Signature] = {
+    "vision": Signature(("pixel_values",), ("last_hidden_state", "pooler_output")),
+    "text": Signature(("input_ids",), ("last_hidden_state", "pooler_output")),
+    "image_tokens": Signature(("pixel_values",), (IMAGE_FEATURES,)),
 }
 
 
@@ -69,7 +80,8 @@ def export_tower(tower: Any, kind: str) -> Graph:
         tower: `model.vision_model`, `model.text_model`, a tower that merges, or an `ImageTokens`.
         kind: which of `SIGNATURES` it has.
     """
-    keyword, outputs = SIGNATURES[kind]
+    signature = SIGNATURES[kind]
+    (keyword,), outputs = signature.inputs, signature.outputs
     if keyword == "pixel_values":
         side = tower.config.image_size
         example = torch.zeros(2, 3, side, side)
@@ -222,8 +234,9 @@ def describe_graph(graph: Graph) -> str:
 
 
 def write_tower(
-    writer: BundleWriter, role: str, stem: str, recipe: Recipe, graph: Graph, decisions: dict[str, Any]
-) -> TowerFacts:
+    writer: BundleWriter, role: str, stem: str, recipe: OnnxRecipe, graph: Graph, decisions: dict[str, Any],
+    signature: Signature, golden: GoldenBound,
+) -> TowerFacts:  # fmt: skip
     """Put a tower into a bundle as `onnx/<stem><suffix>.onnx`, its weights beside it where they exceed 2 GB.
 
     With patches merged, a rounding can send one elsewhere: no batch is quite what single images give.
@@ -231,5 +244,7 @@ def write_tower(
     path = f"onnx/{stem}{recipe.suffix}.onnx"
     for extra in graph.save(writer.add(path, role))[1:]:
         writer.add(f"onnx/{extra.name}", f"{role}.data")
-    batch_invariant = recipe.batch_invariant and MERGED not in decisions
-    return TowerFacts(recipe.name, path, graph.opset, batch_invariant, decisions)
+    return TowerFacts(
+        recipe.name, path, "onnx", golden, inputs=signature.inputs, output=signature.outputs[-1], opset=graph.opset,
+        batch_invariant=recipe.batch_invariant and MERGED not in decisions, decisions=decisions,
+    )  # fmt: skip

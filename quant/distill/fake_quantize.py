@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..recipes.onnx import RECIPES
+from ..recipes.onnx import ONNX_RECIPES
 from ..rounding.gptq import LEVELS
 
 FakeKind = Literal["int8", "int4"]
-BLOCK = RECIPES["int4"].block
+BLOCK = ONNX_RECIPES["int4"].block
 
 
 class EightBitColumns(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.device.cpu import Target
-from ..recipes.onnx import Kind, Recipe
+from ..recipes.onnx import Kind, OnnxRecipe
 from .calibrate import channel_ranges, second_moments
 from .eight_bit import tables_to_8_bit, to_dynamic, to_static
 from .four_bit import to_four_bit
@@ -22,7 +22,7 @@ Inputs = Sequence[NDArray[Any]]  # calibration batches, each what the tower take
 Made = tuple[Graph, dict[str, Any]]  # the smaller graph, and the decisions taken
 
 
-def quantize(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> Made:
+def quantize(graph: Graph, recipe: OnnxRecipe, target: Target, inputs: Inputs) -> Made:
     """Make a tower smaller; `graph` stays as it is.
 
     Args:
@@ -37,15 +37,15 @@ def quantize(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> Ma
     return _MAKERS[recipe.kind](graph, recipe, target, inputs)
 
 
-def _none(graph: Graph, _recipe: Recipe, _target: Target, _inputs: Inputs) -> Made:
+def _none(graph: Graph, _recipe: OnnxRecipe, _target: Target, _inputs: Inputs) -> Made:
     return graph.copy(), {}
 
 
-def _half(graph: Graph, _recipe: Recipe, _target: Target, inputs: Inputs) -> Made:
+def _half(graph: Graph, _recipe: OnnxRecipe, _target: Target, inputs: Inputs) -> Made:
     return to_half(graph, inputs)
 
 
-def _dynamic8(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> Made:
+def _dynamic8(graph: Graph, recipe: OnnxRecipe, target: Target, inputs: Inputs) -> Made:
     small = graph.copy()
     smoothed = smooth(small, channel_ranges(small, inputs, norm_outputs(small)), recipe.smooth)
     to_dynamic(small, signed=target.signed_weights)
@@ -53,7 +53,7 @@ def _dynamic8(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> M
     return small, {"weights": _format(target), "smoothed_norms": smoothed}
 
 
-def _static8(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> Made:
+def _static8(graph: Graph, recipe: OnnxRecipe, target: Target, inputs: Inputs) -> Made:
     small = graph.copy()
     smoothed = smooth(small, channel_ranges(small, inputs, norm_outputs(small)), recipe.smooth)
     ranges = channel_ranges(small, inputs, (linear.source for linear in small.linears()))
@@ -62,7 +62,7 @@ def _static8(graph: Graph, recipe: Recipe, target: Target, inputs: Inputs) -> Ma
     return small, {"weights": _format(target), "smoothed_norms": smoothed}
 
 
-def _block4(graph: Graph, recipe: Recipe, _target: Target, inputs: Inputs) -> Made:
+def _block4(graph: Graph, recipe: OnnxRecipe, _target: Target, inputs: Inputs) -> Made:
     small = graph.copy()
     padded = pad_hidden(small)
     hessians = second_moments(small, inputs, (linear.source for linear in small.linears()))
@@ -84,6 +84,6 @@ def _count(inputs: Inputs) -> int:
     return int(np.sum([len(batch) for batch in inputs]))
 
 
-_MAKERS: dict[Kind, Callable[[Graph, Recipe, Target, Inputs], Made]] = {
+_MAKERS: dict[Kind, Callable[[Graph, OnnxRecipe, Target, Inputs], Made]] = {
     "none": _none, "half": _half, "dynamic8": _dynamic8, "static8": _static8, "block4": _block4,
 }  # fmt: skip

@@ -1,97 +1,75 @@
-"""The ways to make a tower smaller, as data: to add one, add a line, and a function if it is of a new kind."""
+"""The ways to make an ONNX tower smaller."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ...runtime.errors import RecipeError
+from .recipe import EIGHT_BIT, EXACT, FOUR_BIT, HALF, Recipe, by_name, look_up, names_by_part
 
 Kind = Literal["none", "half", "dynamic8", "static8", "block4"]
+PARTS = ("vision", "text")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One way to make a tower smaller.
+@dataclass(frozen=True, kw_only=True)
+class OnnxRecipe(Recipe):
+    """One way to make a tower smaller; a language model's vision tower with its projector can be one, too.
 
     Attributes:
-        name: what the user says.
         kind: which function makes it.
         suffix: of the ONNX file; transformers.js finds its `dtype` by it (q8, int8, fp16, q4).
         batch_invariant: whether an input's result is the same alone and in a batch.
-        summary: for tables and help.
         smooth: SmoothQuant's migration strength; 0 for none (Xiao et al. 2023, eq. 4).
         block: weights that share one scale, for block formats.
-        merge_within: similar image tokens are merged as far as the gates of this recipe allow; none where empty.
+        merge_within: whether similar image tokens are merged as far as this recipe's gates allow.
     """
 
-    name: str
+    format: str = "onnx"
+    parts: tuple[str, ...] = (*PARTS, "projector")
     kind: Kind
     suffix: str
-    batch_invariant: bool
-    summary: str
+    batch_invariant: bool = True
     smooth: float = 0.0
     block: int = 0
-    merge_within: str = ""
+    merge_within: bool = False
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("fp32", "none", "", True, "as published, 32-bit"),
-        Recipe("fp16", "half", "_fp16", True, "16-bit, layers that could overflow kept in 32"),
-        Recipe("int8", "dynamic8", "_quantized", False, "8-bit weights and activations, scales at run time", 0.5),
-        Recipe("int8-static", "static8", "_int8", True, "8-bit weights and activations, scales from calibration", 0.5),
-        Recipe("int4", "block4", "_q4", True, "4-bit weights in blocks of 32, activations in 32 bits", block=32),
-        # With tokens merged, a rounding can send a token elsewhere: no batch is quite what single images give.
-        Recipe(
-            "fast",
-            "dynamic8",
-            "_quantized",
-            False,
-            "int8, similar patches merged within int8's gate",
-            0.5,
-            merge_within="int8",
-        ),
-        Recipe(
-            "turbo",
-            "block4",
-            "_q4",
-            False,
-            "int4, similar patches merged within int4's gate",
-            block=32,
-            merge_within="int4",
-        ),
-    )
-}
+def _int8(name: str, summary: str, *, merge_within: bool = False) -> OnnxRecipe:
+    return OnnxRecipe(
+        name=name, kind="dynamic8", suffix="_quantized", batch_invariant=False, smooth=0.5, summary=summary,
+        promise=EIGHT_BIT, merge_within=merge_within,
+    )  # fmt: skip
 
 
-def names_by_tower(text: str) -> dict[str, str]:
-    """ "int8", or "vision=int8,text=int4", to the name of each tower's recipe, whichever table it stands in.
-
-    Raises:
-        RecipeError: an unknown tower, or one of which nothing is said.
-    """
-    chosen: dict[str, str] = {}
-    for part in text.split(","):
-        tower, equals, name = part.strip().rpartition("=")
-        for key in [tower] if equals else ["vision", "text"]:
-            chosen[key] = name
-    if unknown := sorted(set(chosen) - {"vision", "text"}):
-        raise RecipeError(f"there is no tower {unknown[0]!r} in {text!r}; say vision=RECIPE,text=RECIPE")
-    if missing := sorted({"vision", "text"} - set(chosen)):
-        raise RecipeError(f"{text!r} says nothing of the {missing[0]} tower; say vision=RECIPE,text=RECIPE")
-    return chosen
+def _int4(name: str, summary: str, *, merge_within: bool = False) -> OnnxRecipe:
+    # With tokens merged, a rounding can send a token elsewhere: no batch is quite what single images give.
+    return OnnxRecipe(
+        name=name, kind="block4", suffix="_q4", block=32, summary=summary, promise=FOUR_BIT,
+        batch_invariant=not merge_within, merge_within=merge_within,
+    )  # fmt: skip
 
 
-def parse_recipes(text: str) -> dict[str, Recipe]:
-    """The recipe of each tower, as `names_by_tower` reads it.
+ONNX_RECIPES: dict[str, OnnxRecipe] = by_name((
+    OnnxRecipe(name="fp32", kind="none", suffix="", summary="as published, 32-bit", promise=EXACT),
+    OnnxRecipe(
+        name="fp16", kind="half", suffix="_fp16", summary="16-bit, layers that could overflow kept in 32", promise=HALF
+    ),
+    _int8("int8", "8-bit weights and activations, scales at run time"),
+    OnnxRecipe(
+        name="int8-static", kind="static8", suffix="_int8", smooth=0.5, promise=EIGHT_BIT,
+        summary="8-bit weights and activations, scales from calibration",
+    ),
+    _int4("int4", "4-bit weights in blocks of 32, activations in 32 bits"),
+    _int8("fast", "int8, similar patches merged within int8's gate", merge_within=True),
+    _int4("turbo", "int4, similar patches merged within int4's gate", merge_within=True),
+))  # fmt: skip
+
+
+def parse_onnx_recipes(text: str) -> dict[str, OnnxRecipe]:
+    """ "int8", or "vision=int8,text=int4", to the recipe of each tower.
 
     Raises:
         RecipeError: an unknown recipe or tower.
     """
-    chosen = names_by_tower(text)
-    for name in chosen.values():
-        if name not in RECIPES:
-            raise RecipeError(f"there is no recipe {name!r}; choose from {', '.join(RECIPES)}")
-    return {tower: RECIPES[name] for tower, name in chosen.items()}
+    chosen = names_by_part(text, PARTS, PARTS)
+    return {part: look_up(name, ONNX_RECIPES) for part, name in chosen.items()}

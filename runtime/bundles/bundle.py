@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import BundleError, ParityGateError, storage_errors
 from .atomic import atomic_folder, replace_text
-from .manifest import MANIFEST, FileEntry, Manifest, sha256_file
+from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Bundle:
         folder = Path(folder)
         bundle = cls(folder, Manifest.read(folder))
         manifest = bundle.manifest
-        parity = manifest.parity if manifest.towers else manifest.packages_parity
-        status = (parity or {}).get("status", "not measured")
+        status = manifest.status
         if status != "passed" and not allow_failed_parity:
             raise ParityGateError(
                 f"{folder}: parity {status}, so it may not agree with the original model; see {folder / 'parity.html'}, "
@@ -63,25 +62,15 @@ class Bundle:
         entry = self.manifest.file(role)
         return self.folder / entry.path if entry else None
 
-    def tower_bytes(self, tower: str) -> int:
+    def tower_bytes(self, tower: TowerFacts) -> int:
         """Bytes of a tower: its main file, or its package folder, and what lies beside it for it."""
-        main = self.manifest.towers[tower].file
+        main = tower.file
+        role = next((entry.role for entry in self.manifest.files if entry.path == main), None)
         return sum(
             entry.bytes
             for entry in self.manifest.files
-            if entry.path == main or entry.path.startswith(f"{main}/") or entry.role == f"{tower}.data"
+            if entry.path == main or entry.path.startswith(f"{main}/") or (role and entry.role == f"{role}.data")
         )
-
-    def packages(self) -> Bundle:
-        """The same folder seen as its CoreML packages: their towers, their parity.
-
-        Raises:
-            BundleError: there are none.
-        """
-        if not self.manifest.packages:
-            raise BundleError(f"{self.folder} holds no CoreML packages; export it with --format coreml")
-        towers, parity = self.manifest.packages, self.manifest.packages_parity
-        return Bundle(self.folder, dataclasses.replace(self.manifest, towers=towers, parity=parity))
 
     def size(self) -> int:
         """Bytes of all files that the manifest lists."""

@@ -1,9 +1,10 @@
 """The manifest of a bundle: plain data, written as `manifest.json`.
 
-The format is versioned by `FORMAT_VERSION`. A reader accepts its own version and older ones. The file's last member,
-`digest`, is the SHA-256 of the bytes before it, so that a byte changed in the manifest itself is noticed as well. It takes
-the last `SEAL_BYTES` bytes, whatever stands before them: a reader in another language hashes what it has read, and needs
-no JSON writer that agrees with Python's.
+The format is versioned by `FORMAT_VERSION`; a bundle of another version is refused. What a runtime in another language needs
+(the normalisation, the tokenizer's end, the names of inputs and outputs, the golden bounds) stands here, so that it holds no copy
+of its own. The file's last member, `digest`, is the SHA-256 of the bytes before it, so that a byte changed in the manifest itself
+is noticed as well. It takes the last `SEAL_BYTES` bytes, whatever stands before them: a reader in another language hashes what it
+has read, and needs no JSON writer that agrees with Python's.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SEAL_BYTES = 83  # of `_seal`
 MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
@@ -40,15 +41,44 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class EncoderFacts:
-    """What the runtime must know of an image-text encoder without opening a file."""
+class Preprocessing:
+    """How an image becomes numbers.
 
-    architecture: str
+    Attributes:
+        profile: how it is resized, one of `pictures.preprocess.PROFILES`.
+        mean, std: of each colour channel; the model reads (grey level / 255 - mean) / std.
+    """
+
+    profile: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """How `tokenizer.json`'s ids become a row of the text tower's input.
+
+    Attributes:
+        length: ids in a row.
+        end_id: ends a text, also where it is cut.
+        pad_id: fills the row behind it.
+    """
+
+    length: int
+    end_id: int
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What the runtime must know of an image-text encoder without opening a file; `family` as in `export.families`."""
+
+    family: str
     embedding_size: int
     image_size: int
     patch_size: int
-    text_length: int
     vocabulary: int
+    tokenizer: TokenizerFacts
     logit_scale: float  # already exponentiated: logit = scale * cosine + bias
     logit_bias: float
     parameters: int
@@ -59,7 +89,7 @@ class GeneratorFacts:
     """What the runtime must know of a language model: enough to plan memory before a file is opened.
 
     Attributes:
-        architecture: "gemma3".
+        family: "gemma3".
         parameters: of the language model and, where there is one, of tower and projector.
         layers, kv_heads, head_size: what the key-value cache is made of.
         window, global_every: attention of a layer reaches `window` tokens back, except in every `global_every`-th.
@@ -68,7 +98,7 @@ class GeneratorFacts:
         stop_ids: tokens that end an answer.
     """
 
-    architecture: str
+    family: str
     parameters: int
     layers: int
     width: int
@@ -85,18 +115,33 @@ class GeneratorFacts:
 
 
 @dataclass(frozen=True)
+class GoldenBound:
+    """How near a device must come to the golden results: the least or the mean cosine of all of them."""
+
+    statistic: Literal["min", "mean"]
+    cosine: float
+
+
+@dataclass(frozen=True)
 class TowerFacts:
-    """How one part of a bundle was made.
+    """How one part of a bundle was made, and how it is called.
 
     Attributes:
         recipe, file: its recipe and its main file.
-        opset: of an ONNX graph; 0 for GGUF.
+        format: of that file: "onnx", "coreml" or "gguf".
+        golden: what replaying the golden results is held against.
+        inputs, output: of an ONNX graph, by name: "pixel_values", or "input_ids" and maybe "attention_mask".
+        opset: of an ONNX graph, else 0.
         batch_invariant: whether a batch gives what single inputs give.
         decisions: what the recipe decided for this model.
     """
 
     recipe: str
     file: str
+    format: str
+    golden: GoldenBound
+    inputs: tuple[str, ...] = ()
+    output: str = ""
     opset: int = 0
     batch_invariant: bool = True
     decisions: dict[str, Any] = field(default_factory=dict)
@@ -108,24 +153,48 @@ class TowerFacts:
 
 
 @dataclass(frozen=True)
+class Artefact:
+    """What one format holds of the model, and how far it is from the original: `ParityReport.summary()`, or None."""
+
+    towers: dict[str, TowerFacts]
+    parity: dict[str, Any] | None = None
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """{part: recipe}."""
+        return {part: tower.recipe for part, tower in self.towers.items()}
+
+
+KindName = Literal["encoder", "generator"]
+OPENED: dict[KindName, str] = {"encoder": "onnx", "generator": "gguf"}  # the artefact that this runtime opens
+_FACTS: dict[KindName, type[EncoderFacts] | type[GeneratorFacts]] = {
+    "encoder": EncoderFacts, "generator": GeneratorFacts,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that stands in `manifest.json`.
 
-    `towers` are what this runtime opens (ONNX or GGUF); `packages` the same towers for CoreML, measured by themselves.
-    `teacher_parity` says how near a student comes to the teacher that it was distilled from.
+    Attributes:
+        kind: what the bundle is: "encoder" or "generator".
+        artefacts: {format: what was made in it}; an artefact is named by the format of its main part.
+        preprocessing: None where the model reads text only.
+        target: the CPU whose kernels its number formats suit, or "any".
+        source: name and hashes of the checkpoint, calibration, teacher.
+        labels: names of the labels that are baked in.
+        teacher_parity: how near a student comes to the teacher that it was distilled from.
     """
 
+    kind: KindName
     name: str
     model: EncoderFacts | GeneratorFacts
-    profile: str
+    preprocessing: Preprocessing | None
     target: str
     source: dict[str, Any]
-    towers: dict[str, TowerFacts]
+    artefacts: dict[str, Artefact]
     files: tuple[FileEntry, ...] = ()
     labels: tuple[str, ...] = ()
-    parity: dict[str, Any] | None = None
-    packages: dict[str, TowerFacts] = field(default_factory=dict)
-    packages_parity: dict[str, Any] | None = None
     teacher_parity: dict[str, Any] | None = None
     licence: str = LICENCE_NOTICE
     medge_version: str = ""
@@ -134,6 +203,33 @@ class Manifest:
     def file(self, role: str) -> FileEntry | None:
         """The file that plays `role`, or None."""
         return next((entry for entry in self.files if entry.role == role), None)
+
+    @property
+    def towers(self) -> dict[str, TowerFacts]:
+        """The parts that this runtime opens; none where the bundle holds packages for phones only."""
+        opened = self.artefacts.get(OPENED[self.kind])
+        return opened.towers if opened else {}
+
+    @property
+    def status(self) -> str:
+        """Parity of what this runtime opens, or of the only artefact: "passed", "failed" or "not measured"."""
+        opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
+        return str(opened.parity["status"]) if opened and opened.parity else "not measured"
+
+    @property
+    def profile(self) -> str:
+        """The name of the preprocessing profile.
+
+        Raises:
+            BundleError: the model reads text only.
+        """
+        if self.preprocessing is None:
+            raise BundleError(f"{self.name} reads text only")
+        return self.preprocessing.profile
+
+    def with_artefact(self, form: str, artefact: Artefact) -> Manifest:
+        """The same with one artefact added or replaced."""
+        return dataclasses.replace(self, artefacts={**self.artefacts, form: artefact})
 
     @property
     def encoder(self) -> EncoderFacts:
@@ -180,23 +276,17 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from error
         if version > FORMAT_VERSION:
+            raise BundleError(f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: update medge")
+        if version < FORMAT_VERSION:
             raise BundleError(
-                f"{folder} has bundle format {version}, this medge reads up to {FORMAT_VERSION}: update medge"
+                f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: export the bundle again"
             )
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
         try:
-            facts = body["model"]
-            if "stop_ids" in facts:
-                body["model"] = GeneratorFacts(**{**facts, "stop_ids": tuple(facts["stop_ids"])})
-            else:
-                body["model"] = EncoderFacts(**facts)
-            body["towers"] = {name: TowerFacts(**facts) for name, facts in body["towers"].items()}
-            body["packages"] = {name: TowerFacts(**facts) for name, facts in body.get("packages", {}).items()}
-            body["files"] = tuple(FileEntry(**entry) for entry in body["files"])
-            body["labels"] = tuple(body["labels"])
-            return cls(**body)
+            facts = _FACTS[body["kind"]]
+            return _build(cls, {**body, "model": _build(facts, body["model"])})
         except (TypeError, KeyError) as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
 
@@ -204,6 +294,27 @@ class Manifest:
 def _seal(before: bytes) -> str:
     """How a manifest ends whose other bytes are `before`."""
     return f',\n  "digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """JSON to the dataclass (or tuple, mapping, union with None) that its type says.
+
+    Raises:
+        TypeError, KeyError: a field is missing, unknown, or of another form.
+    """
+    if dataclasses.is_dataclass(value):
+        return value
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return tuple(_build(inner[0], item) for item in value)
+    if origin is dict and dataclasses.is_dataclass(inner[1]):
+        return {key: _build(inner[1], item) for key, item in value.items()}
+    if type(None) in inner:
+        return None if value is None else _build(inner[0], value)
+    return value
 
 
 def sha256_json(body: Any) -> str:

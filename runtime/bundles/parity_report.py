@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .gates import STUDENT_GATES, Gate, gates_for, generator_gates_for
+from .gates import Gate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,19 +96,9 @@ class ParityReport:
         return table
 
 
-def judge(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResult, ...]:
-    """Hold the figures against the gates of these recipes."""
-    return tuple(_judge(gate, figures) for gate in gates_for(recipes))
-
-
-def judge_generator(figures: Mapping[str, Any], recipes: dict[str, str]) -> tuple[GateResult, ...]:
-    """Hold a generator's figures against the gates of these recipes."""
-    return tuple(_judge(gate, figures) for gate in generator_gates_for(recipes))
-
-
-def judge_student(figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
-    """Hold a student's figures against its teacher's."""
-    return tuple(_judge(gate, figures) for gate in STUDENT_GATES)
+def judge(figures: Mapping[str, Any], gates: Iterable[Gate]) -> tuple[GateResult, ...]:
+    """Hold figures against gates."""
+    return tuple(_judge(gate, figures) for gate in gates)
 
 
 def _judge(gate: Gate, figures: Mapping[str, Any]) -> GateResult:

@@ -32,10 +32,10 @@ def bench(
     from rich.table import Table
 
     from ..bench.in_turns import bundle_command, compare
-    from ..bundles.manifest import GeneratorFacts, Manifest
+    from ..bundles.manifest import Manifest
 
     manifest = Manifest.read(bundle)
-    if isinstance(manifest.model, GeneratorFacts):
+    if manifest.kind == "generator":
         if against:
             raise typer.BadParameter("--against compares encoders; a language model is compared by benchmarks/")
         _bench_generator(bundle, rounds, as_json)

@@ -34,28 +34,16 @@ def golden(
 
     from ..bundles.atomic import atomic_folder
     from ..bundles.bundle import Bundle
-    from ..bundles.manifest import GeneratorFacts
-    from ..encoder.encoder import Encoder
-    from ..encoder.labels import read_labels
-    from ..encoder.linear_probe import Probe
-    from ..golden.files import write_encoder_files, write_generator_files
+    from ..golden.files import Inputs
+    from ..kinds import KINDS
     from ..pictures.images import find_images
 
     opened = Bundle.open(bundle, allow_failed_parity=allow_failed_parity)
     found = list(islice(find_images(images or []), most))
     with atomic_folder(to, force=force) as folder:
-        if isinstance(opened.manifest.model, GeneratorFacts):
-            from ..generator.generator import Generator
-
-            index = write_generator_files(Generator(opened), folder, images=found)
-        else:
-            encoder = Encoder(opened, device="cpu", threads=1)  # the order of sums depends on the number of threads
-            lines = texts.read_text(encoding="utf-8").splitlines() if texts else []
-            index = write_encoder_files(
-                encoder, folder, images=found, texts=lines,
-                bank=encoder.bank(read_labels(labels) if labels else encoder.bank().prompts),
-                probe=Probe.load(probe, encoder.fingerprint) if probe else None,
-            )  # fmt: skip
+        lines = texts.read_text(encoding="utf-8").splitlines() if texts else []
+        inputs = Inputs(found, lines, labels, probe)
+        index = KINDS[opened.manifest.kind].write_golden_files(opened, folder, inputs)
         (folder / "golden.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         print_json({"out": str(to), **index})

@@ -18,21 +18,10 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
     from rich.table import Table
 
     from ..bundles.bundle import Bundle
-    from ..bundles.manifest import GeneratorFacts
+    from ..kinds import KINDS
 
     opened = Bundle.open(bundle, verify=True, allow_failed_parity=True)
-    if isinstance(opened.manifest.model, GeneratorFacts):
-        from ..generator.generator import Generator
-        from ..golden.generator import replay_answers
-
-        replayed = replay_answers(Generator(opened, context=1024))
-    elif not opened.manifest.towers:  # CoreML packages: hashes are all that can be checked away from a Mac
-        replayed = iter(())
-    else:
-        from ..encoder.encoder import Encoder
-        from ..golden.encoder import replay
-
-        replayed = replay(Encoder(opened, device=device))
+    replayed = KINDS[opened.manifest.kind].replay(opened, device)
     hashed = f"{len(opened.manifest.files)} files, {opened.size():,} bytes: changed"
     results = [(hashed, 0.0, 0.0, True), *replayed]
     rows = [{"check": what, "measured": value, "bound": bound, "holds": good} for what, value, bound, good in results]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ..bundles.bundle import Bundle
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
 from ..pictures.images import DEFAULT_VIEW, ImageSource, View, describe, read_image
-from ..pictures.preprocess import preprocess
+from ..pictures.preprocess import Normalisation, Pixels, get_profile
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 
@@ -61,15 +62,19 @@ class Encoder:
         fast: some per cent faster, for more memory.
     """
 
+    format = "onnx"
+    absent = (
+        "holds CoreML packages only, for Macs, iPhones and iPads; "
+        "for this machine export with --format onnx, or onnx,coreml"
+    )
+
     def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.encoder  # refuses a language model's bundle
-        if not self.manifest.towers:
-            raise BundleError(
-                f"{bundle.folder} holds CoreML packages only, for Macs, iPhones and iPads; "
-                "for this machine export with --format onnx, or onnx,coreml"
-            )
+        if self.format not in self.manifest.artefacts:
+            raise BundleError(f"{bundle.folder} {self.absent}")
+        self.towers = self.manifest.artefacts[self.format].towers
         self._options = {"threads": threads, "device": device, "fast": fast}
 
     @cached_property
@@ -92,7 +97,7 @@ class Encoder:
         path = self.bundle.path("tokenizer")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no tokenizer")
-        return Tokenizer(path, self.facts.text_length)
+        return Tokenizer(path, self.facts.tokenizer)
 
     @cached_property
     def label_bank(self) -> LabelBank | None:
@@ -108,27 +113,45 @@ class Encoder:
 
     def prepare(self, source: ImageSource, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
         """An image to the model's input, (3, side, side) float32."""
-        return preprocess(read_image(source, view), self.manifest.profile, self.facts.image_size)
+        return self.normalise(self.resize(read_image(source, view)))
+
+    def resize(self, image: Pixels) -> NDArray[np.uint8]:
+        """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's size, (side, side, 3) uint8."""
+        return get_profile(self.manifest.profile).resize(image, self.facts.image_size)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(side, side, 3) uint8 to the model's input, (3, side, side) float32."""
+        facts = self.manifest.preprocessing
+        assert facts is not None  # every encoder sees
+        return Normalisation(facts.mean, facts.std)(pixels)
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32."""
-        return self._run("vision", "pixel_values", pixels)
+        return self._run("vision", pixels)
 
     def embed_ids(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token ids, (N, length) int64, to unit-length embeddings, (N, D) float32."""
-        return self._run("text", "input_ids", ids)
+        return self._run("text", ids)
 
-    def _run(self, tower: str, name: str, inputs: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
-        session = self.vision if tower == "vision" else self.text
+    def _run(self, tower: str, inputs: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
+        session, facts = self._session(tower), self.towers[tower]
         # Dynamic int8 takes one scale for the whole batch: alone, an image's result depends on nothing but itself.
-        step = len(inputs) if self.manifest.towers[tower].batch_invariant else 1
-        parts = [
-            session.run(["pooler_output"], {name: inputs[start : start + step]})[0]
-            for start in range(0, len(inputs), max(step, 1))
-        ]
+        step = max(len(inputs) if facts.batch_invariant else 1, 1)
+        parts = []
+        for start in range(0, len(inputs), step):
+            batch = inputs[start : start + step]
+            given = {name: self._input(name, batch) for name in facts.inputs}
+            parts.append(session.run([facts.output], given)[0])
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
         return unit_length(np.concatenate(parts).astype(np.float32))
+
+    def _session(self, tower: str) -> Session:
+        return self.vision if tower == "vision" else self.text
+
+    def _input(self, name: str, batch: NDArray[Any]) -> NDArray[Any]:
+        """What a graph's input of this name reads: the batch, or which of its tokens are text."""
+        return self.tokenizer.mask(batch) if name == "attention_mask" else batch
 
     def stream_images(
         self, sources: Iterable[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW

@@ -1,4 +1,7 @@
-"""Text to token ids as MedSigLIP expects them: lower case, no punctuation, ended and padded with `</s>`."""
+"""Text to token ids as a text tower expects them: cut, ended and padded to a fixed length.
+
+How a text is changed before that (MedSigLIP: lower case, no punctuation) stands in `tokenizer.json`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as _Tokenizer
 
+from ..bundles.manifest import TokenizerFacts
 from ..errors import BundleError
 
 
@@ -26,28 +30,33 @@ class Cut:
 
 
 class Tokenizer:
-    """`tokenizer.json` with fixed-length output; eos and pad are both id 1, as the checkpoint's configuration says."""
+    """`tokenizer.json` with fixed-length output; what it ends with comes from the manifest."""
 
-    def __init__(self, path: Path, length: int = 64, end_id: int = 1) -> None:
+    def __init__(self, path: Path, facts: TokenizerFacts) -> None:
         try:
             self._tokenizer = _Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise BundleError(f"{path} is not a tokenizer ({error})") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.length = length
-        self._end = end_id
+        self.length = facts.length
+        self._facts = facts
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[Cut]]:
         """Token ids of (len(texts), length), int64, and the texts that had to be cut."""
-        ids = np.full((len(texts), self.length), self._end, np.int64)
+        ids = np.full((len(texts), self.length), self._facts.pad_id, np.int64)
         cuts: list[Cut] = []
         for row, (text, encoding) in enumerate(zip(texts, self._tokenizer.encode_batch(list(texts)), strict=True)):
-            tokens = encoding.ids  # ends with </s>
+            tokens = encoding.ids  # begin and end stand in them
             if len(tokens) > self.length:
                 keep = tokens[: self.length - 1]
                 lost = self._tokenizer.decode(tokens[self.length - 1 : -1])
                 cuts.append(Cut(text, self._tokenizer.decode(keep), lost))
-                tokens = [*keep, self._end]
+                tokens = [*keep, self._facts.end_id]
             ids[row, : len(tokens)] = tokens
         return ids, cuts
+
+    def mask(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """1 for each token of the text, its end among them, 0 behind it; as `ids`, (N, length) int64."""
+        ended = np.cumsum(ids == self._facts.end_id, axis=1) - (ids == self._facts.end_id)
+        return (ended == 0).astype(np.int64)

@@ -72,7 +72,9 @@ class Generator:
     def engine(self) -> Engine:
         chosen = self.plan.checked()
         projector = self.bundle.path("projector")
-        if projector is not None and projector.suffix == ".gguf":  # an ONNX tower is checked by its first image
+        if (
+            projector is not None and self.manifest.towers["projector"].format == "gguf"
+        ):  # an ONNX tower is checked by its first image
             _check_pair(self.header, read_header(projector), self.bundle.folder)
         return Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,

@@ -145,7 +145,7 @@ def plan(
     device = device or Device.here()
     facts, projector = bundle.manifest.generator, bundle.manifest.file("projector")
     weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector", "projector.data"})
-    onnx = projector is not None and projector.path.endswith(".onnx")
+    onnx = projector is not None and bundle.manifest.towers["projector"].format == "onnx"
     needed = partial(need, facts, weights, onnx=onnx)
     if gpu_layers is None:
         # A layer's share of the weights and of the cache; all of them and the output where everything fits.

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from ..bundles.gates import GOLDEN_COSINE
+from ..bundles.manifest import GoldenBound
 from ..bundles.metrics import cosine
 from ..errors import BundleError
-from ..pictures.preprocess import get_profile, normalise_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..encoder.encoder import Encoder
+from .judge import judge_cosines
 from .phantom import phantom
 
 TEXTS = ("chest x-ray", "a CT scan of the head", "no abnormality")
@@ -26,15 +26,14 @@ TEXTS = ("chest x-ray", "a CT scan of the head", "no abnormality")
 def write_golden(encoder: Encoder, path: Path) -> None:
     """Compute what this machine gives and store it with the inputs."""
     source = phantom()
-    side = encoder.manifest.encoder.image_size
-    pixels = get_profile(encoder.manifest.profile).resize(source, side)
+    pixels = encoder.resize(source)
     inputs = np.stack([pixels, np.ascontiguousarray(pixels[::-1]), np.ascontiguousarray(255 - pixels)])
     tensors: dict[str, NDArray[np.generic]] = {
         "source": source,
         "pixels": inputs,
-        "image_embeddings": encoder.embed_pixels(np.stack([normalise_pixels(item) for item in inputs])),
+        "image_embeddings": encoder.embed_pixels(np.stack([encoder.normalise(item) for item in inputs])),
     }
-    if "text" in encoder.manifest.towers:
+    if "text" in encoder.towers:
         ids = encoder.tokenizer.encode(TEXTS)[0]
         tensors |= {"ids": ids, "text_embeddings": encoder.embed_ids(ids)}
     save_file(tensors, path)
@@ -46,23 +45,22 @@ def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
     if path is None:
         raise BundleError(f"{encoder.bundle.folder} holds no golden embeddings")
     golden = load_file(path)
-    towers = encoder.manifest.towers
-    pixels = get_profile(encoder.manifest.profile).resize(golden["source"], encoder.manifest.encoder.image_size)
+    towers = encoder.towers
+    pixels = encoder.resize(golden["source"])
     error = int(np.abs(pixels.astype(int) - golden["pixels"][0]).max())
     yield "preprocessing: greatest error in grey levels", error, 1, error <= 1
-    embeddings = encoder.embed_pixels(np.stack([normalise_pixels(item) for item in golden["pixels"]]))
-    yield _judge("image embeddings", towers["vision"].recipe, embeddings, golden["image_embeddings"])
+    embeddings = encoder.embed_pixels(np.stack([encoder.normalise(item) for item in golden["pixels"]]))
+    yield _judge("image embeddings", towers["vision"].golden, embeddings, golden["image_embeddings"])
     if "text" in towers:
         ids = encoder.tokenizer.encode(TEXTS)[0]
         unequal = int((ids != golden["ids"]).sum())
         yield "token ids that differ", unequal, 0, unequal == 0
         yield _judge(
-            "text embeddings", towers["text"].recipe, encoder.embed_ids(golden["ids"]), golden["text_embeddings"]
+            "text embeddings", towers["text"].golden, encoder.embed_ids(golden["ids"]), golden["text_embeddings"]
         )
 
 
 def _judge(
-    what: str, recipe: str, ours: NDArray[np.float32], golden: NDArray[np.float32]
+    what: str, bound: GoldenBound, ours: NDArray[np.float32], golden: NDArray[np.float32]
 ) -> tuple[str, float, float, bool]:
-    least = float(cosine(golden, ours).min())
-    return f"{what}: least cosine", least, GOLDEN_COSINE[recipe], least >= GOLDEN_COSINE[recipe]
+    return judge_cosines(what, cosine(golden, ours), bound)

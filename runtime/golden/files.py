@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from ..bundles.gates import GOLDEN_COSINE
 from ..encoder.encoder import Encoder
-from ..encoder.labels import LabelBank
+from ..encoder.labels import read_labels
 from ..encoder.linear_probe import Probe
 from ..errors import ImageError
 from ..generator.conversation import Sampling, user
@@ -92,10 +92,24 @@ def write_pixels(out: Path) -> None:
     save_file(tensors, out / "pixels.safetensors")
 
 
-def write_encoder_files(
-    encoder: Encoder, out: Path, *, images: Iterable[Path], texts: Sequence[str], bank: LabelBank, probe: Probe | None,
-    count: int = 2000,
-) -> dict[str, Any]:  # fmt: skip
+@dataclass(frozen=True)
+class Inputs:
+    """What golden files are computed on.
+
+    Attributes:
+        images: files; they become part of the golden files.
+        texts: to tokenize, beside made-up ones.
+        labels: a label file; the bundle's own labels where None.
+        probe: a probe fitted on the bundle.
+    """
+
+    images: Sequence[Path] = ()
+    texts: Sequence[str] = ()
+    labels: Path | None = None
+    probe: Path | None = None
+
+
+def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: int = 2000) -> dict[str, Any]:
     """Write what an encoder's runtime must reproduce; returns the index, as in `golden.json`.
 
     `texts.json` holds texts with their ids; `images.safetensors` decoded images with their embeddings and scores;
@@ -103,6 +117,9 @@ def write_encoder_files(
     """
     import onnxruntime
 
+    texts = inputs.texts
+    bank = encoder.bank(read_labels(inputs.labels) if inputs.labels else None)
+    probe = Probe.load(inputs.probe, encoder.fingerprint) if inputs.probe else None
     write_pixels(out)
     words = sorted({word for text in texts for word in text.split()}) or ["chest", "x-ray"]
     strings = [*texts, *awkward_texts(words, max(count - len(texts), 0))][:count]
@@ -114,7 +131,7 @@ def write_encoder_files(
     dicoms: dict[str, NDArray[Any]] = {}
     refused: dict[str, str] = {}
     decoded: list[NDArray[Any]] = []
-    for path in images:
+    for path in inputs.images:
         is_dicom = path.suffix.lower() == ".dcm"
         try:
             pixels = read_image(path)
@@ -136,20 +153,20 @@ def write_encoder_files(
         }  # fmt: skip
         if probe is not None:
             tensors["probabilities"] = probe.predict(embeddings)
-    if "text" in encoder.manifest.towers:
+    if "text" in encoder.towers:
         prompts = [prompt for group in bank.prompts.values() for prompt in group]
         tensors["prompt_embeddings"] = np.concatenate([encoder.embed_texts(prompt) for prompt in prompts])
     save_file(tensors, out / "images.safetensors")
     save_file(dicoms or {"none": np.zeros(1, np.uint8)}, out / "dicom.safetensors")
     return {
         "bundle": str(encoder.bundle.folder.absolute()), "profile": encoder.manifest.profile,
-        "side": encoder.facts.image_size, "onnxruntime": onnxruntime.__version__, "golden_cosine": GOLDEN_COSINE,
+        "side": encoder.facts.image_size, "onnxruntime": onnxruntime.__version__,
         "labels": bank.prompts, "images": len(decoded), "dicom_refused": refused,
     }  # fmt: skip
 
 
 def write_generator_files(
-    generator: Generator, out: Path, *, images: Iterable[Path], limit: int = 12, questions: Sequence[str] = QUESTIONS
+    generator: Generator, out: Path, inputs: Inputs, *, limit: int = 12, questions: Sequence[str] = QUESTIONS
 ) -> dict[str, Any]:
     """Write prompts and greedy answers, with and without an image; returns the index, as in `golden.json`.
 
@@ -158,7 +175,7 @@ def write_generator_files(
     tensors: dict[str, NDArray[Any]] = {"none": np.zeros(1, np.uint8)}
     pictures: list[tuple[str | None, tuple[Any, ...]]] = [(None, ())]
     if generator.facts.image_tokens:
-        for number, path in enumerate(images):
+        for number, path in enumerate(inputs.images):
             tensors[f"image.{number}"] = read_image(path)
             pictures.append((f"image.{number}", (tensors[f"image.{number}"],)))
     rows = []

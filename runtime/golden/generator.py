@@ -14,15 +14,11 @@ from ..errors import BundleError
 from ..generator.conversation import user
 from ..generator.engine import Item, Picture, length
 from ..generator.generator import Generator
+from .judge import judge_cosines
 from .phantom import phantom
 
 QUESTION = "What does this image show?"
 KEPT = 256  # of the likeliest next tokens, their logits are compared
-# Kernels sum in another order on another CPU, and quantize activations at other places.
-LEAST_COSINE = 0.999
-# Where patches are merged, a rounding can send one elsewhere, and the tokens that it was part of change: their mean is
-# judged. Kernels that compute wrongly (S8 weights on AVX2) come to 0.91.
-MERGED_COSINE = 0.99
 
 
 def _prompt(generator: Generator) -> list[Item]:
@@ -55,9 +51,7 @@ def replay_answers(generator: Generator) -> Iterator[tuple[str, float, float, bo
     if path is None:
         raise BundleError(f"{generator.bundle.folder} holds no golden answers")
     golden = load_file(path)
-    tower = generator.manifest.towers.get("projector")
-    merged = tower is not None and tower.merged > 0
-    bound = MERGED_COSINE if merged else LEAST_COSINE
+    towers = generator.manifest.towers
     items = _prompt(generator)
     same = _flat(items).tolist() == golden["prompt"].tolist()
     yield f"prompt of {length(items)} tokens differs", float(not same), 0, same
@@ -66,15 +60,10 @@ def replay_answers(generator: Generator) -> Iterator[tuple[str, float, float, bo
             error = int(np.abs(item.pixels.astype(int) - golden["pixels"]).max())
             yield "preprocessing: greatest error in grey levels", error, 1, error <= 1
             found = cosine(golden["image_embedding"], generator.engine.image_embedding(item))
-            if merged:
-                yield _least("image embedding: mean cosine", float(found.mean()), bound)
-            else:
-                yield _least("image embedding: least cosine", float(found.min()), bound)
+            yield judge_cosines("image embedding", found, towers["projector"].golden)
     generator.engine.prefill(items)
     logits = generator.engine.next_logits()[golden["tokens"]]
     centred = golden["logits"] - golden["logits"].mean(), logits - logits.mean()
-    yield _least("likeliest answers: centred cosine of their logits", float(cosine(*centred)), bound)
-
-
-def _least(what: str, value: float, bound: float) -> tuple[str, float, float, bool]:
-    return what, value, bound, value >= bound
+    # Where an image came first, what its tower may differ by reaches the answer, too.
+    bound = min((tower.golden for tower in towers.values()), key=lambda bound: bound.cosine)
+    yield judge_cosines("centred logits of the likeliest answers", np.array([cosine(*centred)]), bound)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +104,31 @@ PROFILES: dict[str, Profile] = {
 }
 DEFAULT_PROFILE = "eval-tf"
 
-# (x / 255 - 0.5) / 0.5 for each of the 256 grey levels: a look-up is exact and the same in every language.
-_NORMALISED: NDArray[np.float32] = ((np.arange(256) / 255 - 0.5) / 0.5).astype(np.float32)
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Grey levels to numbers, by colour channel: (level / 255 - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W, 3) uint8 to (3, H, W) float32."""
+        channels = [table[pixels[..., channel]] for channel, table in enumerate(_tables(self))]
+        return np.ascontiguousarray(np.stack(channels))
+
+
+@cache
+def _tables(normalisation: Normalisation) -> list[NDArray[np.float32]]:
+    """The result for each of the 256 grey levels: a look-up is exact and the same in every language."""
+    levels = np.arange(256) / 255
+    return [
+        ((levels - mean) / std).astype(np.float32)
+        for mean, std in zip(normalisation.mean, normalisation.std, strict=True)
+    ]
+
+
+SIGLIP = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # to [-1, 1]: SigLIP's towers, Gemma 3's among them
 
 
 def get_profile(name: str) -> Profile:
@@ -113,11 +137,11 @@ def get_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def preprocess(image: Pixels, profile: str, side: int) -> NDArray[np.float32]:
-    """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's input, (3, side, side) float32 in [-1, 1]."""
-    return normalise_pixels(get_profile(profile).resize(image, side))
+def preprocess(image: Pixels, profile: str, side: int, normalise: Normalisation = SIGLIP) -> NDArray[np.float32]:
+    """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's input, (3, side, side) float32."""
+    return normalise(get_profile(profile).resize(image, side))
 
 
 def normalise_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
-    return np.ascontiguousarray(_NORMALISED[pixels].transpose(2, 0, 1))
+    """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1], as SigLIP's towers read it."""
+    return SIGLIP(pixels)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .runtime.generator.conversation import Answer, Sampling, assistant, system, user
     from .runtime.generator.generator import Generator
     from .runtime.generator.generator import load as load_generator
-    from .runtime.load import load
+    from .runtime.kinds import load
     from .runtime.pictures.images import View
 
 __version__ = "0.1.0"
@@ -50,14 +50,26 @@ __all__ = [
 
 # name -> (module, its name there)
 _HOMES = {
-    "Agent": ("agent", "Agent"), "Answer": ("conversation", "Answer"), "Classification": ("encoder", "Classification"),
-    "Encoder": ("encoder", "Encoder"), "Generator": ("generator", "Generator"), "LabelBank": ("labels", "LabelBank"),
-    "MedgeError": ("errors", "MedgeError"), "Sampling": ("conversation", "Sampling"), "View": ("images", "View"),
-    "answer_from_record": ("record", "answer_from_record"), "ask_series": ("ct_question", "ask_series"),
-    "assistant": ("conversation", "assistant"), "encoder_tools": ("agent", "encoder_tools"), "load": ("load", "load"),
-    "load_encoder": ("encoder", "load"), "load_generator": ("generator", "load"), "system": ("conversation", "system"),
-    "user": ("conversation", "user"), "write_report": ("radiology_report", "write_report"),
-}  # fmt: skip
+    "Agent": ("assistants.agent", "Agent"),
+    "Answer": ("generator.conversation", "Answer"),
+    "Classification": ("encoder.encoder", "Classification"),
+    "Encoder": ("encoder.encoder", "Encoder"),
+    "Generator": ("generator.generator", "Generator"),
+    "LabelBank": ("encoder.labels", "LabelBank"),
+    "MedgeError": ("errors", "MedgeError"),
+    "Sampling": ("generator.conversation", "Sampling"),
+    "View": ("pictures.images", "View"),
+    "answer_from_record": ("assistants.health_record", "answer_from_record"),
+    "ask_series": ("assistants.ct_question", "ask_series"),
+    "assistant": ("generator.conversation", "assistant"),
+    "encoder_tools": ("assistants.agent", "encoder_tools"),
+    "load": ("kinds", "load"),
+    "system": ("generator.conversation", "system"),
+    "user": ("generator.conversation", "user"),
+    "write_report": ("assistants.radiology_report", "write_report"),
+    "load_encoder": ("encoder.encoder", "load"),
+    "load_generator": ("generator.generator", "load"),
+}
 
 
 def __getattr__(name: str) -> Any:

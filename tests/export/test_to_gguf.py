@@ -255,8 +255,8 @@ def test_permutation_leaves_the_function_as_it_is(gemma: Path, tmp_path: Path, l
 
 def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
     from medge.runtime.generator.generator.engine import Engine, Picture
-    from medge.runtime.golden.phantom.phantom import phantom
 
+    from medge.runtime.golden.phantom import phantom
     from medge.runtime.pictures.preprocess import get_profile
 
     checkpoint = open_gemma(gemma)
@@ -318,8 +318,9 @@ def test_bundle_loads_in_plain_llama_cpp(reader_bundles: Callable[[str], Path]) 
 
     from llama_cpp import Llama
     from llama_cpp.llama_chat_format import MTMDChatHandler
-    from medge.runtime.golden.phantom.phantom import phantom
     from PIL import Image
+
+    from medge.runtime.golden.phantom import phantom
 
     folder = reader_bundles("q8_0")
     language = next(path for path in folder.glob("*.gguf") if not path.name.startswith("mmproj"))

@@ -19,13 +19,13 @@ from medge.runtime.generator.generator.engine import Engine, Picture, length
 from medge.runtime.generator.generator.generator import THOUGHT, THOUGHT_END, Generator, _Run
 from medge.runtime.generator.generator.grammar import grammar_of
 from medge.runtime.golden.encoder.generator import replay_answers
-from medge.runtime.golden.phantom.phantom import phantom
 from tolerances import CACHED_LOGITS
 
 import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
+from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.images import read_image
 
 

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from medge.runtime.golden.phantom.phantom import phantom
 from PIL import Image
 
 import medge
 from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.images import read_image
 from medge.runtime.pictures.preprocess import PROFILES, preprocess
 

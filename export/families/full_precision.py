@@ -1,0 +1,74 @@
+"""A checkpoint's towers in full precision, made once for every bundle and measurement that needs them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Hashable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...quant.texts.prompts import calibration_texts
+from ..source.samples import Samples
+from .siglip import Reference, text_ids
+
+T = TypeVar("T")
+
+
+class FullPrecision:
+    """The PyTorch model with what formats derive from it: exported graphs, converted programs, calibration inputs.
+
+    Nothing derived changes with the recipe, so a run that makes several bundles derives it once. Use it as a context manager:
+    at its end the scratch folder goes.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.checkpoint = reference.checkpoint
+        self._kept: dict[Hashable, Any] = {}
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for each key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast(T, self._kept[key])
+
+    def calibration_inputs(self, tower: str, samples: Samples, profile: str) -> list[NDArray[Any]]:
+        """Inputs that the recipes look at, one a batch."""
+        if tower == "text":
+            return self.kept("texts", self._text_inputs)
+        vision = self.checkpoint.config["vision_config"]
+        # The samples are kept, too, so that no others get their identity.
+        key = ("images", id(samples), profile)
+        return self.kept(key, lambda: (samples, samples.for_calibration(profile, vision)))[1]
+
+    def _text_inputs(self) -> list[NDArray[np.int64]]:
+        ids = text_ids(self.checkpoint, calibration_texts())
+        return [ids[index : index + 1] for index in range(len(ids))]
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="medge-")
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for derived files."""
+        return Path(self._scratch.name)
+
+    def close(self) -> None:
+        """Remove the scratch folder and forget what was derived."""
+        self._kept.clear()
+        if "_scratch" in self.__dict__:
+            self.__dict__.pop("_scratch").cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

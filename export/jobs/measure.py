@@ -1,0 +1,76 @@
+"""What `medge parity` is asked for, and how a bundle of each kind is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runtime.bundles.bundle import Bundle
+from ...runtime.bundles.manifest import KindName
+from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.encoder.labels import read_labels
+from ...runtime.progress import Progress, no_progress
+from ..source.samples import Samples, builtin_samples, read_samples
+
+Reports = dict[str, ParityReport]  # {format, or "teacher": report}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What a bundle is measured against and on.
+
+    Attributes:
+        reference: the checkpoint that it was made from, or a student's teacher.
+        images, labelled: real images; pydicom's own where None.
+        texts, tasks: for a language model.
+        labels: a label file; for an encoder.
+        beside: measured bundles of the same language model, drawn beside it.
+        warn: told of every image that can't be read.
+        progress: called as work advances.
+    """
+
+    reference: Path
+    images: Path | None = None
+    labelled: bool = False
+    texts: tuple[Path, ...] = ()
+    tasks: tuple[Path, ...] = ()
+    labels: Path | None = None
+    beside: tuple[Path, ...] = ()
+    warn: Callable[[str], None] = lambda _: None
+    progress: Progress = no_progress
+
+
+def measure(bundle: Bundle, measuring: Measuring) -> Reports:
+    """Measure every artefact of a bundle and put the results into it.
+
+    Raises:
+        CheckpointError: the reference is not the checkpoint that the bundle was made from.
+    """
+    return MEASURES[bundle.manifest.kind](bundle, measuring)
+
+
+def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
+    from .encoder import measure_bundle
+
+    samples: Samples = read_samples(asked.images, labelled=asked.labelled) if asked.images else builtin_samples()
+    for message in samples.skipped if asked.images else ():
+        asked.warn(f"skipped: {message}")
+    prompts = read_labels(asked.labels) if asked.labels else None
+    return measure_bundle(bundle, asked.reference, samples, prompts=prompts, progress=asked.progress)[1]
+
+
+def _measure_generator(bundle: Bundle, asked: Measuring) -> Reports:
+    from .generator import material_of, measure_generator_bundle
+
+    sees = bundle.manifest.generator.image_tokens > 0
+    material = material_of(asked.texts, asked.images, asked.tasks, sees=sees)
+    _, report = measure_generator_bundle(
+        bundle, asked.reference, material, beside=asked.beside, progress=asked.progress
+    )
+    return {"gguf": report}
+
+
+MEASURES: dict[KindName, Callable[[Bundle, Measuring], Reports]] = {
+    "encoder": _measure_encoder, "generator": _measure_generator,
+}  # fmt: skip

@@ -1,0 +1,71 @@
+"""ONNX as a format of encoder bundles: one file a tower, as transformers.js loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...quant.onnx_graph.apply import quantize
+from ...quant.recipes.onnx import ONNX_RECIPES, OnnxRecipe, parse_onnx_recipes
+from ...quant.recipes.recipe import golden_bound, part_gates
+from ...runtime.bundles.bundle import Bundle, BundleWriter
+from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.encoder.encoder import Encoder
+from ...runtime.encoder.labels import unit_length
+from ...runtime.golden.encoder import write_golden
+from ..families.token_merging import MergingTower, largest_merge
+from ..format import Format, Making
+from .stages import OnnxStages, full_graph
+from .towers import SIGNATURES, export_tower, write_tower
+
+
+def _parse(text: str | None, _options: Any, _merge: int | None) -> dict[str, OnnxRecipe]:
+    return parse_onnx_recipes(text or "int8")
+
+
+def _make(making: Making, recipes: Mapping[str, OnnxRecipe]) -> dict[str, TowerFacts]:
+    towers: dict[str, TowerFacts] = {}
+    for number, (tower, recipe) in enumerate(recipes.items()):
+        making.progress(f"exporting the {tower} tower", number, len(recipes))
+        merged = _merging(making, recipe) if tower == "vision" else None
+        graph = export_tower(merged, tower) if merged is not None else full_graph(making.full, tower)
+        making.progress(f"{recipe.name}: {tower} tower", number, len(recipes))
+        small, decisions = quantize(graph, recipe, making.target, making.inputs[tower])
+        if merged is not None:
+            decisions |= merged.encoder.facts()
+        golden = golden_bound(recipe, merged=merged is not None)
+        towers[tower] = write_tower(
+            making.writer, tower, f"{tower}_model", recipe, small, decisions, SIGNATURES[tower], golden
+        )
+    return towers
+
+
+def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
+    """The vision tower with similar tokens merged, where the user or the recipe wants that."""
+    tower, inputs = making.full.reference.tower("vision"), making.inputs["vision"]
+
+    @torch.inference_mode()
+    def embed(merged: int) -> NDArray[np.float32]:
+        merging = MergingTower(tower, merged)
+        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
+
+    count = making.merge
+    if count is None and recipe.merge_within:
+        gates = part_gates("vision", recipe)
+        count = making.full.kept(("merge", gates), lambda: largest_merge(embed, tower, gates))
+    return MergingTower(tower, count) if count else None
+
+
+def _open(bundle: Bundle) -> Encoder:
+    return Encoder(bundle, device="cpu")
+
+
+def _complete(writer: BundleWriter, encoder: Encoder) -> None:
+    write_golden(encoder, writer.add("golden.safetensors", "golden"))
+
+
+FORMAT = Format("onnx", _parse, ONNX_RECIPES, _make, _open, OnnxStages, _complete)

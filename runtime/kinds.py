@@ -1,0 +1,135 @@
+"""The kinds of bundles, a line each: how one is opened, replayed, described, timed, and written down for other languages.
+
+Everything else asks this table, so that a new kind is a line here and its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundles.bundle import Bundle
+from .bundles.manifest import KindName, Manifest
+from .errors import BundleError
+
+if TYPE_CHECKING:
+    from .encoder.encoder import Encoder
+    from .generator.generator import Generator
+    from .golden.files import Inputs
+
+Check = tuple[str, float, float, bool]  # what, measured, bound, whether it holds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be done with a bundle of one kind.
+
+    Attributes:
+        open: for use; options are those of `Encoder` or `Generator`.
+        replay: the golden results on this device; the second argument is "auto", "cpu" or "cuda".
+        describe: (row, text) for `medge inspect`.
+        write_golden_files: what a runtime in another language must reproduce, into a folder; returns the index.
+    """
+
+    open: Callable[..., Any]
+    replay: Callable[[Bundle, str], Iterator[Check]]
+    describe: Callable[[Manifest], list[tuple[str, str]]]
+    write_golden_files: Callable[[Bundle, Path, Inputs], dict[str, Any]]
+
+
+def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, **options: Any) -> Any:
+    """Open a bundle: an `Encoder` where it holds MedSigLIP, a `Generator` where it holds MedGemma.
+
+    The result is typed `Any`, since it depends on the files; `medge.load_encoder` and `medge.load_generator` say which.
+
+    Args:
+        folder: the bundle.
+        verify: check the SHA-256 of every file first.
+        allow_failed_parity: load a bundle whose parity gate failed or was never measured.
+        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers).
+
+    Raises:
+        BundleError: missing, half-written, changed, of another format, or (`ParityGateError`) too far from the original.
+    """
+    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    return KINDS[bundle.manifest.kind].open(bundle, **options)
+
+
+def _open_encoder(bundle: Bundle, **options: Any) -> Encoder:
+    from .encoder.encoder import Encoder
+
+    return Encoder(bundle, **options)
+
+
+def _replay_encoder(bundle: Bundle, device: str) -> Iterator[Check]:
+    from .golden.encoder import replay
+
+    if not bundle.manifest.towers:  # CoreML packages: hashes are all that can be checked away from a Mac
+        return iter(())
+    return replay(_open_encoder(bundle, device=device))
+
+
+def _describe_encoder(manifest: Manifest) -> list[tuple[str, str]]:
+    facts = manifest.encoder
+    return [
+        ("input", f"{facts.image_size} x {facts.image_size} pixels, profile {manifest.profile}"),
+        (
+            "embedding",
+            f"{facts.embedding_size} numbers; logit = {facts.logit_scale:.4g} x cosine {facts.logit_bias:+.4g}",
+        ),
+        ("labels", ", ".join(manifest.labels) or "none baked in"),
+    ]
+
+
+def _write_encoder_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict[str, Any]:
+    from .golden.files import write_encoder_files
+
+    # The order of sums depends on the number of threads.
+    return write_encoder_files(_open_encoder(bundle, device="cpu", threads=1), folder, inputs)
+
+
+def _open_generator(bundle: Bundle, **options: Any) -> Generator:
+    from .generator.generator import Generator
+
+    return Generator(bundle, **options)
+
+
+def _replay_generator(bundle: Bundle, _device: str) -> Iterator[Check]:
+    from .golden.generator import replay_answers
+
+    return replay_answers(_open_generator(bundle, context=1024))
+
+
+def _describe_generator(manifest: Manifest) -> list[tuple[str, str]]:
+    facts = manifest.generator
+    sees = (
+        f"{facts.image_size} x {facts.image_size} pixels become {facts.image_tokens} tokens, profile {manifest.profile}"
+    )
+    return [
+        ("image", sees if facts.image_tokens else "none, it reads text only"),
+        ("context", f"trained for {facts.context_length:,} tokens; {facts.layers} layers, window {facts.window}"),
+    ]
+
+
+def _write_generator_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict[str, Any]:
+    from .golden.files import write_generator_files
+
+    return write_generator_files(_open_generator(bundle), folder, inputs)
+
+
+KINDS: dict[KindName, Kind] = {
+    "encoder": Kind(_open_encoder, _replay_encoder, _describe_encoder, _write_encoder_files),
+    "generator": Kind(_open_generator, _replay_generator, _describe_generator, _write_generator_files),
+}
+
+
+def need(manifest: Manifest, kind: KindName, purpose: str) -> None:
+    """Refuse a bundle of another kind.
+
+    Raises:
+        BundleError: it is of another kind.
+    """
+    if manifest.kind != kind:
+        raise BundleError(f"{manifest.name} is of the kind {manifest.kind!r}: {purpose}")
