@@ -66,9 +66,11 @@ def export_medgemma(job: GeneratorJob, progress: Progress = no_progress) -> tupl
         calibration, material = read_corpus(job.calibration), material_of(job.texts, job.images, job.tasks, sees=sees)
         towers: dict[str, TowerFacts] = {}
         runs_on, why = "any", ANY_CPU
-        if sees and isinstance(projector_recipe, ProjectorRecipe):
+        if not sees:
+            pass
+        elif isinstance(projector_recipe, ProjectorRecipe):
             towers["projector"] = _write_projector(writer, checkpoint, projector_recipe, progress)
-        elif sees:
+        else:
             seen = calibration.images if len(calibration.images) else builtin_samples()
             inputs = seen.for_calibration(PROFILE, vision_config(checkpoint))
             runs_on, why = target.name, f"the vision tower in ONNX: {reason}"
