@@ -172,7 +172,8 @@ def build_index(
                 resumed = len(index)
                 done = index.add(encoder, images, progress, view=view)
                 if not len(index):
-                    raise IndexFileError(f"{path}: no image could be read, so there is nothing to search")
+                    first = f"; the first problem: {done.failed[0]}" if done.failed else ""
+                    raise IndexFileError(f"{path}: no image could be read, so there is nothing to search{first}")
         except sqlite3.OperationalError as error:  # "database or disk is full"
             raise StorageError(f"writing {path}: {error}; run the same command again to resume") from error
         replace_file(partial, path)

@@ -37,7 +37,7 @@ METHODS = frozenset(
         "title", "upper", "values",
     }
 )  # fmt: skip
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type[Any], ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class _EndlessError(Exception):
@@ -126,7 +126,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if getattr(__obj, "__self__", None) is __self:  # one of the three above
             return __obj(*args)  # what jinja2 passes by name is for macros
         __self.step()
-        result = super().call(__context, __obj, *args, **kwargs)
+        result: Any = super().call(__context, __obj, *args, **kwargs)
         if isinstance(result, _VIEWS):
             result = list(result)
         return __self.weighed(result) if isinstance(result, str | list | tuple | dict) else result
