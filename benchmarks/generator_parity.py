@@ -136,7 +136,7 @@ def compare_matrices(
     for which, matrix in matrices.items():
         quantize_language(full, place / "other.gguf", GGUF_RECIPES["q4_k_m"], importance=matrix)
         swapped = load(bundle, verify=False, allow_failed_parity=True, context=2048)
-        language = swapped.header.path
+        language = bundle / swapped.manifest.towers["language"].file
         mine = Path(shutil.copy(language, place / "mine.gguf"))
         shutil.copy(place / "other.gguf", language)
         figures[which] = measure_generator(swapped, reference, material, logits=logits).figures["text"]
