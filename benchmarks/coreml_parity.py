@@ -17,13 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medge.export.parity.encoder.packages import measure_packages
-from medge.export.to_coreml.write.mil_evaluator import Program
-from medge.export.to_coreml.write.options import PackageOptions
-from medge.export.to_coreml.write.packages import full_programs
-from medge.export.to_coreml.write.precision import selector
-from medge.export.to_coreml.write.session import PackageEncoder
-from medge.export.to_coreml.write.write import OUTPUT, convert, model_inputs, rewrite, save
+from medge.export.parity.packages import measure_packages
 from standin_parity import row
 
 from medge.export.families.siglip import Reference
@@ -34,6 +28,12 @@ from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.to_coreml.mil_evaluator import Program
+from medge.export.to_coreml.options import PackageOptions
+from medge.export.to_coreml.packages import full_programs
+from medge.export.to_coreml.precision import selector
+from medge.export.to_coreml.session import PackageEncoder
+from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
 from medge.quant.recipes.coreml import COREML_RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "coreml_parity.json"

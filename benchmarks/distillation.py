@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from medge.export.to_onnx.towers.towers import export_tower
 
 from medge.export.distill.encoder import distill_medsiglip
 from medge.export.distill.generator import distill_medgemma
@@ -37,6 +36,7 @@ from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
+from medge.export.to_onnx.towers import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.parity_report import ParityReport

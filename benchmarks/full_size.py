@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medge.export.to_onnx.towers.towers import export_tower
-from medge.runtime.encoder.encoder.labels import LabelBank
 from rich.console import Console
 from rich.table import Table
 
@@ -25,13 +23,15 @@ from medge.export.jobs.encoder import _facts, _write_configuration, _write_tower
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.to_onnx.towers import export_tower
 from medge.quant.onnx_graph.apply import quantize
-from medge.quant.recipes.onnx import RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bench.in_turns import Measured, bundle_command, compare
 from medge.runtime.bench.worker import peak_memory
 from medge.runtime.bundles.bundle import new_bundle
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.device.cpu import pick_target
+from medge.runtime.encoder.labels import LabelBank
 
 LABELS = {name: [name] for name in ("abdomen CT", "chest x-ray", "head MRI")}
 BENCHED = ("fp32", "int8", "int4")  # recipes whose vision tower is kept as a bundle, for timing
@@ -54,7 +54,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
         inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:1]
         if tower == "vision":
             del part, reference  # 3.5 GB that nothing needs any more
-        for recipe in (RECIPES[name] for name in recipes):
+        for recipe in (ONNX_RECIPES[name] for name in recipes):
             say(f"{recipe.name}: {tower}")
             small, decisions = quantize(graph, recipe, target, inputs)
             with new_bundle(work / f"{tower}-{recipe.name}", force=True) as writer:
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--parts", default="sizes,engines,task")
     parser.add_argument(
         "--recipes",
-        default=",".join(name for name, recipe in RECIPES.items() if not recipe.merge_within),
+        default=",".join(name for name, recipe in ONNX_RECIPES.items() if not recipe.merge_within),
         help="for the sizes; fp32 is always made",
     )
     parser.add_argument("--mini", action="store_true", help="the same with medsiglip-mini, to try the script")

@@ -17,14 +17,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medge.runtime.generator.generator.planner import need
-
 from medge.export.families.gemma3 import open_gemma
 from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.standin.medgemma_random import write_medgemma_4b_random
 from medge.runtime.bench.generator import run_apart
 from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.generator.planner import need
 
 RESULTS = Path(__file__).parent / "results" / "generator_full_size.json"
 CONTEXT = 4096

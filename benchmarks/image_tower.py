@@ -24,10 +24,6 @@ from typing import Any
 
 import numpy as np
 from generator_parity import contexts, write_images
-from medge.export.parity.encoder.generator import CachedLogits, Material, measure_generator
-from medge.export.to_gguf.write.write import write_language
-from medge.export.to_onnx.towers.image_tokens import write_image_tokens
-from medge.runtime.generator.generator.generator import load
 from PIL import Image
 
 from medge.export.families.gemma3 import PROFILE, open_gemma
@@ -35,17 +31,21 @@ from medge.export.families.generator_reference import GeneratorReference
 from medge.export.families.token_merging import tokens_after
 from medge.export.jobs.generator import export_medgemma, write_projector_recipe
 from medge.export.jobs.generator_job import GeneratorJob
+from medge.export.parity.generator import CachedLogits, Material, measure_generator
 from medge.export.source.corpus import Choice
 from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.medgemma_random import write_medgemma_4b_random
 from medge.export.standin.public_data import Example, mednist, vqa_rad
 from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
+from medge.export.to_gguf.write import write_language
+from medge.export.to_onnx.image_tokens import write_image_tokens
 from medge.quant.recipes.gguf import PROJECTOR_RECIPES
-from medge.quant.recipes.onnx import RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bench.in_turns import compare
 from medge.runtime.bundles.bundle import BundleWriter
 from medge.runtime.device.cpu import pick_target
+from medge.runtime.generator.generator import load
 
 RESULTS = Path(__file__).parent / "results" / "image_tower.json"
 BASE = "q8_0"  # what the others are timed against
@@ -154,7 +154,7 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
             continue
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             facts = write_image_tokens(
-                opened, BundleWriter(Path(scratch)), RECIPES[recipe], target, inputs, merge=merged
+                opened, BundleWriter(Path(scratch)), ONNX_RECIPES[recipe], target, inputs, merge=merged
             )  # fmt: skip
             shutil.move(Path(scratch) / facts.file, kept)
         print(f"{recipe}, {merged} merged: written", flush=True)

@@ -13,23 +13,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medge.export.parity.encoder.encoder import measure
-from medge.export.parity.encoder.stages import OnnxStages
-from medge.export.to_onnx.towers.towers import export_tower
-from medge.runtime.encoder.encoder.encoder import Encoder
 from rich.console import Console
 from rich.table import Table
 
 from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.encoder import measure
+from medge.export.parity.stages import OnnxStages
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini
-from medge.quant.recipes.onnx import RECIPES
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.encoder.encoder import Encoder
 
 
 def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, ParityReport]]:
@@ -75,7 +75,7 @@ def row(recipe: str, dataset: str, report: ParityReport) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--recipes", default=",".join(ONNX_RECIPES))
     parser.add_argument("--target", default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -102,7 +102,7 @@ def main() -> None:
         # A run of some recipes replaces their rows and leaves the others.
         old = json.loads(args.json.read_text()) if args.json.exists() else []
         merged = [item for item in old if item["recipe"] not in args.recipes.split(",")] + rows
-        merged.sort(key=lambda item: list(RECIPES).index(item["recipe"]))
+        merged.sort(key=lambda item: list(ONNX_RECIPES).index(item["recipe"]))
         args.json.write_text(json.dumps(merged, indent=2) + "\n")
 
 

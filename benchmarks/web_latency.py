@@ -20,12 +20,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medge.runtime.encoder.encoder.encoder import Encoder
-from medge.runtime.golden.phantom.phantom import phantom
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.golden.phantom import phantom
 
 RESULTS = Path(__file__).parent / "results" / "web_latency.json"
 

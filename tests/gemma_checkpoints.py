@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from medge.runtime.generator.generator.engine import Item, Picture, length
 
 from medge.export.families.gemma3 import published_name
 from medge.export.source.shard_writer import ShardWriter
 from medge.export.standin.medgemma_mini import write_configuration
+from medge.runtime.generator.engine import Item, Picture, length
 from medge.runtime.pictures.preprocess import normalise_pixels
 
 TEACHING_STEPS, LEARNED = 400, 0.003  # at most; the loss at which the right token is far ahead of every other

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from medge.runtime.golden.encoder.files import QUESTIONS
 
 from medge import Sampling, load_generator, user
 from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.golden.files import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "android_demo"

@@ -13,25 +13,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medge.quant.texts.prompts.prompts import calibration_texts
-from medge.runtime.encoder.encoder.encoder import Encoder
 
 from medge.export.families.siglip import Reference, embed_reference, text_ids
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
-from medge.quant.recipes.onnx import RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.texts.prompts import calibration_texts
 from medge.runtime.bundles import metrics
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.gates import GOLDEN_COSINE, TOWER_GATES
 from medge.runtime.device.cpu import pick_target
+from medge.runtime.encoder.encoder import Encoder
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Path(os.environ.get("MEDGE_ARM", Path.home() / ".cache/medge/arm"))
 CPUS = ("cortex-a76", "cortex-a53")  # with dotprod, and without
 COUNT = 12  # images and texts: an image is a second or two there
-SIGNED = {name for name, recipe in RECIPES.items() if recipe.kind in ("dynamic8", "static8")}
+SIGNED = {name for name, recipe in ONNX_RECIPES.items() if recipe.kind in ("dynamic8", "static8")}
 Embeddings = dict[str, np.ndarray]
 
 
@@ -47,13 +47,13 @@ def arm_bundles(
     machine: Path, checkpoint: Path, few_images: Path, labels_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("arm")
-    for recipe in RECIPES:
+    for recipe in ONNX_RECIPES:
         # Signed weights may fail their gate here, on x86 without VNNI; what counts is the gate there.
         job = ExportJob(
             checkpoint, place / recipe, recipe, target="arm-dotprod", calibration=few_images, labels=labels_file
         )
         export_medsiglip(job)
-    return {recipe: place / recipe for recipe in RECIPES}
+    return {recipe: place / recipe for recipe in ONNX_RECIPES}
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ def emulated(
 
 
 @pytest.mark.parametrize("cpu", CPUS)
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", sorted(ONNX_RECIPES))
 def test_embeddings_on_arm(
     emulated: Callable[[str], Embeddings],
     job: tuple[Embeddings, Embeddings],

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from medge.quant.texts.prompts.prompts import medical_texts
 
 from medge.export.source.corpus import (
     Answered,
@@ -20,6 +19,7 @@ from medge.export.source.corpus import (
     read_corpus,
     read_examples,
 )
+from medge.quant.texts.prompts import medical_texts
 from medge.runtime.errors import CorpusError
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {

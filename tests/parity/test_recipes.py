@@ -6,23 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from medge.export.parity.encoder.encoder import measure
-from medge.export.parity.encoder.stages import OnnxStages
-from medge.export.to_onnx.towers.towers import export_tower
-from medge.runtime.encoder.encoder.encoder import Encoder
 
 from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.encoder import measure
+from medge.export.parity.stages import OnnxStages
 from medge.export.source.samples import read_samples
 from medge.export.standin.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
 from medge.export.standin.medsiglip_mini import PACKED
 from medge.export.standin.public_data import write_calibration, write_folder
+from medge.export.to_onnx.towers import export_tower
 from medge.quant.recipes.coreml import COREML_RECIPES
-from medge.quant.recipes.onnx import RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.gates import COARSENESS, GOLDEN_COSINE, SCORE_GATES, TOWER_GATES
 from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.encoder.encoder import Encoder
 from medge.runtime.pictures.preprocess import PROFILES
 
 # What the issue that asked for the stand-in demands of it on images and wordings it never saw.
@@ -67,7 +67,7 @@ def merging_bundle(
 def test_every_recipe_has_its_gates_and_tolerances() -> None:
     from tolerances import BATCH_INVARIANCE
 
-    names = set(RECIPES)
+    names = set(ONNX_RECIPES)
     assert names == set(GOLDEN_COSINE) == set(BATCH_INVARIANCE)
     gated = names | set(COREML_RECIPES)
     assert gated == set(SCORE_GATES) == set(COARSENESS)
@@ -75,18 +75,19 @@ def test_every_recipe_has_its_gates_and_tolerances() -> None:
 
 
 @pytest.mark.parametrize("dataset", sorted(ZERO_SHOT))
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", sorted(ONNX_RECIPES))
 def test_gates_on_held_back_images(
     make_bundle: Callable[[str], Path], merging_bundle: Callable[[str], Path], reference: Reference, graphs: dict,
     held_back: dict, recipe: str, dataset: str,
 ) -> None:  # fmt: skip
-    make = merging_bundle if RECIPES[recipe].merge_within else make_bundle
+    make = merging_bundle if ONNX_RECIPES[recipe].merge_within else make_bundle
     bundle = Bundle.open(make(recipe), allow_failed_parity=True)
     words = {label: prompts(facts) for label, facts in ZERO_SHOT[dataset].items()}
     encoder = Encoder(bundle, device="cpu")
     stages = OnnxStages(encoder, reference, graphs)
     report = measure(encoder, reference, held_back[dataset], stages=stages, prompts=words)
     failed = [(gate.figure, gate.value, gate.bound) for gate in report.gates if not gate.passed]
+    assert report.gates
     assert failed == []  # every gate measured, and passed
     task, floor = FLOORS[dataset]
     assert report.figures["scores"][task]["bundle"]["value"] >= floor
@@ -145,6 +146,7 @@ def test_held_back_images_were_never_trained(shared: Path) -> None:
     from medge.export.standin.train_medsiglip_mini import load_pools
 
     trained = {example.image.tobytes() for pool in load_pools(shared).values() for example in pool}
+    assert trained
     from medge.export.standin.public_data import DATASETS
 
     for read in DATASETS.values():

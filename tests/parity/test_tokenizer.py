@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medge.runtime.encoder.encoder.tokenizer import Tokenizer
 
 from medge.export.families.siglip_tokenizer import device_tokenizer
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.standin.medsiglip_mini import unpack
+from medge.runtime.encoder.tokenizer import Tokenizer
 
 ODD = [
     "", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 肺炎", "a\tb\n c", "(?!) ...", "1.5 mm³ 🫁",

@@ -6,10 +6,10 @@ import time
 import tracemalloc
 
 import pytest
-from medge.runtime.generator.generator.chat_template import Message, render
 
 from medge.export.standin.medgemma_mini import CHAT_TEMPLATE
 from medge.runtime.errors import BundleError, GeneratorError
+from medge.runtime.generator.chat_template import Message, render
 from medge.runtime.generator.generator import template_sandbox
 
 

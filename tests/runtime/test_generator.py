@@ -14,17 +14,17 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
-from medge.runtime.generator.generator.conversation import Sampling, Turn, about, system, user
-from medge.runtime.generator.generator.engine import Engine, Picture, length
-from medge.runtime.generator.generator.generator import THOUGHT, THOUGHT_END, Generator, _Run
-from medge.runtime.generator.generator.grammar import grammar_of
-from medge.runtime.golden.encoder.generator import replay_answers
 from tolerances import CACHED_LOGITS
 
 import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
+from medge.runtime.generator.conversation import Sampling, Turn, about, system, user
+from medge.runtime.generator.engine import Engine, Picture, length
+from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run
+from medge.runtime.generator.grammar import grammar_of
+from medge.runtime.golden.generator import replay_answers
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.images import read_image
 
@@ -217,8 +217,13 @@ def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tiny, "encode", lambda turns: asked.append(turns) or [2, 3])
     tiny.ask(None, "Why?", Sampling(1), think=True)
     tiny.chat([system("Be kind."), user("Why?")], Sampling(1), think=True)
-    assert "think silently" in asked[0][0].parts[0]
-    assert asked[1][0].parts[1] == "Be kind."
+    tiny.ask(None, "Why?", Sampling(1))
+    assert asked == [
+        [system(THINK), user("Why?")],
+        [Turn("system", (THINK + "\n", "Be kind.")), user("Why?")],
+        [user("Why?")],
+    ]
+    assert "think silently" in THINK
 
 
 @pytest.mark.parametrize("text", ["aé中😀", "naïve", "Ω"])
