@@ -268,6 +268,9 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
         )
         for folder in (checkpoint, tmp_path / "inherited")
     }
+    assert scores["inherited"].keys() == scores[checkpoint.name].keys() == {
+        "mednist_accuracy", "pneumoniamnist_auc", "vqa_rad_accuracy",
+    }  # fmt: skip
     for test, reached in scores[
         "inherited"
     ].items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
@@ -314,6 +317,7 @@ def test_a_shallower_gemma_learns_and_becomes_gguf(tiny_gemma: Path, texts: Path
     assert result.facts["with_image"] == 1
     assert result.facts["inherited_layers"][0] == 0
     losses = [row["loss"] for row in result.curves["training"] if "loss" in row]
+    assert losses
     assert np.isfinite(
         losses
     ).all()  # what a random model says is next to even: there is little to learn, see the benchmark

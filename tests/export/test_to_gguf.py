@@ -282,7 +282,7 @@ def test_blocks_that_do_not_fit_are_not_forced(tiny_gemma: Path, tmp_path: Path)
     assert types["v.blk.0.ffn_down.weight"] == "Q8_0"  # 80, padded to 256
 
 
-def test_4304_becomes_4352(tmp_path: Path, gemma: Path) -> None:
+def test_4304_becomes_4352() -> None:
     from medge.quant.pad import MULTIPLE
 
     assert 4304 + -4304 % MULTIPLE == 4352

@@ -88,7 +88,9 @@ def test_colour_spaces_agree(pydicom_files: Path) -> None:
     """One test card as RGB, YBR_FULL, YBR_FULL_422, RLE, JPEG and 16 and 32 bits."""
     expected = read_image(pydicom_files / "SC_rgb_rle.dcm").astype(int)
     assert tuple(expected[5, 5]) == (255, 0, 0)
-    for path in sorted(pydicom_files.glob("SC_rgb_dcmtk*.dcm")):
+    decoded = sorted(pydicom_files.glob("SC_rgb_dcmtk*.dcm"))
+    assert decoded
+    for path in decoded:
         assert np.abs(read_image(path)[5::10, 50].astype(int) - expected[5::10, 50]).max() <= COLOUR_LEVELS, path.name
     for name in ("SC_ybr_full_422_uncompressed", "SC_rgb_rle_16bit", "SC_rgb_rle_32bit", "SC_rgb_gdcm_KY"):
         error = np.abs(read_image(pydicom_files / f"{name}.dcm")[5::10, 50].astype(int) - expected[5::10, 50])
