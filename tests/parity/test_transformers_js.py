@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerances import OTHER_BUILD_COSINE
 
 import medge
 from medge.runtime.golden import phantom
@@ -69,7 +70,6 @@ def test_transformers_js(
     assert facts["ids"] == expected_ids[: len(facts["ids"])].tolist()
     image = np.array(facts["image"])
     image /= np.linalg.norm(image)
-    # Another build of ONNX Runtime: the same graph within rounding, 8-bit rounding for int8.
-    assert image @ encoder.embed_pixels(pixels)[0] > 0.9999
+    assert image @ encoder.embed_pixels(pixels)[0] > OTHER_BUILD_COSINE
     text = np.array(facts["text"])
-    assert text / np.linalg.norm(text) @ encoder.embed_ids(np.array([facts["ids"]]))[0] > 0.9999
+    assert text / np.linalg.norm(text) @ encoder.embed_ids(np.array([facts["ids"]]))[0] > OTHER_BUILD_COSINE

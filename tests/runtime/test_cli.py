@@ -8,6 +8,7 @@ import pytest
 from command_line import medge
 from PIL import Image
 from safetensors.numpy import load_file
+from tolerances import FP32_SUMS
 
 
 def test_classify(bundle: Path, few_images: Path) -> None:
@@ -57,7 +58,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
         medge("index", "search", bundle, tmp_path / "i.index", "--image", few_images / "CT_small.dcm", "--json").stdout
     )["hits"]
     assert hits[0]["path"].endswith("CT_small.dcm")
-    assert hits[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    assert hits[0]["cosine"] == pytest.approx(1, abs=FP32_SUMS)
     assert "CT_small" in medge("index", "search", bundle, tmp_path / "i.index", "--text", "abdomen CT").stdout
     added = json.loads(medge("index", "add", bundle, tmp_path / "i.index", few_images, "--json").stdout)
     assert added["added"] == 0

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from tolerances import WEB_SCORES
 
 import medge
 from medge.runtime.golden import phantom
@@ -23,9 +24,6 @@ from medge.runtime.preprocess import PROFILES, preprocess
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
-# Probabilities. Another build of ONNX Runtime on other instructions: 8-bit activations round at other places, and a logit is
-# a hundred times a cosine's change; the embeddings' own gate (GOLDEN_COSINE) allows that much.
-SCORES = {"int8": 2e-2, "int4": 2e-3}
 PROMPTS = {"abdomen CT": ["CT of the abdomen"], "2": ["a second label"], "1 [odd], {label}": ["MRI of the head"]}
 
 
@@ -116,7 +114,7 @@ def test_scores_equal_the_runtime_and_survive_the_network(
 ) -> None:
     Image.fromarray(phantom()).save(tmp_path / "phantom.png")
     files = [few_images / "CT_small.dcm", tmp_path / "phantom.png"]
-    for recipe, bound in SCORES.items():
+    for recipe, bound in WEB_SCORES.items():
         bundle = web_bundles(recipe)
         encoder = medge.load(bundle, device="cpu")
         page = open_page(browser, serve(bundle))
