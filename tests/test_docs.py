@@ -30,7 +30,9 @@ def test_readme_tables_are_what_the_scripts_recorded() -> None:
 
 
 def test_every_link_in_the_readme_leads_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert targets
+    for target in targets:
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
 

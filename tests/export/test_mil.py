@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tolerances import FP32_ROUNDING, FP32_SUMS
 
 from medge.export.mil_evaluator import Program
 from medge.export.mil_ops import OPS, apply
@@ -114,7 +115,9 @@ def test_operation_equals_constant_folding(name: str, arguments: dict[str, Any])
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.shape == theirs.shape
-        np.testing.assert_allclose(mine.astype(np.float64), theirs.astype(np.float64), rtol=2e-6, atol=2e-6)
+        np.testing.assert_allclose(
+            mine.astype(np.float64), theirs.astype(np.float64), rtol=2 * FP32_ROUNDING, atol=2 * FP32_ROUNDING
+        )
 
 
 def test_every_operation_is_held_against_something() -> None:
@@ -143,12 +146,12 @@ def test_convolutions_equal_torch() -> None:
     plain = torch.nn.functional.conv2d(
         torch.from_numpy(IMAGE), torch.from_numpy(weight), torch.from_numpy(bias)
     ).numpy()
-    np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fast, plain, rtol=FP32_SUMS, atol=FP32_ROUNDING)
     picture, patch = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32), RNG.normal(size=(5, 3, 4, 4)).astype(np.float32)
     arguments = {"x": picture, "weight": patch, "strides": [4, 4], "pad_type": "custom", "pad": np.array([0, 0, 2, 2])}
     padded = torch.nn.functional.pad(torch.from_numpy(picture), (2, 2, 0, 0))
     expected = torch.nn.functional.conv2d(padded, torch.from_numpy(patch), stride=4).numpy()
-    np.testing.assert_allclose(ours("conv", arguments)[0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours("conv", arguments)[0], expected, rtol=FP32_SUMS, atol=FP32_SUMS)
 
 
 def test_affine_weights_by_channel() -> None:

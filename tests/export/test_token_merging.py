@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_TOWER
 
 from medge.export import token_merging
 from medge.export.build import ExportJob, export_medsiglip
@@ -32,8 +33,8 @@ def pixels(reference: Reference) -> np.ndarray:
 def test_nothing_merged_is_the_tower_itself(reference: Reference, pixels: np.ndarray) -> None:
     tower, given = reference.model.vision_model, torch.from_numpy(pixels)
     ours, theirs = MergingTower(tower, 0)(given), tower(pixel_values=given)
-    torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, rtol=1e-4, atol=3e-5)
-    torch.testing.assert_close(ours.last_hidden_state, theirs.last_hidden_state, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(ours.pooler_output, theirs.pooler_output, **FP32_TOWER)
+    torch.testing.assert_close(ours.last_hidden_state, theirs.last_hidden_state, **FP32_TOWER)
 
 
 def test_merging_keeps_sums_and_counts() -> None:
@@ -71,7 +72,7 @@ def test_the_export_computes_the_same(reference: Reference, pixels: np.ndarray, 
     expected = tower(torch.from_numpy(pixels))
     hidden, pooled = session.run(["last_hidden_state", "pooler_output"], {"pixel_values": pixels})
     assert hidden.shape == (len(pixels), tower.tokens, pooled.shape[1])
-    np.testing.assert_allclose(pooled, expected.pooler_output.numpy(), rtol=1e-4, atol=5e-5)
+    np.testing.assert_allclose(pooled, expected.pooler_output.numpy(), **FP32_MERGED_TOWER)
 
 
 @torch.inference_mode()
@@ -83,7 +84,7 @@ def test_queries_may_be_taken_in_parts(
     monkeypatch.setattr(token_merging, "SCORES", 20 * tower.config.num_attention_heads * 64)
     parted = MergingTower(tower, 2)
     assert parted.encoder.layers[0].queries == 20
-    torch.testing.assert_close(parted(given).pooler_output, whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parted(given).pooler_output, whole, rtol=FP32_SUMS, atol=FP32_SUMS)
 
 
 def test_looser_gates_allow_more(reference: Reference) -> None:
@@ -95,7 +96,7 @@ def test_looser_gates_allow_more(reference: Reference) -> None:
         return unit_length(MergingTower(tower, merged)(pixels).pooler_output.numpy())
 
     strict, loose = (largest_merge(embed, tower, TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
-    assert 0 <= strict <= loose
+    assert strict <= loose
     assert loose > 0
 
 
@@ -105,7 +106,9 @@ def test_a_merged_bundle(checkpoint: Path, few_images: Path, labels_file: Path, 
     decisions = bundle.manifest.towers["vision"].decisions
     assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (2, 52)
     assert not bundle.manifest.towers["vision"].batch_invariant
-    assert report.figures["vision"]["centred_cosine"]["mean"] > 0.999
+    assert (
+        report.figures["vision"]["centred_cosine"]["mean"] > 0.999
+    )  # fp16 alone loses next to nothing, two tokens a block a little
     # Blocks have other tokens than the original's: only both ends are compared.
     assert [row["stage"] for row in report.stages["vision"]] == ["patch embedding", "pooled"]
     assert len(report.stages["text"]) > 2
@@ -127,7 +130,7 @@ def test_a_coreml_package_merges_as_pytorch_does(
     with torch.inference_mode():
         expected = MergingTower(reference.model.vision_model, 3)(torch.from_numpy(given)).pooler_output.numpy()
     found = np.concatenate([program.run([OUTPUT], item)[0] for item in model_inputs(program, [given])])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, **FP32_MERGED_PACKAGE)
 
 
 def test_a_merged_coreml_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:

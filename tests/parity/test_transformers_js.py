@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerances import OTHER_BUILD_COSINE
 
 import medge
 from medge.runtime.golden import phantom
@@ -65,11 +66,10 @@ def test_transformers_js(
     facts = json.loads(done.stdout.splitlines()[-1])
     expected_ids = encoder.tokenizer.encode(["A CT, of the Head!"])[0][0]
     # transformers.js stops at the longest text of a batch unless a length is fixed: what it gives must be a prefix.
+    assert facts["ids"]
     assert facts["ids"] == expected_ids[: len(facts["ids"])].tolist()
     image = np.array(facts["image"])
     image /= np.linalg.norm(image)
-    # Another build of ONNX Runtime: the same graph within rounding, 8-bit rounding for int8.
-    assert image @ encoder.embed_pixels(pixels)[0] > 0.9999
-    if len(facts["ids"]) == 64:
-        text = np.array(facts["text"])
-        assert text / np.linalg.norm(text) @ encoder.embed_texts("A CT, of the Head!")[0] > 0.9999
+    assert image @ encoder.embed_pixels(pixels)[0] > OTHER_BUILD_COSINE
+    text = np.array(facts["text"])
+    assert text / np.linalg.norm(text) @ encoder.embed_ids(np.array([facts["ids"]]))[0] > OTHER_BUILD_COSINE

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tolerances import FP32_ROUNDING, FP32_SUMS, REST_DIVERGENCE
 
 from medge.quant.distill import losses
 from medge.quant.distill.fake_quantize import fake_quantized
@@ -114,7 +115,9 @@ def test_a_student_of_the_same_shape_is_the_teacher() -> None:
     subspace = principal_subspace([np.eye(48, dtype=np.float32)], 48)
     assert inherit_tower(student, teacher, energy) == [0, 1, 2, 3]
     inherit_pooling_head(student, teacher, energy, subspace)
-    torch.testing.assert_close(student(pixels()).pooler_output, teacher(pixels()).pooler_output, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        student(pixels()).pooler_output, teacher(pixels()).pooler_output, rtol=1e-4, atol=FP32_SUMS
+    )
 
 
 def test_channels_that_carry_nothing_are_left_out_without_loss() -> None:
@@ -156,10 +159,10 @@ def test_the_subspace_keeps_cosines_that_lie_in_it() -> None:
     groups = [(rng.standard_normal((200, 6)) @ basis.T).astype(np.float32) for _ in range(2)]
     groups = [g / np.linalg.norm(g, axis=1, keepdims=True) for g in groups]
     subspace = principal_subspace(groups, 6)
-    assert subspace.kept == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(subspace.rows @ subspace.rows.T, np.eye(6), atol=1e-6)
+    assert subspace.kept == pytest.approx(1, abs=FP32_ROUNDING)
+    np.testing.assert_allclose(subspace.rows @ subspace.rows.T, np.eye(6), atol=FP32_ROUNDING)
     images, texts = (subspace.project(group) for group in groups)
-    np.testing.assert_allclose(images @ texts.T, groups[0] @ groups[1].T, atol=1e-5)
+    np.testing.assert_allclose(images @ texts.T, groups[0] @ groups[1].T, atol=FP32_SUMS)
     assert principal_subspace(groups, 3).kept < 0.9
     assert np.array_equal(principal_subspace(groups, 40).rows, np.eye(40))
 
@@ -170,7 +173,7 @@ def test_a_projected_text_head_gives_the_projected_embedding() -> None:
     x = torch.randn(4, 12)
     expected = subspace.project(head(x).detach().numpy())
     found = torch.nn.functional.normalize(project_text_head(head, subspace)(x), dim=-1)
-    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=FP32_ROUNDING)
 
 
 # Losses
@@ -181,9 +184,9 @@ def test_regression_and_relations_are_shares_of_variance() -> None:
     mean = teacher.mean(0)
     for loss in (losses.regression, losses.relational):
         assert loss(teacher, teacher, mean) == pytest.approx(0, abs=1e-9)
-        assert loss(mean.expand(30, -1), teacher, mean) == pytest.approx(1, abs=1e-5)
+        assert loss(mean.expand(30, -1), teacher, mean) == pytest.approx(1, abs=FP32_SUMS)
     turned = torch.linalg.qr(torch.randn(8, 8))[0]
-    assert losses.relational((teacher - mean) @ turned + mean, teacher, mean) == pytest.approx(0, abs=1e-5)
+    assert losses.relational((teacher - mean) @ turned + mean, teacher, mean) == pytest.approx(0, abs=FP32_SUMS)
     assert losses.regression((teacher - mean) @ turned + mean, teacher, mean) > 0.1
 
 
@@ -204,9 +207,8 @@ def test_divergence_of_all_tokens_is_the_exact_one(kind: Any) -> None:
     exact = {
         "forward": p * (p / q).log(), "reverse": q * (q / p).log(), "skewed": p * (p / second).log(),
     }[kind].sum(-1).mean()  # fmt: skip
-    # A rest of next to nothing is counted as a millionth.
-    assert losses.top_k_divergence(student, ids, log, kind) == pytest.approx(float(exact), abs=1e-4)
-    assert losses.top_k_divergence(teacher, ids, log, kind) == pytest.approx(0, abs=1e-5)
+    assert losses.top_k_divergence(student, ids, log, kind) == pytest.approx(float(exact), abs=REST_DIVERGENCE)
+    assert losses.top_k_divergence(teacher, ids, log, kind) == pytest.approx(0, abs=FP32_SUMS)
 
 
 @pytest.mark.parametrize("kind", ["forward", "reverse", "skewed"])
@@ -216,7 +218,7 @@ def test_divergence_minds_what_the_teacher_was_not_recorded_for(kind: Any) -> No
     student = teacher.clone().requires_grad_(True)
     losses.top_k_divergence(student, ids, log, kind).backward()
     assert student.grad is not None
-    assert student.grad.abs().max() < 1e-4  # the teacher itself is a minimum
+    assert student.grad.abs().max() < REST_DIVERGENCE  # the teacher itself is a minimum
     cheat = teacher.clone()
     cheat[:, int(teacher[0].argmin())] += 20  # mass where nothing was recorded
     assert losses.top_k_divergence(cheat, ids, log, kind) > 0.5
@@ -237,7 +239,7 @@ def test_four_bit_rounding_in_place_is_what_the_exporter_finds_again() -> None:
         levels = round_gptq(weight, np.eye(len(weight), dtype=np.float32), scale, zero, 32).astype(np.float32)
         shape = (len(weight) // 32, 32, -1)
         back = ((levels.reshape(shape) - zero[:, None]) * scale[:, None]).reshape(weight.shape)
-        np.testing.assert_allclose(back, weight, atol=1e-6)
+        np.testing.assert_allclose(back, weight, atol=FP32_ROUNDING)
     assert torch.equal(inside, tower.encoder.layers[0].mlp.fc1.weight)
     assert not torch.equal(before, inside)
 
@@ -249,7 +251,9 @@ def test_eight_bit_rounding_in_place_is_the_recipes_and_goes_away() -> None:
     with fake_quantized(tower, "int8"):
         inside = layer.weight.detach().numpy()
     values, scale, zero = quantize_columns(before.numpy().T.copy(), signed=False)
-    np.testing.assert_allclose(inside.T, (values.astype(np.float32) - zero.astype(np.float32)) * scale, atol=1e-6)
+    np.testing.assert_allclose(
+        inside.T, (values.astype(np.float32) - zero.astype(np.float32)) * scale, atol=FP32_ROUNDING
+    )
     assert torch.equal(layer.weight, before)
 
 
@@ -378,7 +382,9 @@ def test_going_on_ends_with_the_same_weights_and_curve(tmp_path: Path, stop: int
     for name, value in whole.state_dict().items():
         assert torch.equal(value, rest.state_dict()[name]), name
     assert json.dumps(curve.rows) == json.dumps(again.rows)
-    assert curve.rows[-1]["held_back_slope"] == pytest.approx(3, abs=0.3)
+    assert curve.rows[-1]["held_back_slope"] == pytest.approx(
+        3, abs=0.3
+    )  # sixty steps come near y = 3 x; untrained it is near 0
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -400,7 +406,9 @@ def test_gradients_add_up_to_those_of_a_larger_batch(tmp_path: Path) -> None:
     train(large, Line(), Schedule(steps=20, batch=8, rate=0.01), tmp_path / "a", {}, cpu=True)
     train(small, Line(), Schedule(steps=20, batch=2, accumulate=4, rate=0.01), tmp_path / "b", {}, cpu=True)
     for name, value in large.state_dict().items():
-        torch.testing.assert_close(value, small.state_dict()[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            value, small.state_dict()[name], rtol=1e-3, atol=1e-4
+        )  # Adam divides by a gradient's size: small ones' rounding grows over 20 steps
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -408,4 +416,4 @@ def test_half_precision_trains_weights_that_stay_in_32_bits(tmp_path: Path, prec
     model = line_model()
     curve = train(model, Line(), Schedule(steps=60, batch=8, rate=0.05, precision=precision), tmp_path, {}, cpu=True)
     assert model[0].weight.dtype == torch.float32
-    assert curve.rows[-1]["held_back_slope"] == pytest.approx(3, abs=0.4)
+    assert curve.rows[-1]["held_back_slope"] == pytest.approx(3, abs=0.4)  # as above, with gradients of 8 or 11 bits

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tolerances import EXACT_REWRITE
+from tolerances import EXACT_REWRITE, MLP_RELATIVE
 
 from medge.quant.calibrate import channel_ranges, second_moments
 from medge.quant.eight_bit import quantize_columns, tables_to_8_bit, to_dynamic, to_static
@@ -107,14 +107,13 @@ def test_dynamic_8_bit(signed: bool) -> None:
     to_dynamic(graph, signed=signed)
     assert [node.op_type for node in graph.nodes].count("MatMulInteger") == 2
     assert "w1" not in graph.weights
-    # S8 is wrong on a CPU without VNNI (it saturates): the reason why the target decides. Measured there: 0.1.
-    assert relative(graph) < (0.5 if signed else 0.02)
+    assert relative(graph) < MLP_RELATIVE["s8" if signed else "u8"]
 
 
 def test_static_8_bit_uses_calibrated_ranges_and_can_skip() -> None:
     graph = mlp()
     to_static(graph, channel_ranges(graph, INPUTS, ["n", "g"]), signed=False)
-    assert relative(graph) < 0.02
+    assert relative(graph) < MLP_RELATIVE["u8"]
     part = mlp()
     to_static(part, channel_ranges(part, INPUTS, ["n", "g"]), signed=False, skip=frozenset({"fc2"}))
     assert {"w2", "w1.quantized"} <= set(part.weights)
@@ -124,7 +123,7 @@ def test_tables_keep_rows_apart() -> None:
     graph = mlp()
     tables_to_8_bit(graph)
     assert graph.weights["table.quantized"].data_type == TensorProto.INT8
-    assert relative(graph) < 0.01
+    assert relative(graph) < MLP_RELATIVE["s8 table"]
 
 
 def test_four_bit_beats_rounding_to_nearest() -> None:
@@ -141,10 +140,10 @@ def test_four_bit_beats_rounding_to_nearest() -> None:
         error = (levels - zero[group]) * scale[group] - weight
         return float(np.einsum("kn,kl,ln->", error, hessians["n"], error))
 
-    assert loss(compensated) < 0.6 * loss(nearest)
+    assert loss(compensated) < 0.6 * loss(nearest)  # what GPTQ is used for; no gain would be 1
     assert to_four_bit(graph, hessians, 32) == []
     assert [node.op_type for node in graph.nodes].count("MatMulNBits") == 2
-    assert relative(graph) < 0.12
+    assert relative(graph) < MLP_RELATIVE["int4"]
 
 
 def test_four_bit_leaves_what_does_not_fit() -> None:
@@ -165,12 +164,12 @@ def test_matmulnbits_layout_is_onnx_runtimes(layers: int) -> None:
     weight = ((levels - zero[..., None]) * scale.reshape(n, blocks, 1)).reshape(n, -1).T
     session = OrtSession(graph.with_outputs(["n", "h"]), device="cpu")
     x, h = session.run(["n", "h"], {"ids": IDS})
-    np.testing.assert_allclose(h, x @ weight, atol=1e-3 * layers)
+    np.testing.assert_allclose(h, x @ weight, atol=1e-3 * layers)  # sums of 64 products of order ten
 
 
 def test_fp16_keeps_what_overflows() -> None:
     safe, _ = to_half(mlp(), INPUTS)
-    assert relative(safe) < 2e-3
+    assert relative(safe) < MLP_RELATIVE["fp16"]
     assert safe.weights["w1"].data_type == TensorProto.FLOAT16
     wild = mlp(scale=20_000.0)  # hidden values around a million
     exact = run(wild)
@@ -178,7 +177,7 @@ def test_fp16_keeps_what_overflows() -> None:
     assert {"fc1", "gelu"} <= set(decisions["kept_in_fp32"])
     out = run(half)
     assert np.isfinite(out).all()
-    assert np.linalg.norm(out - exact) < 2e-3 * np.linalg.norm(exact)
+    assert np.linalg.norm(out - exact) < MLP_RELATIVE["fp16"] * np.linalg.norm(exact)
     # And without the scan it would not do: the value is beyond fp16.
     assert decisions["kept_in_fp32"]["fc1"] > 65504
 
@@ -214,4 +213,6 @@ def test_inverse_factor_is_the_inverses_cholesky_factor(size: int) -> None:
     hessian = rows.T @ rows
     factor = inverse_factor(hessian)
     np.testing.assert_array_equal(factor, np.triu(factor))
-    np.testing.assert_allclose(factor.T @ factor @ hessian, np.eye(size), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        factor.T @ factor @ hessian, np.eye(size), rtol=0, atol=1e-9
+    )  # float64, a well-conditioned matrix of 300 rows

@@ -21,7 +21,7 @@ from medge.runtime.bundle import Bundle
 from medge.runtime.conversation import Sampling, Turn, about, system, user
 from medge.runtime.engine import Engine, Picture, length
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
-from medge.runtime.generator import THOUGHT, THOUGHT_END, Generator, _Run
+from medge.runtime.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run
 from medge.runtime.golden import phantom
 from medge.runtime.golden_generator import replay_answers
 from medge.runtime.grammar import grammar_of
@@ -217,8 +217,13 @@ def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tiny, "encode", lambda turns: asked.append(turns) or [2, 3])
     tiny.ask(None, "Why?", Sampling(1), think=True)
     tiny.chat([system("Be kind."), user("Why?")], Sampling(1), think=True)
-    assert "think silently" in asked[0][0].parts[0]
-    assert asked[1][0].parts[1] == "Be kind."
+    tiny.ask(None, "Why?", Sampling(1))
+    assert asked == [
+        [system(THINK), user("Why?")],
+        [Turn("system", (THINK + "\n", "Be kind.")), user("Why?")],
+        [user("Why?")],
+    ]
+    assert "think silently" in THINK
 
 
 @pytest.mark.parametrize("text", ["aé中😀", "naïve", "Ω"])

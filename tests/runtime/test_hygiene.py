@@ -1,5 +1,6 @@
 """Promises about processes: no torch, no network, quick help, lazily imported commands."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
+from command_line import medge, medge_process
 
 from medge.__main__ import COMMANDS
 
@@ -86,32 +89,49 @@ def test_classify_help_starts_quickly() -> None:
     assert best("-m", "medge", "classify", "--help") < max(0.5, 12 * best("-c", "pass"))
 
 
+def pages(name: str) -> list[list[str]]:
+    """The words of a command, or of each of its sub-commands."""
+    app = importlib.import_module(f"medge.{COMMANDS[name].module}").__dict__[COMMANDS[name].attribute]
+    if not isinstance(app, typer.Typer):
+        return [[name]]
+    return [[name, str(command.name or command.callback.__name__)] for command in app.registered_commands]
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_and_an_example(name: str) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
-
-    def text(*words: str) -> str:
-        run = subprocess.run(
-            [sys.executable, "-m", "medge", *words, "--help"], capture_output=True, text=True, check=True
-        )
-        return re.sub(r"\s+", " ", run.stdout)
-
-    page = text(name)
-    inner = {
-        "distill": ["medsiglip", "medgemma"],
-        "export": ["medsiglip", "medgemma"],
-        "index": ["build", "add", "search"],
-        "probe": ["fit", "predict", "evaluate"],
-    }
-    for words in [[name, sub] for sub in inner.get(name, [])] or [[name]]:
-        page = text(*words)
+    for words in pages(name):
+        page = re.sub(r"\s+", " ", medge(*words, "--help").stdout)
         assert f"Example: medge {' '.join(words)}" in page
 
 
+def test_commands_with_sub_commands() -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
+    found = {name: {words[1] for words in pages(name)} for name in COMMANDS if len(pages(name)[0]) > 1}
+    assert found == {
+        "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"}, "index": {"build", "add", "search"},
+        "probe": {"fit", "predict", "evaluate"},
+    }  # fmt: skip
+
+
 def test_overview_tells_the_story() -> None:
-    page = subprocess.run([sys.executable, "-m", "medge", "--help"], capture_output=True, text=True, check=True).stdout
+    page = medge("--help").stdout
     assert all(name in page for name in COMMANDS)
     assert "medge[export]" in page
+
+
+def test_a_command_in_the_tests_process_is_what_a_process_of_its_own_is(bundle: Path, few_images: Path) -> None:
+    """Tests run commands in their own process: what they see there is what a user sees."""
+    image = few_images / "CT_small.dcm"
+    for words, code in (
+        (["--version"], 0),
+        (["classify", bundle, image, "--label", "chest x-ray", "--label", "word " * 90], 0),
+        (["classify", bundle, image, "no/such.png", "--json"], 3),
+        (["classify", "no-such-bundle", image], 1),
+        (["classify", bundle, image, "--no-such-option"], 2),
+    ):
+        inside, outside = medge(*words, code=code), medge_process(*words, code=code)
+        assert (inside.stdout, inside.stderr) == (outside.stdout, outside.stderr), words
 
 
 def test_a_missing_extra_is_named() -> None:

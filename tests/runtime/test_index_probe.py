@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tolerances import FP32_SUMS, PROBE_PROBABILITY
 
 import medge
 from medge.runtime.encoder import Encoder
@@ -46,7 +47,7 @@ def test_search_both_ways_equals_brute_force(encoder: Encoder, pictures: Path, t
             expected = np.argsort(-(vectors @ query))[:5]
             hits = index.search(query, 5)
             assert [hit.path for hit in hits] == [str(files[i]) for i in expected]
-            np.testing.assert_allclose([hit.cosine for hit in hits], (vectors @ query)[expected], atol=1e-5)
+            np.testing.assert_allclose([hit.cosine for hit in hits], (vectors @ query)[expected], atol=FP32_SUMS)
         assert len(index.search(vectors[0], 500)) == 70
 
 
@@ -108,9 +109,10 @@ def test_indexes_that_can_not_be_used(encoder: Encoder, pictures: Path, tmp_path
         build_index(tmp_path / "b.index", encoder, [tmp_path / "absent.png"])
 
 
-def clusters(classes: int, count: int = 40) -> tuple[np.ndarray, list[str]]:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(classes, 16)) * 2
+def clusters(classes: int, count: int = 40, *, held_back: bool = False) -> tuple[np.ndarray, list[str]]:
+    """Rows around a centre for each class; held back are others around the same centres."""
+    centres = np.random.default_rng(0).normal(size=(classes, 16)) * 2
+    rng = np.random.default_rng(2 if held_back else 1)
     rows = np.concatenate([centre + rng.normal(size=(count, 16)) for centre in centres])
     return rows.astype(np.float32), [f"class {i}" for i in range(classes) for _ in range(count)]
 
@@ -128,9 +130,9 @@ def test_a_probe_in_numpy_is_scikit_learns(classes: int, tmp_path: Path) -> None
     model = linear.LogisticRegression(C=probe.facts["strength"], max_iter=2000, class_weight="balanced").fit(
         scaled, labels
     )
-    np.testing.assert_allclose(probe.predict(rows), model.predict_proba(scaled), atol=2e-4)
-    figures = evaluate_probe(probe, rows, labels)
-    assert figures["accuracy"]["value"] > 0.95
+    np.testing.assert_allclose(probe.predict(rows), model.predict_proba(scaled), atol=PROBE_PROBABILITY)
+    figures = evaluate_probe(probe, *clusters(classes, held_back=True))
+    assert figures["accuracy"]["value"] > 0.95  # centres lie eight deviations apart or more
     assert figures["accuracy"]["low"] <= figures["accuracy"]["value"] <= figures["accuracy"]["high"]
 
 
@@ -167,4 +169,4 @@ def test_a_probe_learns_what_the_bundle_sees(make_bundle: Callable[[str], Path],
         paths, labels = labelled_folder(write_folder(shared, "pneumoniamnist", split, tmp_path / split, limit))
         data[split] = encoder.embed_images(paths), labels
     probe = fit_probe(*data["train"], encoder.fingerprint)
-    assert evaluate_probe(probe, *data["test"])["auc"]["low"] > 0.8
+    assert evaluate_probe(probe, *data["test"])["auc"]["low"] > 0.8  # zero-shot reaches an AUC of 0.95 (MODEL_CARD.md)

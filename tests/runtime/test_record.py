@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from medge.runtime.errors import RecordError
-from medge.runtime.record import rank, read_record
+from medge.runtime.generator import Answer, Turn
+from medge.runtime.record import answer_from_record, rank, read_record
 
 
 def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def test_what_fits_the_question_comes_first() -> None:
 
 
 def test_real_records(shared: Path) -> None:
-    for path in sorted((shared / "fhir").glob("*.json")):
+    paths = sorted((shared / "fhir").glob("*.json"))
+    assert paths
+    for path in paths:
         lines = read_record(path)
         assert len(lines) > 30
         assert len({line.resource for line in lines}) == len(lines)
@@ -87,15 +91,61 @@ def test_odd_resources_make_no_fuss() -> None:
     assert line.date == ""
 
 
-def test_answers_cite_what_was_shown(reader: Path, shared: Path) -> None:
+class Scripted:
+    """A generator for which a word is a token, which says what it is told to and keeps what it was asked."""
+
+    def __init__(self, reply: str, context: int) -> None:
+        self.engine = SimpleNamespace(context=context, tokenize=str.split)
+        self.reply = reply
+
+    def chat(self, turns: list[Turn], *, schema: dict[str, Any], **_: Any) -> Answer:
+        [turn] = turns
+        self.asked = str(turn.parts[0])
+        self.labels = schema["properties"]["sources"]["items"]["enum"]
+        return Answer(self.reply, "", "end", 1, 0, 1)
+
+
+RECORD = bundle(PATIENT, DRUG, OLD_DRUG, PRESSURE, ALLERGY)
+
+
+def test_a_source_is_the_resource_whose_label_was_cited() -> None:
+    generator = Scripted('{"answer": "141 over 88", "sources": ["R5", "R1", "R5"]}', context=2048)
+    answer = answer_from_record(generator, RECORD, "What was the last blood pressure?")  # type: ignore[arg-type]
+    assert generator.labels == ["R1", "R2", "R3", "R4", "R5"]
+    assert "[R1] 1950-02-03 Patient" in generator.asked  # by date
+    assert "[R5] 2021-01-02 Observation" in generator.asked
+    assert answer.sources == ("Observation/b", "Patient/p")  # as cited, each once
+    assert (answer.text, answer.shown, answer.of, answer.complete) == ("141 over 88", 5, 5, True)
+
+
+def test_what_does_not_fit_is_not_shown_and_can_not_be_cited() -> None:
+    generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 20)
+    answer = answer_from_record(generator, RECORD, "Which allergy?")  # type: ignore[arg-type]
+    shown = [line for line in read_record(RECORD) if line.text in generator.asked]
+    assert "AllergyIntolerance/a" in {line.resource for line in shown}
+    assert len(generator.labels) == len(shown) == answer.shown < answer.of == 5
+
+
+def test_an_answer_that_was_cut_off_cites_nothing() -> None:
+    generator = Scripted('{"answer": "141 ov', context=2048)
+    answer = answer_from_record(generator, RECORD, "What was the last blood pressure?")  # type: ignore[arg-type]
+    assert (answer.text, answer.sources, answer.complete) == ('{"answer": "141 ov', (), False)
+
+
+def test_answers_cite_what_was_shown(reader: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import medge
 
     generator = medge.load_generator(reader, context=2048)
     path = sorted((shared / "fhir").glob("*.json"))[0]
+    asked: list[str] = []
+    chat = generator.chat
+    monkeypatch.setattr(
+        generator, "chat", lambda turns, *rest, **o: asked.append(turns[0].parts[0]) or chat(turns, *rest, **o)
+    )
     answer = medge.answer_from_record(generator, path, "Which medicines does the patient take?")
-    known = {line.resource for line in read_record(path)}
-    assert set(answer.sources) <= known
-    assert 0 < answer.shown < answer.of  # this record is longer than the context
+    lines = read_record(path)
+    assert set(answer.sources) <= {line.resource for line in lines if f"] {line.text}\n" in asked[0]}
+    assert len(re.findall(r"^\[R\d+\]", asked[0], re.MULTILINE)) == answer.shown
+    assert 0 < answer.shown < answer.of == len(lines)  # this record is longer than the context
     assert answer.text
-    assert json.dumps(answer.sources)
     generator.close()
