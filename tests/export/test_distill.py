@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import medge
-from medge.export.distill_report import Distillation
+from medge.export.distillation_page import Distillation
 from PIL import Image
 from tolerances import FP32_SUMS
 
