@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "android_demo/ci"))
 import build
 
 from medge.export.standin.medgemma_random import CONFIG_4B
-from medge.runtime.manifest import EncoderFacts, FileEntry, GeneratorFacts, Manifest, TowerFacts
+from medge.runtime.bundles.manifest import EncoderFacts, FileEntry, GeneratorFacts, Manifest, TowerFacts
 
 RESULTS = Path(__file__).parent / "results"
 GIGABYTES = (3, 4, 6, 8)

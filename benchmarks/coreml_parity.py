@@ -19,18 +19,22 @@ from typing import Any
 
 from standin_parity import row
 
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.build_coreml import full_programs, measure_packages
-from medge.export.checkpoint import Checkpoint
-from medge.export.coreml_session import PackageEncoder
-from medge.export.mil_evaluator import Program
-from medge.export.reference import Reference
-from medge.export.samples import builtin_samples, read_samples
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.packages import measure_packages
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_coreml import OUTPUT, PackageOptions, convert, model_inputs, rewrite, save, selector
-from medge.quant.recipe_coreml import COREML_RECIPES
+from medge.export.to_coreml.mil_evaluator import Program
+from medge.export.to_coreml.options import PackageOptions
+from medge.export.to_coreml.packages import full_programs
+from medge.export.to_coreml.precision import selector
+from medge.export.to_coreml.session import PackageEncoder
+from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
+from medge.quant.recipes.coreml import COREML_RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "coreml_parity.json"
 

@@ -24,21 +24,23 @@ from typing import Any
 
 import numpy as np
 
-from medge.export.build import ExportJob, export_medsiglip, measure_bundle
-from medge.export.distill_job import FACTS, EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
-from medge.export.distill_medgemma import distill_medgemma
-from medge.export.distill_medsiglip import distill_medsiglip
-from medge.export.distillation_page import Distillation
-from medge.export.samples import read_samples
+from medge.export.distill.encoder import distill_medsiglip
+from medge.export.distill.generator import distill_medgemma
+from medge.export.distill.job import EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+from medge.export.jobs.encoder import export_medsiglip, measure_bundle
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.pages.distillation import Distillation
+from medge.export.source.samples import read_samples
+from medge.export.source.student_files import FACTS
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
-from medge.export.to_onnx import export_tower
+from medge.export.to_onnx.towers import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
-from medge.runtime.bundle import Bundle
-from medge.runtime.parity_report import ParityReport
-from medge.runtime.session import OrtSession
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.device.onnx_session import OrtSession
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"
 STUDENT, STEPS, VIEWS = "width=96,heads=3,depth=5", 1000, 4

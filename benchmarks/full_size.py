@@ -18,21 +18,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medge.export.build import _facts, _write_configuration, _write_tower, calibration_inputs
-from medge.export.checkpoint import Checkpoint
-from medge.export.parity import embed_reference
-from medge.export.reference import Reference
-from medge.export.samples import builtin_samples
+from medge.export.families.siglip import Reference, embed_reference
+from medge.export.jobs.encoder import _facts, _write_configuration, _write_tower, calibration_inputs
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import builtin_samples
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_onnx import export_tower
-from medge.quant.apply import quantize
-from medge.quant.recipe import RECIPES
-from medge.runtime.bench_worker import peak_memory
-from medge.runtime.benchmark import Measured, bundle_command, compare
-from medge.runtime.bundle import new_bundle
-from medge.runtime.cpu import pick_target
-from medge.runtime.labels import LabelBank
-from medge.runtime.manifest import Manifest
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.onnx_graph.apply import quantize
+from medge.quant.recipes.onnx import RECIPES
+from medge.runtime.bench.in_turns import Measured, bundle_command, compare
+from medge.runtime.bench.worker import peak_memory
+from medge.runtime.bundles.bundle import new_bundle
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.device.cpu import pick_target
+from medge.runtime.encoder.labels import LabelBank
 
 LABELS = {name: [name] for name in ("abdomen CT", "chest x-ray", "head MRI")}
 BENCHED = ("fp32", "int8", "int4")  # recipes whose vision tower is kept as a bundle, for timing
@@ -79,7 +78,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
 
 
 def engine(name: str, checkpoint: Path) -> list[str]:
-    return [sys.executable, "-m", "medge.export.bench_engines", name, str(checkpoint), "1", "eval-tf"]
+    return [sys.executable, "-m", "medge.export.bench.engines", name, str(checkpoint), "1", "eval-tf"]
 
 
 def table(title: str, results: list[Measured]) -> Table:

@@ -17,13 +17,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medge.export.build_generator import export_medgemma
-from medge.export.generator_job import GeneratorJob
+from medge.export.families.gemma3 import open_gemma
+from medge.export.jobs.generator import export_medgemma
+from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.standin.medgemma_random import write_medgemma_4b_random
-from medge.export.to_gguf import open_gemma
-from medge.runtime.bench_generator import run_apart
-from medge.runtime.bundle import Bundle
-from medge.runtime.planner import need
+from medge.runtime.bench.generator import run_apart
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.generator.planner import need
 
 RESULTS = Path(__file__).parent / "results" / "generator_full_size.json"
 CONTEXT = 4096
@@ -31,8 +31,8 @@ CONTEXT = 4096
 _EXPORT = """
 import json, sys, time
 from pathlib import Path
-from medge.export.to_gguf import open_gemma, write_language
-from medge.runtime.bench_worker import peak_memory
+from medge.export.to_gguf.write import open_gemma, write_language
+from medge.runtime.bench.worker import peak_memory
 start = time.perf_counter()
 write_language(open_gemma(Path(sys.argv[1])), Path(sys.argv[2]), "bf16")
 print(json.dumps({"seconds": time.perf_counter() - start, "peak_bytes": peak_memory()}))
@@ -41,7 +41,7 @@ _PYTORCH = """
 import json, statistics, sys, time
 import torch
 from transformers import Gemma3ForConditionalGeneration
-from medge.runtime.bench_worker import peak_memory
+from medge.runtime.bench.worker import peak_memory
 model = Gemma3ForConditionalGeneration.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
 ids = torch.randint(300, 9000, (1, 64))
 with torch.inference_mode():

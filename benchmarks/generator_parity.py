@@ -25,24 +25,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medge.export.build_generator import calibrate, export_medgemma, write_projector_recipe
-from medge.export.corpus import Choice, json_lines, read_corpus, text_prompts
-from medge.export.generator_job import GeneratorJob
-from medge.export.generator_parity import CachedLogits, Material, measure_generator
-from medge.export.generator_reference import GeneratorReference
-from medge.export.parity_page import render_parity
-from medge.export.samples import read_samples
+from medge.export.families.gemma3 import open_gemma
+from medge.export.families.generator_reference import GeneratorReference
+from medge.export.jobs.calibrate import calibrate
+from medge.export.jobs.generator import export_medgemma, write_projector_recipe
+from medge.export.jobs.generator_job import GeneratorJob
+from medge.export.pages.parity import render_parity
+from medge.export.parity.generator import CachedLogits, Material, measure_generator
+from medge.export.source.corpus import Choice, json_lines, read_corpus, text_prompts
+from medge.export.source.samples import read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import vqa_rad
-from medge.export.to_gguf import open_gemma, write_projector
-from medge.quant.importance import Importance, gather
-from medge.quant.pad import MULTIPLE
-from medge.quant.quantize_gguf import quantize_language
-from medge.quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES
-from medge.runtime.engine import Engine, Picture
-from medge.runtime.generator import load
-from medge.runtime.metrics import centred_cosine, cosine
-from medge.runtime.preprocess import get_profile
+from medge.export.to_gguf.write import write_projector
+from medge.quant.gguf_file.importance import Importance, gather
+from medge.quant.gguf_file.quantize import quantize_language
+from medge.quant.onnx_graph.pad import MULTIPLE
+from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.runtime.bundles.metrics import centred_cosine, cosine
+from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.generator import load
+from medge.runtime.pictures.preprocess import get_profile
 
 RESULTS = Path(__file__).parent / "results" / "generator_parity.json"
 TEXT_PROMPTS, IMAGES, ITEMS = 4, 16, 40

@@ -17,9 +17,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from medge.runtime.bench_generator import ANSWER_TOKENS, PROMPT_TOKENS, run_apart
-from medge.runtime.bundle import Bundle
-from medge.runtime.llama_library import usable_cores
+from medge.runtime.bench.generator import ANSWER_TOKENS, PROMPT_TOKENS, run_apart
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.device.llama_library import usable_cores
 
 PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h; child processes inherit it
 RESULTS = Path(__file__).parent / "results" / "generator_speed.json"
@@ -36,7 +36,7 @@ def llama_bench(binary: Path, model: Path) -> dict[str, float]:
 
 
 def with_small_pages(bundle: Path) -> dict[str, Any]:
-    """What runtime/huge_pages.py brings: the same measurement in a process to which the kernel gives no large pages."""
+    """What runtime/device/huge_pages.py brings: the same measurement in a process to which the kernel gives no large pages."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     try:

@@ -26,25 +26,26 @@ import numpy as np
 from generator_parity import contexts, write_images
 from PIL import Image
 
-from medge.export.build_generator import PROFILE, export_medgemma, write_projector_recipe
-from medge.export.corpus import Choice
-from medge.export.generator_job import GeneratorJob
-from medge.export.generator_parity import CachedLogits, Material, measure_generator
-from medge.export.generator_reference import GeneratorReference
-from medge.export.image_tokens import write_image_tokens
-from medge.export.samples import builtin_samples, read_samples
+from medge.export.families.gemma3 import PROFILE, open_gemma
+from medge.export.families.generator_reference import GeneratorReference
+from medge.export.families.token_merging import tokens_after
+from medge.export.jobs.generator import export_medgemma, write_projector_recipe
+from medge.export.jobs.generator_job import GeneratorJob
+from medge.export.parity.generator import CachedLogits, Material, measure_generator
+from medge.export.source.corpus import Choice
+from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.medgemma_random import write_medgemma_4b_random
 from medge.export.standin.public_data import Example, mednist, vqa_rad
 from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
-from medge.export.to_gguf import open_gemma, write_language
-from medge.export.token_merging import tokens_after
-from medge.quant.recipe import RECIPES
-from medge.quant.recipe_gguf import PROJECTOR_RECIPES
-from medge.runtime.benchmark import compare
-from medge.runtime.bundle import BundleWriter
-from medge.runtime.cpu import pick_target
-from medge.runtime.generator import load
+from medge.export.to_gguf.write import write_language
+from medge.export.to_onnx.image_tokens import write_image_tokens
+from medge.quant.recipes.gguf import PROJECTOR_RECIPES
+from medge.quant.recipes.onnx import RECIPES
+from medge.runtime.bench.in_turns import compare
+from medge.runtime.bundles.bundle import BundleWriter
+from medge.runtime.device.cpu import pick_target
+from medge.runtime.generator.generator import load
 
 RESULTS = Path(__file__).parent / "results" / "image_tower.json"
 BASE = "q8_0"  # what the others are timed against
@@ -55,10 +56,10 @@ FULL: tuple[tuple[str, int], ...] = (
 _WORKER = """
 import sys
 from pathlib import Path
-from medge.runtime.bench_worker import serve
-from medge.runtime.engine import Engine, Picture
-from medge.runtime.golden import phantom
-from medge.runtime.preprocess import get_profile
+from medge.runtime.bench.worker import serve
+from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.golden.encoder import phantom
+from medge.runtime.pictures.preprocess import get_profile
 engine = Engine(Path(sys.argv[1]), Path(sys.argv[2]), context=512)
 picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 896), 256)
 

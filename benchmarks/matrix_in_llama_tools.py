@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 
-from medge.runtime.bundle import Bundle
+from medge.runtime.bundles.bundle import Bundle
 
 RECIPE = "q4_k_m"
 

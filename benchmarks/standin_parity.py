@@ -16,18 +16,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
-from medge.export.parity import OnnxStages, measure
-from medge.export.reference import Reference
-from medge.export.samples import read_samples
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.encoder import measure
+from medge.export.parity.stages import OnnxStages
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini
-from medge.export.to_onnx import export_tower
-from medge.quant.recipe import RECIPES
-from medge.runtime.encoder import Encoder
-from medge.runtime.parity_report import ParityReport
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.recipes.onnx import RECIPES
+from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.encoder.encoder import Encoder
 
 
 def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, ParityReport]]:

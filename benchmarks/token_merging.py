@@ -20,18 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
-from medge.export.parity import OnnxStages, measure
-from medge.export.reference import Reference
-from medge.export.samples import read_samples
+from medge.export.families.siglip import Reference
+from medge.export.families.token_merging import MergingTower
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.encoder import measure
+from medge.export.parity.stages import OnnxStages
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_onnx import export_tower
-from medge.export.token_merging import MergingTower
-from medge.runtime.encoder import Encoder
-from medge.runtime.session import OrtSession
+from medge.export.to_onnx.towers import export_tower
+from medge.runtime.device.onnx_session import OrtSession
+from medge.runtime.encoder.encoder import Encoder
 
 RESULTS = Path(__file__).parent / "results" / "token_merging.json"
 MINI, FULL = (0, 1, 2, 3, 4, 6, 8), (0, 12, 24, 37)

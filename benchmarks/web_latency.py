@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from medge.runtime.bundle import Bundle
-from medge.runtime.encoder import Encoder
-from medge.runtime.golden import phantom
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.golden.phantom import phantom
 
 RESULTS = Path(__file__).parent / "results" / "web_latency.json"
 

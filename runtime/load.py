@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .bundle import Bundle
-from .manifest import GeneratorFacts
+from .bundles.bundle import Bundle
+from .bundles.manifest import GeneratorFacts
 
 
 def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, **options: Any) -> Any:
@@ -25,9 +25,9 @@ def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool =
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     if isinstance(bundle.manifest.model, GeneratorFacts):
-        from .generator import Generator
+        from .generator.generator import Generator
 
         return Generator(bundle, **options)
-    from .encoder import Encoder
+    from .encoder.encoder import Encoder
 
     return Encoder(bundle, **options)

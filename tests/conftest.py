@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from medge.export.reference import Reference
+    from medge.export.families.siglip import Reference
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -82,8 +82,8 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Path:
 @pytest.fixture(scope="session")
 def reader_bundles(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Callable[[str], Path]:
     """Bundles of medgemma-mini by recipe, each made and measured once in a session, on medge's own texts."""
-    from medge.export.build_generator import export_medgemma
-    from medge.export.generator_job import GeneratorJob
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
 
     made: dict[str, Path] = {}
 
@@ -100,8 +100,8 @@ def reader_bundles(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Cal
 @pytest.fixture(scope="session")
 def tiny_reader(tmp_path_factory: pytest.TempPathFactory, tiny_gemma: Path) -> Path:
     """A bundle of the tiny random model: it babbles, but all plumbing is there and it costs milliseconds."""
-    from medge.export.build_generator import export_medgemma
-    from medge.export.generator_job import GeneratorJob
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
 
     out = tmp_path_factory.mktemp("readers") / "tiny"
     export_medgemma(GeneratorJob(tiny_gemma, out, "f16", skip_parity=True))
@@ -155,8 +155,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, export_extra: None) -> 
 @pytest.fixture(scope="session")
 def reference(checkpoint: Path) -> Reference:
     """medsiglip-mini in PyTorch, what everything is measured against."""
-    from medge.export.checkpoint import Checkpoint
-    from medge.export.reference import Reference
+    from medge.export.families.siglip import Reference
+    from medge.export.source.checkpoint import Checkpoint
 
     return Reference(Checkpoint.open(checkpoint, "siglip"))
 
@@ -188,7 +188,8 @@ def make_bundle(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, few_images: Path, labels_file: Path
 ) -> Callable[[str], Path]:
     """Bundles of the stand-in by recipe, each made once in a session."""
-    from medge.export.build import ExportJob, export_medsiglip
+    from medge.export.jobs.encoder import export_medsiglip
+    from medge.export.jobs.encoder_job import ExportJob
 
     made: dict[str, Path] = {}
 

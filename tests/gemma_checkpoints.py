@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from medge.export.families.gemma3 import published_name
+from medge.export.source.shard_writer import ShardWriter
 from medge.export.standin.medgemma_mini import write_configuration
-from medge.export.standin.shards import ShardWriter
-from medge.export.to_gguf import published_name
-from medge.runtime.engine import Item, Picture, length
-from medge.runtime.preprocess import normalise_pixels
+from medge.runtime.generator.engine import Item, Picture, length
+from medge.runtime.pictures.preprocess import normalise_pixels
 
 TEACHING_STEPS, LEARNED = 400, 0.003  # at most; the loss at which the right token is far ahead of every other
 

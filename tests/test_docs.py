@@ -43,7 +43,7 @@ def test_the_house_is_complete(name: str) -> None:
 
 
 def test_readme_names_the_libraries_of_the_page_at_their_versions() -> None:
-    from medge.export.web_page import PACKAGES
+    from medge.export.pages.web_page import PACKAGES
 
     readme = (ROOT / "README.md").read_text()
     assert all(f"{name}@{version}" in readme for name, version in PACKAGES.items())

@@ -1,6 +1,6 @@
 """Every tolerance of the tests, with its reason: model x recipe x metric.
 
-What a bundle must reach is not here but in medge.runtime.gates, because it ships.
+What a bundle must reach is not here but in medge.runtime.bundles.gates, because it ships.
 """
 
 # The same fp32 arithmetic in another order, on embeddings of length one.

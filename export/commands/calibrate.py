@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ...runtime.commands.console import out, print_json, progress
 from ...runtime.commands.options import JsonOption
-from ...runtime.console import out, print_json, progress
 from .options import CORPUS, CheckpointOption
 
 
@@ -28,9 +28,9 @@ def calibrate(
 
     Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
     """
-    from ..build_generator import calibrate as gather_matrix
-    from ..corpus import read_corpus
-    from ..to_gguf import open_gemma
+    from ..families.gemma3 import open_gemma
+    from ..jobs.calibrate import calibrate as gather_matrix
+    from ..source.corpus import read_corpus
 
     corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)
     to.parent.mkdir(parents=True, exist_ok=True)

@@ -12,11 +12,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ...runtime.commands.console import out, print_json, progress, warn
 from ...runtime.commands.options import ForceOption, JsonOption
-from ...runtime.console import out, print_json, progress, warn
-from ...runtime.encoder import load
+from ...runtime.encoder.encoder import load
 from ...runtime.errors import MissingExtraError
-from ..build import ExportJob, export_medsiglip
+from ..jobs.encoder import export_medsiglip
+from ..jobs.encoder_job import ExportJob
 from ..standin.write import write_medsiglip_mini
 from .options import FAILED_GATE
 
@@ -90,7 +91,7 @@ def _pictures(folder: Path) -> list[tuple[Path, str]]:
     found = [(path, what) for name, package, what in PICTURES if (path := _find(name, package)) is not None]
     if not found:
         raise MissingExtraError("pydicom", "export")
-    from ...runtime.images import read_image
+    from ...runtime.pictures.images import read_image
 
     png = folder / "demo-ct.png"
     Image.fromarray(read_image(found[0][0])).save(png)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from ...runtime.commands.console import SOME_FAILED, out, print_json, progress, warn
 from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
-from ...runtime.console import SOME_FAILED, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ...runtime.preprocess import DEFAULT_PROFILE
-from ..distill_job import (
+from ...runtime.pictures.preprocess import DEFAULT_PROFILE
+from ..distill.job import (
     DIVERGENCES,
     ENGINES,
     METHODS,
@@ -26,7 +26,7 @@ from ..distill_job import (
 from .options import ProfileOption
 
 if TYPE_CHECKING:
-    from ..distillation_page import Distillation
+    from ..pages.distillation import Distillation
 
 app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
 
@@ -131,7 +131,7 @@ def medsiglip(
         ),
         force=force,
     )  # fmt: skip
-    from ..distill_medsiglip import distill_medsiglip
+    from ..distill.encoder import distill_medsiglip
 
     with progress() as advance:
         result, skipped = distill_medsiglip(job, advance)
@@ -214,7 +214,7 @@ def medgemma(
         ),
         force=force,
     )  # fmt: skip
-    from ..distill_medgemma import distill_medgemma
+    from ..distill.generator import distill_medgemma
 
     with progress() as advance:
         result, skipped = distill_medgemma(job, advance)

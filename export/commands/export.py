@@ -9,19 +9,20 @@ from typing import Annotated
 
 import typer
 
-from ...quant.recipe import RECIPES
-from ...quant.recipe_coreml import COREML_RECIPES
-from ...quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES
-from ...runtime.bundle import Bundle
+from ...quant.recipes.coreml import COREML_RECIPES
+from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from ...quant.recipes.onnx import RECIPES
+from ...runtime.bundles.bundle import Bundle
+from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.commands.console import err, out, print_json, progress, warn
 from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
-from ...runtime.console import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ...runtime.parity_report import ParityReport
-from ...runtime.preprocess import DEFAULT_PROFILE
-from ..build import ExportJob, export_medsiglip
-from ..generator_job import GeneratorJob
-from ..to_coreml import PackageOptions
-from ..web_page import default_libraries
+from ...runtime.pictures.preprocess import DEFAULT_PROFILE
+from ..jobs.encoder import export_medsiglip
+from ..jobs.encoder_job import ExportJob
+from ..jobs.generator_job import GeneratorJob
+from ..pages.web_page import default_libraries
+from ..to_coreml.options import PackageOptions
 from .options import (
     CORPUS,
     FAILED_GATE,
@@ -188,7 +189,7 @@ def medgemma(
         checkpoint, to, recipe, merge, target, tuple(calibration or ()), importance, without_importance,
         parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
-    from ..build_generator import export_medgemma
+    from ..jobs.generator import export_medgemma
 
     with progress() as advance:
         bundle, report = export_medgemma(job, advance)

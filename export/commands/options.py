@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.cpu import TARGETS
-from ...runtime.preprocess import PROFILES
+from ...runtime.device.cpu import TARGETS
+from ...runtime.pictures.preprocess import PROFILES
 
 FAILED_GATE = 4  # exit code of a bundle that was written and failed its parity gate
 

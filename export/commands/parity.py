@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.bundle import Bundle
+from ...runtime.bundles.bundle import Bundle
+from ...runtime.bundles.manifest import GeneratorFacts
+from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.commands.console import out, print_json, progress, warn
 from ...runtime.commands.options import BundleArgument, JsonOption, LabelsOption
-from ...runtime.console import out, print_json, progress, warn
-from ...runtime.labels import read_labels
-from ...runtime.manifest import GeneratorFacts
-from ...runtime.parity_report import ParityReport
-from ..build import measure_bundle
-from ..samples import builtin_samples, read_samples
+from ...runtime.encoder.labels import read_labels
+from ..jobs.encoder import measure_bundle
+from ..source.samples import builtin_samples, read_samples
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption
 
 
@@ -42,7 +42,7 @@ def parity(
     """
     opened = Bundle.open(bundle, allow_failed_parity=True)
     if isinstance(opened.manifest.model, GeneratorFacts):
-        from ..build_generator import material_of, measure_generator_bundle
+        from ..jobs.generator import material_of, measure_generator_bundle
 
         material = material_of(texts or (), images, task or (), sees=opened.manifest.model.image_tokens > 0)
         with progress() as advance:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from ...runtime.commands.console import out, print_json
 from ...runtime.commands.options import ForceOption, JsonOption
-from ...runtime.console import out, print_json
 from ...runtime.errors import RecipeError
-from ..checkpoint import Checkpoint
+from ..source.checkpoint import Checkpoint
 
 # name -> (module, function): each is imported only when it is asked for.
 STANDINS = {

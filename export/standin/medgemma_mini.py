@@ -9,11 +9,11 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from ...runtime.atomic import atomic_folder
+from ...runtime.bundles.atomic import atomic_folder
+from ..source.shard_writer import ShardWriter
 from .gemma_270m import EMBEDDING, IMAGE_TOKEN_ID, TEXT_CONFIG, assemble, permuted, read_weights, write_tokenizer
 from .medsiglip_mini import CONFIG as ENCODER
 from .medsiglip_mini import unpack
-from .shards import ShardWriter
 
 PROJECTOR = Path(__file__).with_name("medgemma_mini_projector.safetensors")
 # <eos> ends an answer. Its row is the one of the embedding that the projector's training changes, and no prompt holds it:

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ...runtime.atomic import atomic_folder
-from ..to_gguf import published_name
+from ...runtime.bundles.atomic import atomic_folder
+from ..families.gemma3 import published_name
+from ..source.shard_writer import ShardWriter
 from .gemma_270m import IMAGE_TOKEN_ID, assemble, write_tokenizer
 from .medgemma_mini import CHAT_TEMPLATE, CONFIG, write_configuration
-from .shards import ShardWriter
 from .write import FULL_CONFIG
 
 # As google/medgemma-4b-it's config.json states it; what it leaves to transformers' defaults is left out here, too.

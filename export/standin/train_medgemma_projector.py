@@ -23,7 +23,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration
 
-from ...runtime.preprocess import preprocess
+from ...runtime.pictures.preprocess import preprocess
 from .medgemma_mini import EOS_ID, EOS_ROW, IMAGE_TOKENS, PROJECTOR, write_medgemma_mini
 from .public_data import Example, mednist, vqa_rad
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from ...runtime.atomic import atomic_folder
+from ...runtime.bundles.atomic import atomic_folder
+from ..families.siglip import processor_config
 from .medsiglip_mini import CONFIG, PACKED, unpack
 
 TOKENIZER_CONFIG = {
@@ -18,11 +19,13 @@ TOKENIZER_CONFIG = {
     "model_input_names": ["input_ids"], "clean_up_tokenization_spaces": True, "additional_special_tokens": [],
 }  # fmt: skip
 
+
 # The architecture of google/medsiglip-448 (SigLIP so400m), as its config.json states it.
 _SO400M = {
     "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
     "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "attention_dropout": 0.0,
 }  # fmt: skip
+
 FULL_CONFIG: dict[str, Any] = {
     "architectures": ["SiglipModel"],
     "model_type": "siglip",
@@ -34,20 +37,6 @@ FULL_CONFIG: dict[str, Any] = {
         "projection_size": 1152, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1,
     },
 }  # fmt: skip
-
-
-# PIL's numbers of the filters, for readers of preprocessor_config.json that don't know our profiles.
-_RESAMPLE = {"eval-tf": 2, "hf-bicubic": 3, "finetune-pil": 2, "serving-pad": 3}
-
-
-def processor_config(side: int, profile: str = "hf-bicubic") -> dict[str, Any]:
-    """`preprocessor_config.json` of a SigLIP checkpoint for images of `side` pixels, as near to a profile as it can say."""
-    return {
-        "image_processor_type": "SiglipImageProcessor", "processor_class": "SiglipProcessor",
-        "do_resize": True, "resample": _RESAMPLE[profile], "size": {"height": side, "width": side},
-        "do_rescale": True, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
-    }  # fmt: skip
 
 
 def write_medsiglip_mini(out: Path, *, force: bool = False, packed: Path = PACKED) -> None:

@@ -1,7 +1,7 @@
 """Train with the rounding in place that a recipe will do: weights, and for 8 bits activations, rounded on the way forward.
 
 Gradients pass through the rounding as if it were not there (Bengio et al. 2013's straight-through estimator). The grids are
-those of `quant.eight_bit` and `quant.four_bit`; the trained 4-bit weights are left on their grid, so that the exporter
+those of `quant.onnx_graph.eight_bit` and `quant.onnx_graph.four_bit`; the trained 4-bit weights are left on their grid, so that the exporter
 finds the same levels again and its rounding costs nothing.
 """
 
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..four_bit import LEVELS
-from ..recipe import RECIPES
+from ..recipes.onnx import RECIPES
+from ..rounding.gptq import LEVELS
 
 FakeKind = Literal["int8", "int4"]
 BLOCK = RECIPES["int4"].block

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.atomic import atomic_folder, replace_text
+from ...runtime.bundles.atomic import atomic_folder, replace_text
+from ...runtime.bundles.manifest import sha256_json
 from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
-from ...runtime.manifest import sha256_json
 from ...runtime.progress import Progress, no_progress
 
 PLAN = "shards.json"

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...runtime.atomic import atomic_folder
+from ...runtime.bundles.atomic import atomic_folder
+from ...runtime.bundles.manifest import sha256_json
 from ...runtime.errors import DistillationError, MissingExtraError
-from ...runtime.manifest import sha256_json
 from ...runtime.progress import Progress, no_progress
 
 Precision = Literal["no", "bf16", "fp16"]

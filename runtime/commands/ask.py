@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import err, print_json, warn
+from .console import err, print_json, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -25,7 +25,7 @@ from .view_options import FrameOption, WindowOption, view_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..conversation import Fragment
+    from ..generator.conversation import Fragment
 
 
 def ask(
@@ -57,8 +57,8 @@ def ask(
         raise typer.BadParameter("give --image or --ct, not both")
     if ct and (frame is not None or window):
         raise typer.BadParameter("--frame and --window are for --image; a CT series is shown in three windows")
-    from ..conversation import about
-    from ..ct_question import ask_series
+    from ..assistants.ct_question import ask_series
+    from ..generator.conversation import about
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(

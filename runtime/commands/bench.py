@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import out, print_json, progress
+from .console import out, print_json, progress
 from .options import BundleArgument, JsonOption
 
 ENGINES = ("pytorch", "optimum", "openvino")
@@ -31,8 +31,8 @@ def bench(
     """
     from rich.table import Table
 
-    from ..benchmark import bundle_command, compare
-    from ..manifest import GeneratorFacts, Manifest
+    from ..bench.in_turns import bundle_command, compare
+    from ..bundles.manifest import GeneratorFacts, Manifest
 
     manifest = Manifest.read(bundle)
     if isinstance(manifest.model, GeneratorFacts):
@@ -51,7 +51,7 @@ def bench(
         if reference is None:
             raise typer.BadParameter("--against needs --reference DIR, the checkpoint")
         # By name, in another process: the runtime imports nothing of the export room.
-        engines[name] = [sys.executable, "-m", "medge.export.bench_engines", name, str(reference), str(batch),
+        engines[name] = [sys.executable, "-m", "medge.export.bench.engines", name, str(reference), str(batch),
                          manifest.profile]  # fmt: skip
     with progress() as advance:
         results = compare(engines, rounds=rounds, batch=batch, progress=advance)
@@ -72,7 +72,7 @@ def bench(
 def _bench_generator(bundle: Path, rounds: int, as_json: bool) -> None:
     from rich.table import Table
 
-    from ..bench_generator import run_apart
+    from ..bench.generator import run_apart
 
     facts = run_apart(bundle, rounds)
     if as_json:

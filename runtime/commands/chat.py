@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..console import err, out, warn
 from .ask import print_stream
+from .console import err, out, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -22,9 +22,9 @@ from .options import AllowFailed, BundleArgument, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
-    from ..conversation import Part, Sampling, Turn
-    from ..generator import Generator
-    from ..images import View
+    from ..generator.conversation import Part, Sampling, Turn
+    from ..generator.generator import Generator
+    from ..pictures.images import View
 
 HELP = "Images by path: @film.dcm. /new forgets the conversation, /quit ends; Ctrl-C stops an answer."
 
@@ -56,8 +56,8 @@ def chat(
 
 
 def _converse(generator: Generator, sampling: Sampling, think: bool, view: View) -> None:
-    from ..conversation import assistant, user
     from ..errors import MedgeError
+    from ..generator.conversation import assistant, user
 
     turns: list[Turn] = []
     while True:
@@ -83,7 +83,7 @@ def _converse(generator: Generator, sampling: Sampling, think: bool, view: View)
 
 def _parts(line: str, view: View) -> list[Part]:
     """ "what is on @film.dcm?" to its texts and images, in order."""
-    from ..images import read_image
+    from ..pictures.images import read_image
 
     parts: list[Part] = []
     for piece in re.split(r"(@\S+)", line):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, warn
+from .console import SOME_FAILED, out, print_json, warn
 from .options import AllowFailed, BundleArgument, DeviceOption, ImagesArgument, JsonOption, LabelsOption, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder
-    from ..labels import LabelBank
+    from ..encoder.encoder import Encoder
+    from ..encoder.labels import LabelBank
 
 
 def classify(
@@ -37,10 +37,10 @@ def classify(
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
     """
-    from ..encoder import load
+    from ..encoder.encoder import load
+    from ..encoder.labels import as_prompts, read_labels
     from ..errors import ImageError, LabelError
-    from ..images import describe, find_images
-    from ..labels import as_prompts, read_labels
+    from ..pictures.images import describe, find_images
 
     if label and labels:
         raise LabelError("give --label or --labels, not both")
@@ -83,7 +83,7 @@ def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
     """The embedded labels; a text that is too long is told in one line."""
     import warnings
 
-    from ..encoder import TextCutWarning
+    from ..encoder.encoder import TextCutWarning
 
     for cut in encoder.cuts([text for group in prompts.values() for text in group]) if prompts else []:
         warn(str(cut))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import out, print_json
+from .console import out, print_json
 from .generator_options import ContextOption
 from .options import JsonOption
 
@@ -27,8 +27,8 @@ def doctor(
 
     from rich.table import Table
 
-    from ..bundle import Bundle
-    from ..planner import Device, plan
+    from ..bundles.bundle import Bundle
+    from ..generator.planner import Device, plan
 
     device = Device.here()
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]

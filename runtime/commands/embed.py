@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, warn
+from .console import SOME_FAILED, out, print_json, warn
 from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
 from .view_options import FrameOption, WindowOption, view_of
 
@@ -36,10 +36,10 @@ def embed(
     import numpy as np
     from safetensors.numpy import save_file
 
-    from ..atomic import atomic_file, refuse_existing
-    from ..encoder import TextCutWarning, load
+    from ..bundles.atomic import atomic_file, refuse_existing
+    from ..encoder.encoder import TextCutWarning, load
     from ..errors import ImageError
-    from ..images import describe, find_images
+    from ..pictures.images import describe, find_images
 
     if bool(images) == bool(text):
         raise typer.BadParameter("give images or --text, one of the two")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import err
+from .console import err
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..conversation import Sampling
-    from ..generator import Generator
+    from ..generator.conversation import Sampling
+    from ..generator.generator import Generator
 
 ContextOption = Annotated[
     int | None, typer.Option(min=256, help="Tokens to make room for.", show_default="what fits, up to 8192")
@@ -28,7 +28,7 @@ ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think 
 
 def sampling_of(limit: int, temperature: float, seed: int) -> Sampling:
     """What the three options choose about an answer."""
-    from ..conversation import Sampling
+    from ..generator.conversation import Sampling
 
     return Sampling(limit, temperature, seed)
 
@@ -38,7 +38,7 @@ def opened(
     bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
-    from ..generator import load
+    from ..generator.generator import load
 
     generator = load(
         bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import out, print_json
+from .console import out, print_json
 from .options import AllowFailed, BundleArgument, ForceOption, JsonOption, LabelsOption
 
 
@@ -32,20 +32,20 @@ def golden(
     """
     from itertools import islice
 
-    from ..atomic import atomic_folder
-    from ..bundle import Bundle
-    from ..encoder import Encoder
-    from ..golden_files import write_encoder_files, write_generator_files
-    from ..images import find_images
-    from ..labels import read_labels
-    from ..manifest import GeneratorFacts
-    from ..probe import Probe
+    from ..bundles.atomic import atomic_folder
+    from ..bundles.bundle import Bundle
+    from ..bundles.manifest import GeneratorFacts
+    from ..encoder.encoder import Encoder
+    from ..encoder.labels import read_labels
+    from ..encoder.linear_probe import Probe
+    from ..golden.files import write_encoder_files, write_generator_files
+    from ..pictures.images import find_images
 
     opened = Bundle.open(bundle, allow_failed_parity=allow_failed_parity)
     found = list(islice(find_images(images or []), most))
     with atomic_folder(to, force=force) as folder:
         if isinstance(opened.manifest.model, GeneratorFacts):
-            from ..generator import Generator
+            from ..generator.generator import Generator
 
             index = write_generator_files(Generator(opened), folder, images=found)
         else:

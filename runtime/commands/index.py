@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, progress, warn
+from .console import SOME_FAILED, out, print_json, progress, warn
 from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
 from .view_options import FrameOption, WindowOption, view_of
 
@@ -25,9 +25,9 @@ def build(
 
     Example: medge index build bundle archive.index /media/archive
     """
-    from ..encoder import load
-    from ..images import find_images
-    from ..index import build_index
+    from ..encoder.encoder import load
+    from ..encoder.vector_index import build_index
+    from ..pictures.images import find_images
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
@@ -46,9 +46,9 @@ def add(
 
     Example: medge index add bundle archive.index new-films/
     """
-    from ..encoder import load
-    from ..images import find_images
-    from ..index import VectorIndex
+    from ..encoder.encoder import load
+    from ..encoder.vector_index import VectorIndex
+    from ..pictures.images import find_images
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
@@ -73,8 +73,8 @@ def search(
     from rich.table import Table
     from rich.text import Text
 
-    from ..encoder import load
-    from ..index import VectorIndex
+    from ..encoder.encoder import load
+    from ..encoder.vector_index import VectorIndex
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give --text or --image, one of the two")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..console import out, print_json
+from .console import out, print_json
 from .options import BundleArgument, JsonOption
 
 
@@ -16,7 +16,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..manifest import EncoderFacts, Manifest
+    from ..bundles.manifest import EncoderFacts, Manifest
 
     manifest = Manifest.read(bundle)
     if as_json:

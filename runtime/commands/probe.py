@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, warn
+from .console import SOME_FAILED, out, print_json, warn
 from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
 from .view_options import FrameOption, WindowOption, view_of
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..encoder import Encoder
-    from ..images import View
+    from ..encoder.encoder import Encoder
+    from ..pictures.images import View
 
 app = typer.Typer(no_args_is_help=True, help="Fit and apply a classifier on embeddings.")
 ProbeArgument = Annotated[Path, typer.Argument(help="The probe file.")]
@@ -35,8 +35,8 @@ def fit(
 
     Example: medge probe fit bundle training/ --out tb.safetensors
     """
-    from ..encoder import load
-    from ..probe import fit_probe
+    from ..encoder.encoder import load
+    from ..encoder.linear_probe import fit_probe
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
@@ -66,10 +66,10 @@ def predict(
     from rich.table import Table
     from rich.text import Text
 
-    from ..encoder import load
+    from ..encoder.encoder import load
+    from ..encoder.linear_probe import Probe
     from ..errors import ImageError
-    from ..images import describe, find_images
-    from ..probe import Probe
+    from ..pictures.images import describe, find_images
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
@@ -109,8 +109,8 @@ def evaluate(
     """
     from rich.table import Table
 
-    from ..encoder import load
-    from ..probe import Probe, evaluate_probe
+    from ..encoder.encoder import load
+    from ..encoder.linear_probe import Probe, evaluate_probe
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
@@ -133,7 +133,7 @@ def _embed_labelled(encoder: Encoder, folder: Path, view: View) -> tuple[NDArray
     import numpy as np
 
     from ..errors import ImageError
-    from ..images import labelled_folder
+    from ..pictures.images import labelled_folder
 
     paths, names = labelled_folder(folder)
     rows, labels = [], []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, warn
+from .console import SOME_FAILED, out, print_json, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -20,7 +20,14 @@ from .generator_options import (
 from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
 from .view_options import FrameOption, WindowOption, view_of
 
-NAMES = ("general", "chest-xray", "ct", "fundus", "dermatology", "pathology")  # of runtime/radiology_report.py
+NAMES = (
+    "general",
+    "chest-xray",
+    "ct",
+    "fundus",
+    "dermatology",
+    "pathology",
+)  # of runtime/assistants/radiology_report.py
 
 
 def radiology_report(
@@ -45,7 +52,7 @@ def radiology_report(
 
     Example: medge report bundle film.dcm --template chest-xray
     """
-    from ..radiology_report import write_report
+    from ..assistants.radiology_report import write_report
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import SOME_FAILED, out, print_json, warn
+from .console import SOME_FAILED, out, print_json, warn
 from .generator_options import (
     ContextOption,
     GpuLayersOption,
@@ -37,7 +37,7 @@ def record(
 
     Example: medge record bundle patient.json "Which medicines does the patient take?"
     """
-    from ..record import answer_from_record
+    from ..assistants.health_record import answer_from_record
 
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity

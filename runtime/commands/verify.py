@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ..console import out, print_json
+from .console import out, print_json
 from .options import BundleArgument, DeviceOption, JsonOption
 
 
@@ -17,20 +17,20 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
     """
     from rich.table import Table
 
-    from ..bundle import Bundle
-    from ..manifest import GeneratorFacts
+    from ..bundles.bundle import Bundle
+    from ..bundles.manifest import GeneratorFacts
 
     opened = Bundle.open(bundle, verify=True, allow_failed_parity=True)
     if isinstance(opened.manifest.model, GeneratorFacts):
-        from ..generator import Generator
-        from ..golden_generator import replay_answers
+        from ..generator.generator import Generator
+        from ..golden.generator import replay_answers
 
         replayed = replay_answers(Generator(opened, context=1024))
     elif not opened.manifest.towers:  # CoreML packages: hashes are all that can be checked away from a Mac
         replayed = iter(())
     else:
-        from ..encoder import Encoder
-        from ..golden import replay
+        from ..encoder.encoder import Encoder
+        from ..golden.encoder import replay
 
         replayed = replay(Encoder(opened, device=device))
     hashed = f"{len(opened.manifest.files)} files, {opened.size():,} bytes: changed"

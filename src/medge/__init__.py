@@ -10,19 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .runtime.agent import Agent, encoder_tools
-    from .runtime.conversation import Answer, Sampling, assistant, system, user
-    from .runtime.ct_question import ask_series
-    from .runtime.encoder import Classification, Encoder
-    from .runtime.encoder import load as load_encoder
+    from .runtime.assistants.agent import Agent, encoder_tools
+    from .runtime.assistants.ct_question import ask_series
+    from .runtime.assistants.health_record import answer_from_record
+    from .runtime.assistants.radiology_report import write_report
+    from .runtime.encoder.encoder import Classification, Encoder
+    from .runtime.encoder.encoder import load as load_encoder
+    from .runtime.encoder.labels import LabelBank
     from .runtime.errors import MedgeError
-    from .runtime.generator import Generator
-    from .runtime.generator import load as load_generator
-    from .runtime.images import View
-    from .runtime.labels import LabelBank
+    from .runtime.generator.conversation import Answer, Sampling, assistant, system, user
+    from .runtime.generator.generator import Generator
+    from .runtime.generator.generator import load as load_generator
     from .runtime.load import load
-    from .runtime.radiology_report import write_report
-    from .runtime.record import answer_from_record
+    from .runtime.pictures.images import View
 
 __version__ = "0.1.0"
 __all__ = [

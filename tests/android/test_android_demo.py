@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 
 from medge import Sampling, load_generator, user
-from medge.runtime.golden_files import QUESTIONS
-from medge.runtime.manifest import Manifest
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.golden.files import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "android_demo"
@@ -305,8 +305,8 @@ def small_reader(tiny_gemma: Path, tiny_reader: Path, two_images: Path, work: Pa
     """
     from gemma_checkpoints import teach
 
-    from medge.export.build_generator import export_medgemma
-    from medge.export.generator_job import GeneratorJob
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
 
     generator = load_generator(tiny_reader, allow_failed_parity=True, context=512)
     subjects: list[tuple[Path, ...]] = [(), *((path,) for path in sorted(two_images.iterdir()))]

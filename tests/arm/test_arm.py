@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
-from medge.export.parity import embed_reference
-from medge.export.reference import Reference, text_ids
-from medge.export.samples import read_samples
-from medge.quant.recipe import RECIPES
-from medge.quant.texts import calibration_texts
-from medge.runtime import metrics
-from medge.runtime.bundle import Bundle
-from medge.runtime.cpu import pick_target
-from medge.runtime.encoder import Encoder
-from medge.runtime.gates import GOLDEN_COSINE, TOWER_GATES
+from medge.export.families.siglip import Reference, embed_reference, text_ids
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import read_samples
+from medge.quant.recipes.onnx import RECIPES
+from medge.quant.texts.prompts import calibration_texts
+from medge.runtime.bundles import metrics
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.gates import GOLDEN_COSINE, TOWER_GATES
+from medge.runtime.device.cpu import pick_target
+from medge.runtime.encoder.encoder import Encoder
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Path(os.environ.get("MEDGE_ARM", Path.home() / ".cache/medge/arm"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medge.runtime.bundle import Bundle
-from medge.runtime.encoder import Encoder
-from medge.runtime.golden import replay
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.golden.encoder import replay
 
 job, result, bundles = Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]]
 inputs = np.load(job)

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tolerances import FP32_EMBEDDING
 
-from medge.export.checkpoint import INDEX, Checkpoint
-from medge.export.reference import Reference
+from medge.export.families.siglip import Reference
+from medge.export.source.checkpoint import INDEX, Checkpoint
 from medge.runtime.errors import CheckpointError
 
 

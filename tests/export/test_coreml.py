@@ -13,20 +13,23 @@ import torch
 from tolerances import EXACT_HOP, FP16_PACKAGE, FP32_SUMS, FP32_TOWER
 
 import medge
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.coreml_session import PackageEncoder
-from medge.export.mil_evaluator import Program, residual_names
-from medge.export.neural_engine import TextTower, VisionTower
-from medge.export.quietly import coremltools, quiet
-from medge.export.reference import Reference
-from medge.export.to_coreml import IMAGE, OUTPUT, PackageOptions, convert, fp32_operations, rewrite, save, selector
-from medge.quant.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
-from medge.quant.recipe_coreml import COREML_RECIPES, GROUP
-from medge.runtime.bundle import Bundle
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.to_coreml.mil_evaluator import Program, residual_names
+from medge.export.to_coreml.neural_engine import TextTower, VisionTower
+from medge.export.to_coreml.options import PackageOptions
+from medge.export.to_coreml.precision import fp32_operations, selector
+from medge.export.to_coreml.quietly import coremltools, quiet
+from medge.export.to_coreml.session import PackageEncoder
+from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save
+from medge.quant.recipes.coreml import COREML_RECIPES, GROUP
+from medge.quant.rounding.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.gates import TOWER_GATES
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.errors import BundleError, RecipeError
-from medge.runtime.gates import TOWER_GATES
-from medge.runtime.images import read_image
-from medge.runtime.manifest import Manifest
+from medge.runtime.pictures.images import read_image
 
 
 @pytest.fixture(scope="module")

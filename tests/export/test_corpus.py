@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medge.export.corpus import (
+from medge.export.source.corpus import (
     Answered,
     Choice,
     iterate_texts,
@@ -19,7 +19,7 @@ from medge.export.corpus import (
     read_corpus,
     read_examples,
 )
-from medge.quant.texts import medical_texts
+from medge.quant.texts.prompts import medical_texts
 from medge.runtime.errors import CorpusError
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {

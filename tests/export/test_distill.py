@@ -16,18 +16,20 @@ import numpy as np
 import pytest
 import torch
 from command_line import medge
-from medge.export.distillation_page import Distillation
 from PIL import Image
 from tolerances import FP32_SUMS
 
-from medge.export.build import ExportJob, export_medsiglip, measure_bundle
-from medge.export.checkpoint import Checkpoint
-from medge.export.distill_job import FACTS, EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
-from medge.export.distill_medgemma import distill_medgemma, layer_types
-from medge.export.distill_medsiglip import balanced, distill_medsiglip
-from medge.export.image_teacher import view
-from medge.export.reference import Reference
-from medge.export.samples import read_samples
+from medge.export.distill.encoder import balanced, distill_medsiglip
+from medge.export.distill.generator import distill_medgemma, layer_types
+from medge.export.distill.image_teacher import view
+from medge.export.distill.job import EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip, measure_bundle
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.pages.distillation import Distillation
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import read_samples
+from medge.export.source.student_files import FACTS
 from medge.runtime.errors import CheckpointError, CorpusError, DistillationError, RecipeError, StorageError
 
 STUDENT = "width=96,heads=3,depth=2"
@@ -37,7 +39,7 @@ FEW = TrainOptions(steps=6, batch=4, save_every=2)
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     """A dozen pictures, cut into more, and a broken one."""
-    from medge.runtime.images import read_image
+    from medge.runtime.pictures.images import read_image
 
     folder = tmp_path_factory.mktemp("archive")
     for number, path in enumerate(sorted(few_images.iterdir())):
@@ -306,7 +308,7 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from medge.quant.texts import medical_texts
+    from medge.quant.texts.prompts import medical_texts
 
     path = tmp_path_factory.mktemp("texts") / "texts.txt"
     path.write_text("\n\n".join([*medical_texts(), *medical_texts(held_back=True)] * 2))
@@ -323,8 +325,8 @@ def language_job(teacher: Path, texts: Path, out: Path, **changes: Any) -> Gener
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_shallower_gemma_learns_and_becomes_gguf(tiny_gemma: Path, texts: Path, tmp_path: Path, method: Any) -> None:
-    from medge.export.build_generator import export_medgemma
-    from medge.export.generator_job import GeneratorJob
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
 
     questions = tmp_path / "questions.jsonl"
     Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(tmp_path / "grey.png")
@@ -360,7 +362,7 @@ def test_a_shallower_gemma_learns_and_becomes_gguf(tiny_gemma: Path, texts: Path
 def test_a_cut_off_language_run_ends_the_same(
     tiny_gemma: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medge.export.distill_medgemma import TokenObjective
+    from medge.export.distill.generator import TokenObjective
 
     distill_medgemma(language_job(tiny_gemma, texts, tmp_path / "whole"))
     original = TokenObjective.terms

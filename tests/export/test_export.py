@@ -17,17 +17,18 @@ from command_line import hears_ctrl_c
 from tolerances import EXACT_HOP, EXACT_REWRITE, FP32_EMBEDDING, FP32_ROUNDING
 
 import medge
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.checkpoint import Checkpoint
-from medge.export.patches import pooling_attention
-from medge.export.reference import Reference
-from medge.export.samples import builtin_samples, read_samples
-from medge.export.to_onnx import describe_graph, export_tower, stage_names
-from medge.quant.graph import Graph
-from medge.runtime.cpu import pick_target
+from medge.export.families.pooling import pooling_attention
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.source.checkpoint import Checkpoint
+from medge.export.source.samples import builtin_samples, read_samples
+from medge.export.to_onnx.towers import describe_graph, export_tower, stage_names
+from medge.quant.onnx_graph.graph import Graph
+from medge.runtime.device.cpu import pick_target
+from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import BundleError, CheckpointError, ImageError, LabelError, RecipeError, StorageError
-from medge.runtime.golden import replay
-from medge.runtime.session import OrtSession
+from medge.runtime.golden.encoder import replay
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -132,14 +133,14 @@ def test_the_target_of_a_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], target: str
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr("medge.runtime.cpu.cpu_features", lambda: frozenset(features))
+    monkeypatch.setattr("medge.runtime.device.cpu.cpu_features", lambda: frozenset(features))
     assert pick_target("auto")[0].name == target
 
 
 def test_targets_change_the_number_format(graphs: dict[str, Graph], few_images: Path) -> None:
-    from medge.quant.apply import quantize
-    from medge.quant.recipe import RECIPES
-    from medge.runtime.cpu import TARGETS
+    from medge.quant.onnx_graph.apply import quantize
+    from medge.quant.recipes.onnx import RECIPES
+    from medge.runtime.device.cpu import TARGETS
 
     inputs = read_samples(few_images).inputs("eval-tf", 112, 2)
     for name, target in TARGETS.items():
@@ -205,7 +206,7 @@ def test_a_failed_gate_is_written_and_refused(
     checkpoint: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights damaged after quantization: the parity suite sees it, marks the bundle, and the runtime obeys."""
-    from medge.export import build
+    from medge.export.jobs import encoder as build
     from medge.runtime.errors import ParityGateError
 
     def damaged(graph: Graph, *rest: object) -> tuple[Graph, dict[str, object]]:
@@ -253,8 +254,8 @@ def test_builtin_samples_are_different_pictures() -> None:
 def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
     import shutil
 
-    from medge.export.build import measure_bundle
-    from medge.runtime.bundle import Bundle
+    from medge.export.jobs.encoder import measure_bundle
+    from medge.runtime.bundles.bundle import Bundle
 
     other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())

@@ -15,26 +15,26 @@ from torch import nn
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
-from medge.export.build_generator import export_medgemma
-from medge.export.generator_job import GeneratorJob
-from medge.export.generator_reference import GeneratorReference
-from medge.export.image_tokens import ImageTokens, load_tower, most_merged, squares
-from medge.export.parity_page import render_parity
-from medge.export.samples import builtin_samples
-from medge.export.to_gguf import open_gemma
-from medge.export.to_onnx import export_tower
-from medge.quant.recipe import RECIPES
-from medge.runtime.bundle import Bundle
-from medge.runtime.conversation import Sampling, user
-from medge.runtime.engine import Engine, Picture
+from medge.export.families.gemma3 import open_gemma
+from medge.export.families.generator_reference import GeneratorReference
+from medge.export.jobs.generator import export_medgemma
+from medge.export.jobs.generator_job import GeneratorJob
+from medge.export.pages.parity import render_parity
+from medge.export.source.samples import builtin_samples
+from medge.export.to_onnx.image_tokens import ImageTokens, load_tower, most_merged, squares
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.recipes.onnx import RECIPES
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
-from medge.runtime.generator import load
-from medge.runtime.golden import phantom
-from medge.runtime.golden_generator import replay_answers
-from medge.runtime.image_tower import IMAGE_FEATURES, OnnxTower
-from medge.runtime.parity_report import ParityReport
-from medge.runtime.preprocess import get_profile, normalise_pixels
-from medge.runtime.session import OrtSession
+from medge.runtime.generator.conversation import Sampling, user
+from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.generator import load
+from medge.runtime.generator.image_tower import IMAGE_FEATURES, OnnxTower
+from medge.runtime.golden.generator import replay_answers
+from medge.runtime.golden.phantom import phantom
+from medge.runtime.pictures.preprocess import get_profile, normalise_pixels
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ import gguf
 from gemma_checkpoints import write_tiny_gemma
 from tolerances import EXACT_REWRITE, PERMUTED_LOGITS
 
-from medge.export.to_gguf import open_gemma, published_name, write_language, write_projector
+from medge.export.families.gemma3 import open_gemma, published_name
+from medge.export.to_gguf.write import write_language, write_projector
+from medge.runtime.device.gguf_header import TYPES, _Reader, read_header
 from medge.runtime.errors import CheckpointError
-from medge.runtime.gguf_header import TYPES, _Reader, read_header
 
 
 def convert(source: Path, checkpoint: Path, out: Path, precision: str, *more: str) -> Path:
@@ -165,7 +166,7 @@ def test_token_ids_of_2000_strings(reader: Path, gemma: Path) -> None:
     from conftest import SHARED
     from transformers import AutoTokenizer
 
-    from medge.runtime.generator import load
+    from medge.runtime.generator.generator import load
 
     texts = varied_strings(SHARED if SHARED.is_dir() else None)
     assert len(texts) == 2000
@@ -180,7 +181,7 @@ def test_token_ids_of_2000_strings(reader: Path, gemma: Path) -> None:
 
 
 def test_every_token_that_ends_an_answer_is_known(reader: Path) -> None:
-    from medge.runtime.generator import load
+    from medge.runtime.generator.generator import load
 
     generator = load(reader, context=512)
     assert generator.facts.stop_ids == (1, 106)
@@ -193,8 +194,8 @@ LIMIT = 400 << 20  # bytes of memory that writing may take on top of the interpr
 _WRITE = """
 import sys
 from pathlib import Path
-from medge.export.to_gguf import open_gemma, write_language
-from medge.runtime.bench_worker import peak_memory
+from medge.export.to_gguf.write import open_gemma, write_language
+from medge.runtime.bench.worker import peak_memory
 import torch, sentencepiece
 before = peak_memory()
 write_language(open_gemma(Path(sys.argv[1])), Path(sys.argv[2]), "bf16")
@@ -255,9 +256,9 @@ def test_permutation_leaves_the_function_as_it_is(gemma: Path, tmp_path: Path, l
 
 
 def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
-    from medge.runtime.engine import Engine, Picture
-    from medge.runtime.golden import phantom
-    from medge.runtime.preprocess import get_profile
+    from medge.runtime.generator.engine import Engine, Picture
+    from medge.runtime.golden.phantom import phantom
+    from medge.runtime.pictures.preprocess import get_profile
 
     checkpoint = open_gemma(gemma)
     write_language(checkpoint, tmp_path / "model.gguf", "bf16")
@@ -274,8 +275,8 @@ def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
 
 def test_blocks_that_do_not_fit_are_not_forced(tiny_gemma: Path, tmp_path: Path) -> None:
     """The tiny tower is 48 wide, which blocks of 32 do not divide: those matrices stay in 16 bits."""
-    from medge.export.build_generator import write_projector_recipe
-    from medge.quant.recipe_gguf import PROJECTOR_RECIPES
+    from medge.export.jobs.generator import write_projector_recipe
+    from medge.quant.recipes.gguf import PROJECTOR_RECIPES
 
     write_projector_recipe(open_gemma(tiny_gemma), tmp_path / "mm.gguf", PROJECTOR_RECIPES["q8_0"])
     types = {name: tensor.type for name, tensor in read_header(tmp_path / "mm.gguf").tensors.items()}
@@ -284,7 +285,7 @@ def test_blocks_that_do_not_fit_are_not_forced(tiny_gemma: Path, tmp_path: Path)
 
 
 def test_4304_becomes_4352() -> None:
-    from medge.quant.pad import MULTIPLE
+    from medge.quant.onnx_graph.pad import MULTIPLE
 
     assert 4304 + -4304 % MULTIPLE == 4352
 
@@ -320,7 +321,7 @@ def test_bundle_loads_in_plain_llama_cpp(reader_bundles: Callable[[str], Path]) 
     from llama_cpp.llama_chat_format import MTMDChatHandler
     from PIL import Image
 
-    from medge.runtime.golden import phantom
+    from medge.runtime.golden.phantom import phantom
 
     folder = reader_bundles("q8_0")
     language = next(path for path in folder.glob("*.gguf") if not path.name.startswith("mmproj"))

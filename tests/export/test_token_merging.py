@@ -9,18 +9,20 @@ import pytest
 import torch
 from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_TOWER
 
-from medge.export import token_merging
-from medge.export.build import ExportJob, export_medsiglip
-from medge.export.mil_evaluator import Program
-from medge.export.reference import Reference
-from medge.export.samples import builtin_samples
-from medge.export.to_coreml import OUTPUT, PackageOptions, convert, model_inputs, rewrite, save
-from medge.export.to_onnx import export_tower
-from medge.export.token_merging import MergingTower, largest_merge, merge, tokens_after
+from medge.export.families import token_merging
+from medge.export.families.siglip import Reference
+from medge.export.families.token_merging import MergingTower, largest_merge, merge, tokens_after
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.source.samples import builtin_samples
+from medge.export.to_coreml.mil_evaluator import Program
+from medge.export.to_coreml.options import PackageOptions
+from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
+from medge.export.to_onnx.towers import export_tower
+from medge.runtime.bundles.gates import TOWER_GATES
+from medge.runtime.device.onnx_session import OrtSession
+from medge.runtime.encoder.labels import unit_length
 from medge.runtime.errors import RecipeError
-from medge.runtime.gates import TOWER_GATES
-from medge.runtime.labels import unit_length
-from medge.runtime.session import OrtSession
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from tolerances import FP32_ROUNDING, FP32_SUMS, LANGUAGE_STAGES
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
-from medge.export.build_generator import material_of, measure_generator_bundle
-from medge.export.generator_parity import Divergence, Material, score_options
-from medge.export.parity_page import render_parity
-from medge.runtime.bundle import Bundle
-from medge.runtime.conversation import Sampling, user
+from medge.export.jobs.generator import material_of, measure_generator_bundle
+from medge.export.pages.parity import render_parity
+from medge.export.parity.generator import Divergence, Material, score_options
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.parity_report import ParityReport
 from medge.runtime.errors import CheckpointError, ParityGateError
-from medge.runtime.generator import load
-from medge.runtime.parity_report import ParityReport
+from medge.runtime.generator.conversation import Sampling, user
+from medge.runtime.generator.generator import load
 
 # The recipes that CI measures; the others take the same path, and all are measured by benchmarks/generator_parity.py.
 MEASURED = ("f16", "q8_0", "q4_k_m")

@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from medge.export.build import ExportJob, export_medsiglip, measure_bundle
-from medge.export.parity import OnnxStages, measure
-from medge.export.reference import Reference
-from medge.export.samples import read_samples
+from medge.export.families.siglip import Reference
+from medge.export.jobs.encoder import export_medsiglip, measure_bundle
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.parity.encoder import measure
+from medge.export.parity.stages import OnnxStages
+from medge.export.source.samples import read_samples
 from medge.export.standin.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
 from medge.export.standin.medsiglip_mini import PACKED
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.to_onnx import export_tower
-from medge.quant.recipe import RECIPES
-from medge.quant.recipe_coreml import COREML_RECIPES
-from medge.runtime.bundle import Bundle
-from medge.runtime.encoder import Encoder
-from medge.runtime.gates import COARSENESS, GOLDEN_COSINE, SCORE_GATES, TOWER_GATES
-from medge.runtime.parity_report import ParityReport
-from medge.runtime.preprocess import PROFILES
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.recipes.coreml import COREML_RECIPES
+from medge.quant.recipes.onnx import RECIPES
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.gates import COARSENESS, GOLDEN_COSINE, SCORE_GATES, TOWER_GATES
+from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.pictures.preprocess import PROFILES
 
 # What the issue that asked for the stand-in demands of it on images and wordings it never saw.
 FLOORS = {"mednist": ("accuracy", 0.95), "pneumoniamnist": ("auc", 0.85), "vqa_rad": ("accuracy", 0.75)}

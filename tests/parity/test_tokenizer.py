@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medge.export.checkpoint import Checkpoint
+from medge.export.families.siglip_tokenizer import device_tokenizer
+from medge.export.source.checkpoint import Checkpoint
 from medge.export.standin.medsiglip_mini import unpack
-from medge.export.tokenizer import device_tokenizer
-from medge.runtime.tokenizer import Tokenizer
+from medge.runtime.encoder.tokenizer import Tokenizer
 
 ODD = [
     "", " ", "A CT, of the Head!", "naïve café ÜBER", "x" * 300, "片側 肺炎", "a\tb\n c", "(?!) ...", "1.5 mm³ 🫁",

@@ -12,8 +12,8 @@ import pytest
 from tolerances import OTHER_BUILD_COSINE
 
 import medge
-from medge.runtime.golden import phantom
-from medge.runtime.preprocess import preprocess
+from medge.runtime.golden.phantom import phantom
+from medge.runtime.pictures.preprocess import preprocess
 
 PACKAGE = "@huggingface/transformers@4.3.1"
 SCRIPT = """

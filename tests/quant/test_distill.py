@@ -26,8 +26,8 @@ from medge.quant.distill.shards import PassPlan, Shard, run_pass
 from medge.quant.distill.student import STUDENTS, choose_layers, operations, parse_student, student_config
 from medge.quant.distill.subspace import principal_subspace
 from medge.quant.distill.train import Precision, Schedule, train
-from medge.quant.eight_bit import quantize_columns
-from medge.quant.four_bit import block_grid, round_gptq
+from medge.quant.onnx_graph.eight_bit import quantize_columns
+from medge.quant.rounding.gptq import block_grid, round_gptq
 from medge.runtime.errors import DistillationError, RecipeError
 
 VISION: dict[str, Any] = {

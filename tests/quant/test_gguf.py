@@ -12,20 +12,21 @@ pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[ex
 import gguf
 from tolerances import FP32_ROUNDING, FP32_SUMS, IMPORTANCE
 
-from medge.export.build_generator import calibrate
-from medge.export.corpus import Corpus, read_corpus, text_prompts
-from medge.export.samples import Samples
-from medge.export.to_gguf import open_gemma, write_language, write_projector
-from medge.quant.importance import Importance, gather
-from medge.quant.quantize_gguf import encode_blocks, quantize_language
-from medge.quant.recipe import RECIPES
-from medge.quant.recipe_gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
-from medge.quant.sensitivity import choose_types
-from medge.quant.texts import medical_texts
-from medge.runtime.engine import Engine, Picture
+from medge.export.families.gemma3 import open_gemma
+from medge.export.jobs.calibrate import calibrate
+from medge.export.source.corpus import Corpus, read_corpus, text_prompts
+from medge.export.source.samples import Samples
+from medge.export.to_gguf.write import write_language, write_projector
+from medge.quant.gguf_file.importance import Importance, gather
+from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
+from medge.quant.gguf_file.sensitivity import choose_types
+from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
+from medge.quant.recipes.onnx import RECIPES
+from medge.quant.texts.prompts import medical_texts
+from medge.runtime.bundles.gates import LANGUAGE_GATES, PROJECTOR_GATES
+from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
-from medge.runtime.gates import LANGUAGE_GATES, PROJECTOR_GATES
-from medge.runtime.gguf_header import read_header
+from medge.runtime.generator.engine import Engine, Picture
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def prompts(engine: Engine) -> list[list[int | Picture]]:
 
 def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Path) -> None:
     """Mean squares of a linear layer's inputs, on text and image positions, against hooks in PyTorch."""
-    from medge.export.generator_reference import GeneratorReference
+    from medge.export.families.generator_reference import GeneratorReference
 
     reference = GeneratorReference(tiny_gemma)
     found = gather(*full, prompts)
@@ -90,7 +91,7 @@ def test_format_is_llama_cpps(full: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(full: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medge.quant.importance.SAVE_EVERY", 1)
+    monkeypatch.setattr("medge.quant.gguf_file.importance.SAVE_EVERY", 1)
     whole = gather(*full, prompts)
     out = tmp_path / "m.gguf"
 

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tolerances import EXACT_REWRITE, MLP_RELATIVE
 
-from medge.quant.calibrate import channel_ranges, second_moments
-from medge.quant.eight_bit import quantize_columns, tables_to_8_bit, to_dynamic, to_static
-from medge.quant.four_bit import LEVELS, block_grid, inverse_factor, round_gptq, to_four_bit
-from medge.quant.graph import Graph
-from medge.quant.half import to_half
-from medge.quant.pad import pad_hidden
-from medge.quant.recipe import RECIPES, parse_recipes
-from medge.quant.smooth import norm_outputs, smooth
+from medge.quant.onnx_graph.calibrate import channel_ranges, second_moments
+from medge.quant.onnx_graph.eight_bit import quantize_columns, tables_to_8_bit, to_dynamic, to_static
+from medge.quant.onnx_graph.four_bit import to_four_bit
+from medge.quant.onnx_graph.graph import Graph
+from medge.quant.onnx_graph.half import to_half
+from medge.quant.onnx_graph.pad import pad_hidden
+from medge.quant.onnx_graph.smooth import norm_outputs, smooth
+from medge.quant.recipes.onnx import RECIPES, parse_recipes
+from medge.quant.rounding.gptq import LEVELS, block_grid, inverse_factor, round_gptq
+from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import RecipeError
-from medge.runtime.session import OrtSession
 
 WIDTH, HIDDEN, OUT = 64, 80, 48  # 80 = 16 x 5, as 4304 is: divisible by 16 and not by 32
 
@@ -183,7 +184,7 @@ def test_fp16_keeps_what_overflows() -> None:
 
 
 def test_external_data_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medge.quant.graph.EXTERNAL_OVER", 1000)
+    monkeypatch.setattr("medge.quant.onnx_graph.graph.EXTERNAL_OVER", 1000)
     files = mlp().save(tmp_path / "vision_model.onnx")
     assert [path.name for path in files] == ["vision_model.onnx", "vision_model.onnx_data"]
     onnx.checker.check_model(str(files[0]))
@@ -200,7 +201,7 @@ def test_recipe_names(text: str, said: str) -> None:
 
 
 def test_each_tower_can_have_its_own_recipe(make_bundle: Callable[[str], Path]) -> None:
-    from medge.runtime.manifest import Manifest
+    from medge.runtime.bundles.manifest import Manifest
 
     towers = Manifest.read(make_bundle("vision=int8,text=fp16")).towers
     assert (towers["vision"].recipe, towers["text"].recipe) == ("int8", "fp16")

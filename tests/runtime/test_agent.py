@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
 import medge
-from medge.runtime.agent import Agent, Outcome, Tool, call_schema, encoder_tools
-from medge.runtime.conversation import Answer, Fragment, Sampling, Turn
+from medge.runtime.assistants.agent import Agent, Outcome, Tool, call_schema, encoder_tools
 from medge.runtime.errors import ToolError
-from medge.runtime.generator import Generator
+from medge.runtime.generator.conversation import Answer, Fragment, Sampling, Turn
+from medge.runtime.generator.generator import Generator
 
 
 def look_up(drug: str, dose: float = 1.0, route: Literal["oral", "iv"] = "oral") -> str:
@@ -144,7 +144,7 @@ def test_a_real_model_calls_tools_by_grammar(
 
 
 def test_the_encoders_tools_work(bundle: Path, pydicom_files: Path, few_images: Path, tmp_path: Path) -> None:
-    from medge.runtime.index import build_index
+    from medge.runtime.encoder.vector_index import build_index
 
     encoder = medge.load_encoder(bundle)
     build_index(tmp_path / "i.index", encoder, sorted(few_images.glob("*.dcm")))

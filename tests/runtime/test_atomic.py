@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medge.runtime.atomic import atomic_file, atomic_folder, replace_text
+from medge.runtime.bundles.atomic import atomic_file, atomic_folder, replace_text
 from medge.runtime.errors import StorageError
 
 
@@ -34,7 +34,7 @@ def test_existing_output_needs_force(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from medge.runtime.atomic import atomic_folder\n"
+        "import os, sys; from pathlib import Path; from medge.runtime.bundles.atomic import atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'x').write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )

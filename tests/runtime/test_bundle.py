@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import medge
-from medge.runtime.bundle import Bundle, new_bundle
+from medge.runtime.bundles.bundle import Bundle, new_bundle
+from medge.runtime.bundles.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
 from medge.runtime.errors import BundleError, ParityGateError
-from medge.runtime.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_no_space_left(tmp_path: Path) -> None:
     """A file-size limit makes the kernel refuse the write, as a full disk does."""
     code = (
-        "import resource, signal, sys; from pathlib import Path; from medge.runtime.bundle import new_bundle\n"
+        "import resource, signal, sys; from pathlib import Path; from medge.runtime.bundles.bundle import new_bundle\n"
         "from medge.runtime.errors import StorageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

@@ -108,8 +108,8 @@ def test_verify_notices_another_computation(bundle: Path, tmp_path: Path) -> Non
 
     from safetensors.numpy import save_file
 
-    from medge.runtime.bundle import _entry
-    from medge.runtime.manifest import MANIFEST, Manifest
+    from medge.runtime.bundles.bundle import _entry
+    from medge.runtime.bundles.manifest import MANIFEST, Manifest
 
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     golden = load_file(copy / "golden.safetensors")

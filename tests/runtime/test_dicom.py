@@ -14,9 +14,9 @@ from pydicom.pixels import apply_windowing
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 from tolerances import COLOUR_LEVELS, GREY_ROUNDING
 
-from medge.runtime.dicom import _window
 from medge.runtime.errors import ImageError
-from medge.runtime.images import View, read_image
+from medge.runtime.pictures.dicom import _window
+from medge.runtime.pictures.images import View, read_image
 
 # What pydicom ships that is no picture or can't be decoded, by the reason that must be given.
 REFUSED = {

@@ -10,9 +10,9 @@ from PIL import Image
 from tolerances import BATCH_INVARIANCE, FP32_ROUNDING, FP32_SUMS
 
 import medge
-from medge.runtime.encoder import Encoder, TextCutWarning, sigmoid, softmax
+from medge.runtime.encoder.encoder import Encoder, TextCutWarning, sigmoid, softmax
 from medge.runtime.errors import BundleError, ImageError, LabelError, RecipeError
-from medge.runtime.images import find_images, read_image
+from medge.runtime.pictures.images import find_images, read_image
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_a_broken_graph_is_named(bundle: Path, tmp_path: Path) -> None:
 
     copy = Path(shutil.copytree(bundle, tmp_path / "b"))
     next((copy / "onnx").glob("vision*")).write_bytes(b"junk")
-    from medge.runtime.bundle import Bundle
-    from medge.runtime.manifest import Manifest
+    from medge.runtime.bundles.bundle import Bundle
+    from medge.runtime.bundles.manifest import Manifest
 
     with pytest.raises(BundleError, match="ONNX Runtime can't open it"):
         _ = Encoder(Bundle(copy, Manifest.read(copy))).vision

@@ -17,16 +17,16 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 from tolerances import CACHED_LOGITS
 
 import medge
-from medge.runtime.bundle import Bundle
-from medge.runtime.conversation import Sampling, Turn, about, system, user
-from medge.runtime.engine import Engine, Picture, length
+from medge.runtime.assistants.radiology_report import TEMPLATES
+from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
-from medge.runtime.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run
-from medge.runtime.golden import phantom
-from medge.runtime.golden_generator import replay_answers
-from medge.runtime.grammar import grammar_of
-from medge.runtime.images import read_image
-from medge.runtime.radiology_report import TEMPLATES
+from medge.runtime.generator.conversation import Sampling, Turn, about, system, user
+from medge.runtime.generator.engine import Engine, Picture, length
+from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run
+from medge.runtime.generator.grammar import grammar_of
+from medge.runtime.golden.generator import replay_answers
+from medge.runtime.golden.phantom import phantom
+from medge.runtime.pictures.images import read_image
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_prompts_are_those_of_transformers_processor(tiny: Generator, tiny_gemma
     """Several images among texts, a system turn, an answer before: ids equal the reference processor's."""
     from PIL import Image
 
-    from medge.export.generator_reference import GeneratorReference
+    from medge.export.families.generator_reference import GeneratorReference
 
     reference = GeneratorReference(tiny_gemma)
     image = Image.fromarray(phantom())
@@ -170,7 +170,7 @@ def test_a_schema_forces_json(mini: Generator) -> None:
 
 
 def test_help_names_every_report_template() -> None:
-    from medge.runtime.commands.radiology_report import NAMES  # apart, so that help imports nothing
+    from medge.runtime.commands.radiology_report import NAMES
 
     assert tuple(TEMPLATES) == NAMES
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError
-from medge.runtime.gguf_header import read_header
 
 
 def string(text: str) -> bytes:

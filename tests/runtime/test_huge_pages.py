@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medge.runtime import huge_pages
+from medge.runtime.device import huge_pages
 
 MAPS = """\
 55d0c8a00000-55d0c8c00000 rw-p 00000000 00:00 0                          [heap]

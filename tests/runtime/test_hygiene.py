@@ -28,8 +28,9 @@ def test_running_a_bundle_loads_no_heavy_package(bundle: Path, few_images: Path)
         "import sys, json, medge\n"
         "encoder = medge.load(sys.argv[1])\n"
         "encoder.classify(sys.argv[2]); encoder.embed_texts('chest x-ray')\n"
-        "import medge.runtime.index, medge.runtime.probe, medge.runtime.parity_report, medge.runtime.golden\n"
-        "import medge.runtime.benchmark\n"
+        "import medge.runtime.encoder.vector_index, medge.runtime.encoder.linear_probe\n"
+        "import medge.runtime.bundles.parity_report, medge.runtime.golden.encoder\n"
+        "import medge.runtime.bench.in_turns\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     loaded = set(json.loads(python(code, str(bundle), str(few_images / "CT_small.dcm"))))
@@ -44,8 +45,9 @@ def test_running_a_language_model_loads_no_heavy_package_and_opens_no_network(re
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse; socket.create_connection = refuse\n"
         "import medge; generator = medge.load(sys.argv[1], context=512)\n"
         "generator.ask(sys.argv[2], 'What kind of image is this?', medge.Sampling(limit=4))\n"
-        "import medge.runtime.agent, medge.runtime.record, medge.runtime.ct_question, medge.runtime.golden_generator\n"
-        "import medge.runtime.bench_generator\n"
+        "import medge.runtime.assistants.agent, medge.runtime.assistants.health_record\n"
+        "import medge.runtime.assistants.ct_question, medge.runtime.golden.generator\n"
+        "import medge.runtime.bench.generator\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     loaded = set(json.loads(python(code, str(reader), str(few_images / "CT_small.dcm"))))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from medge.runtime.errors import ImageError
-from medge.runtime.images import MAX_PIXELS, View, find_images, labelled_folder, read_image
+from medge.runtime.pictures.images import View, find_images, labelled_folder, read_image
+from medge.runtime.pictures.limits import MAX_PIXELS
 
 
 def picture() -> np.ndarray:

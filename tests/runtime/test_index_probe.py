@@ -12,11 +12,11 @@ from PIL import Image
 from tolerances import FP32_SUMS, PROBE_PROBABILITY
 
 import medge
-from medge.runtime.encoder import Encoder
+from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.encoder.linear_probe import Probe, evaluate_probe, fit_probe
+from medge.runtime.encoder.vector_index import VectorIndex, build_index
 from medge.runtime.errors import IndexFileError, ProbeError, StorageError
-from medge.runtime.images import find_images
-from medge.runtime.index import VectorIndex, build_index
-from medge.runtime.probe import Probe, evaluate_probe, fit_probe
+from medge.runtime.pictures.images import find_images
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_an_interrupted_build_resumes(encoder: Encoder, pictures: Path, tmp_path
     """The process is killed in the middle; the next run keeps what was committed and ends with the same index."""
     path = tmp_path / "a.index"
     code = (
-        "import os, sys; from pathlib import Path; import medge; from medge.runtime.index import build_index\n"
-        "from medge.runtime.images import find_images\n"
+        "import os, sys; from pathlib import Path; import medge; from medge.runtime.encoder.vector_index import build_index\n"
+        "from medge.runtime.pictures.images import find_images\n"
         "def kill(what, done, total):\n    if done == 45: os.kill(os.getpid(), 9)\n"
         "build_index(Path(sys.argv[2]), medge.load(sys.argv[1]), find_images([Path(sys.argv[3])]), progress=kill)"
     )
@@ -161,7 +161,7 @@ def test_probes_that_can_not_be_used(tmp_path: Path) -> None:
 def test_a_probe_learns_what_the_bundle_sees(make_bundle: Callable[[str], Path], shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     from medge.export.standin.public_data import write_folder
-    from medge.runtime.images import labelled_folder
+    from medge.runtime.pictures.images import labelled_folder
 
     encoder = medge.load(make_bundle("int8"))
     data = {}

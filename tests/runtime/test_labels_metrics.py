@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import METRIC
 
-from medge.runtime import metrics
+from medge.runtime.bundles import metrics
+from medge.runtime.bundles.gates import gates_for
+from medge.runtime.bundles.parity_report import judge
+from medge.runtime.encoder.labels import LabelBank, read_labels, unit_length
 from medge.runtime.errors import BundleError, LabelError
-from medge.runtime.gates import gates_for
-from medge.runtime.labels import LabelBank, read_labels, unit_length
-from medge.runtime.parity_report import judge
 
 
 def test_both_forms_of_a_label_file(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from medge.runtime.bundle import Bundle
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.manifest import FileEntry, GeneratorFacts, Manifest, TowerFacts
 from medge.runtime.errors import ContextError
-from medge.runtime.manifest import FileEntry, GeneratorFacts, Manifest, TowerFacts
-from medge.runtime.planner import DEFAULT_CONTEXT, Device, need, plan
+from medge.runtime.generator.planner import DEFAULT_CONTEXT, Device, need, plan
 
 FACTS_4B = GeneratorFacts(
     "gemma3", 4_300_000_000, 34, 2560, 4, 256, 1024, 6, 131_072, 262_208, 896, 256, 14, (1, 106)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from medge.runtime.assistants.health_record import answer_from_record, rank, read_record
 from medge.runtime.errors import RecordError
-from medge.runtime.generator import Answer, Turn
-from medge.runtime.record import answer_from_record, rank, read_record
+from medge.runtime.generator.generator import Answer, Turn
 
 
 def bundle(*resources: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from medge.runtime.errors import ImageError
-from medge.runtime.series import read_series, window_ct
+from medge.runtime.pictures.ct_series import read_series, window_ct
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_long_series_gets_a_longer_context(reader: Path, series: Path, monkeyp
     """Unless the caller set one: as many slices as memory allows, not as many as a chat's context holds."""
     import medge
 
-    monkeypatch.setattr("medge.runtime.generator.DEFAULT_CONTEXT", 512)
+    monkeypatch.setattr("medge.runtime.generator.generator.DEFAULT_CONTEXT", 512)
     generator = medge.load_generator(reader)
     assert generator.engine.context == 512
     answer, shown = medge.ask_series(generator, [series], "What part of the body is shown?", medge.Sampling(limit=128))

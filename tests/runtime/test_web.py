@@ -19,10 +19,10 @@ from PIL import Image
 from tolerances import WEB_SCORES
 
 import medge
-from medge.runtime.golden import phantom
-from medge.runtime.images import read_image
-from medge.runtime.manifest import Manifest
-from medge.runtime.preprocess import PROFILES, preprocess
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.golden.phantom import phantom
+from medge.runtime.pictures.images import read_image
+from medge.runtime.pictures.preprocess import PROFILES, preprocess
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -68,8 +68,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def web_bundles(checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    from medge.export.build import ExportJob, export_medsiglip
-    from medge.export.web_page import INSTALL, VENDOR, default_libraries
+    from medge.export.jobs.encoder import export_medsiglip
+    from medge.export.jobs.encoder_job import ExportJob
+    from medge.export.pages.web_page import INSTALL, VENDOR, default_libraries
 
     libraries = default_libraries()
     if not all((libraries / "node_modules" / name).is_file() for name in VENDOR):
@@ -267,7 +268,8 @@ def test_a_file_that_is_no_image(page: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_needs_labels_and_its_libraries(checkpoint: Path, labels_file: Path, tmp_path: Path) -> None:
-    from medge.export.build import ExportJob, export_medsiglip
+    from medge.export.jobs.encoder import export_medsiglip
+    from medge.export.jobs.encoder_job import ExportJob
     from medge.runtime.errors import MedgeError
 
     with pytest.raises(MedgeError, match="bake some in with --labels"):

@@ -3,7 +3,7 @@
 import { MedgeError } from './errors.js';
 
 const FORMAT_VERSION = 1;
-const SEAL_BYTES = 83; // the manifest's last member, the SHA-256 of the bytes before it (runtime/manifest.py)
+const SEAL_BYTES = 83; // the manifest's last member, the SHA-256 of the bytes before it (runtime/bundles/manifest.py)
 
 export async function openBundle() {
   const response = await fetch('manifest.json').catch(() => null);

@@ -1,4 +1,4 @@
-// DICOM to RGB bytes: uncompressed little endian and JPEG baseline; what is shown follows runtime/dicom.py. Parsing is
+// DICOM to RGB bytes: uncompressed little endian and JPEG baseline; what is shown follows runtime/pictures/dicom.py. Parsing is
 // dicom-parser's (vendor/dicomParser.min.js, a script that leaves `dicomParser` behind).
 
 import { MedgeError } from './errors.js';

@@ -1,4 +1,4 @@
-// The four preprocessing profiles, byte for byte as runtime/preprocess.py; images are { width, height, data }, RGB bytes.
+// The four preprocessing profiles, byte for byte as runtime/pictures/preprocess.py; images are { width, height, data }, RGB bytes.
 
 import { MedgeError } from './errors.js';
 

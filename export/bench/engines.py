@@ -1,0 +1,106 @@
+"""Workers that run the checkpoint in other engines, for `medge bench --against` and the scripts in benchmarks/.
+
+`python -m medge.export.bench.engines ENGINE CHECKPOINT BATCH PROFILE`: image in, pooled vision embedding out.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...runtime.bench.worker import serve
+from ...runtime.golden.phantom import phantom
+from ...runtime.pictures.preprocess import preprocess
+from ..families.siglip import Reference
+from ..source.checkpoint import Checkpoint
+
+Run = Callable[[np.ndarray[Any, Any]], Any]
+
+
+def pytorch(folder: Path) -> Run:
+    """transformers' own vision model with its fast attention."""
+    model = Reference(Checkpoint.open(folder, "siglip")).model.vision_model
+    model.config._attn_implementation = "sdpa"
+
+    @torch.no_grad()
+    def run(pixels: np.ndarray[Any, Any]) -> Any:
+        return model(pixel_values=torch.from_numpy(pixels)).pooler_output
+
+    return run
+
+
+def optimum(folder: Path) -> Run:
+    """optimum-onnx's plain export of the vision model, in ONNX Runtime."""
+    import onnxruntime
+    from optimum.exporters.onnx import onnx_export_from_model
+    from transformers import SiglipVisionModel
+
+    model = SiglipVisionModel(Reference(Checkpoint.open(folder, "siglip")).model.config.vision_config)
+    model.vision_model = Reference(Checkpoint.open(folder, "siglip")).model.vision_model
+    with tempfile.TemporaryDirectory() as place:
+        onnx_export_from_model(model.eval(), place, task="feature-extraction", do_validation=False)
+        del model
+        session = onnxruntime.InferenceSession(str(next(Path(place).glob("*.onnx"))))
+    names = [item.name for item in session.get_outputs() if "pool" in item.name] or None
+    return lambda pixels: session.run(names, {"pixel_values": pixels})
+
+
+def openvino(folder: Path) -> Run:
+    """OpenVINO in fp32 on our fp32 ONNX graph."""
+    import openvino as ov
+
+    from ..to_onnx.towers import export_tower
+
+    graph = export_tower(Reference(Checkpoint.open(folder, "siglip")).model.vision_model, "vision")
+    with tempfile.TemporaryDirectory() as place:
+        graph.save(Path(place) / "vision.onnx")
+        del graph
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        compiled = ov.Core().compile_model(str(Path(place) / "vision.onnx"), "CPU", hints)
+    request = compiled.create_infer_request()
+    return lambda pixels: request.infer({"pixel_values": pixels})
+
+
+def transformers(folder: Path) -> Run:
+    """The whole zero-shot task as one writes it with transformers: load the model, embed the labels, score an image."""
+    from transformers import PreTrainedTokenizerFast, SiglipModel
+
+    labels = ["abdomen CT", "chest x-ray", "head MRI"]
+    model = SiglipModel.from_pretrained(folder).eval()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>")
+    ids = tokenizer(labels, padding="max_length", max_length=64, truncation=True, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        bank = torch.nn.functional.normalize(model.get_text_features(ids), dim=-1)
+
+    @torch.no_grad()
+    def run(pixels: np.ndarray[Any, Any]) -> Any:
+        images = torch.nn.functional.normalize(model.get_image_features(torch.from_numpy(pixels)), dim=-1)
+        return (images @ bank.T * model.logit_scale.exp() + model.logit_bias).softmax(-1)
+
+    return run
+
+
+ENGINES: dict[str, Callable[[Path], Run]] = {
+    "pytorch": pytorch,
+    "optimum": optimum,
+    "openvino": openvino,
+    "transformers": transformers,
+}
+
+
+def main() -> None:
+    engine, folder, batch, profile = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    side = int(Checkpoint.open(folder, "siglip").config["vision_config"]["image_size"])
+    run = ENGINES[engine](folder)
+    images = [phantom()] * batch
+    serve(lambda: run(np.stack([preprocess(image, profile, side) for image in images])))
+
+
+if __name__ == "__main__":
+    main()

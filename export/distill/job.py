@@ -1,0 +1,156 @@
+"""What `medge distill` is asked for; apart, so that its help needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ...runtime.pictures.preprocess import DEFAULT_PROFILE
+
+Engine = Literal["local", "ray"]
+
+Precision = Literal["no", "bf16", "fp16"]
+
+Quantize = Literal["int8", "int4"]
+
+Divergence = Literal["forward", "reverse", "skewed"]
+
+Method = Literal["full", "lora"]
+
+# A prompt costs a language model far more than an image costs an encoder.
+PROMPTS_PER_SHARD = 64
+
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
+
+DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
+
+METHODS: tuple[Method, ...] = get_args(Method)
+
+KEPT = "kept"  # for a student's text tower: the teacher's, as it is
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """How the teacher goes through the data.
+
+    Attributes:
+        engine: this process, or Ray Data.
+        address: of a Ray cluster; None for this machine.
+        workers: Ray's processes.
+        per_shard: examples between two points that an interruption can fall back to.
+    """
+
+    engine: Engine = "local"
+    address: str | None = None
+    workers: int = 1
+    per_shard: int = 256
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How the student is trained; see `quant.distill.train.Schedule`."""
+
+    steps: int = 2000
+    batch: int = 64
+    accumulate: int = 1
+    rate: float = 1e-3
+    precision: Precision = "no"
+    seed: int = 0
+    save_every: int = 100
+    cpu: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """What a student's weights depend on, for its report."""
+        return {key: getattr(self, key) for key in ("steps", "batch", "accumulate", "rate", "precision", "seed")}
+
+
+class _WithWorkplace:
+    """A job whose shards and checkpoints go beside what it makes, unless another place is given."""
+
+    out: Path
+    work: Path | None
+
+    @property
+    def workplace(self) -> Path:
+        return self.work or self.out.with_name(f"{self.out.name}.work")
+
+
+@dataclass(frozen=True)
+class EncoderDistillation(_WithWorkplace):
+    """What `medge distill medsiglip` is asked for.
+
+    Attributes:
+        teacher, out: folders.
+        student: a name of the table or a shape.
+        images: folders of unlabelled images.
+        captions: JSON lines, {"image": path below its folder, "caption": text}.
+        text: "kept", or the shape of a smaller text tower.
+        texts: files of lines that a smaller text tower learns from, beside medge's own and the captions.
+        labels: a label bank whose scores are learned, too.
+        profile: preprocessing.
+        views: how often each image is seen by the teacher: as it is, and cut and toned at random.
+        inherit: begin with the teacher's weights.
+        quantize: finish with this recipe's rounding in place.
+        quantize_steps: how long.
+        work: where shards and checkpoints go; beside `out` where None.
+        data, training: how.
+        force: replace `out`.
+    """
+
+    teacher: Path
+    out: Path
+    student: str
+    images: tuple[Path, ...]
+    captions: Path | None = None
+    text: str = KEPT
+    texts: tuple[Path, ...] = ()
+    labels: Path | None = None
+    profile: str = DEFAULT_PROFILE
+    views: int = 2
+    inherit: bool = True
+    quantize: Quantize | None = None
+    quantize_steps: int = 200
+    work: Path | None = None
+    data: PassOptions = PassOptions()
+    training: TrainOptions = TrainOptions()
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class GeneratorDistillation(_WithWorkplace):
+    """What `medge distill medgemma` is asked for.
+
+    Attributes:
+        teacher, out: folders.
+        student: a checkpoint folder, or "layers=N" for the teacher with that many of its layers.
+        data: text files and JSON lines, {"text"} or {"question", "answer", "image"}.
+        held_back: the same, never trained on; a fiftieth of the data where empty.
+        divergence: forward, reverse or skewed KL.
+        method: "full" or "lora".
+        rank: of LoRA's matrices.
+        length: tokens of an example.
+        top: likeliest tokens of the teacher that are kept of each position.
+        positions: of an example that are learned from.
+        work, data_pass, training, force: as for encoders.
+    """
+
+    teacher: Path
+    out: Path
+    student: str
+    data: tuple[Path, ...]
+    held_back: tuple[Path, ...] = ()
+    divergence: Divergence = "forward"
+    method: Method = "full"
+    rank: int = 16
+    length: int = 256
+    top: int = 32
+    positions: int = 48
+    work: Path | None = None
+    data_pass: PassOptions = PassOptions(per_shard=PROMPTS_PER_SHARD)
+    training: TrainOptions = TrainOptions()
+    force: bool = False

@@ -1,0 +1,43 @@
+"""What the pages share: the look of their plots, and how they are filled."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from jinja2 import ChainableUndefined, Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+REFERENCE, BUNDLE = "#4c6a92", "#c7622e"
+
+
+def pages() -> Environment:
+    """The pages' templates."""
+    return Environment(
+        loader=PackageLoader("medge.export.pages", ""), autoescape=True, undefined=ChainableUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def new_axes(width: float = 5.6) -> tuple[Figure, Any]:
+    """A figure with one pair of axes in the pages' style."""
+    figure, axes = plt.subplots(figsize=(width, 3.4), layout="constrained")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def svg(figure: Figure) -> Markup:
+    """A figure as inline SVG, the same bytes for the same figure; it is closed."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "medge", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])

@@ -1,0 +1,263 @@
+"""Measure a bundle against the full-precision PyTorch model on the same real images, stage by stage.
+
+Two hops are reported wherever both can be: PyTorch to the exported fp32 graph (the exporter's faults) and that graph to
+the bundle (the quantizer's). The gates judge the whole way, PyTorch to bundle.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...quant.texts.prompts import calibration_texts
+from ...runtime.bundles import metrics
+from ...runtime.bundles.parity_report import ParityReport, judge
+from ...runtime.encoder.encoder import Encoder, softmax
+from ...runtime.encoder.labels import LabelBank, as_prompts
+from ...runtime.pictures.preprocess import Pixels, get_profile, normalise_pixels
+from ...runtime.progress import Progress, no_progress
+from ..families.siglip import BATCH, Reference, embed_reference, reference_pixels, text_ids
+from ..source.samples import Samples, spread
+from .stages import STAGE_SAMPLES, OnnxStages, StageSource, _compare_stages
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TowerRun:
+    """One tower on both sides: embeddings (N, D), and the inputs whose stages are compared."""
+
+    reference: NDArray[np.float32]
+    bundle: NDArray[np.float32]
+    stage_inputs: Array
+
+
+def measure(
+    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource | None = None,
+    prompts: dict[str, list[str]] | None = None, progress: Progress = no_progress,
+) -> ParityReport:  # fmt: skip
+    """Compare a bundle with its reference.
+
+    Args:
+        encoder: the bundle, opened.
+        reference: the PyTorch model it was made from.
+        samples: real images, labelled or not.
+        stages: what computes the stages of the full-precision artefact and of the bundle; for ONNX where None.
+        prompts: prompts per label for the scores. Without: the bundle's baked labels when the images have no labels
+            of their own or the same ones, else the folder names in the default wordings.
+        progress: called as work advances.
+    """
+    manifest = encoder.manifest
+    figures: dict[str, Any] = {"pixels": compare_pixels(encoder, samples)}
+    vision = run_vision(encoder, reference, samples, progress)
+    figures["vision"] = compare_embeddings(vision.reference, vision.bundle)
+    runs = {"vision": vision}
+    texts: list[str] = []
+    if "text" in manifest.towers:
+        texts = calibration_texts()
+        runs["text"] = run_text(encoder, reference, texts, progress)
+        figures["text"] = compare_embeddings(runs["text"].reference, runs["text"].bundle)
+        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
+    figures["scores"], plots = compare_scores(encoder, reference, vision, samples, prompts)
+    figures["size"] = _sizes(encoder)
+    source = stages if stages is not None else OnnxStages(encoder, reference)
+    if source.timed:
+        figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
+    compared = {
+        tower: _compare_stages(source, reference, tower, run.stage_inputs[:STAGE_SAMPLES])
+        for tower, run in runs.items()
+    }
+    recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
+    return ParityReport(
+        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | source.engine(),
+        recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
+        labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, recipes), plots=plots,
+    )  # fmt: skip
+
+
+def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
+    """The bundle's resized image against independent code, in grey levels, on a spread of the images."""
+    side, profile = encoder.manifest.encoder.image_size, encoder.manifest.profile
+    worst, unequal, total = 0, 0, 0
+    for index in spread(len(samples), 64):
+        image = samples.images[index]
+        ours = get_profile(profile).resize(image, side).astype(np.int16)
+        error = np.abs(ours - reference_pixels(image, profile, side))
+        worst, unequal, total = max(worst, int(error.max())), unequal + int((error > 0).sum()), total + error.size
+    return {"max_error": worst, "unequal_share": unequal / total}
+
+
+def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+    """Embed images on both sides, each at its own size: a student's is not its teacher's."""
+    config = reference.checkpoint.config["vision_config"]
+    side, theirs_side = encoder.manifest.encoder.image_size, int(config["image_size"])
+    resize = get_profile(encoder.manifest.profile).resize
+
+    def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
+        return np.stack([normalise_pixels(resize(image, size)) for image in images])
+
+    ours: list[Array] = []
+    theirs: list[Array] = []
+    # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
+    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // config["patch_size"]) ** 2))
+    for start in range(0, len(samples), step):
+        part = samples.images[start : start + step]
+        small = pixels(part, side)
+        theirs.append(reference.images(small if theirs_side == side else pixels(part, theirs_side)).embedding)
+        ours.append(encoder.embed_pixels(small))
+        progress("images", min(start + step, len(samples)), len(samples))
+    stage_inputs = pixels([samples.images[index] for index in spread(len(samples), STAGE_SAMPLES)], side)
+    return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
+
+
+def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
+    theirs, ours = embed_reference(reference, texts), encoder.embed_texts(texts)
+    progress("texts", len(texts), len(texts))
+    return TowerRun(theirs, ours, text_ids(reference.checkpoint, texts))
+
+
+def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
+    raw, centred = metrics.cosine(reference, bundle), metrics.centred_cosine(reference, bundle)
+    return {
+        "max_error": float(np.abs(reference - bundle).max()),
+        "cosine": {"mean": float(raw.mean()), "min": float(raw.min())},
+        # One input has no mean to take away: its centred reference is zero.
+        "centred_cosine": {"mean": float(centred.mean()), "min": float(centred.min())} if len(raw) > 1 else None,
+        "recall_overlap": metrics.recall_overlap(reference, bundle),
+        "count": len(raw),
+    }
+
+
+def _score_banks(
+    encoder: Encoder, reference: Reference, samples: Samples, prompts: dict[str, list[str]] | None
+) -> tuple[LabelBank, LabelBank]:
+    """The same labels on both sides: (reference's bank, bundle's bank)."""
+    baked = encoder.label_bank
+    if prompts is None:
+        if baked is not None and (not samples.labels or set(samples.labels) == set(baked.names)):
+            prompts = baked.prompts
+        else:
+            prompts = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
+    theirs = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
+    if baked is not None and prompts == baked.prompts:
+        return theirs, baked
+    if "text" not in encoder.manifest.towers:  # no text tower to ask: the bundle's images against the reference's bank
+        return theirs, theirs
+    return theirs, LabelBank.build(prompts, encoder.embed_texts)
+
+
+def compare_scores(
+    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: dict[str, list[str]] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    theirs, ours = _score_banks(encoder, reference, samples, prompts)
+    scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
+    logits = {
+        "reference": (vision.reference @ theirs.embeddings.T).astype(np.float64) * scale + bias,
+        "bundle": (vision.bundle @ ours.embeddings.T).astype(np.float64) * scale + bias,
+    }
+    probabilities = {side: softmax(value).astype(np.float64) for side, value in logits.items()}
+    p, q = probabilities["reference"], probabilities["bundle"]
+    figures: dict[str, Any] = {
+        "labels": list(theirs.names),
+        "flips": metrics.flips(logits["reference"], logits["bundle"]),
+        "kl_divergence": float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
+        "max_error": float(np.abs(p - q).max()),
+    }
+    points = spread(p.size, 2000)
+    plots: dict[str, Any] = {"scores": [p.ravel()[points].round(5).tolist(), q.ravel()[points].round(5).tolist()]}
+    if samples.truth is not None:
+        order = [theirs.names.index(label) for label in samples.labels]
+        by_label = {side: value[:, order] for side, value in logits.items()}
+        figures |= _compare_task(by_label, {s: v[:, order] for s, v in probabilities.items()}, samples.truth)
+        figures["auc_difference"] = abs(figures["auc"]["difference"]["value"])
+        plots["roc"] = {side: _roc(value, samples.truth) for side, value in by_label.items()}
+    return figures, plots
+
+
+def _compare_task(logits: dict[str, Array], probabilities: dict[str, Array], truth: NDArray[np.intp]) -> dict[str, Any]:
+    """Accuracy, macro AUC and calibration of both, with paired bootstrap intervals of each and of the difference."""
+    # AUC ranks images within a class by the margin over the other classes: the sum over labels says nothing by itself.
+    margins = {side: _margins(value) for side, value in logits.items()}
+    statistics: dict[str, tuple[dict[str, Array], Callable[[Array, Array], float]]] = {
+        "accuracy": (logits, metrics.accuracy),
+        "auc": (margins, metrics.macro_auc),
+        "ece": (probabilities, metrics.expected_calibration_error),
+    }
+    return {name: _paired(values["reference"], values["bundle"], statistic, truth)
+            for name, (values, statistic) in statistics.items()}  # fmt: skip
+
+
+def _paired(
+    a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]
+) -> dict[str, dict[str, float]]:
+    """A statistic of both sides and of their difference on the same resampled images."""
+
+    def interval(function: Callable[[Array], float]) -> dict[str, float]:
+        low, high = metrics.bootstrap(function, len(truth))
+        return {"value": function(np.arange(len(truth))), "low": low, "high": high}
+
+    return {
+        "reference": interval(lambda rows: statistic(a[rows], truth[rows])),
+        "bundle": interval(lambda rows: statistic(b[rows], truth[rows])),
+        "difference": interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
+    }
+
+
+def _margins(logits: Array) -> Array:
+    """Each logit minus the log-sum-exp of the other labels': the log-odds of the softmax probability."""
+    if logits.shape[1] < 2:
+        return logits
+    columns = [np.logaddexp.reduce(np.delete(logits, index, axis=1), axis=1) for index in range(logits.shape[1])]
+    return logits - np.stack(columns, axis=1)
+
+
+def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
+    """The macro-averaged ROC curve at 101 false-positive rates: [[rates], [true-positive rates]]."""
+    rates = np.linspace(0, 1, 101)
+    curves = []
+    margins = _margins(logits)
+    for column in range(logits.shape[1]):
+        positive = truth == column
+        if positive.all() or not positive.any():
+            continue
+        order = np.argsort(-margins[:, column], kind="stable")
+        true = np.concatenate([[0], np.cumsum(positive[order]) / positive.sum()])
+        false = np.concatenate([[0], np.cumsum(~positive[order]) / (~positive).sum()])
+        curves.append(np.interp(rates, false, true))
+    return [rates.round(3).tolist(), np.mean(curves, axis=0).round(5).tolist() if curves else []]
+
+
+def _sizes(encoder: Encoder) -> dict[str, float]:
+    model = encoder.manifest.encoder
+    weights = sum(encoder.bundle.tower_bytes(tower) for tower in encoder.manifest.towers)
+    sizes: dict[str, float] = {"towers_bytes": weights}
+    if "text" in encoder.manifest.towers:
+        sizes["ratio_to_fp32"] = weights / (4 * model.parameters)
+    return sizes
+
+
+def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, float]:
+    """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
+    times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
+    rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1
+    for _ in range(rounds):
+        for name, call in (("pytorch", reference.images), ("bundle", encoder.embed_pixels)):
+            start = time.perf_counter()
+            call(pixels)
+            times[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    return {**{f"{name}_seconds": value for name, value in medians.items()},
+            "ratio_to_pytorch": medians["bundle"] / medians["pytorch"]}  # fmt: skip
+
+
+def machine(target: str) -> dict[str, str]:
+    import torch
+
+    return {"target": target, "architecture": platform.machine(), "torch": torch.__version__,
+            "python": platform.python_version()}  # fmt: skip

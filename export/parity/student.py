@@ -1,0 +1,72 @@
+"""Measure a student's bundle against the teacher that it was distilled from: the same real images, each at its own size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...quant.distill.student import operations
+from ...quant.distill.subspace import Subspace
+from ...quant.texts.prompts import calibration_texts
+from ...runtime.bundles.bundle import Bundle
+from ...runtime.bundles.parity_report import ParityReport, judge_student
+from ...runtime.encoder.encoder import Encoder
+from ...runtime.progress import Progress, no_progress
+from ..families.siglip import Reference
+from ..source.checkpoint import read_json
+from ..source.samples import Samples
+from ..source.student_files import ROLE, read_subspace
+from .encoder import compare_embeddings, compare_pixels, compare_scores, machine, run_text, run_vision
+
+
+def measure_against_teacher(
+    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: dict[str, list[str]] | None = None,
+    progress: Progress = no_progress,
+) -> ParityReport:  # fmt: skip
+    """Compare a student with its teacher.
+
+    Embeddings are compared in the student's subspace, scores as each of the two gives them.
+
+    Args:
+        bundle: the student's.
+        teacher: in full precision.
+        samples: real images, labelled for the gates.
+        prompts: as in `parity.measure`.
+        progress: called as work advances.
+    """
+    encoder, manifest = Encoder(bundle, device="cpu"), bundle.manifest
+    path = bundle.path(ROLE)
+    width = manifest.encoder.embedding_size
+    subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)
+    vision = run_vision(encoder, teacher, samples, progress)
+    figures: dict[str, Any] = {
+        "pixels": compare_pixels(encoder, samples),
+        "vision": compare_embeddings(subspace.project(vision.reference), vision.bundle),
+    }
+    texts: list[str] = []
+    if "text" in manifest.towers:
+        texts = calibration_texts()
+        run = run_text(encoder, teacher, texts, progress)
+        figures["text"] = compare_embeddings(subspace.project(run.reference), run.bundle)
+        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == run.stage_inputs).all())
+    scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
+    for name in ("accuracy", "auc"):
+        if name in scores and scores[name]["reference"]["value"] > 0:
+            scores[f"{name}_kept"] = scores[name]["bundle"]["value"] / scores[name]["reference"]["value"]
+    figures["scores"] = scores
+    weights = sum(bundle.tower_bytes(tower) for tower in manifest.towers)
+    parameters = sum(p.numel() for p in teacher.model.parameters())
+    figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * parameters)}
+    theirs_config = teacher.checkpoint.config["vision_config"]
+    figures["operations_to_teacher"] = operations(_vision_config(bundle)) / operations(theirs_config)
+    return ParityReport(
+        bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
+        recipes={tower: facts.recipe for tower, facts in manifest.towers.items()}, profile=manifest.profile,
+        images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
+        gates=judge_student(figures), plots=plots,
+    )  # fmt: skip
+
+
+def _vision_config(bundle: Bundle) -> dict[str, Any]:
+    return dict(read_json(bundle.folder / "config.json")["vision_config"])

@@ -1,0 +1,216 @@
+"""What users give to calibrate on, to learn from and to be measured by: texts, questions, captions, images.
+
+JSON lines are read here and nowhere else, so that a line that is wrong is named in one form of sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...quant.texts.prompts import medical_texts
+from ...runtime.errors import CorpusError, ImageError
+from ...runtime.pictures.images import find_images, read_image
+from .samples import Samples, builtin_samples, read_samples
+
+TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
+CHUNK = 512  # tokens of a text prompt
+SKIP = 16  # the first tokens of a prompt are next to unpredictable for either side
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts and images to calibrate on, and what to call them."""
+
+    texts: list[str]
+    images: Samples
+    source: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with its options, of which one is right; maybe about an image."""
+
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with its answer; maybe about an image."""
+
+    question: str
+    answer: str
+    image: Path | None = None
+
+
+def json_lines(path: Path, form: str, parse: Callable[[dict[str, Any]], Row]) -> Iterator[Row]:
+    """The objects of a JSON-lines file, one a line, as `parse` reads them; blank lines are passed over.
+
+    Args:
+        form: what a line must hold, for the error: '{"text"}'.
+        parse: raises KeyError, TypeError or ValueError for an object of another form.
+
+    Raises:
+        CorpusError: the file can't be read, or a line is not of the form.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), 1):  # JSON strings may hold what splitlines() splits at
+        if not line.strip():
+            continue
+        try:
+            body = json.loads(line)
+            if not isinstance(body, dict):
+                raise TypeError("no JSON object")
+            row = parse(body)
+        except KeyError as error:
+            raise CorpusError(f"{path}, line {number}: {error} is missing; expected {form}") from error
+        except (ValueError, TypeError) as error:
+            raise CorpusError(f"{path}, line {number}: {error}; expected {form}") from error
+        yield row
+
+
+def read_text(path: Path) -> str:
+    """A text file, UTF-8.
+
+    Raises:
+        CorpusError: it can't be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: can't be read as text ({error})") from error
+
+
+def iterate_texts(paths: Sequence[Path]) -> Iterator[str]:
+    """Texts of files: plain text whole, JSON lines by their "text".
+
+    Raises:
+        CorpusError: a file can't be read, or a line has no "text".
+    """
+    for path in paths:
+        if path.suffix == ".jsonl":
+            yield from json_lines(path, '{"text"}', lambda body: str(body["text"]))
+        else:
+            yield read_text(path)
+
+
+def read_choices(path: Path) -> list[Choice]:
+    """Questions with options from JSON lines: {"question", "options": [...], "answer": index, "image": path or absent}.
+
+    Raises:
+        CorpusError: a line is none of this form.
+    """
+
+    def parse(body: dict[str, Any]) -> Choice:
+        options, answer = tuple(map(str, body["options"])), int(body["answer"])
+        if not 0 <= answer < len(options) >= 2:
+            raise ValueError('"answer" is no index of at least two options')
+        return Choice(str(body["question"]), options, answer, _image(path, body))
+
+    return list(json_lines(path, '{"question", "options": [...], "answer": index, "image": path or absent}', parse))
+
+
+def read_examples(paths: Sequence[Path], *, images: bool) -> Iterator[str | Answered]:
+    """Texts and answered questions to learn from: text files, and JSON lines of either form.
+
+    Args:
+        images: whether questions may be about images.
+
+    Raises:
+        CorpusError: a file can't be read, a line is of neither form, or an image is named that may not be.
+    """
+    for path in paths:
+        if path.suffix != ".jsonl":
+            yield read_text(path)
+            continue
+
+        def parse(body: dict[str, Any], path: Path = path) -> str | Answered:
+            if "text" in body:
+                return str(body["text"])
+            image = _image(path, body)
+            if image is not None and not images:
+                raise ValueError("an image, but the model reads text only")
+            return Answered(str(body["question"]), str(body["answer"]), image)
+
+        yield from json_lines(path, '{"text"} or {"question", "answer", "image": path or absent}', parse)
+
+
+def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -> tuple[list[str], NDArray[np.int32]]:
+    """Captions from JSON lines, {"image", "caption"}: the different ones, and the number of each image's, -1 for none.
+
+    Args:
+        images: paths of all images.
+        folders: where they were found; "image" is a path below one of them.
+
+    Raises:
+        CorpusError: a line is of another form, or names an image that is not in the folders.
+    """
+    places = {str(image.relative_to(folder)): number for folder in folders if folder.is_dir()
+              for number, image in enumerate(images) if image.is_relative_to(folder)}  # fmt: skip
+    texts: dict[str, int] = {}
+    numbers = np.full(len(images), -1, np.int32)
+
+    def parse(body: dict[str, Any]) -> tuple[int, str]:
+        image, caption = str(body["image"]), str(body["caption"]).strip()
+        if image not in places:
+            raise ValueError(f"{image} is not below a folder of --images")
+        return places[image], caption
+
+    for place, caption in json_lines(path, '{"image": path below its folder, "caption"}', parse):
+        if caption:
+            numbers[place] = texts.setdefault(caption, len(texts))
+    return list(texts), numbers
+
+
+def _image(path: Path, body: dict[str, Any]) -> Path | None:
+    """The image that a line names, relative to the file's folder."""
+    return path.parent / str(body["image"]) if body.get("image") else None
+
+
+def read_corpus(paths: Sequence[Path]) -> Corpus:
+    """Calibration data from files and folders; medge's own texts and pydicom's images where there are none.
+
+    Raises:
+        CorpusError: a path holds neither texts nor images.
+    """
+    if not paths:
+        return Corpus(medical_texts(), builtin_samples(), "medge's own texts, pydicom's own files")
+    files = [p for path in paths for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    texts = list(iterate_texts([path for path in files if path.suffix.lower() in TEXT_SUFFIXES]))
+    try:
+        images = read_samples(paths[0]) if len(paths) == 1 and not texts else _images_of(paths)
+    except ImageError:
+        images = Samples([], None, (), (), "")
+    if not texts and not len(images):
+        raise CorpusError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
+    return Corpus(texts, images, ", ".join(path.name for path in paths))
+
+
+def _images_of(paths: Sequence[Path]) -> Samples:
+    folders = [path for path in paths if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]
+    found = find_images(folders) if folders else []
+    return Samples([read_image(path) for path in found], None, (), (), "")
+
+
+def text_prompts(
+    tokenize: Callable[[str], list[int]],
+    texts: Sequence[str],
+    bos: int,
+    *,
+    size: int = CHUNK,
+    least: int = SKIP * 2 + 1,
+) -> list[list[int]]:
+    """Texts joined and cut into prompts of `size` tokens; of the end, what has `least` of them."""
+    ids = [token for text in texts for token in tokenize(f"{text.strip()}\n\n")]
+    pieces = (ids[start : start + size - 1] for start in range(0, len(ids), size - 1))
+    return [[bos, *piece] for piece in pieces if len(piece) >= least]

@@ -1,0 +1,99 @@
+"""Real images to calibrate and measure with: the user's folder, or the DICOM files that pydicom carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.errors import ImageError
+from ...runtime.pictures.images import find_images, labelled_folder, read_image
+from ...runtime.pictures.preprocess import Pixels, preprocess
+
+# A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
+CALIBRATION_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Decoded images, and for a labelled folder the index of each one's label.
+
+    Attributes:
+        images: (H, W, 3) arrays.
+        truth: (N,) indices into `labels`, or None.
+        labels: the names of the sub-folders, sorted.
+        skipped: messages of the images that could not be read.
+        source: what to call them in a report; a folder's name, never its path.
+    """
+
+    images: list[Pixels]
+    truth: NDArray[np.intp] | None
+    labels: tuple[str, ...]
+    skipped: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def for_calibration(self, profile: str, vision: dict[str, Any]) -> list[NDArray[np.float32]]:
+        """As many inputs of a tower with this configuration as the recipes need to see."""
+        side = vision["image_size"]
+        tokens = (side // vision["patch_size"]) ** 2
+        return self.inputs(profile, side, max(CALIBRATION_ROWS // tokens, 8))
+
+    def inputs(self, profile: str, side: int, count: int | None = None) -> list[NDArray[np.float32]]:
+        """Model inputs one by one, (1, 3, side, side); at most `count`, spread evenly over the images."""
+        picks = range(len(self.images)) if count is None else spread(len(self.images), count)
+        return [preprocess(self.images[index], profile, side)[None] for index in picks]
+
+
+def spread(total: int, count: int) -> list[int]:
+    """`count` indices spread evenly over `total`."""
+    return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(int)).tolist()
+
+
+def read_samples(folder: Path, *, labelled: bool = False) -> Samples:
+    """Read a folder; images that can't be read are skipped and named.
+
+    Raises:
+        ImageError: no image could be read.
+    """
+    if labelled:
+        paths, names = labelled_folder(folder)
+        labels = tuple(sorted(set(names)))
+        return _read(paths, [labels.index(name) for name in names], labels, folder.name)
+    return _read(find_images([folder]), None, (), folder.name)
+
+
+def builtin_samples() -> Samples:
+    """The pictures among the DICOM files inside pydicom's own package: CT, MR, US, CR and more, all public.
+
+    Many files hold the same picture in another transfer syntax; each picture is taken once.
+    """
+    import pydicom.data
+
+    # By path: pydicom's own look-up tries to download the files that it does not carry.
+    paths = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
+    samples = _read(paths, None, (), "pydicom's own files")
+    unique = {image.tobytes(): image for image in samples.images if min(image.shape[:2]) >= 32}
+    return Samples(list(unique.values()), None, (), (), samples.source)
+
+
+def _read(paths: Iterable[Path], truth: list[int] | None, labels: tuple[str, ...], source: str) -> Samples:
+    images: list[Pixels] = []
+    kept: list[int] = []
+    skipped: list[str] = []
+    for index, path in enumerate(paths):
+        try:
+            images.append(read_image(path))
+            kept.append(index)
+        except ImageError as error:
+            skipped.append(str(error))
+    if not images:
+        raise ImageError(f"{source}: no image could be read" + (f"; the first: {skipped[0]}" if skipped else ""))
+    chosen = None if truth is None else np.array([truth[index] for index in kept], np.intp)
+    return Samples(images, chosen, labels, tuple(skipped), source)

@@ -1,0 +1,38 @@
+"""What a distilled student's checkpoint holds beside its weights: its teacher, and the subspace it lives in."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from ...quant.distill.subspace import Subspace
+from .checkpoint import read_json
+
+# What lies in a student's folder beside the checkpoint: how it was made, and which of the teacher's directions it has.
+FACTS, SUBSPACE = "distillation.json", "subspace.safetensors"
+
+
+ROLE = "subspace"
+
+
+def read_teacher(folder: Path) -> dict[str, Any] | None:
+    """Name and hashes of the teacher that a checkpoint was distilled from; None where it was not."""
+    path = folder / FACTS
+    return dict(read_json(path)["teacher"]) if path.is_file() else None
+
+
+def read_subspace(path: Path) -> Subspace:
+    """The directions of the teacher's embeddings in which a student lives."""
+    return Subspace(load_file(path)["rows"], math.nan)
+
+
+def student_subspace(folder: Path) -> Path | None:
+    """A student's file of them, where it needs one: not if its embeddings are as wide as its teacher's."""
+    path = folder / SUBSPACE
+    if not path.is_file():
+        return None
+    rows = read_subspace(path).rows
+    return path if rows.shape[0] < rows.shape[1] else None

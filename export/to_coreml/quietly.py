@@ -1,0 +1,48 @@
+"""coremltools without what it says on import and in passing: its versions, its passes, libraries that only a Mac has."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from ...runtime.errors import MissingExtraError
+
+
+@cache
+def coremltools() -> Any:
+    """The module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    try:
+        with quiet():
+            import coremltools as ct
+            import coremltools.optimize
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("coremltools", "export") from error
+    return ct
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """coremltools reports its passes on stderr and warns of versions that it was not tested with."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,61 @@
+"""Write the Swift package beside the CoreML packages: sources as they are, the label bank and golden values as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import numpy as np
+
+from ...runtime.bundles.bundle import BundleWriter
+from ...runtime.encoder.encoder import Encoder
+from ...runtime.golden.phantom import phantom
+from ...runtime.pictures.preprocess import get_profile, normalise_pixels
+from .packages import FOLDER
+
+# CoreML sums in another order and width than our evaluator: the bound of fp16's gate, since all recipes compute in fp16.
+LEAST_COSINE = 0.999
+
+
+def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
+    """Add `coreml/MedgeKit` and `coreml/bank.json` to a half-made bundle; without labels, there is no bank to classify by.
+
+    Args:
+        encoder: runs the bundle's packages.
+    """
+    root = resources.files(__package__) / "swift"
+    for path, text in _files(root):
+        writer.add(f"{FOLDER}/MedgeKit/{path}", "package.swift").write_text(text, encoding="utf-8")
+    manifest = encoder.manifest
+    bank = encoder.label_bank
+    facts = {
+        "profile": manifest.profile, "imageSize": manifest.encoder.image_size,
+        "logitScale": manifest.encoder.logit_scale, "logitBias": manifest.encoder.logit_bias,
+        "labels": list(bank.names) if bank else [],
+        "embeddings": bank.embeddings.astype(float).tolist() if bank else [],
+    }  # fmt: skip
+    writer.add(f"{FOLDER}/bank.json", "package.bank").write_text(
+        json.dumps(facts, ensure_ascii=False), encoding="utf-8"
+    )
+    source = phantom()
+    pixels = get_profile(manifest.profile).resize(source, manifest.encoder.image_size)
+    golden = {
+        "width": source.shape[1], "height": source.shape[0], "source": base64.b64encode(source.tobytes()).decode(),
+        "pixels": base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode(),
+        "embedding": encoder.embed_pixels(normalise_pixels(pixels)[None])[0].astype(float).tolist(),
+        "leastCosine": LEAST_COSINE,
+    }  # fmt: skip
+    place = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests/golden.json"
+    writer.add(place, "package.swift").write_text(json.dumps(golden))
+
+
+def _files(folder: Traversable, prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if item.is_dir():
+            found += _files(item, f"{prefix}{item.name}/")
+        elif item.name.endswith(".swift"):
+            found.append((f"{prefix}{item.name}", item.read_text(encoding="utf-8")))
+    return found

@@ -1,0 +1,178 @@
+"""An importance matrix: how strongly each input channel of each weight matrix is driven, on real texts and images.
+
+llama.cpp's quantizer weighs a weight's rounding error with the mean square of what it is multiplied with. The squares
+are gathered while llama.cpp itself runs the full-precision file, by its callback for every operation of the graph, so
+memory stays what running the model takes, images pass through the real tower and projector, and the names are the
+file's own. Every position counts the same: llama.cpp's tool adds plain squares, so that the few positions with massive
+activations, those of an image above all, drown the others (docs/decisions/0008-importance.md has what that costs). The
+result is written in llama.cpp's imatrix format (GGUF; tools/imatrix in llama.cpp), which its tools read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.bundles.atomic import atomic_file
+from ...runtime.device.ggml import GGMLTensor
+from ...runtime.device.gguf_header import read_header
+from ...runtime.errors import CheckpointError
+from ...runtime.generator.engine import BATCH, Engine, Item, Observer, Picture
+from ...runtime.progress import Progress, no_progress
+
+SAVE_EVERY = 16  # chunks
+
+FINGERPRINT = "medge.calibration"
+
+TIED = "token_embd.weight"
+
+TINY = 1e-20  # mean square of a row of zeros
+
+_F32 = 0  # GGML_TYPE_F32
+
+
+@dataclass
+class Importance:
+    """Sums of squares of each matrix's inputs, every input scaled to a mean square of one.
+
+    Attributes:
+        sums: matrix name -> (columns,) float64.
+        counts: matrix name -> rows seen.
+        chunks: prompts that went in.
+        fingerprint: of the data, so that an interrupted run goes on with the same.
+        sources: names of the data sets, never paths.
+    """
+
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    chunks: int = 0
+    fingerprint: str = ""
+    sources: tuple[str, ...] = ()
+
+    def add(self, name: str, rows: NDArray[np.float32]) -> None:
+        """Add inputs, (N, columns), of a matrix, each row scaled to a mean square of one (see the module's text)."""
+        energy = np.einsum("ij,ij->i", rows, rows) / rows.shape[1]
+        scaled = rows / np.sqrt(np.maximum(energy, TINY))[:, None]
+        squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
+        self.sums[name] = self.sums[name] + squares if name in self.sums else squares
+        self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+    def mean(self, name: str) -> NDArray[np.float32]:
+        """Mean square of each column, (columns,)."""
+        return (self.sums[name] / max(self.counts[name], 1)).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write llama.cpp's format."""
+        with atomic_file(path) as partial:
+            writer = gguf.GGUFWriter(partial, "")
+            writer.add_type("imatrix")
+            writer.add_array("imatrix.datasets", list(self.sources) or ["medge"])
+            writer.add_uint32("imatrix.chunk_count", self.chunks)
+            writer.add_uint32("imatrix.chunk_size", BATCH)
+            writer.add_string(FINGERPRINT, self.fingerprint)
+            for name in sorted(self.sums):
+                writer.add_tensor(f"{name}.in_sum2", self.sums[name].astype(np.float32)[None])
+                writer.add_tensor(f"{name}.counts", np.array([[self.counts[name]]], np.float32))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+
+    @classmethod
+    def load(cls, path: Path) -> Importance:
+        """Read a matrix that medge or llama.cpp wrote.
+
+        Raises:
+            CheckpointError: it is none.
+        """
+        header = read_header(path)
+        if header.metadata.get("general.type") != "imatrix":
+            raise CheckpointError(f"{path} is no importance matrix; make one with 'medge calibrate'")
+        found = cls(chunks=int(header.metadata.get("imatrix.chunk_count", 0)))
+        found.fingerprint = str(header.metadata.get(FINGERPRINT, ""))
+        for name, tensor in header.tensors.items():
+            values = np.fromfile(path, np.float32, tensor.values, offset=tensor.offset)
+            if name.endswith(".in_sum2"):
+                found.sums[name.removesuffix(".in_sum2")] = values.astype(np.float64)
+            elif name.endswith(".counts"):
+                found.counts[name.removesuffix(".counts")] = int(values[0])
+        return found
+
+
+def gather(
+    model: Path, projector: Path | None, prompts: Callable[[Engine], Sequence[Sequence[Item]]], *, out: Path | None = None,
+    sources: Sequence[str] = (), threads: int | None = None, progress: Progress = no_progress,
+) -> Importance:  # fmt: skip
+    """Run prompts through a full-precision model and gather its importance matrix.
+
+    Args:
+        model, projector: full-precision GGUF files.
+        prompts: makes the prompts, given the engine to tokenize with; each at most `BATCH` positions long.
+        out: where to keep the state; a run that was interrupted goes on from there when the data is the same.
+        sources: names for the file.
+        threads: as in `Engine`.
+        progress: called as work advances.
+    """
+    importance = Importance()
+    with Engine(
+        model, projector, context=BATCH, threads=threads, measuring=True, observer=_observer(lambda: importance)
+    ) as engine:
+        work = prompts(engine)
+        fingerprint = _fingerprint(work)
+        if out is not None and out.is_file() and (before := Importance.load(out)).fingerprint == fingerprint:
+            importance = before
+        importance.fingerprint, importance.sources = fingerprint, tuple(sources)
+        for number in range(importance.chunks, len(work)):
+            # Logits of every fourth token: the tied embedding's own inputs, for a quarter of the time they cost.
+            engine.observe_prompt(work[number], stride=4)
+            importance.chunks = number + 1
+            if out is not None and importance.chunks % SAVE_EVERY == 0:
+                importance.save(out)
+            progress("calibrating", importance.chunks, len(work))
+    if out is not None:
+        importance.save(out)
+    return importance
+
+
+def _observer(importance: Callable[[], Importance]) -> Observer:
+    import llama_cpp._ggml as ggml
+
+    name_of = ggml.libggml.ggml_op_name
+    name_of.argtypes, name_of.restype = [ctypes.c_int], ctypes.c_char_p
+    numbers: dict[int, bool] = {}
+
+    def observe(address: int, ask: bool) -> bool:
+        node = GGMLTensor.from_address(address)
+        if node.op not in numbers:
+            numbers[node.op] = name_of(node.op) == b"MUL_MAT"
+        if not numbers[node.op]:
+            return False
+        weight = GGMLTensor.from_address(node.src[0])
+        name = weight.name.decode("utf-8", "replace")
+        inputs = GGMLTensor.from_address(node.src[1])
+        wanted = name.endswith(".weight") and name.startswith(("blk.", "v.blk.", TIED, "output."))
+        if not wanted or inputs.type != _F32 or not inputs.data:
+            return wanted and ask
+        if not ask:
+            shape, strides = tuple(inputs.ne)[::-1], tuple(inputs.nb)[::-1]
+            extent = 4 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+            buffer = np.ctypeslib.as_array((ctypes.c_float * (extent // 4)).from_address(inputs.data))
+            rows = np.lib.stride_tricks.as_strided(buffer, shape, strides).reshape(-1, shape[-1])
+            importance().add(name, rows)
+        return True
+
+    return observe
+
+
+def _fingerprint(prompts: Sequence[Sequence[Item]]) -> str:
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(repr([item.key if isinstance(item, Picture) else item for item in prompt]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Choose a type for each tensor so that a file has the size that is asked for, where it hurts least.
+
+Measured: each block of layers, and the token embedding, is quantized alone, coarsely, while all else stays as it is,
+and the KL divergence on calibration text that this causes is that part's sensitivity. What another type would cost a
+part is that figure scaled by the type's own rounding error, weighted by the importance matrix, against the coarse
+type's. Then `allocate` gives bits where they help most.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.device.gguf_header import GGUFTensor, read_header
+from ...runtime.generator.engine import Engine
+from ...runtime.progress import Progress, no_progress
+from ..recipes.gguf import GGUF_RECIPES, GGUFRecipe
+from ..rounding.allocate import Choice, allocate
+from .importance import Importance
+from .quantize import encode_blocks, quantize_language
+
+# From coarse to fine; of each pair the first is taken where 256 divides the width, the second elsewhere.
+LADDER = (
+    ("Q3_K", "Q4_0"),
+    ("IQ4_XS", "IQ4_NL"),
+    ("Q4_K", "Q5_0"),
+    ("Q5_K", "Q5_1"),
+    ("Q6_K", "Q8_0"),
+    ("Q8_0", "Q8_0"),
+)
+TRIAL_TOKENS = 512
+SAMPLED_ROWS = 256
+
+
+def choose_types(
+    full: Path, recipe: GGUFRecipe, importance: Importance, target_size: int, texts: Sequence[str], scratch: Path,
+    progress: Progress = no_progress,
+) -> dict[str, str]:  # fmt: skip
+    """{tensor: ggml type} for `quantize_language`, of a file of at most `target_size` bytes.
+
+    Raises:
+        RecipeError: even the coarsest types make a larger file.
+    """
+    header = read_header(full)
+    # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
+    matrices = {name: tensor for name, tensor in header.tensors.items() if len(tensor.shape) == 2}
+    fixed = full.stat().st_size - sum(tensor.bytes for tensor in matrices.values())
+    sensitivities = measure_sensitivity(full, importance, matrices, texts, scratch, progress)
+    options = {
+        name: _options(full, tensor, sensitivities[group_of(name)], importance) for name, tensor in matrices.items()
+    }
+    return {name: choice.value for name, choice in allocate(options, target_size, fixed).items()}
+
+
+def group_of(name: str) -> str:
+    """The part that a tensor's sensitivity is measured with: its layer, or the tensor itself outside the layers."""
+    found = re.match(r"blk\.\d+\.", name)
+    return found[0] if found else name
+
+
+def measure_sensitivity(
+    full: Path, importance: Importance, matrices: Mapping[str, GGUFTensor], texts: Sequence[str], scratch: Path,
+    progress: Progress,
+) -> dict[str, float]:  # fmt: skip
+    """{part: KL divergence per unit of relative rounding error} of each part quantized alone."""
+    keep = {name: "BF16" for name in matrices}
+    with Engine(full, context=TRIAL_TOKENS, measuring=True) as engine:
+        ids = [2, *(token for text in texts for token in engine.tokenize(text))][:TRIAL_TOKENS]
+        exact = _log_softmax(engine.logits(ids)[::4])
+    groups = sorted({group_of(name) for name in matrices})
+    found = {}
+    for number, group in enumerate(groups):
+        coarse = {name: _fitting(LADDER[0], tensor) for name, tensor in matrices.items() if group_of(name) == group}
+        trial = scratch / "trial.gguf"
+        quantize_language(full, trial, GGUF_RECIPES["q4_k_m"], importance=importance, types={**keep, **coarse})
+        with Engine(trial, context=TRIAL_TOKENS, measuring=True) as engine:
+            other = _log_softmax(engine.logits(ids)[::4])
+        kld = float((np.exp(exact) * (exact - other)).sum(-1).mean())
+        errors = [_rounding_error(full, matrices[name], kind, importance) for name, kind in coarse.items()]
+        found[group] = kld / max(float(np.sum(errors)), 1e-12)
+        trial.unlink()
+        progress("sensitivity of layers", number + 1, len(groups))
+    return found
+
+
+def _options(full: Path, tensor: GGUFTensor, sensitivity: float, importance: Importance) -> list[Choice[str]]:
+    options: list[Choice[str]] = []
+    for pair in LADDER:
+        kind = _fitting(pair, tensor)
+        if all(kind != choice.value for choice in options):
+            block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+            error = sensitivity * _rounding_error(full, tensor, kind, importance)
+            options.append(Choice(kind, prod(tensor.shape) // block * size, error))
+    return options
+
+
+def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:
+    return pair[0] if tensor.shape[0] % 256 == 0 or pair[0] == pair[1] else pair[1]
+
+
+def _rounding_error(path: Path, tensor: GGUFTensor, kind: str, importance: Importance) -> float:
+    """Share of a matrix's output energy that rounding loses, from a spread of its rows."""
+    columns, rows = tensor.shape[0], tensor.values // tensor.shape[0]
+    values = _sample(path, tensor, columns, rows)
+    weight = importance.mean(tensor.name) if tensor.name in importance.sums else np.ones(columns, np.float32)
+    type_ = gguf.GGMLQuantizationType[kind]
+    back = gguf.quants.dequantize(encode_blocks(values, type_, weight), type_)
+    return float((((back - values) ** 2) @ weight).sum() / max(float(((values**2) @ weight).sum()), 1e-30))
+
+
+def _sample(path: Path, tensor: GGUFTensor, columns: int, rows: int) -> NDArray[np.float32]:
+    kind = gguf.GGMLQuantizationType[tensor.type]
+    data = np.memmap(path, np.uint8, "r", tensor.offset, (rows, tensor.bytes // rows))
+    picks = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(int))
+    return np.ascontiguousarray(gguf.quants.dequantize(np.ascontiguousarray(data[picks]), kind), np.float32)
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= np.logaddexp.reduce(wide, axis=-1, keepdims=True)
+    return wide

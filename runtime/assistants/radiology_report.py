@@ -1,0 +1,119 @@
+"""Reports on images: findings and impression, as JSON that a schema forces, and as text made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GeneratorError
+from ..generator.conversation import Chat, Sampling, about
+from ..pictures.images import DEFAULT_VIEW, ImageSource, View
+
+
+@dataclass(frozen=True)
+class Template:
+    """A kind of report: what to look at, in this order, each a key of the findings."""
+
+    name: str
+    instruction: str
+    regions: tuple[str, ...]
+
+
+TEMPLATES: dict[str, Template] = {
+    template.name: template
+    for template in (
+        Template("general", "Describe this medical image for a report.", ("description",)),
+        Template(
+            "chest-xray", "Write a report on this chest radiograph.",
+            ("lungs", "pleura", "heart", "mediastinum", "bones", "devices"),
+        ),
+        Template("ct", "Write a report on this CT.", ("technique", "organs", "vessels", "bones", "other")),
+        Template("fundus", "Write a report on this fundus photograph.", ("disc", "macula", "vessels", "periphery")),
+        Template("dermatology", "Write a report on this skin lesion.", ("morphology", "colour", "border", "distribution")),
+        Template("pathology", "Write a report on this tissue section.", ("tissue", "architecture", "cytology", "margins")),
+    )
+}  # fmt: skip
+# A grammar lets strings grow without end; a sentence or two are asked for, and this is where they are cut.
+MOST_CHARACTERS = 240
+REPORT_SAMPLING = Sampling(limit=1024)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings by region and the impression; `complete` is false where the token limit cut it off."""
+
+    template: str
+    findings: dict[str, str]
+    impression: str
+    complete: bool
+
+    @property
+    def text(self) -> str:
+        """The report as prose."""
+        lines = [f"{region.capitalize()}: {text}" for region, text in self.findings.items()]
+        return "\n".join(["FINDINGS", *lines, "", "IMPRESSION", self.impression])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"template": self.template, "findings": self.findings, "impression": self.impression,
+                "complete": self.complete}  # fmt: skip
+
+
+def schema_of(template: Template) -> dict[str, Any]:
+    """The JSON schema that forces a report's form."""
+    text = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS}
+    regions = {region: text for region in template.regions}
+    findings = {"type": "object", "properties": regions, "required": list(regions), "additionalProperties": False}
+    return {
+        "type": "object", "properties": {"findings": findings, "impression": text},
+        "required": ["findings", "impression"], "additionalProperties": False,
+    }  # fmt: skip
+
+
+def write_report(
+    chat: Chat, images: ImageSource | Sequence[ImageSource], template: str | Template = "general",
+    sampling: Sampling = REPORT_SAMPLING, *, clinical: str = "", view: View = DEFAULT_VIEW,
+) -> Report:  # fmt: skip
+    """Report on one image, or on several that belong together.
+
+    Args:
+        chat: a multimodal model.
+        images: what to report on.
+        template: a name of `TEMPLATES`, or one of your own.
+        sampling: how long the report may be, and how its tokens are chosen.
+        clinical: what the reader should know, such as the clinical question.
+        view: which frame and which window of a file.
+
+    Raises:
+        GeneratorError: there is no such template.
+        ImageError: an image can't be read.
+    """
+    if isinstance(template, str):
+        if template not in TEMPLATES:
+            raise GeneratorError(f"there is no report template {template!r}; choose from {', '.join(TEMPLATES)}")
+        template = TEMPLATES[template]
+    asked = f"{template.instruction} {clinical}".strip() + (
+        f"\nGive findings on {', '.join(template.regions)}, a sentence or two each, and an impression, as JSON."
+    )
+    answer = chat.chat([about(images, asked, view)], sampling, schema=schema_of(template))
+    try:
+        body = json.loads(answer.text)
+        return Report(template.name, body["findings"], body["impression"], complete=True)
+    except ValueError:
+        return _cut_off(template, answer.text)
+
+
+def _cut_off(template: Template, text: str) -> Report:
+    """What can be saved of JSON that the token limit cut off: whole findings, said to be incomplete."""
+    decoder, findings = json.JSONDecoder(), {}
+    for region in template.regions:
+        at = text.find(f'"{region}":')
+        if at >= 0:
+            try:
+                start = at + len(region) + 3
+                value, _ = decoder.raw_decode(text[start:].lstrip())
+                findings[region] = str(value)
+            except ValueError:
+                break
+    return Report(template.name, findings, "", complete=False)

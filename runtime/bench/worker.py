@@ -1,0 +1,66 @@
+"""One engine in a process of its own, driven line by line over pipes, so that engines are timed in turn on one machine.
+
+The worker prints {"ready": true} when it could take an image, then for every line it reads runs once and prints the
+seconds, and at the end of its input prints its peak memory. `python -m medge.runtime.bench.worker BUNDLE BATCH [fast]`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def serve(run: Callable[[], Any]) -> None:
+    """Announce readiness, run on request, report the peak resident memory in bytes."""
+
+    def say(**facts: Any) -> None:
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()
+
+    say(ready=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        say(seconds=time.perf_counter() - start)
+    say(peak_bytes=peak_memory())
+
+
+def peak_memory() -> int:
+    """Greatest resident memory of this process, in bytes.
+
+    On Linux from VmHWM: getrusage's figure survives exec, so a child would report what its parent once used.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    from ..encoder.encoder import load
+    from ..golden.phantom import phantom
+
+    bundle, batch = Path(sys.argv[1]), int(sys.argv[2])
+    encoder = load(bundle, allow_failed_parity=True, fast=sys.argv[3:] == ["fast"])
+    # As on a device: the session is open and the labels are there before the first image comes.
+    _ = encoder.vision
+    bank = encoder.label_bank
+    images = [phantom()] * batch
+
+    def run() -> None:
+        embeddings = encoder.embed_images(images, batch_size=batch)
+        if bank is not None:
+            encoder.score(embeddings, bank)
+
+    serve(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""A bundle on disk: opened with its hashes checked, or written under a temporary name and renamed when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BundleError, ParityGateError, storage_errors
+from .atomic import atomic_folder, replace_text
+from .manifest import MANIFEST, FileEntry, Manifest, sha256_file
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose manifest has been read and, unless told otherwise, whose every byte has been checked."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False) -> Bundle:
+        """Open a bundle.
+
+        Args:
+            folder: where it lies.
+            verify: hash every file (about a second per GB on a recent CPU). Existence and size are always checked.
+            allow_failed_parity: load even when the parity gate failed or was never measured.
+
+        Raises:
+            BundleError: missing, half-written, changed or too new.
+            ParityGateError: its gate failed or was not measured.
+        """
+        folder = Path(folder)
+        bundle = cls(folder, Manifest.read(folder))
+        manifest = bundle.manifest
+        parity = manifest.parity if manifest.towers else manifest.packages_parity
+        status = (parity or {}).get("status", "not measured")
+        if status != "passed" and not allow_failed_parity:
+            raise ParityGateError(
+                f"{folder}: parity {status}, so it may not agree with the original model; see {folder / 'parity.html'}, "
+                "measure it with 'medge parity', or load it all the same with --allow-failed-parity"
+            )
+        for problem in bundle.problems(hashes=verify):
+            raise BundleError(f"{folder}: {problem}; copy or export the bundle again")
+        return bundle
+
+    def problems(self, *, hashes: bool = True) -> Iterator[str]:
+        """Yield one sentence for each file that is missing, of another size, or (with `hashes`) changed."""
+        for entry in self.manifest.files:
+            path = self.folder / entry.path
+            if not path.is_file():
+                yield f"{entry.path} is missing"
+            elif (size := path.stat().st_size) != entry.bytes:
+                yield f"{entry.path} has {size} bytes instead of {entry.bytes}"
+            elif hashes and sha256_file(path) != entry.sha256:
+                yield f"{entry.path} was changed (its SHA-256 is not the manifest's)"
+
+    def path(self, role: str) -> Path | None:
+        """The path of the file with this role, or None where the bundle has none."""
+        entry = self.manifest.file(role)
+        return self.folder / entry.path if entry else None
+
+    def tower_bytes(self, tower: str) -> int:
+        """Bytes of a tower: its main file, or its package folder, and what lies beside it for it."""
+        main = self.manifest.towers[tower].file
+        return sum(
+            entry.bytes
+            for entry in self.manifest.files
+            if entry.path == main or entry.path.startswith(f"{main}/") or entry.role == f"{tower}.data"
+        )
+
+    def packages(self) -> Bundle:
+        """The same folder seen as its CoreML packages: their towers, their parity.
+
+        Raises:
+            BundleError: there are none.
+        """
+        if not self.manifest.packages:
+            raise BundleError(f"{self.folder} holds no CoreML packages; export it with --format coreml")
+        towers, parity = self.manifest.packages, self.manifest.packages_parity
+        return Bundle(self.folder, dataclasses.replace(self.manifest, towers=towers, parity=parity))
+
+    def size(self) -> int:
+        """Bytes of all files that the manifest lists."""
+        return sum(entry.bytes for entry in self.manifest.files)
+
+    def amend(self, manifest: Manifest, texts: dict[str, tuple[str, str]]) -> Bundle:
+        """Replace the manifest, and write small text files beside it: {path: (role, text)}.
+
+        Each file, and last the manifest, is written to a temporary name and renamed, so an interruption leaves either
+        the old or the new state, never a manifest that promises a file which isn't there.
+        """
+        kept = [entry for entry in manifest.files if entry.path not in texts]
+        with storage_errors(f"writing {self.folder}"):
+            for name, (role, text) in texts.items():
+                replace_text(self.folder / name, text)
+                kept.append(_entry(self.folder, name, role))
+            manifest = dataclasses.replace(manifest, files=tuple(kept))
+            replace_text(self.folder / MANIFEST, manifest.to_json())
+        return Bundle(self.folder, manifest)
+
+
+class BundleWriter:
+    """The half-made bundle: put files under `folder`, name their roles with `add`, then `finish`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._roles: dict[str, str] = {}
+
+    def add(self, path: str, role: str) -> Path:
+        """Register a file and return where to write it; folders are made."""
+        self._roles[path] = role
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def finish(self, manifest: Manifest) -> Manifest:
+        """Hash every registered file and write the manifest, the last file of all."""
+        entries = tuple(_entry(self.folder, path, role) for path, role in sorted(self._roles.items()))
+        manifest = dataclasses.replace(manifest, files=entries)
+        replace_text(self.folder / MANIFEST, manifest.to_json())
+        return manifest
+
+
+@contextlib.contextmanager
+def new_bundle(final: Path, *, force: bool = False) -> Iterator[BundleWriter]:
+    """Make a bundle under a temporary name beside `final`; rename it when the block ends well, remove it otherwise.
+
+    Raises:
+        StorageError: `final` exists and `force` is false, or the file system refused.
+    """
+    with atomic_folder(final, force=force) as partial:
+        yield BundleWriter(partial)
+        if not (partial / MANIFEST).is_file():
+            raise BundleError(f"{final}: the export ended before its manifest was written")
+
+
+def _entry(folder: Path, path: str, role: str) -> FileEntry:
+    target = folder / path
+    return FileEntry(path, role, target.stat().st_size, sha256_file(target))

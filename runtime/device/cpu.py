@@ -1,0 +1,67 @@
+"""What the CPU can do, and so which 8-bit number format is right and fast on it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of CPU with the weight format that its integer kernels compute without saturating."""
+
+    name: str
+    signed_weights: bool
+    reason: str
+
+
+# Measured on a full-size vision tower (DESIGN.md): on AVX2, S8 weights saturate in vpmaddubsw (cosine 0.910), U8 don't
+# (0.9998). VNNI's and dotprod's kernels accumulate in 32 bits, so symmetric S8, which needs no zero point, is exact.
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("avx2", False, "U8 weights: without VNNI, signed weights saturate the 16-bit sums of AVX2's kernels"),
+        Target("avx512-vnni", True, "S8 weights: VNNI sums in 32 bits, symmetric weights need no zero point"),
+        Target("arm-dotprod", True, "S8 weights: sdot/smmla sum in 32 bits, symmetric weights need no zero point"),
+        Target("web", False, "U8 weights: WebAssembly SIMD widens them to 16 bits, and relaxed SIMD may saturate S8"),
+    )
+}
+
+
+def cpu_features() -> frozenset[str]:
+    """Feature flags in lower case, as Linux or macOS name them; empty where the system doesn't tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in {"flags", "Features"}:
+                return frozenset(value.lower().split())
+        return frozenset()
+    if platform.system() == "Darwin":
+        listing = subprocess.run(["sysctl", "-a"], capture_output=True, text=True, check=False).stdout
+        return frozenset(
+            line.split(".")[-1].split(":")[0].lower() for line in listing.splitlines() if line.startswith("hw.optional")
+        )
+    return frozenset()
+
+
+def pick_target(name: str = "auto") -> tuple[Target, str]:
+    """The target of this name, or for "auto" the one of this machine; and one sentence on why.
+
+    Raises:
+        RecipeError: no such target.
+    """
+    if name != "auto":
+        if name not in TARGETS:
+            raise RecipeError(f"there is no target {name!r}; choose from auto, {', '.join(TARGETS)}")
+        return TARGETS[name], f"asked for {name}: {TARGETS[name].reason}"
+    if platform.machine().lower() in {"aarch64", "arm64"}:
+        found = "arm-dotprod"
+    else:
+        features = cpu_features()
+        found = "avx512-vnni" if features & {"avx512_vnni", "avx_vnni"} else "avx2"
+    return TARGETS[found], f"this CPU is {found}: {TARGETS[found].reason}"

@@ -1,0 +1,75 @@
+"""llama.cpp's library through llama-cpp-python's ctypes: opened once, its chatter kept short; cores and GPU memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+from ..errors import MissingExtraError
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_messages: list[str] = []
+_keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them
+
+
+def library() -> Any:
+    """llama_cpp's ctypes module, its chatter turned into a short memory of warnings and errors."""
+    try:
+        import llama_cpp.llama_cpp as lib
+        from llama_cpp import mtmd_cpp
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("llama-cpp-python", "llm") from error
+    if not _keep:
+
+        def remember(level: int, text: bytes, _: object) -> None:
+            if level >= 3 and text.strip(b".\n "):  # GGML_LOG_LEVEL_WARN and above
+                _messages.append(text.decode("utf-8", "replace").strip())
+                del _messages[:-8]
+
+        callback = lib.llama_log_callback(remember)
+        _keep.append(callback)
+        lib.llama_log_set(callback, None)
+        mtmd_cpp.mtmd_log_set(callback, None)
+        mtmd_cpp.mtmd_helper_log_set(callback, None)
+        lib.llama_backend_init()
+    _messages.clear()
+    return lib
+
+
+def native_messages() -> str:
+    """The last warnings and errors of llama.cpp since it was entered, for an error's message."""
+    return "; ".join(_messages[-3:]) or "no reason given"
+
+
+def forget_messages() -> None:
+    """What was warned of so far explains no later failure."""
+    _messages.clear()
+
+
+def gpu_memory() -> int:
+    """Free bytes of the GPUs that this build of llama.cpp can use; 0 where it was built without, or is not installed."""
+    try:
+        lib = library()
+    except MissingExtraError:
+        return 0
+    if not lib.llama_supports_gpu_offload():
+        return 0
+    from llama_cpp._ggml import libggml
+
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    libggml.ggml_backend_dev_get.argtypes, libggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libggml.ggml_backend_dev_type.argtypes, libggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
+    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    free, total, found = ctypes.c_size_t(), ctypes.c_size_t(), 0
+    for index in range(libggml.ggml_backend_dev_count()):
+        device = libggml.ggml_backend_dev_get(index)
+        if libggml.ggml_backend_dev_type(device) == 1:  # GGML_BACKEND_DEVICE_TYPE_GPU
+            libggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found

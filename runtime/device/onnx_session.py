@@ -1,0 +1,64 @@
+"""A thin wrapper of ONNX Runtime: one place for its options, devices and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, RecipeError
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Session(Protocol):
+    """What the encoder needs of an inference engine; ONNX Runtime is one, a fake in tests another."""
+
+    def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]: ...
+
+
+class OrtSession:
+    """An ONNX file opened with ONNX Runtime.
+
+    Args:
+        model: the file, or its bytes (how parity opens a copy with more outputs).
+        threads: intra-op threads; ONNX Runtime's own choice (the physical cores) where None.
+        device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it.
+        fast: hold a second copy of the weights, packed for this CPU, and keep memory between runs: some per cent faster
+            for about half as much memory again. See benchmarks/full_size.py.
+
+    Raises:
+        BundleError: the file can't be opened.
+        RecipeError: the device isn't there.
+    """
+
+    def __init__(
+        self, model: Path | bytes, *, threads: int | None = None, device: str = "auto", fast: bool = False
+    ) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not fast:
+            options.enable_cpu_mem_arena = False
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        available = ort.get_available_providers()
+        wanted = {"cpu": [], "cuda": ["CUDAExecutionProvider"], "auto": ["CUDAExecutionProvider"]}.get(device)
+        if wanted is None or (device == "cuda" and wanted[0] not in available):
+            raise RecipeError(f"device {device!r} is not available; this ONNX Runtime offers {', '.join(available)}")
+        providers = [*(p for p in wanted if p in available), "CPUExecutionProvider"]
+        try:
+            self._session = ort.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=providers
+            )
+        except Exception as error:  # ONNX Runtime's exception types are private
+            name = "the model" if isinstance(model, bytes) else model
+            raise BundleError(f"{name}: ONNX Runtime can't open it ({' '.join(str(error).split())[:300]})") from error
+
+    def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]:
+        return [np.asarray(value) for value in self._session.run(list(outputs), dict(inputs))]

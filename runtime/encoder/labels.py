@@ -1,0 +1,108 @@
+"""Label lists and label banks.
+
+A label file is either plain text, one label a line, or JSON: {"label": ["prompt", "another prompt"], ...}. A label
+bank holds one embedding per label: the mean, at unit length, of its prompts' unit-length embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..errors import BundleError, LabelError
+
+# What a label without prompts of its own is asked with.
+DEFAULT_TEMPLATES = ("{}", "an image of {}", "a medical image showing {}")
+
+Prompts = Mapping[str, Sequence[str]]
+
+
+def read_labels(path: Path) -> dict[str, list[str]]:
+    """Read a label file: {label: prompts}.
+
+    Raises:
+        LabelError: missing, empty, or not of either form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"{path}: can't be read as text ({error})") from error
+    if path.suffix.lower() == ".json":
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise LabelError(f"{path}: not JSON ({error})") from error
+        if not isinstance(body, dict):
+            raise LabelError(f'{path}: expected {{"label": ["prompt", ...], ...}}')
+        return as_prompts(body, str(path))
+    return as_prompts([line.strip() for line in text.splitlines() if line.strip()], str(path))
+
+
+def as_prompts(
+    labels: Sequence[str] | Mapping[str, str | Sequence[str]], where: str = "labels"
+) -> dict[str, list[str]]:
+    """Labels, or labels with their prompts, to {label: prompts}; checks that there is something to choose from.
+
+    Raises:
+        LabelError: no label, a blank one, a repeated one, or a label whose prompts are not text.
+    """
+    if isinstance(labels, Mapping):
+        pairs = [(name, [value] if isinstance(value, str) else list(value or ())) for name, value in labels.items()]
+    else:
+        pairs = [(name, []) for name in labels]
+    if not pairs:
+        raise LabelError(f"{where}: the label list is empty")
+    prompts: dict[str, list[str]] = {}
+    for name, given in pairs:
+        if not isinstance(name, str) or not name.strip():
+            raise LabelError(f"{where}: a label is blank")
+        if name in prompts:
+            raise LabelError(f"{where}: the label {name!r} stands there twice")
+        if not all(isinstance(prompt, str) and prompt.strip() for prompt in given):
+            raise LabelError(f"{where}: the prompts of {name!r} must be non-empty texts")
+        prompts[name] = given or [template.format(name) for template in DEFAULT_TEMPLATES]
+    return prompts
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors along the last axis to unit length; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LabelBank:
+    """Labels with their prompts and embeddings: (labels, D) float32, of unit length, in the prompts' order."""
+
+    prompts: dict[str, list[str]]
+    embeddings: NDArray[np.float32]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.prompts)
+
+    @classmethod
+    def build(cls, prompts: Prompts, embed: Callable[[Sequence[str]], NDArray[np.float32]]) -> LabelBank:
+        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length."""
+        flat = [prompt for group in prompts.values() for prompt in group]
+        ends = np.cumsum([len(group) for group in prompts.values()])[:-1]
+        means = [part.mean(axis=0) for part in np.split(embed(flat), ends)]
+        return cls({name: list(group) for name, group in prompts.items()}, unit_length(np.stack(means)))
+
+    def save(self, path: Path) -> None:
+        save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, path: Path) -> LabelBank:
+        try:
+            with safe_open(path, "np") as stream:
+                return cls(json.loads(stream.metadata()["prompts"]), stream.get_tensor("embeddings"))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{path}: not a label bank ({error})") from error

@@ -1,0 +1,154 @@
+"""A linear probe: multinomial logistic regression on embeddings, for classes that words don't describe well.
+
+Fitting uses scikit-learn; a fitted probe is two small matrices in a safetensors file, stored like a bundle's label
+bank, with the fingerprint of the bundle it belongs to, and is applied in numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..bundles.atomic import atomic_file, refuse_existing
+from ..errors import MissingExtraError, ProbeError
+from .encoder import softmax
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen by cross-validation
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted probe: logits = embeddings @ weight.T + bias.
+
+    Attributes:
+        labels: the classes.
+        weight: (classes, D) float32.
+        bias: (classes,) float32.
+        fingerprint: of the bundle whose embeddings it was fitted on.
+        facts: how it was fitted (counts per label, strength, cross-validated accuracy).
+    """
+
+    labels: tuple[str, ...]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    fingerprint: str
+    facts: dict[str, Any]
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(embeddings @ self.weight.T + self.bias, np.float64)
+
+    def predict(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities, (N, classes), of embeddings, (N, D)."""
+        return softmax(self.logits(embeddings))
+
+    def save(self, path: Path, *, force: bool = False) -> None:
+        refuse_existing(path, force=force)
+        tensors = {"weight": self.weight, "bias": self.bias}
+        metadata = {
+            "labels": json.dumps(self.labels, ensure_ascii=False), "fingerprint": self.fingerprint,
+            "facts": json.dumps(self.facts), "sha256": _digest(tensors),
+        }  # fmt: skip
+        with atomic_file(path) as partial:
+            save_file(tensors, partial, metadata)
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str) -> Probe:
+        """Read a probe that belongs to the bundle of this fingerprint.
+
+        Raises:
+            ProbeError: missing, damaged, or of another bundle.
+        """
+        try:
+            with safe_open(path, "np") as stream:
+                metadata = stream.metadata()
+                tensors = {name: stream.get_tensor(name) for name in ("weight", "bias")}
+            if metadata["sha256"] != _digest(tensors):
+                raise ProbeError(f"{path} was changed after it was written; copy or fit it again")
+            probe = cls(tuple(json.loads(metadata["labels"])), tensors["weight"], tensors["bias"],
+                        metadata["fingerprint"], json.loads(metadata["facts"]))  # fmt: skip
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ProbeError(f"{path} is no probe ({error})") from error
+        if probe.fingerprint != fingerprint:
+            raise ProbeError(f"{path} was fitted on another bundle's embeddings; use that bundle, or fit it again")
+        return probe
+
+
+def _digest(tensors: dict[str, NDArray[np.float32]]) -> str:
+    return hashlib.sha256(b"".join(tensors[name].tobytes() for name in sorted(tensors))).hexdigest()
+
+
+def fit_probe(embeddings: NDArray[np.float32], labels: list[str], fingerprint: str, *, seed: int = 0) -> Probe:
+    """Fit on (N, D) embeddings; the regularisation is chosen by stratified cross-validation where counts allow.
+
+    Raises:
+        ProbeError: fewer than two classes.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
+        from sklearn.preprocessing import StandardScaler
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scikit-learn", "probe") from error
+    names = tuple(sorted(set(labels)))
+    if len(names) < 2:
+        raise ProbeError(f"a probe needs at least two labels, found {len(names)}: {', '.join(names)}")
+    truth = np.array([names.index(label) for label in labels])
+    counts = np.bincount(truth)
+    scaler = StandardScaler().fit(embeddings)
+    scaled = scaler.transform(embeddings)
+    folds = int(min(5, counts.min()))
+    model = LogisticRegression(max_iter=2000, class_weight="balanced")
+    facts: dict[str, Any] = {"counts": {name: int(count) for name, count in zip(names, counts, strict=True)}}
+    if folds >= 2:
+        search = GridSearchCV(model, {"C": STRENGTHS}, cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+                              scoring="neg_log_loss")  # fmt: skip
+        search.fit(scaled, truth)
+        model = search.best_estimator_
+        facts |= {"strength": float(search.best_params_["C"]), "folds": folds,
+                  "cross_validated_log_loss": -float(search.best_score_)}  # fmt: skip
+    else:
+        model.fit(scaled, truth)
+        facts |= {"strength": 1.0, "folds": 0}
+    # The scaling is folded into the matrix, so that applying the probe is one product.
+    weight = np.asarray(model.coef_) / scaler.scale_
+    bias = np.asarray(model.intercept_) - weight @ scaler.mean_
+    if len(names) == 2:  # scikit-learn keeps one row for two classes: its logit is the second's against the first's
+        weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+    # scikit-learn's coefficients can be column-major, and safetensors writes a buffer as it lies.
+    return Probe(names, np.ascontiguousarray(weight, np.float32), bias.astype(np.float32), fingerprint, facts)
+
+
+def evaluate_probe(probe: Probe, embeddings: NDArray[np.float32], labels: list[str]) -> dict[str, Any]:
+    """Accuracy, macro AUC and ECE with bootstrap 95% intervals on labelled embeddings.
+
+    Raises:
+        ProbeError: a label that the probe does not know.
+    """
+    from ..bundles import metrics
+
+    if unknown := sorted(set(labels) - set(probe.labels)):
+        raise ProbeError(f"the probe knows {', '.join(probe.labels)}; the folder has also {', '.join(unknown)}")
+    truth = np.array([probe.labels.index(label) for label in labels])
+    scores = probe.predict(embeddings)
+    out: dict[str, Any] = {"images": len(truth)}
+    for name, statistic in (("accuracy", metrics.accuracy), ("auc", metrics.macro_auc),
+                            ("ece", metrics.expected_calibration_error)):  # fmt: skip
+        low, high = metrics.bootstrap(_resampled(statistic, scores, truth), len(truth))
+        out[name] = {"value": statistic(scores, truth), "low": low, "high": high}
+    return out
+
+
+def _resampled(
+    statistic: Callable[..., float], scores: NDArray[np.float32], truth: NDArray[np.intp]
+) -> Callable[[NDArray[np.intp]], float]:
+    return lambda rows: statistic(scores[rows], truth[rows])

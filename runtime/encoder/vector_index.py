@@ -1,0 +1,195 @@
+"""A vector index in one file: embeddings, paths and the search graph, for text-to-image and image-to-image retrieval.
+
+The file is an SQLite database that carries a usearch graph. SQLite gives what an archive needs: one file, atomic
+commits, and so an interrupted build that resumes; usearch gives the search. A build works under a hidden name and is
+renamed when complete. The index names the bundle that made it and refuses another's embeddings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundles.atomic import replace_file
+from ..errors import ImageError, IndexFileError, StorageError, storage_errors
+from ..pictures.images import DEFAULT_VIEW, View
+from ..progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+
+VERSION = "1"
+COMMIT_EVERY = 32  # images; what an interruption costs at most
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result: the image's path and its cosine with the query."""
+
+    path: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a build did: new images, those already there, and those that can't be read with the reason."""
+
+    added: int
+    present: int
+    failed: tuple[str, ...]
+
+
+class VectorIndex:
+    """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._db = path, connection
+        self._graph: Any = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, fingerprint: str) -> Iterator[VectorIndex]:
+        """Open an existing index made with the bundle of this fingerprint.
+
+        Raises:
+            IndexFileError: missing, damaged, or of another bundle.
+        """
+        if not path.is_file():
+            raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                index = cls(path, connection)
+                facts = index._facts()
+                if facts.get("version") != VERSION:
+                    raise IndexFileError(f"{path} has index format {facts.get('version')}, expected {VERSION}")
+                if facts.get("fingerprint") != fingerprint:
+                    raise IndexFileError(
+                        f"{path} was made with another bundle or profile; search it with that one, or rebuild"
+                    )
+                yield index
+        except sqlite3.DatabaseError as error:
+            raise IndexFileError(f"{path} is no index, or damaged ({error})") from error
+
+    def _facts(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT key, value FROM facts WHERE key != 'graph'").fetchall())
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
+
+    def add(
+        self, encoder: Encoder, images: Iterable[Path], progress: Progress = no_progress, *, view: View = DEFAULT_VIEW
+    ) -> Added:
+        """Embed and store images that are not in the index yet; commits as it goes."""
+        known = {row[0] for row in self._db.execute("SELECT path FROM items")}
+        paths = list(dict.fromkeys(str(path) for path in images))
+        todo = [path for path in paths if path not in known]
+        failed: list[str] = []
+        fresh: list[tuple[str, bytes]] = []
+        for done, (source, item) in enumerate(encoder.stream_images(todo, view=view), 1):
+            if isinstance(item, ImageError):
+                failed.append(str(item))
+            else:
+                fresh.append((str(source), item.astype(np.float32).tobytes()))
+            if len(fresh) >= COMMIT_EVERY:
+                self._store(fresh)
+            progress("images", done, len(todo))
+        self._store(fresh)
+        self._write_graph()
+        return Added(len(todo) - len(failed), len(paths) - len(todo), tuple(failed))
+
+    def _store(self, fresh: list[tuple[str, bytes]]) -> None:
+        with self._db:
+            self._db.executemany("INSERT INTO items (path, vector) VALUES (?, ?)", fresh)
+        fresh.clear()
+
+    def _vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows = self._db.execute("SELECT id, vector FROM items ORDER BY id").fetchall()
+        if not rows:
+            raise IndexFileError(f"{self.path} holds no images")
+        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32)
+        return np.array([row[0] for row in rows], np.int64), vectors.reshape(len(rows), -1)
+
+    def _write_graph(self) -> None:
+        if not len(self):
+            return
+        from usearch.index import Index
+
+        ids, vectors = self._vectors()
+        graph = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+        graph.add(ids.astype(np.uint64), vectors)
+        with self._db:
+            values = [("graph", bytes(graph.save() or b"")), ("graph_count", str(len(ids)))]
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
+        self._graph = graph
+
+    def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
+        """The `count` images nearest to a unit-length embedding, (D,), best first."""
+        if self._graph is None:
+            if self._facts().get("graph_count") != str(len(self)):
+                self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings
+            else:
+                from usearch.index import Index
+
+                blob = self._db.execute("SELECT value FROM facts WHERE key = 'graph'").fetchone()[0]
+                self._graph = Index.restore(blob)
+        if self._graph is None:
+            raise IndexFileError(f"{self.path} holds no images")
+        matches = self._graph.search(query.astype(np.float32), min(count, len(self)))
+        hits = []
+        for key, distance in zip(matches.keys, matches.distances, strict=True):
+            path = self._db.execute("SELECT path FROM items WHERE id = ?", (int(key),)).fetchone()[0]
+            hits.append(Hit(path, 1 - float(distance)))
+        return hits
+
+
+def build_index(
+    path: Path, encoder: Encoder, images: Iterable[Path], *, view: View = DEFAULT_VIEW, force: bool = False,
+    progress: Progress = no_progress,
+) -> tuple[Added, int]:  # fmt: skip
+    """Make an index, or take up a build that was interrupted.
+
+    Returns:
+        what was done, and how many images an earlier, interrupted build had already embedded.
+
+    Raises:
+        StorageError: `path` exists and `force` is false, or the disk is full.
+    """
+    if path.exists() and not force:
+        raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")
+    partial = path.with_name(f".{path.name}.building")
+    with storage_errors(f"writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _begin(partial, encoder.fingerprint)
+            with VectorIndex.open(partial, encoder.fingerprint) as index:
+                resumed = len(index)
+                done = index.add(encoder, images, progress, view=view)
+                if not len(index):
+                    first = f"; the first problem: {done.failed[0]}" if done.failed else ""
+                    raise IndexFileError(f"{path}: no image could be read, so there is nothing to search{first}")
+        except sqlite3.OperationalError as error:  # "database or disk is full"
+            raise StorageError(f"writing {path}: {error}; run the same command again to resume") from error
+        replace_file(partial, path)
+    return done, resumed
+
+
+def _begin(partial: Path, fingerprint: str) -> None:
+    """Create the file of a build, or keep what an interrupted build by the same bundle has left."""
+    if partial.exists():
+        try:
+            with VectorIndex.open(partial, fingerprint):
+                return
+        except IndexFileError:
+            partial.unlink()  # of another bundle, or damaged: nothing that could be taken up
+    with contextlib.closing(sqlite3.connect(partial)) as connection, connection:
+        connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
+        connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")
+        facts = [("version", VERSION), ("fingerprint", fingerprint)]
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)

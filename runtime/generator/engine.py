@@ -1,0 +1,435 @@
+"""llama.cpp behind one class: tokens and images in, logits or sampled tokens out, with what is already evaluated kept.
+
+llama-cpp-python's own `Llama` resizes images itself, encodes an image anew for each question and gives no logits at
+image positions; its ctypes layer, used here, leaves all of that to us. One engine serves one conversation at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..device import huge_pages
+from ..device.llama_library import forget_messages, library, native_messages, usable_cores
+from ..errors import BundleError, ContextError, GeneratorError
+from .conversation import DEFAULT_SAMPLING, Sampling
+from .image_tower import ImageTower, open_tower
+
+BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
+KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
+_SEQUENCE = 0
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in a prompt, already of the model's size: (side, side, 3) uint8."""
+
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    key: str
+    tokens: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], tokens: int) -> Picture:
+        return cls(np.ascontiguousarray(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), tokens)
+
+
+Item = int | Picture  # a token id or an image; a prompt is a list of them
+
+
+def length(items: Sequence[Item]) -> int:
+    """Positions that a prompt takes in the context."""
+    return sum(item.tokens if isinstance(item, Picture) else 1 for item in items)
+
+
+Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it is only asked) -> wanted
+
+
+class Engine:
+    """A language model with, where there is one, its vision tower and projector.
+
+    Args:
+        model: the GGUF file.
+        projector: what turns images into tokens: an mmproj GGUF, or an ONNX file of tower and projector.
+        context: positions to make room for.
+        threads: None for all cores that this process may use.
+        gpu_layers: layers to offload, where llama.cpp was built for a GPU.
+        measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
+        observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
+
+    Raises:
+        MissingExtraError: llama-cpp-python is not installed.
+        BundleError: llama.cpp refuses a file.
+        ContextError: no memory for so long a context.
+    """
+
+    def __init__(
+        self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
+        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        self._free = contextlib.ExitStack()
+        self.lib = lib = library()
+        threads = threads or usable_cores()
+        options = lib.llama_model_default_params()
+        options.n_gpu_layers = gpu_layers
+        if not (gpu_layers or measuring or observer):
+            # llama.cpp repacks many types for the CPU that it finds: mapped, the file and the copy both count, and a 4B
+            # takes twice its size. Measuring and calibrating run a full-precision file once, which nothing repacks.
+            options.load_mode = lib.LLAMA_LOAD_MODE_NONE
+            loading = huge_pages.asked_once()
+            progress = lib.llama_progress_callback(lambda *_: next(loading))
+            options.progress_callback = progress
+        self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
+        if not self._model:
+            raise BundleError(f"{model}: llama.cpp can't load it ({native_messages()})")
+        self._free.callback(lib.llama_model_free, self._model)
+        self._vocabulary = lib.llama_model_get_vocab(self._model)
+        self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocabulary))
+        self.window = int(lib.llama_model_n_swa(self._model))
+        params = lib.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
+        params.n_outputs_max = BATCH if measuring else 1
+        params.n_threads = params.n_threads_batch = threads
+        params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
+        params.no_perf = True
+        self._observer: Any = None
+        if observer is not None:
+            self._observer = lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _: observer(tensor, ask))
+            params.cb_eval = self._observer
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            self.close()
+            raise ContextError(
+                f"no memory for a context of {context} tokens ({native_messages()}); ask for a shorter one"
+            )
+        self._free.callback(lib.llama_free, self._context)
+        self.context = int(lib.llama_n_ctx(self._context))
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH, 0, 1)
+        self._free.callback(lib.llama_batch_free, self._batch)
+        self.width = int(lib.llama_model_n_embd_inp(self._model))
+        self._tower: ImageTower | None = None
+        if projector is not None:
+            try:
+                self._tower = open_tower(
+                    projector, self._model, self.width, threads=threads, gpu=gpu_layers > 0, callback=self._observer
+                )
+            except BaseException:
+                self.close()
+                raise
+            self._free.callback(self._tower.close)
+        forget_messages()  # warnings of a model that did load explain no later failure
+        self._items: list[Item] = []
+        self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.reused = 0  # positions of the last prompt that were evaluated before
+        self.encoded_images = 0  # how many images went through the tower; a repeated one does not
+
+    @property
+    def sees(self) -> bool:
+        """Whether images can be given."""
+        return self._tower is not None
+
+    def close(self) -> None:
+        """Free the native memory; the engine can't be used afterwards."""
+        self._free.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Text
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of a text, without a beginning-of-sequence token.
+
+        Args:
+            special: recognise special tokens such as <start_of_turn>; text from outside must not get that.
+        """
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            ids = (self.lib.llama_token * room)()
+            count = self.lib.llama_tokenize(self._vocabulary, data, len(data), ids, room, False, special)
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; a multi-byte character can be spread over several."""
+        buffer = ctypes.create_string_buffer(512)
+        count = self.lib.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(count, 0)]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        return bool(self.lib.llama_vocab_is_eog(self._vocabulary, token))
+
+    # Evaluation
+
+    def prefill(self, items: Sequence[Item]) -> None:
+        """Evaluate a prompt; what it shares with the last one is not evaluated again (`reused` positions).
+
+        Raises:
+            ContextError: the prompt is longer than the context; says by how much.
+            GeneratorError: an image, and no vision tower.
+        """
+        items = list(items)
+        self._check(items, room=1)
+        shared = self._reusable(items)
+        self.reused = length(items[:shared])
+        self._rewind(shared)
+        self._advance(items[shared:], outputs=None)
+
+    def logits(self, items: Sequence[Item], first: int = 0) -> NDArray[np.float32]:
+        """Next-token logits after every text item from index `first` on, (count, vocabulary); images give no rows.
+
+        Needs an engine made with `measuring`. Starts from an empty context: measured numbers must not depend on what
+        was evaluated before.
+        """
+        items = list(items)
+        self._check(items, room=0)
+        self._rewind(0)
+        rows: list[NDArray[np.float32]] = []
+        self._advance(items, outputs=rows, first=first)
+        return np.concatenate(rows) if rows else np.empty((0, self.vocabulary_size), np.float32)
+
+    def observe_prompt(self, items: Sequence[Item], stride: int) -> None:
+        """Evaluate a prompt from scratch for an observer, with the output head at every `stride`-th token only."""
+        self._check(list(items), room=0)
+        self._rewind(0)
+        self._advance(list(items), outputs=[], stride=stride)
+
+    def next_logits(self) -> NDArray[np.float32]:
+        """Logits of the token after what is evaluated, (vocabulary,)."""
+        pointer = self.lib.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
+
+    def generate(
+        self, items: Sequence[Item], sampling: Sampling = DEFAULT_SAMPLING, *, grammar: str | None = None,
+        past_end: bool = False,
+    ) -> Iterator[int]:  # fmt: skip
+        """Yield the answer's tokens, without the one that ends it.
+
+        Args:
+            items: the prompt.
+            sampling: how many tokens at most, and how they are chosen; the context's end is another limit.
+            grammar: GBNF; only tokens that it allows are chosen.
+            past_end: go on after the end, for benchmarks that need a fixed number of tokens.
+        """
+        self.prefill(items)
+        lib = self.lib
+        one = (lib.llama_token * 1)()
+        with self._sampler(sampling, grammar) as choose:
+            room = self.context - length(self._items)
+            for count in range(sampling.limit):
+                token = choose()
+                if not past_end and self.ends(token):
+                    return
+                yield token
+                if count + 1 == sampling.limit or count + 1 >= room:
+                    return
+                one[0] = token
+                with self._consistent():
+                    if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
+                        raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
+                    self._items.append(token)
+
+    def forget(self) -> None:
+        """Drop everything evaluated and every image embedding."""
+        self._rewind(0)
+        self._embeddings.clear()
+
+    def image_embedding(self, picture: Picture) -> NDArray[np.float32]:
+        """What the language model sees of an image, (tokens, width)."""
+        if picture.key not in self._embeddings:
+            self._embeddings[picture.key] = self._encode(picture)
+            while len(self._embeddings) > KEPT_IMAGES:
+                self._embeddings.popitem(last=False)
+        self._embeddings.move_to_end(picture.key)
+        return self._embeddings[picture.key]
+
+    def _check(self, items: list[Item], room: int) -> None:
+        if (need := length(items) + room) > self.context:
+            raise ContextError(
+                f"the prompt takes {need - room} tokens, {need - self.context} more than the context of {self.context} "
+                "has room for; shorten it, or load the bundle with a longer context"
+            )
+        if not self.sees and any(isinstance(item, Picture) for item in items):
+            raise GeneratorError("this model reads text only, it has no vision tower for an image")
+
+    def _reusable(self, items: list[Item]) -> int:
+        """How many leading items are evaluated already and can be kept."""
+        shared = 0
+        for mine, wanted in zip(self._items, items, strict=False):
+            if mine != wanted:
+                break
+            shared += 1
+        if shared == len(items):  # the last item has to be evaluated for its logits
+            shared -= 1
+        at = length(items[:shared])
+        if shared < len(self._items) and at:
+            # Windowed layers have forgotten what lies before their window. Going back is possible only as far as the
+            # window before the new end is still there.
+            oldest = int(self.lib.llama_memory_seq_pos_min(self._memory, _SEQUENCE))
+            if oldest > max(0, at - self.window):
+                return 0
+        return shared
+
+    def _rewind(self, shared: int) -> None:
+        at = length(self._items[:shared])
+        if not at or not self.lib.llama_memory_seq_rm(self._memory, _SEQUENCE, at, -1):
+            self.lib.llama_memory_clear(self._memory, True)
+            if at:  # llama.cpp refused to go back part of the way
+                kept, self._items = self._items[:shared], []
+                self._advance(kept, outputs=None)
+                return
+        del self._items[shared:]
+
+    @contextlib.contextmanager
+    def _consistent(self) -> Iterator[None]:
+        """Forget everything when interrupted half-way: llama.cpp's memory and our list of items must agree."""
+        try:
+            yield
+        except BaseException:
+            self.lib.llama_memory_clear(self._memory, True)
+            self._items = []
+            raise
+
+    def _advance(
+        self, items: list[Item], outputs: list[NDArray[np.float32]] | None, first: int = 0, stride: int = 1
+    ) -> None:
+        at, start = length(self._items), len(self._items)
+        with self._consistent():
+            index = 0
+            while index < len(items):
+                item = items[index]
+                if isinstance(item, Picture):
+                    self._decode_image(item, at)
+                    self._items.append(item)
+                    at, index = at + item.tokens, index + 1
+                    continue
+                run: list[int] = []
+                for token in items[index : index + BATCH]:
+                    if isinstance(token, Picture):
+                        break
+                    run.append(token)
+                places = range(start + index, start + index + len(run))
+                wanted = [outputs is not None and place >= first and place % stride == 0 for place in places]
+                wanted[-1] |= index + len(run) == len(items)
+                self._decode_tokens(run, at, wanted)
+                if outputs is not None and any(wanted):
+                    pointer = self.lib.llama_get_logits(self._context)
+                    outputs.append(np.ctypeslib.as_array(pointer, (sum(wanted), self.vocabulary_size)).copy())
+                self._items += run
+                at, index = at + len(run), index + len(run)
+
+    def _decode_tokens(self, tokens: list[int], at: int, wanted: list[bool]) -> None:
+        batch = self._batch
+        _place(batch, at, wanted)
+        for index, token in enumerate(tokens):
+            batch.token[index] = token
+        if self.lib.llama_decode(self._context, batch) != 0:
+            raise GeneratorError(f"llama.cpp could not evaluate the prompt ({native_messages()})")
+
+    def _decode_image(self, picture: Picture, at: int) -> None:
+        embedding, lib = self.image_embedding(picture), self.lib
+        batch = lib.llama_batch_init(picture.tokens, self.width, 1)
+        try:
+            _place(batch, at, [False] * picture.tokens)
+            ctypes.memmove(batch.embd, embedding.ctypes.data, embedding.nbytes)
+            lib.llama_set_causal_attn(self._context, False)  # Gemma 3: an image's tokens all see each other
+            if lib.llama_decode(self._context, batch) != 0:
+                raise GeneratorError(f"llama.cpp could not evaluate an image ({native_messages()})")
+        finally:
+            lib.llama_set_causal_attn(self._context, True)
+            lib.llama_batch_free(batch)
+
+    def _encode(self, picture: Picture) -> NDArray[np.float32]:
+        if self._tower is None:
+            raise GeneratorError("this model reads text only, it has no vision tower for an image")
+        embedding = self._tower.encode(picture.pixels)
+        if embedding.shape != (picture.tokens, self.width):
+            raise BundleError(
+                f"the vision tower makes {embedding.shape[0]} tokens of {embedding.shape[1]} numbers of an image, "
+                f"expected {picture.tokens} of {self.width}"
+            )
+        self.encoded_images += 1
+        return embedding
+
+    @contextlib.contextmanager
+    def _sampler(self, sampling: Sampling, grammar: str | None) -> Iterator[Callable[[], int]]:
+        """What chooses the next token from the context's last logits."""
+        lib = self.lib
+        with contextlib.ExitStack() as free:
+            chain: Any = None  # at temperature 0, the greatest logit needs no list of a quarter of a million candidates
+            if sampling.temperature > 0:
+                chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+                free.callback(lib.llama_sampler_free, chain)
+                for step in (
+                    lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
+                    lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
+                ):  # fmt: skip
+                    lib.llama_sampler_chain_add(chain, step)
+            if grammar is None:
+                yield lambda: self._choose(chain)
+                return
+            made = lib.llama_sampler_init_grammar(self._vocabulary, grammar.encode(), b"root")
+            if not made:
+                raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
+            free.callback(lib.llama_sampler_free, made)
+            yield lambda: self._choose_by_grammar(chain, made)
+
+    def _choose(self, chain: Any) -> int:
+        if chain is not None:
+            return int(self.lib.llama_sampler_sample(chain, self._context, -1))
+        pointer = self.lib.llama_get_logits_ith(self._context, -1)
+        return int(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).argmax())
+
+    def _choose_by_grammar(self, chain: Any, grammar: Any) -> int:
+        """The usual choice if the grammar allows it, else the choice among those that it allows.
+
+        Asking the grammar about one token takes microseconds; about a quarter of a million, longer than the model.
+        """
+        lib = self.lib
+        token = self._choose(chain)
+        one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
+        lib.llama_sampler_apply(grammar, ctypes.byref(self._candidates(one)))
+        if np.isneginf(one["logit"][0]):
+            every = np.zeros(self.vocabulary_size, _CANDIDATE)
+            every["id"], every["logit"] = np.arange(self.vocabulary_size), self.next_logits()
+            candidates = self._candidates(every)
+            lib.llama_sampler_apply(grammar, ctypes.byref(candidates))
+            if chain is None:
+                token = int(every["logit"].argmax())
+            else:
+                lib.llama_sampler_apply(chain, ctypes.byref(candidates))
+                token = int(candidates.data[candidates.selected].id)
+        lib.llama_sampler_accept(grammar, token)
+        return token
+
+    def _candidates(self, rows: NDArray[Any]) -> Any:
+        data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
+        return self.lib.llama_token_data_array(data, len(rows), -1, False)
+
+
+def _place(batch: Any, at: int, wanted: Sequence[bool]) -> None:
+    """Give a llama_batch its positions from `at` on, with logits where they are wanted."""
+    batch.n_tokens = len(wanted)
+    for index, output in enumerate(wanted):
+        batch.pos[index], batch.n_seq_id[index], batch.logits[index] = at + index, 1, output
+        batch.seq_id[index][0] = _SEQUENCE

@@ -1,0 +1,260 @@
+"""The generator: a MedGemma bundle that answers about images and texts.
+
+generator = medge.load("bundle")
+generator.ask("film.dcm", "Is there a pleural effusion?").text
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundles.bundle import Bundle
+from ..device.gguf_header import GGUFHeader, read_header
+from ..errors import BundleError, GeneratorError
+from ..pictures.images import DEFAULT_VIEW, ImageSource, View, read_image
+from ..pictures.preprocess import get_profile
+from .chat_template import IMAGE_MARK, Message, render
+from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Stop, Turn, about, system
+from .engine import Engine, Item, Picture, length
+from .grammar import grammar_of
+from .planner import DEFAULT_CONTEXT, Plan, plan
+
+# MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
+THOUGHT, THOUGHT_END = "<unused94>", "<unused95>"
+THINK = "SYSTEM INSTRUCTION: think silently if needed."
+
+
+class Generator:
+    """A language model of a bundle, opened on first use.
+
+    Args:
+        bundle: an opened bundle.
+        context: positions to make room for; the planner's choice where None.
+        threads, gpu_layers: as in `Engine`; the planner's choice where None.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None
+    ) -> None:  # fmt: skip
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.facts = bundle.manifest.generator
+        self._asked = (context, threads, gpu_layers)
+        self._longest = DEFAULT_CONTEXT
+
+    @cached_property
+    def header(self) -> GGUFHeader:
+        """The checked head of the language model's file."""
+        path = self.bundle.path("language")
+        if path is None:
+            raise BundleError(f"{self.bundle.folder} has no language model")
+        return read_header(path)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What this device gives the model: context, threads, layers on a GPU.
+
+        Raises:
+            ContextError: the model does not fit; says what it needs and what there is.
+        """
+        context, threads, gpu_layers = self._asked
+        return plan(self.bundle, context=context, threads=threads, gpu_layers=gpu_layers, longest=self._longest)
+
+    @cached_property
+    def engine(self) -> Engine:
+        chosen = self.plan.checked()
+        projector = self.bundle.path("projector")
+        if projector is not None and projector.suffix == ".gguf":  # an ONNX tower is checked by its first image
+            _check_pair(self.header, read_header(projector), self.bundle.folder)
+        return Engine(
+            self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Free the model's memory; it is opened again when it is used again."""
+        self.__dict__.pop("plan", None)
+        if "engine" in self.__dict__:
+            self.__dict__.pop("engine").close()
+
+    # Room
+
+    @property
+    def context(self) -> int:
+        """Positions of the context."""
+        return self.engine.context
+
+    @property
+    def image_tokens(self) -> int:
+        """Positions that an image takes; 0 where the model reads text only."""
+        return self.facts.image_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Positions that a text takes."""
+        return len(self.engine.tokenize(text, special=False))
+
+    def make_room(self, tokens: int) -> int:
+        """Make the context as long as this, as far as memory allows and the caller has not set its length.
+
+        Returns:
+            the positions of the context.
+        """
+        if self._asked[0] is None and tokens > self._longest:
+            self._longest = tokens
+            self.close()
+        return self.context
+
+    # Prompts
+
+    def picture(self, source: ImageSource) -> Picture:
+        """An image as the vision tower takes it: resized here, as the original's processor does."""
+        if not self.facts.image_tokens:
+            raise GeneratorError(f"{self.manifest.name} reads text only, it has no vision tower for an image")
+        pixels: NDArray[np.uint8] = get_profile(self.manifest.profile).resize(read_image(source), self.facts.image_size)
+        return Picture.of(pixels, self.facts.image_tokens)
+
+    def encode(self, turns: Sequence[Turn]) -> list[Item]:
+        """A conversation to token ids and images, as the original's processor writes it."""
+        pictures = [self.picture(part) for turn in turns for part in turn.parts if not isinstance(part, str)]
+        template = self.header.metadata.get("tokenizer.chat_template")
+        if not isinstance(template, str):
+            raise BundleError(f"{self.header.path} carries no chat template; export it from a checkpoint that has one")
+        messages = [Message(t.role, tuple(part if isinstance(part, str) else None for part in t.parts)) for t in turns]
+        engine, waiting = self.engine, iter(pictures)
+        items: list[Item] = []
+        for text, trusted in render(template, messages, is_control=self._holds_control_token):
+            if not trusted:
+                items += engine.tokenize(text, special=False)
+                continue
+            # Gemma's processor puts an image's tokens between its marks, and blank lines around them.
+            before, *rest = text.split(IMAGE_MARK)
+            pieces = [before]
+            for after in rest:
+                pieces[-1] += f"\n\n{IMAGE_MARK}"
+                pieces.append(f"<end_of_image>\n\n{after}")
+            for index, piece in enumerate(pieces):
+                if index:
+                    picture = next(waiting, None)
+                    if picture is None:
+                        raise BundleError("the chat template writes more images than the messages hold")
+                    items.append(picture)
+                items += engine.tokenize(piece)
+        if next(waiting, None) is not None:
+            raise BundleError("the chat template leaves images out; this model's template reads text only")
+        return items
+
+    def _holds_control_token(self, text: str) -> bool:
+        vocabulary, lib = self.engine._vocabulary, self.engine.lib
+        return "<" in text and any(lib.llama_vocab_is_control(vocabulary, t) for t in self.engine.tokenize(text))
+
+    # Answers
+
+    def stream(
+        self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
+        schema: dict[str, Any] | None = None,
+    ) -> Iterator[Fragment]:  # fmt: skip
+        """Yield an answer as it is generated; arguments as in `Chat.chat`."""
+        yield from self._run(turns, sampling, think, schema).fragments()
+
+    def chat(
+        self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
+        schema: dict[str, Any] | None = None,
+    ) -> Answer:  # fmt: skip
+        """A whole answer; arguments as in `Chat.chat`."""
+        return self._run(turns, sampling, think, schema).answer()
+
+    def ask(
+        self, images: ImageSource | Sequence[ImageSource] | None, question: str,
+        sampling: Sampling = DEFAULT_SAMPLING, *, view: View = DEFAULT_VIEW, think: bool = False,
+        schema: dict[str, Any] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Answer a question about one image, several or none; `view` says how they are read, the rest as in `chat`."""
+        return self.chat([about(images, question, view)], sampling, think=think, schema=schema)
+
+    def _with_thinking(self, turns: Sequence[Turn], think: bool) -> list[Turn]:
+        if not think:
+            return list(turns)
+        if turns and turns[0].role == "system":
+            return [Turn("system", (THINK + "\n", *turns[0].parts)), *turns[1:]]
+        return [system(THINK), *turns]
+
+    def _run(self, turns: Sequence[Turn], sampling: Sampling, think: bool, schema: dict[str, Any] | None) -> _Run:
+        if not turns or turns[-1].role != "user":
+            raise GeneratorError("a conversation must end with the user's turn")
+        grammar = grammar_of(schema) if schema is not None else None
+        return _Run(self.engine, self.encode(self._with_thinking(turns, think)), sampling, grammar)
+
+
+@dataclass
+class _Run:
+    """One answer being generated: splits bytes into text, and the trace from the answer."""
+
+    engine: Engine
+    items: list[Item]
+    sampling: Sampling
+    grammar: str | None = None
+    tokens: int = 0
+    reused: int = 0
+
+    def fragments(self) -> Iterator[Fragment]:
+        engine, thinking = self.engine, False
+        begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character can be spread over several tokens
+        for token in engine.generate(self.items, self.sampling, grammar=self.grammar):
+            self.tokens += 1
+            self.reused = engine.reused
+            mark = [token] in (begin, end)
+            if text := decoder.decode(b"" if mark else engine.piece(token), final=mark):
+                yield Fragment(text, thinking)
+            if mark:
+                thinking = [token] == begin
+        if text := decoder.decode(b"", final=True):
+            yield Fragment(text, thinking)
+
+    def answer(self) -> Answer:
+        texts = {True: "", False: ""}
+        for fragment in self.fragments():
+            texts[fragment.thought] += fragment.text
+        used = length(self.items)
+        full = used + self.tokens >= self.engine.context
+        stop: Stop = "context" if full else "limit" if self.tokens >= self.sampling.limit else "end"
+        thought = texts[True].removeprefix("thought").strip()
+        return Answer(texts[False].strip(), thought, stop, used, self.reused, self.tokens)
+
+
+def _check_pair(language: GGUFHeader, projector: GGUFHeader, folder: Path) -> None:
+    """A projector of another model would be taken by llama.cpp's loader up to a crash, or speak to no one."""
+    made, read = projector.metadata.get("clip.vision.projection_dim"), language.get("embedding_length")
+    if projector.architecture != "clip" or made != read:
+        raise BundleError(
+            f"{folder}: {projector.path.name} is a projector of another model (it makes {made} numbers a token, "
+            f"{language.path.name} reads {read})"
+        )
+
+
+def load(
+    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
+    threads: int | None = None, gpu_layers: int | None = None,
+) -> Generator:  # fmt: skip
+    """Open a language model's bundle for use.
+
+    Args:
+        folder: the bundle.
+        verify: check the SHA-256 of every file first.
+        allow_failed_parity: load a bundle whose parity gate failed or was never measured.
+        context: tokens to make room for; as many as fit, up to 8192, where None.
+        threads: threads; all usable cores where None.
+        gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
+
+    Raises:
+        BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
+    """
+    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers)

@@ -1,0 +1,164 @@
+"""What this device can run: memory, cores and CPU features against what a language model needs, before it is opened.
+
+A model that does not fit is refused here, with the numbers; the kernel would end the process without a word. The
+estimate for a 4B stands beside its measured peak in benchmarks/generator_full_size.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..bundles.bundle import Bundle
+from ..bundles.manifest import GeneratorFacts
+from ..device.cpu import cpu_features
+from ..device.llama_library import gpu_memory, usable_cores
+from ..errors import ContextError
+from .engine import BATCH
+
+DEFAULT_CONTEXT, LEAST_CONTEXT, STEP = 8192, 512, 256
+RESERVE = 0.9  # share of the free memory that is used; the rest is for images, Python and the other processes
+FIXED = 160 << 20  # Python, libraries, tokenizer
+VISION_WIDTH = 1152  # SigLIP so400m's, the widest tower that Gemma 3 has
+# Rows of that width that a tower holds for each patch: llama.cpp's, and ONNX Runtime's at its greediest, which is int8 with
+# nothing merged (0.84 GB at 4096 patches, of which some stays when the image is done).
+VISION_ROWS, ONNX_ROWS = 12, 45
+# CPU features that change which of llama.cpp's kernels run, as /proc/cpuinfo and macOS name them.
+FEATURES = ("avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "asimddp", "i8mm", "sve", "feat_dotprod")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine, as far as it matters. Memory in bytes; `gpu` is the free memory of the GPU, 0 where none is used."""
+
+    memory_total: int
+    memory_free: int
+    cores: int
+    features: tuple[str, ...]
+    gpu: int
+
+    @classmethod
+    def here(cls) -> Device:
+        """This machine; inside a container, what the container may use."""
+        import psutil
+
+        memory = psutil.virtual_memory()
+        total, free = memory.total, memory.available
+        if (limit := _cgroup("memory.max")) is not None:
+            total = min(total, limit)
+            free = min(free, limit - (_cgroup("memory.current") or 0))
+        known = cpu_features()
+        return cls(total, max(free, 0), usable_cores(), tuple(n for n in FEATURES if n in known), gpu_memory())
+
+
+def _cgroup(name: str) -> int | None:
+    path = Path("/sys/fs/cgroup") / name
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not Linux, or "max"
+        return None
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory of a language model, in bytes."""
+
+    weights: int
+    cache: int
+    working: int
+    fixed: int = FIXED
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.working + self.fixed
+
+
+def need(facts: GeneratorFacts, weights: int, context: int, *, onnx: bool = False) -> Need:
+    """What a model takes with room for `context` tokens.
+
+    The key-value cache is in 16 bits: every global layer keeps all positions, the others their window and one batch.
+    The working memory is the greater of the language model's (a batch through the widest layer) and the tower's
+    (every patch through its MLP and one head's attention scores at a time); both together where the tower is in ONNX.
+    """
+    whole = facts.layers // facts.global_every if facts.global_every else facts.layers
+    window = min(context, _round_up(facts.window + BATCH, STEP)) if facts.window else context
+    positions = whole * context + (facts.layers - whole) * window
+    cache = positions * facts.kv_heads * facts.head_size * 2 * 2
+    patches = (facts.image_size // facts.patch_size) ** 2 if facts.image_tokens else 0
+    language = BATCH * facts.width * 4 * 12 + facts.vocabulary * 4 * 2
+    if onnx:
+        return Need(weights, cache, language + patches * VISION_WIDTH * 4 * ONNX_ROWS)
+    vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
+    return Need(weights, cache, max(language, vision))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a bundle would be run on a device."""
+
+    name: str
+    device: Device
+    need: Need
+    context: int
+    threads: int
+    gpu_layers: int
+
+    @property
+    def room(self) -> int:
+        return int(self.device.memory_free * RESERVE)
+
+    @property
+    def fits(self) -> bool:
+        return self.need.total - self._offloaded <= self.room
+
+    @property
+    def _offloaded(self) -> int:
+        return min(self.need.weights + self.need.cache, self.device.gpu) if self.gpu_layers else 0
+
+    def checked(self) -> Plan:
+        """This plan, if it fits.
+
+        Raises:
+            ContextError: with what is needed and what there is.
+        """
+        if self.fits:
+            return self
+        n = self.need
+        raise ContextError(
+            f"{self.name} does not fit into memory: with {self.context} tokens of context it needs {n.total / 1e9:.1f} GB "
+            f"(weights {n.weights / 1e9:.1f}, cache {n.cache / 1e9:.1f}, working {n.working / 1e9:.1f}), and "
+            f"{self.room / 1e9:.1f} GB can be used of {self.device.memory_total / 1e9:.1f}; take a smaller recipe, a "
+            "shorter context, or close other programs"
+        )
+
+
+def plan(
+    bundle: Bundle, *, device: Device | None = None, context: int | None = None, threads: int | None = None,
+    gpu_layers: int | None = None, longest: int = DEFAULT_CONTEXT,
+) -> Plan:  # fmt: skip
+    """Choose context, threads and layers on the GPU for a bundle; what the caller gives is kept.
+
+    The context is the longest that fits, at most what the model was trained for and `longest`.
+    """
+    device = device or Device.here()
+    facts, projector = bundle.manifest.generator, bundle.manifest.file("projector")
+    weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector", "projector.data"})
+    onnx = projector is not None and projector.path.endswith(".onnx")
+    needed = partial(need, facts, weights, onnx=onnx)
+    if gpu_layers is None:
+        # A layer's share of the weights and of the cache; all of them and the output where everything fits.
+        whole = needed(context or DEFAULT_CONTEXT)
+        share = (whole.weights + whole.cache) / (facts.layers + 1)
+        gpu_layers = min(facts.layers + 1, int(device.gpu * RESERVE / share))
+    wanted = context or min(longest, facts.context_length)
+    chosen = Plan(bundle.manifest.name, device, needed(wanted), wanted, threads or device.cores, gpu_layers)
+    while context is None and not chosen.fits and chosen.context > LEAST_CONTEXT:
+        shorter = max(LEAST_CONTEXT, _round_up(chosen.context // 2, STEP))
+        chosen = dataclasses.replace(chosen, context=shorter, need=needed(shorter))
+    return chosen
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,305 @@
+"""DICOM to pixels: modality and VOI transforms, photometric interpretations, frames, and honest refusals.
+
+pydicom parses and decodes (with python-gdcm, pyjpegls and pylibjpeg-openjpeg for the compressed transfer syntaxes);
+what is here decides what to show: which frame, which window, which polarity, and what is not an image at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, config, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from ..errors import ImageError
+from .images import DEFAULT_VIEW, View
+from .limits import MAX_PIXELS, check_size, too_large
+from .preprocess import Pixels
+
+# Objects that carry pixels which are not a picture of a patient: dose grids, label masks, measured maps.
+NOT_PICTURES = {
+    "1.2.840.10008.5.1.4.1.1.481.2": "an RT dose grid",
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (label mask)",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation",
+    "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
+}
+GREY = {"MONOCHROME1", "MONOCHROME2"}
+COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"}
+
+
+def read_dicom(path: Path, view: View = DEFAULT_VIEW) -> Pixels:
+    """Decode one frame as it would be shown: (H, W, 3) uint8.
+
+    Grey images go through the modality transform (rescale slope and intercept, or its LUT), then the given window,
+    else the file's VOI LUT, else its first window, else the range of its own values; MONOCHROME1 is inverted.
+
+    Raises:
+        ImageError: not DICOM, not a picture, too large, damaged, or of a kind that can't be decoded.
+    """
+    with _decoded(path, view.frame) as (dataset, values, chosen):
+        photometric = str(dataset.PhotometricInterpretation).strip()
+        if photometric in GREY:
+            return _show_grey(dataset, values, chosen, view.window, invert=photometric == "MONOCHROME1")
+        if photometric == "PALETTE COLOR":
+            return _show_palette(dataset, values)
+        if photometric in COLOUR and values.ndim == 3:
+            return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
+        raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
+
+
+def read_units(path: Path) -> NDArray[np.float64]:
+    """The middle grey frame in its rescaled units (HU for CT), (H, W), with no window applied.
+
+    Raises:
+        ImageError: as in `read_dicom`, or the picture has colours.
+    """
+    with _decoded(path, None) as (dataset, values, chosen):
+        if values.ndim != 2:
+            raise ImageError(f"{path}: a picture in colours has no units such as HU")
+        return _units(dataset, values, chosen)
+
+
+@contextlib.contextmanager
+def _decoded(path: Path, frame: int | None) -> Iterator[tuple[Dataset, NDArray[Any], int]]:
+    """Parse, check and decode one frame: (data set, stored values, which frame). Whatever fails is an `ImageError`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # clinics' files break rules all the time; what matters is raised
+        dataset = _parse(path)
+        frames = _check_is_picture(dataset, path)
+        chosen = frames // 2 if frame is None else frame
+        if not 0 <= chosen < frames:
+            raise ImageError(f"{path}: has {frames} frame(s), so there is no frame {chosen}")
+        _check_codestream(dataset, path, chosen, frames)
+        try:
+            yield dataset, pixel_array(dataset, index=chosen), chosen
+        except ImageError:
+            raise
+        except Exception as error:  # pydicom and its plugins raise dozens of types for damaged pixel data
+            reason = _reason(error)
+            syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+            how = f" (transfer syntax {syntax.name})" if syntax is not None else ""
+            raise ImageError(f"{path}: the pixel data can't be decoded{how}: {reason[:240]}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One short clause from a decoder's error; pydicom lists every plugin's complaint, the first says enough."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "12-bit precision" in text:
+        return (
+            "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"
+        )
+    text = text.removeprefix("Unable to decode as exceptions were raised by all available plugins: ")
+    return text.split(" pylibjpeg: ")[0].split(" pillow: ")[0][:240]
+
+
+def _parse(path: Path) -> Dataset:
+    try:
+        _check_deflated(path)
+        try:
+            dataset = dcmread(path)
+        except InvalidDicomError:
+            dataset = dcmread(path, force=True)  # a data set without preamble is common in old archives
+            if "Rows" not in dataset and "SOPClassUID" not in dataset:
+                raise ImageError(f"{path}: not a DICOM file") from None
+        if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:
+            _assume_transfer_syntax(dataset)
+        return dataset
+    except ImageError:
+        raise
+    except Exception as error:  # a truncated or hostile header ends in any of a dozen exception types
+        raise ImageError(f"{path}: the DICOM header is damaged: {_reason(error)}") from error
+
+
+def _assume_transfer_syntax(dataset: Dataset) -> None:
+    """A data set without file meta was read by guess: say to the decoder what the parser found."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    implicit, little = dataset.original_encoding
+    uid = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = uid
+
+
+def _check_deflated(path: Path) -> None:
+    """pydicom inflates a deflated data set whole: count its bytes in small pieces first."""
+    try:
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    except Exception:  # no file meta: then it isn't deflated either, and _parse says what is wrong
+        return
+    if syntax != DeflatedExplicitVRLittleEndian:
+        return
+    with path.open("rb") as stream:
+        from pydicom.filereader import _read_file_meta_info, read_preamble
+
+        read_preamble(stream, force=False)
+        _read_file_meta_info(stream)
+        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflater.eof and (piece := inflater.unconsumed_tail or stream.read(1 << 16)):
+            total += len(inflater.decompress(piece, 1 << 20))
+            if total > 4 * MAX_PIXELS:
+                raise ImageError(f"{path}: refused before decoding, inflates to more than {4 * MAX_PIXELS} bytes")
+
+
+def _check_is_picture(dataset: Dataset, path: Path) -> int:
+    sop_class = dataset.get("SOPClassUID", "")
+    kind = NOT_PICTURES.get(str(sop_class))
+    if kind is not None:
+        raise ImageError(f"{path}: this is {kind}, not a picture")
+    if "PixelData" not in dataset:
+        named = getattr(sop_class, "name", "") or "no image"
+        raise ImageError(f"{path}: holds no pixel data ({named})")
+    for name in ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated"):
+        if dataset.get(name) in (None, ""):
+            raise ImageError(f"{path}: the required attribute {name} is missing, so the pixels have no known shape")
+    check_size(str(path), int(dataset.Rows), int(dataset.Columns))
+    if int(dataset.BitsAllocated) == 1:
+        raise ImageError(f"{path}: one bit per pixel is a mask, not a picture")
+    try:
+        return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"{path}: NumberOfFrames is not a number") from error
+
+
+def _check_codestream(dataset: Dataset, path: Path, frame: int, frames: int) -> None:
+    """A compressed frame states its own size: it must be the header's, or decoding could take any amount of memory."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    from pydicom.encaps import get_frame
+
+    try:
+        stream = io.BytesIO(get_frame(dataset.PixelData, frame, number_of_frames=frames))
+        with Image.open(stream) as image:  # reads the header only
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ImageError(too_large(str(path))) from error
+    except Exception:  # RLE, JPEG-LS: no size that Pillow can read; their decoders fill a buffer of the header's size
+        return
+    if (height, width) != (dataset.Rows, dataset.Columns):
+        check_size(str(path), height, width)
+        raise ImageError(
+            f"{path}: the header says {dataset.Columns} x {dataset.Rows} pixels, the compressed frame {width} x {height}"
+        )
+
+
+def _functional_groups(dataset: Dataset, frame: int) -> list[Dataset]:
+    """Where an enhanced multi-frame object keeps its transforms: this frame's groups, then the shared ones."""
+    groups: list[Dataset] = []
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
+    if per_frame and frame < len(per_frame):
+        groups.append(per_frame[frame])
+    shared = dataset.get("SharedFunctionalGroupsSequence")
+    return groups + (list(shared[:1]) if shared else [])
+
+
+def _transform(dataset: Dataset, frame: int, sequence: str, wanted: str) -> Dataset:
+    """The data set that states `wanted`: the image's own, or the functional group that `sequence` names."""
+    if wanted in dataset:
+        return dataset
+    for group in _functional_groups(dataset, frame):
+        if group.get(sequence) and wanted in group[sequence][0]:
+            return group[sequence][0]
+    return dataset
+
+
+def _first(value: Any) -> float | None:
+    """The first of a possibly multi-valued number, or None where there is none."""
+    if value is None or value == "":
+        return None
+    try:
+        return float(value[0]) if not isinstance(value, str) and hasattr(value, "__len__") else float(value)
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _show_grey(
+    dataset: Dataset, raw: NDArray[Any], frame: int, window: tuple[float, float] | None, *, invert: bool
+) -> NDArray[np.uint8]:
+    values = _units(dataset, raw, frame)
+    voi = _transform(dataset, frame, "FrameVOILUTSequence", "WindowCenter")
+    centre, width = _first(voi.get("WindowCenter")), _first(voi.get("WindowWidth"))
+    if window is not None:
+        shown = _window(values, window[0], window[1], "LINEAR")
+    elif dataset.get("VOILUTSequence"):
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        shown = apply_voi(values.astype(np.int64), dataset) / (2**bits - 1)
+    elif centre is not None and width is not None and width >= 1:
+        shown = _window(values, centre, width, str(voi.get("VOILUTFunction", "LINEAR")))
+    else:
+        shown = _own_range(dataset, raw, values)
+    grey = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    if invert:
+        grey = 255 - grey
+    return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
+
+
+def _units(dataset: Dataset, raw: NDArray[Any], frame: int) -> NDArray[np.float64]:
+    """Stored values through the modality transform: a LUT, or slope and intercept."""
+    if "ModalityLUTSequence" in dataset:
+        return np.asarray(apply_modality_lut(raw, dataset), np.float64)
+    source = _transform(dataset, frame, "PixelValueTransformationSequence", "RescaleSlope")
+    slope, intercept = _first(source.get("RescaleSlope")), _first(source.get("RescaleIntercept"))
+    return raw.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
+
+
+def _window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3: LINEAR, LINEAR_EXACT or SIGMOID, to [0, 1]."""
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return (values - centre) / width + 0.5
+    if width <= 1:
+        return (values > centre - 0.5).astype(np.float64)
+    return (values - (centre - 0.5)) / (width - 1) + 0.5
+
+
+def _own_range(dataset: Dataset, raw: NDArray[Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """No window stated: 8-bit values as they are, wider ones from the least to the greatest, padding left out."""
+    if int(dataset.get("BitsStored", 0)) == 8 and not dataset.get("PixelRepresentation"):
+        return values / 255
+    padding = dataset.get("PixelPaddingValue")
+    real = values[raw != int(padding)] if isinstance(padding, int) else values
+    if real.size == 0:
+        real = values
+    low, high = float(real.min()), float(real.max())
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _show_palette(dataset: Dataset, values: NDArray[Any]) -> NDArray[np.uint8]:
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        # pydicom 3.0 reads a table of 16-bit entries in the machine's byte order, whatever the file's is.
+        for colour in ("Red", "Green", "Blue"):
+            keyword = f"{colour}PaletteColorLookupTableData"
+            entries = dataset.get(f"{colour}PaletteColorLookupTableDescriptor", [0])[0] or 65536
+            if len(dataset.get(keyword, b"")) == 2 * entries:
+                setattr(dataset, keyword, np.frombuffer(dataset[keyword].value, ">u2").astype("<u2").tobytes())
+    return _to_8_bit(apply_color_lut(values, dataset), 0)
+
+
+def _to_8_bit(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Colour of any depth to 8 bits; bits = 0 means the depth of the dtype (what a palette gives)."""
+    depth = bits or values.dtype.itemsize * 8
+    if depth > 8:
+        values = values.astype(np.float64) * (255 / (2**depth - 1))
+        return np.ascontiguousarray(np.rint(np.clip(values, 0, 255))[..., :3].astype(np.uint8))
+    return np.ascontiguousarray(values[..., :3].astype(np.uint8))
+
+
+# A malformed value in an attribute that is never looked at must not stop the picture from being read.
+config.settings.reading_validation_mode = config.IGNORE
+# pydicom logs the traceback of every plugin that gives up; what matters of it is in the ImageError.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -1,0 +1,194 @@
+"""Read an image of any kind that a clinic has: PNG, JPEG, TIFF, DICOM, a PIL image or an array.
+
+The result is always (H, W, 3), uint8 or uint16. Sizes are read from the header and checked before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import ImageError
+from .limits import check_size, too_large
+from .preprocess import Pixels
+
+ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.generic]
+
+# (centre, width) in HU, as radiologists set them; the names that `View.of` takes.
+CT_WINDOWS: dict[str, tuple[float, float]] = {
+    "abdomen": (50, 400), "bone": (400, 1800), "brain": (40, 80), "lung": (-600, 1500), "mediastinum": (50, 350),
+}  # fmt: skip
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
+
+
+@dataclass(frozen=True)
+class View:
+    """How a file that holds more than one picture is looked at.
+
+    Attributes:
+        frame: which frame of a multi-frame DICOM or TIFF, from 0; the middle one where None.
+        window: (centre, width) for a grey DICOM, in its rescaled units (HU for CT); the file's own where None.
+
+    Raises:
+        ImageError: the window is none.
+    """
+
+    frame: int | None = None
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not (all(map(math.isfinite, self.window)) and self.window[1] > 0):
+            raise ImageError(f"a window of centre and width {self.window} is none; the width must be greater than 0")
+
+    @classmethod
+    def of(cls, frame: int | None = None, window: str | None = None) -> View:
+        """From what a user writes: a window is a name of `CT_WINDOWS`, or centre and width as "40,400".
+
+        Raises:
+            ImageError: no such window.
+        """
+        if window is None or window in CT_WINDOWS:
+            return cls(frame, CT_WINDOWS[window] if window else None)
+        try:
+            centre, width = map(float, window.split(","))
+        except ValueError as error:
+            names = ", ".join(CT_WINDOWS)
+            raise ImageError(
+                f"there is no window {window!r}; write centre,width as in 40,400, or one of {names}"
+            ) from error
+        return cls(frame, (centre, width))
+
+
+DEFAULT_VIEW = View()
+
+
+def describe(source: ImageSource) -> str:
+    """A short name for messages; never anything read from inside the image."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return f"a PIL image of {source.size}" if isinstance(source, Image.Image) else f"an array of {source.shape}"
+
+
+def read_image(source: ImageSource, view: View = DEFAULT_VIEW) -> Pixels:
+    """Decode one image.
+
+    Args:
+        source: a path, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
+        view: which frame and which window of a file.
+
+    Returns:
+        (H, W, 3) uint8, or uint16 where the file has 16 bits a channel and no window of its own.
+
+    Raises:
+        ImageError: with one sentence that names the image and the reason.
+    """
+    if isinstance(source, Image.Image):
+        return _from_pil(source, describe(source))
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    path = Path(os.fspath(source))
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(132)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+    if not head:
+        raise ImageError(f"{path}: the file is empty")
+    if head[128:132] == b"DICM" or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
+        from .dicom import read_dicom
+
+        return read_dicom(path, view)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` is stricter where it matters
+            with Image.open(path) as image:
+                return _from_pil(image, str(path), view.frame)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(too_large(str(path))) from error
+
+
+def _from_pil(image: Image.Image, name: str, frame: int | None = None) -> Pixels:
+    check_size(name, image.height, image.width)
+    frames = getattr(image, "n_frames", 1)
+    chosen = frames // 2 if frame is None else frame
+    if not 0 <= chosen < frames:
+        raise ImageError(f"{name}: has {frames} frame(s), so there is no frame {chosen}")
+    try:
+        if frames > 1:
+            image.seek(chosen)
+            check_size(name, image.height, image.width)
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        raise ImageError(too_large(name)) from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(f"{name}: damaged or truncated ({error})") from error
+    if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{name}: 32-bit grey values outside 0..65535; convert it to 16 or 8 bits")
+        return _from_array(values.astype(np.uint16))
+    if image.mode == "F":
+        raise ImageError(f"{name}: floating-point pixels without a stated range; convert it to 16 or 8 bits")
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_array(array: NDArray[np.generic]) -> Pixels:
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{describe(array)} of {array.dtype}: pass uint8 or uint16")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(f"{describe(array)}: pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    array = array[:, :, :3]
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def find_images(paths: list[Path]) -> Iterator[Path]:
+    """Files as they are given, folders walked in sorted order for the suffixes that medge reads.
+
+    Files without a suffix are taken too when they carry DICOM's mark, as PACS exports have no suffix.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for found in sorted(path.rglob("*")):
+            if found.is_file() and (found.suffix.lower() in SUFFIXES or (not found.suffix and _has_dicom_mark(found))):
+                yield found
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def labelled_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """Images in one sub-folder per label: their paths and labels, in sorted order.
+
+    Raises:
+        ImageError: no sub-folder holds an image.
+    """
+    paths: list[Path] = []
+    labels: list[str] = []
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+        found = list(find_images([sub]))
+        paths += found
+        labels += [sub.name] * len(found)
+    if not paths:
+        raise ImageError(f"{folder}: expected one sub-folder per label with images in it")
+    return paths, labels

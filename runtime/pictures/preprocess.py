@@ -1,0 +1,123 @@
+"""The four preprocessing paths that MedSigLIP's publishers show, in numpy and Pillow.
+
+Each turns a decoded image into the model's (3, side, side) float32 input in [-1, 1]. They differ in how they resize,
+and the difference changes the embedding, so a bundle states the one it was made and measured with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import RecipeError
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W, 3)
+
+
+def to_8_bit(image: Pixels) -> NDArray[np.uint8]:
+    """(H, W, 3) of 8 or 16 bits to 8 bits, rounded to nearest (65535 = 257 * 255)."""
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8, copy=False)
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def resize_tf_bilinear(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """`tf.image.resize(image, (side, side))` cast to uint8: half-pixel centres, no antialiasing, truncated.
+
+    Follows TensorFlow's ResizeBilinear kernel, all in float32: corners at floor and floor + 1 clamped to the image,
+    weights taken before the clamp. Held bit for bit by tests/golden/eval_tf.npz.
+    """
+    height, width = image.shape[:2]
+    top, bottom, dy = _corners(height, side)
+    left, right, dx = _corners(width, side)
+    # Interpolating along x over all rows first, then along y, is the kernel's order.
+    wide = image[np.unique(np.concatenate([top, bottom]))].astype(np.float32)
+    rows = {row: index for index, row in enumerate(np.unique(np.concatenate([top, bottom])).tolist())}
+    a, b = wide[:, left], wide[:, right]
+    mixed = a + (b - a) * dx[None, :, None]
+    upper = mixed[[rows[row] for row in top.tolist()]]
+    lower = mixed[[rows[row] for row in bottom.tolist()]]
+    return (upper + (lower - upper) * dy[:, None, None]).astype(np.uint8)
+
+
+def _corners(size: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    scale = np.float32(size) / np.float32(side)
+    position = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(position)
+    low = np.maximum(floor, 0).astype(np.intp)
+    high = np.minimum(floor + 1, size - 1).astype(np.intp)
+    return low, high, (position - floor).astype(np.float32)
+
+
+def _eval_tf(image: Pixels, side: int) -> NDArray[np.uint8]:
+    return resize_tf_bilinear(to_8_bit(image), side)
+
+
+def _pil(image: NDArray[np.uint8], side: int, how: Image.Resampling) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize((side, side), how))
+
+
+def _hf_bicubic(image: Pixels, side: int) -> NDArray[np.uint8]:
+    return _pil(to_8_bit(image), side, Image.Resampling.BICUBIC)
+
+
+def _finetune_pil(image: Pixels, side: int) -> NDArray[np.uint8]:
+    return _pil(to_8_bit(image), side, Image.Resampling.BILINEAR)
+
+
+def _serving_pad(image: Pixels, side: int) -> NDArray[np.uint8]:
+    """Divide by the dtype's maximum, pad with zeros to a centred square, back to 8 bits (truncated, as PIL), bicubic."""
+    unit = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    height, width = image.shape[:2]
+    size = max(height, width)
+    before = ((size - height) // 2, (size - width) // 2)
+    square = np.zeros((size, size, 3), np.float32)
+    square[before[0] : before[0] + height, before[1] : before[1] + width] = unit
+    # Rounded where the source had 8 bits already, so that 8-bit images pass unchanged.
+    scaled = square * np.float32(255)
+    eight = np.rint(scaled) if image.dtype == np.uint8 else np.floor(scaled)
+    return _pil(eight.astype(np.uint8), side, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One preprocessing path; `resize` maps (H, W, 3) of 8 or 16 bits to (side, side, 3) of 8 bits."""
+
+    name: str
+    summary: str
+    resize: Callable[[Pixels, int], NDArray[np.uint8]]
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("eval-tf", "bilinear, half-pixel centres, no antialiasing, truncated (tf.image.resize)", _eval_tf),
+        Profile("hf-bicubic", "PIL bicubic (the Hugging Face processor)", _hf_bicubic),
+        Profile("finetune-pil", "PIL bilinear with antialiasing", _finetune_pil),
+        Profile("serving-pad", "divide by the dtype's maximum, zero-pad to a square, PIL bicubic", _serving_pad),
+    )
+}
+DEFAULT_PROFILE = "eval-tf"
+
+# (x / 255 - 0.5) / 0.5 for each of the 256 grey levels: a look-up is exact and the same in every language.
+_NORMALISED: NDArray[np.float32] = ((np.arange(256) / 255 - 0.5) / 0.5).astype(np.float32)
+
+
+def get_profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise RecipeError(f"there is no preprocessing profile {name!r}; choose from {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def preprocess(image: Pixels, profile: str, side: int) -> NDArray[np.float32]:
+    """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's input, (3, side, side) float32 in [-1, 1]."""
+    return normalise_pixels(get_profile(profile).resize(image, side))
+
+
+def normalise_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
+    return np.ascontiguousarray(_NORMALISED[pixels].transpose(2, 0, 1))
