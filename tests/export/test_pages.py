@@ -57,7 +57,10 @@ def test_a_generator_page() -> None:
 
 
 def test_a_generator_page_without_images() -> None:
-    figures = replace(GENERATOR.figures, image=None, pixels=None, prompt=None, baseline=None, tasks={})
+    size = replace(GENERATOR.figures.size, projector_bytes=None)
+    figures = replace(
+        GENERATOR.figures, size=size, image=None, pixels=None, prompt=None, baseline=None, tasks={}
+    )  # fmt: skip
     bare = replace(GENERATOR, figures=figures, recipes={"language": "f16"}, stages={}, images=0, profile="")
     page = render_parity(bare)
     assert page.count("<svg") == 2
