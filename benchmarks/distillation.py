@@ -38,6 +38,7 @@ from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
 from medge.export.to_onnx import export_tower
+from medge.export.transformers_versions import vision_transformer
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bench_generator import run_apart
 from medge.runtime.bundle import Bundle
@@ -154,7 +155,7 @@ def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
         torch.manual_seed(0)
         vision = SiglipVisionConfig(**config)
         vision._attn_implementation = "eager"
-        tower = SiglipVisionModel(vision).vision_model.eval().requires_grad_(False)
+        tower = vision_transformer(SiglipVisionModel(vision)).eval().requires_grad_(False)
         path = work / f"{name}.onnx"
         export_tower(tower, "vision").save(path)
         sessions[name] = OrtSession(path, device="cpu")

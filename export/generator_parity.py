@@ -34,6 +34,7 @@ from .image_tokens import ImageTokens
 from .parity import run_stages, stage_labels, two_hops
 from .samples import Samples, spread
 from .to_onnx import export_tower
+from .transformers_versions import vision_transformer
 
 CHUNK = 512  # tokens of a text prompt
 SKIP = 16  # the first tokens of a prompt are next to unpredictable for either side
@@ -385,9 +386,8 @@ def _onnx_stages(path: Path, items: Sequence[Item], reference: GeneratorReferenc
     pictures = [item for item in items if isinstance(item, Picture)]
     pixels = np.stack([normalise(picture.pixels) for picture in pictures])
     model = reference.model.model
-    graph = export_tower(
-        ImageTokens(model.vision_tower.vision_model, model.multi_modal_projector, 0), "image_tokens"
-    )  # fmt: skip
+    tower = vision_transformer(model.vision_tower)
+    graph = export_tower(ImageTokens(tower, model.multi_modal_projector, 0), "image_tokens")
     labels = stage_labels(graph) | {IMAGE_FEATURES: PROJECTED}
     full, small = run_stages(graph, labels, pixels), run_stages(Graph.load(path), labels, pixels)
     stages = reference.stages(items)

@@ -16,6 +16,7 @@ from ..runtime.preprocess import normalise
 from .checkpoint import Checkpoint
 from .gguf_vocabulary import stop_ids
 from .to_gguf import open_gemma
+from .transformers_versions import features, vision_transformer, with_pillow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,7 @@ class GeneratorReference:
     def _embed(self, picture: Picture) -> torch.Tensor:
         if picture.key not in self._features:
             pixels = torch.from_numpy(normalise(picture.pixels))[None]
-            self._features[picture.key] = self.model.model.get_image_features(pixels)[0]
+            self._features[picture.key] = features(self.model.model.get_image_features(pixels))[0]
         return self._features[picture.key]
 
     @torch.inference_mode()
@@ -106,7 +107,7 @@ class GeneratorReference:
         for index, block in enumerate(language.layers):
             keep(block, f"l_out-{index}")
         if self.sees:
-            tower = self.model.model.vision_tower.vision_model
+            tower = vision_transformer(self.model.model.vision_tower)
             keep(tower.embeddings, "pos_embed")
             for index, block in enumerate(tower.encoder.layers):
                 keep(block, f"layer_out-{index}")
@@ -136,7 +137,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:
     from transformers import AutoProcessor, AutoTokenizer
 
     sees = "vision_config" in checkpoint.config
-    kind, options = (AutoProcessor, {"use_fast": False}) if sees else (AutoTokenizer, {})
+    kind, options = (AutoProcessor, with_pillow()) if sees else (AutoTokenizer, {})
     return kind.from_pretrained(checkpoint.folder, local_files_only=True, **options)
 
 

@@ -27,6 +27,7 @@ from .checkpoint import Checkpoint
 from .to_gguf import image_tokens, published_name, text_config, vision_config
 from .to_onnx import export_tower, write_tower
 from .token_merging import MergingEncoder, largest_merge
+from .transformers_versions import vision_transformer
 
 STEM = "vision_encoder"  # as transformers.js calls the file
 Progress = Callable[[str, int, int], None]
@@ -82,7 +83,7 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
         text_config=text_config(checkpoint), vision_config=vision, mm_tokens_per_image=image_tokens(checkpoint)
     )
     modules = {
-        "vision_tower": SiglipVisionModel._from_config(config.vision_config),
+        "vision_tower.vision_model": vision_transformer(SiglipVisionModel._from_config(config.vision_config)),
         "multi_modal_projector": Gemma3MultiModalProjector(config),
     }
     names = {published_name(name): name for name in checkpoint.shards}
@@ -97,7 +98,8 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
         if missing:
             raise CheckpointError(f"{checkpoint.folder}: the weights lack {prefix}{missing[0]}")
         module.eval()
-    return modules["vision_tower"].vision_model, modules["multi_modal_projector"]
+    tower, projector = modules.values()
+    return tower, projector
 
 
 def write_image_tokens(

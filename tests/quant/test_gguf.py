@@ -16,6 +16,7 @@ from medge.export.build_generator import Corpus, calibrate, read_corpus
 from medge.export.generator_parity import text_prompts
 from medge.export.samples import Samples
 from medge.export.to_gguf import open_gemma, write_language, write_projector
+from medge.export.transformers_versions import vision_transformer
 from medge.quant.importance import Importance, gather
 from medge.quant.quantize_gguf import encode_blocks, quantize_language
 from medge.quant.recipe import RECIPES
@@ -61,7 +62,7 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Pa
         return add
 
     layer = reference.model.model.language_model.layers[3]
-    tower = reference.model.model.vision_tower.vision_model.encoder.layers[0]
+    tower = vision_transformer(reference.model.model.vision_tower).encoder.layers[0]
     layer.mlp.down_proj.register_forward_pre_hook(hook("blk.3.ffn_down.weight"))
     layer.self_attn.q_proj.register_forward_pre_hook(hook("blk.3.attn_q.weight"))
     tower.mlp.fc2.register_forward_pre_hook(hook("v.blk.0.ffn_down.weight"))
