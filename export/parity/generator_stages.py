@@ -17,6 +17,7 @@ from ...runtime.generator.engine import BATCH, Engine, Item, Picture
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..families.generator_reference import GeneratorReference
+from ..families.transformers_versions import vision_transformer
 from ..to_onnx.image_tokens import ImageTokens
 from ..to_onnx.stages import run_stages, stage_labels
 from ..to_onnx.towers import export_tower
@@ -60,9 +61,8 @@ def onnx_stages(_: Path, path: Path, items: Sequence[Item], reference: Generator
     pictures = [item for item in items if isinstance(item, Picture)]
     pixels = np.stack([normalise_pixels(picture.pixels) for picture in pictures])
     model = reference.model.model
-    graph = export_tower(
-        ImageTokens(model.vision_tower.vision_model, model.multi_modal_projector, 0), "image_tokens"
-    )  # fmt: skip
+    tower = vision_transformer(model.vision_tower)
+    graph = export_tower(ImageTokens(tower, model.multi_modal_projector, 0), "image_tokens")
     labels = stage_labels(graph) | {IMAGE_FEATURES: PROJECTED}
     full, small = run_stages(graph, labels, pixels), run_stages(Graph.load(path), labels, pixels)
     stages = reference.stages(items)
