@@ -9,6 +9,7 @@ run on a phone.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -105,6 +106,7 @@ def estimates(language_bytes: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     sizes = json.loads((RESULTS / "full_size.json").read_text())
     gemma = json.loads((RESULTS / "generator_full_size.json").read_text())["bundle"]["bytes"]
     manifests = [encoder_manifest(recipe, sizes["sizes"][recipe]["bytes"]) for recipe in ("fp16", "int8", "int4")]
