@@ -7,6 +7,7 @@ Perplexity hides damage that changes answers, so the distance is taken between t
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from ...quant.onnx_graph.graph import Graph
 from ...quant.recipes.gguf import RECIPES_OF
 from ...quant.recipes.recipe import PIXELS, SAME_IDS, all_gates, look_up
 from ...runtime.bundles import metrics
+from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.parity_report import ParityReport, judge
 from ...runtime.device.ggml import GGMLTensor
 from ...runtime.device.gguf_header import read_header
@@ -99,20 +101,25 @@ class Divergence:
 
 
 class CachedLogits:
-    """The reference's logits by prompt, on disk: several bundles are measured against the same ones."""
+    """The reference's logits by prompt, on disk: several bundles are measured against the same ones.
+
+    Args:
+        reference: the PyTorch model.
+        folder: of this reference's logits, which later runs find again; where None, nothing is kept.
+    """
 
     def __init__(self, reference: GeneratorReference, folder: Path | None) -> None:
         self.reference, self.folder = reference, folder
-        self._paths: dict[str, Path] = {}
 
     def __call__(self, items: Sequence[Item], first: int = 0) -> Array:
         if self.folder is None:
             return self.reference.logits(items, first)
-        key = repr([item.key if isinstance(item, Picture) else item for item in items]) + str(first)
-        if key not in self._paths:
-            self._paths[key] = self.folder / f"logits-{len(self._paths)}.npy"
-            np.save(self._paths[key], self.reference.logits(items, first))
-        return np.load(self._paths[key])
+        prompt = repr(([item.key if isinstance(item, Picture) else item for item in items], first))
+        path = self.folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.npy"
+        if not path.is_file():
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, self.reference.logits(items, first))
+        return np.load(path)
 
 
 def measure_generator(
