@@ -25,7 +25,7 @@ share_cores()  # before torch and others count them
 if TYPE_CHECKING:
     from medge.export.families.full_precision import FullPrecision
     from medge.export.families.siglip import Reference
-    from medge.export.parity.generator import CachedLogits
+    from medge.export.parity.divergence import CachedLogits
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -115,7 +115,7 @@ def tiny_gemma(once: Once, gemma: Path) -> Path:
 def gemma_logits(once: Once, gemma: Path) -> CachedLogits:
     """medgemma-mini in PyTorch, and its logits of the prompts that bundles are measured on."""
     from medge.export.families.generator_reference import GeneratorReference
-    from medge.export.parity.generator import CachedLogits
+    from medge.export.parity.divergence import CachedLogits
 
     return CachedLogits(GeneratorReference(gemma), once("logits", Path.mkdir))
 
