@@ -1,7 +1,7 @@
 """Fixtures: the stand-ins' checkpoints, what is derived of them once in a test run, and the places where real images lie.
 
 Every expensive thing is made once: what lies in files by `once`, for all of pytest-xdist's processes together, and what lies in
-memory by session fixtures (`full`, `gemma_logits`), which tests hand to the exports that they run.
+memory by session fixtures (`full_precision`, `gemma_logits`), which tests hand to the exports that they run.
 """
 
 from __future__ import annotations
@@ -186,7 +186,15 @@ def checkpoint(once: Once, export_extra: None) -> Path:
 
 
 @pytest.fixture(scope="session")
-def full(checkpoint: Path) -> Iterator[FullPrecision]:
+def shallow(once: Once, checkpoint: Path) -> Path:
+    """A checkpoint of one block a tower, whose answers say nothing: an export of it takes seconds."""
+    from siglip_checkpoints import write_shallow
+
+    return once("shallow", lambda folder: write_shallow(checkpoint, folder))
+
+
+@pytest.fixture(scope="session")
+def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
     """medsiglip-mini's towers in full precision: exported, converted and measured once for all bundles that are made of it."""
     from medge.export.families.full_precision import FullPrecision
     from medge.export.families.siglip import Reference
@@ -197,9 +205,9 @@ def full(checkpoint: Path) -> Iterator[FullPrecision]:
 
 
 @pytest.fixture(scope="session")
-def reference(full: FullPrecision) -> Reference:
+def reference(full_precision: FullPrecision) -> Reference:
     """medsiglip-mini in PyTorch, what everything is measured against."""
-    return full.reference
+    return full_precision.reference
 
 
 @pytest.fixture(scope="session")
@@ -236,7 +244,7 @@ def make_bundle(
 
     def write(recipe: str, out: Path) -> None:
         job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file)
-        export_medsiglip(job, full=request.getfixturevalue("full"))
+        export_medsiglip(job, full=request.getfixturevalue("full_precision"))
 
     return lambda recipe: once(f"bundles/{folder_name(recipe)}", lambda out: write(recipe, out))
 
