@@ -72,7 +72,7 @@ def export_medsiglip(
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
             full = stack.enter_context(_open_full(job.checkpoint, progress))
-        samples = read_samples(job.calibration) if job.calibration else builtin_samples()
+        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         _write_companions(writer, full, job, plan, progress)
         manifest = _draft(full, job, plan, samples)
@@ -208,6 +208,10 @@ def _read_job(job: ExportJob) -> _Plan:
     if job.target == "web":
         check_web(job.web_libraries, has_labels=bool(prompts))
     return _Plan(recipes, target, reason, prompts)
+
+
+def _samples(folder: Path | None) -> Samples:
+    return read_samples(folder) if folder else builtin_samples()
 
 
 def _open_full(folder: Path, progress: Progress) -> FullPrecision:
