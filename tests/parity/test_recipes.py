@@ -115,9 +115,7 @@ def test_gates_on_held_back_images(
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_every_profile_passes_parity(
-    few_images: Path, full: FullPrecision, bundle: Path, profile: str
-) -> None:
+def test_every_profile_passes_parity(few_images: Path, full: FullPrecision, bundle: Path, profile: str) -> None:
     """The profile changes what enters the towers; the pixels are compared with independent code."""
     opened = Bundle.open(bundle)
     assert opened.manifest.preprocessing is not None
@@ -131,9 +129,7 @@ def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shar
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     folder = write_folder(shared, "pneumoniamnist", "test", tmp_path / "films", 20)
     words = {label: prompts(facts) for label, facts in ZERO_SHOT["pneumoniamnist"].items()}
-    amended, reports = measure_bundle(
-        Bundle.open(copy), checkpoint, read_samples(folder, labelled=True), prompts=words
-    )
+    amended, reports = measure_bundle(Bundle.open(copy), checkpoint, read_samples(folder, labelled=True), prompts=words)
     reopened = Bundle.open(copy, allow_failed_parity=True)  # hashes of the new report are in the new manifest
     assert reopened.manifest == amended.manifest
     parity = reopened.manifest.artefacts["onnx"].parity
