@@ -18,6 +18,7 @@ from ...runtime.bench.worker import serve
 from ...runtime.golden.phantom import phantom
 from ...runtime.pictures.preprocess import preprocess
 from ..families.siglip import Reference
+from ..families.transformers_versions import features
 from ..source.checkpoint import Checkpoint
 
 Run = Callable[[np.ndarray[Any, Any]], Any]
@@ -76,11 +77,11 @@ def transformers(folder: Path) -> Run:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="</s>")
     ids = tokenizer(labels, padding="max_length", max_length=64, truncation=True, return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        bank = torch.nn.functional.normalize(model.get_text_features(ids), dim=-1)
+        bank = torch.nn.functional.normalize(features(model.get_text_features(ids)), dim=-1)
 
     @torch.no_grad()
     def run(pixels: np.ndarray[Any, Any]) -> Any:
-        images = torch.nn.functional.normalize(model.get_image_features(torch.from_numpy(pixels)), dim=-1)
+        images = torch.nn.functional.normalize(features(model.get_image_features(torch.from_numpy(pixels))), dim=-1)
         return (images @ bank.T * model.logit_scale.exp() + model.logit_bias).softmax(-1)
 
     return run

@@ -20,6 +20,7 @@ from ...runtime.errors import CheckpointError
 from ...runtime.pictures.preprocess import SIGLIP, Pixels, to_8_bit
 from ..source.checkpoint import Checkpoint
 from .siglip_tokenizer import device_tokenizer
+from .transformers_versions import siglip_image_processor
 
 PATCH, POOLED = "patch embedding", "pooled"
 END_ID = 1  # </s>, which ends and pads
@@ -153,10 +154,10 @@ def reference_pixels(image: Pixels, profile: str, side: int) -> NDArray[np.uint8
     Returns (side, side, 3) uint8. `F.interpolate` without antialiasing has the same half-pixel rule as TensorFlow;
     it may differ by one grey level where the exact value lies on an integer.
     """
-    from transformers import SiglipImageProcessor
+    kind = siglip_image_processor()
 
     def processor(array: NDArray[np.uint8], resample: Image.Resampling) -> NDArray[np.uint8]:
-        hf = SiglipImageProcessor(size={"height": side, "width": side}, resample=resample, do_rescale=False)
+        hf = kind(size={"height": side, "width": side}, resample=resample, do_rescale=False)
         return np.asarray(hf(array, do_normalize=False, return_tensors="np", input_data_format="channels_last")
                           .pixel_values[0]).transpose(1, 2, 0).astype(np.uint8)  # fmt: skip
 

@@ -13,7 +13,7 @@ from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
-from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.bundles.parity_report import EncoderReport
 from ...runtime.device.cpu import Target, pick_target
 from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
@@ -53,7 +53,7 @@ class _Plan:
 
 def export_medsiglip(
     job: ExportJob, progress: Progress = no_progress, *, full: FullPrecision | None = None
-) -> tuple[Bundle, dict[str, ParityReport]]:
+) -> tuple[Bundle, dict[str, EncoderReport]]:
     """Run an export; the bundle is written even when a gate fails, and is then marked so.
 
     Args:
@@ -72,12 +72,12 @@ def export_medsiglip(
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
             full = stack.enter_context(_open_full(job.checkpoint, progress))
-        samples = read_samples(job.calibration) if job.calibration else builtin_samples()
+        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         _write_companions(writer, full, job, plan, progress)
         manifest = _draft(full, job, plan, samples)
         inputs = {tower: full.calibration_inputs(tower, samples, job.profile) for tower in plan.towers}
-        reports: dict[str, ParityReport] = {}
+        reports: dict[str, EncoderReport] = {}
         for name, recipes in plan.recipes.items():
             form = FORMATS[name]
             making = Making(
@@ -97,7 +97,7 @@ def export_medsiglip(
 
 def export_recipes(
     job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress
-) -> Iterator[tuple[Bundle, dict[str, ParityReport]]]:
+) -> Iterator[tuple[Bundle, dict[str, EncoderReport]]]:
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
     Raises:
@@ -119,7 +119,7 @@ def folder_name(recipe: str) -> str:
 def measure_artefact(
     form: str, bundle: Bundle, full: FullPrecision, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     """Hold one artefact of a bundle against PyTorch.
 
     Args:
@@ -142,7 +142,7 @@ def measure_bundle(
     *,
     prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> tuple[Bundle, dict[str, ParityReport]]:
+) -> tuple[Bundle, dict[str, EncoderReport]]:
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
     Where the reference is the teacher of a student's bundle, the student is held against it instead.
@@ -176,7 +176,7 @@ def measure_bundle(
     return bundle.amend(manifest, texts), reports
 
 
-def report_files(form: Format, report: ParityReport) -> list[tuple[str, str, str]]:
+def report_files(form: Format, report: EncoderReport) -> list[tuple[str, str, str]]:
     """(path, role, text) of the report's two forms inside a bundle."""
     place, role = (f"{form.folder}/", f"{form.name}.parity") if form.folder else ("", "parity")
     return [
@@ -208,6 +208,10 @@ def _read_job(job: ExportJob) -> _Plan:
     if job.target == "web":
         check_web(job.web_libraries, has_labels=bool(prompts))
     return _Plan(recipes, target, reason, prompts)
+
+
+def _samples(folder: Path | None) -> Samples:
+    return read_samples(folder) if folder else builtin_samples()
 
 
 def _open_full(folder: Path, progress: Progress) -> FullPrecision:
@@ -242,7 +246,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
 def _measure(
     form: Format, bundle: Bundle, full: FullPrecision, samples: Samples, recipes: Mapping[str, Recipe],
     prompts: Prompts | None, progress: Progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     encoder = form.open(bundle)
     return measure(
         encoder, full.reference, samples, stages=form.stages(encoder, full), gates=all_gates(recipes, PIXELS),

@@ -6,6 +6,7 @@ tower, want two files; the quantizers want whole operators. See docs/decisions/0
 benchmarks/full_size.py for what optimum's export costs beside this one.
 
 After the export the graph is put into one normal form that everything downstream relies on:
+- nodes stand in the order in which the outputs need them;
 - every node and tensor is named after the module that made it (`encoder.layers.3.mlp.fc1/MatMul`);
 - `stage/...` names mark what parity compares: the patch embedding and each block's output;
 - a linear layer is always MatMul (weight (K, N)) followed by Add;
@@ -69,8 +70,16 @@ class _Tower(nn.Module):
         self.tower, self.keyword, self.outputs = tower, keyword, outputs
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        if self.keyword == "input_ids":
+            return self._texts(inputs)
         out = self.tower(**{self.keyword: inputs})
         return out if isinstance(out, torch.Tensor) else tuple(getattr(out, name) for name in self.outputs)
+
+    def _texts(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the text model's own `forward`, but for a mask of zeros that transformers 5 adds to every block's scores."""
+        tower: Any = self.tower
+        states = tower.final_layer_norm(tower.encoder(inputs_embeds=tower.embeddings(ids)).last_hidden_state)
+        return states, tower.head(states[:, -1])
 
 
 def export_tower(tower: Any, kind: str) -> Graph:
@@ -120,6 +129,7 @@ def _quiet() -> Iterator[None]:
 def to_normal_form(model: onnx.ModelProto) -> None:
     """Put an exported tower into the normal form that the module's docstring describes, in place."""
     _gemm_to_matmul(model.graph)
+    _sort_by_use(model.graph)
     _name_everything(model.graph)
     for node in model.graph.node:
         node.ClearField("metadata_props")
@@ -164,6 +174,28 @@ def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
     kept = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _sort_by_use(graph: onnx.GraphProto) -> None:
+    """Put each node after what it reads, input by input: the order does not tell how the model's code is written."""
+    makers = {name: node for node in graph.node for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    seen: set[str] = set()
+    for output in graph.output:
+        waiting = [(output.name, False)]
+        while waiting:
+            name, ready = waiting.pop()
+            if name not in makers or (not ready and name in seen):
+                continue
+            node = makers[name]
+            if ready:
+                ordered.append(node)
+                continue
+            seen.update(node.output)
+            waiting.append((name, True))
+            waiting += [(read, False) for read in reversed(node.input)]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def _scope(node: onnx.NodeProto) -> str:

@@ -17,6 +17,7 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 from medge.export.families.gemma3 import open_gemma
 from medge.export.families.generator_reference import GeneratorReference
+from medge.export.families.transformers_versions import features
 from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.pages.parity import render_parity
@@ -50,7 +51,7 @@ def pixels() -> torch.Tensor:
 
 @torch.inference_mode()
 def test_nothing_merged_is_the_model_itself(gemma: Path, parts: tuple, pixels: torch.Tensor) -> None:
-    expected = GeneratorReference(gemma).model.model.get_image_features(pixels)
+    expected = features(GeneratorReference(gemma).model.model.get_image_features(pixels))
     torch.testing.assert_close(ImageTokens(*parts, 0)(pixels), expected, **FP32_IMAGE_TOKENS)
 
 
@@ -215,8 +216,8 @@ def test_the_fast_recipe_passes_its_gates(reader_bundles: Callable[[str], Path])
     report = ParityReport.from_json((folder / "parity.json").read_text())
     assert [(gate.figure, gate.value) for gate in report.gates if not gate.passed] == []
     assert Bundle.open(folder).manifest.towers["projector"].decisions["merged_tokens_a_block"] > 0
-    assert {row["stage"] for row in report.stages["vision"]} == {"patch embedding", "projected tokens"}
-    assert max(row["pytorch_to_fp32"] for row in report.stages["vision"]) < EXACT_HOP["onnx"]
+    assert {row.stage for row in report.stages["vision"]} == {"patch embedding", "projected tokens"}
+    assert max(row.pytorch_to_fp32 for row in report.stages["vision"]) < EXACT_HOP["onnx"]
     page = render_parity(report)
     assert page.count("<svg") == 4
     assert "exported fp32 → bundle" in page
