@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,14 @@ import torch
 from tolerances import EXACT_REWRITE, FP32_EMBEDDING
 
 import medge
-from medge.export.checkpoint import Checkpoint
-from medge.export.reference import Reference
-from medge.export.transformers_versions import features, with_pillow
-from medge.quant.texts import medical_texts
-from medge.runtime.golden import phantom
-from medge.runtime.preprocess import get_profile, normalise
-from medge.runtime.tokenizer import Tokenizer
+from medge.export.families.siglip import Reference
+from medge.export.families.transformers_versions import features, with_pillow
+from medge.export.source.checkpoint import Checkpoint
+from medge.quant.texts.prompts import medical_texts
+from medge.runtime.bundles.manifest import Manifest, TokenizerFacts
+from medge.runtime.encoder.tokenizer import Tokenizer
+from medge.runtime.golden.phantom import phantom
+from medge.runtime.pictures.preprocess import get_profile, normalise_pixels
 
 TEXTS = ["A CT, of the Head!", "head/neck <b>CT</b>", "", "naïve café ÜBER 1.5 mm³ 🫁", "片側 肺炎", "word " * 90]
 RUNTIME_TOLERANCE = 1e-6  # the processor divides by 255 and by 0.5 in another order
@@ -44,7 +44,7 @@ def siglip_opened(checkpoint: Path) -> dict[str, Any]:
 
 def test_the_encoder_opens_with_the_auto_classes(siglip_opened: dict[str, Any], reference: Reference) -> None:
     ids = np.random.default_rng(0).integers(0, 32_000, (2, 64))
-    processor, pixels = siglip_opened["processor"], normalise(get_profile("hf-bicubic").resize(phantom(), 112))
+    processor, pixels = siglip_opened["processor"], normalise_pixels(get_profile("hf-bicubic").resize(phantom(), 112))
     theirs = processor(text="CT", images=phantom(), padding="max_length", return_tensors="np")
     np.testing.assert_allclose(theirs["pixel_values"][0], pixels, rtol=0, atol=RUNTIME_TOLERANCE)
     model = siglip_opened["model"]
@@ -57,11 +57,11 @@ def test_the_encoder_opens_with_the_auto_classes(siglip_opened: dict[str, Any], 
 
 
 def test_auto_tokenizer_gives_the_runtimes_ids(siglip_opened: dict[str, Any], checkpoint: Path, tmp_path: Path) -> None:
-    from medge.export.tokenizer import device_tokenizer
+    from medge.export.families.siglip_tokenizer import device_tokenizer
 
     (tmp_path / "tokenizer.json").write_text(device_tokenizer(Checkpoint.open(checkpoint)), encoding="utf-8")
     texts = [*TEXTS, *(text[:300] for text in medical_texts())]
-    ours, _ = Tokenizer(tmp_path / "tokenizer.json").encode(texts)
+    ours, _ = Tokenizer(tmp_path / "tokenizer.json", TokenizerFacts(64, 1, 1)).encode(texts)
     theirs = siglip_opened["tokenizer"](
         texts, padding="max_length", max_length=64, truncation=True, return_tensors="np"
     )["input_ids"]  # fmt: skip
@@ -95,15 +95,14 @@ def test_an_encoder_saved_by_transformers_is_read(
 
 def test_the_encoder_is_exported_measured_and_loaded(make_bundle: Callable[[str], Path], few_images: Path) -> None:
     folder = make_bundle("int8")
-    report = json.loads((folder / "manifest.json").read_text())["parity"]
-    assert report["status"] == "passed"
+    assert Manifest.read(folder).status == "passed"
     assert medge.load(folder).embed_images(few_images / "CT_small.dcm").shape == (1, 192)
 
 
 def test_the_generator_opens_with_the_auto_classes(tiny_gemma: Path) -> None:
     from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
-    from medge.export.generator_reference import GeneratorReference
+    from medge.export.families.generator_reference import GeneratorReference
 
     model = AutoModel.from_pretrained(tiny_gemma, dtype=torch.float32).eval()
     reference = GeneratorReference(tiny_gemma)
@@ -115,7 +114,7 @@ def test_the_generator_opens_with_the_auto_classes(tiny_gemma: Path) -> None:
     processor = AutoProcessor.from_pretrained(tiny_gemma, **with_pillow())
     assert tokenizer(TEXTS).input_ids == processor.tokenizer(TEXTS).input_ids
     side = int(reference.checkpoint.config["vision_config"]["image_size"])
-    pixels = normalise(get_profile("finetune-pil").resize(phantom(), side))
+    pixels = normalise_pixels(get_profile("finetune-pil").resize(phantom(), side))
     np.testing.assert_allclose(reference.pixels(phantom()), pixels, rtol=0, atol=RUNTIME_TOLERANCE)
 
 
@@ -123,8 +122,9 @@ def test_a_generator_saved_by_transformers_is_read(tiny_gemma: Path, tmp_path: P
     """Its names are the version's own, and so are the places of its configuration."""
     from transformers import Gemma3ForConditionalGeneration
 
-    from medge.export.generator_reference import GeneratorReference
-    from medge.export.to_gguf import open_gemma, plan_language, plan_projector, text_config
+    from medge.export.families.gemma3 import open_gemma, text_config
+    from medge.export.families.generator_reference import GeneratorReference
+    from medge.export.to_gguf.write import plan_language, plan_projector
 
     Gemma3ForConditionalGeneration.from_pretrained(tiny_gemma, dtype=torch.bfloat16).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "preprocessor_config.json"):
@@ -139,21 +139,20 @@ def test_a_generator_saved_by_transformers_is_read(tiny_gemma: Path, tmp_path: P
 
 
 def test_the_generator_is_exported_measured_and_loaded(tiny_gemma: Path, tmp_path: Path) -> None:
-    from medge.export.build_generator import export_medgemma
-    from medge.export.generator_job import GeneratorJob
-    from medge.runtime.generator import load
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
+    from medge.runtime.generator.generator import load
 
     export_medgemma(GeneratorJob(tiny_gemma, tmp_path / "b", "f16"))
-    report = json.loads((tmp_path / "b" / "manifest.json").read_text())["parity"]
-    assert report["status"] == "passed"
+    assert Manifest.read(tmp_path / "b").status == "passed"
     generator = load(tmp_path / "b", context=512)
-    assert generator.ask(phantom(), "What is this?", max_tokens=4).tokens
+    assert generator.ask(phantom(), "What is this?", medge.Sampling(limit=4)).tokens
     generator.close()
 
 
 def test_the_benchmarks_optimum_engine(checkpoint: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx needs transformers 4.57: make test-transformers")
-    from medge.export.bench_engines import optimum
+    from medge.export.bench.engines import optimum
 
     pixels = np.zeros((1, 3, 112, 112), np.float32)
     expected = Reference(Checkpoint.open(checkpoint, "siglip")).images(pixels).stages["pooled"]
