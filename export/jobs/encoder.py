@@ -11,6 +11,7 @@ from typing import Any
 
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
+from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import EncoderReport
@@ -72,7 +73,7 @@ def export_medsiglip(
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
             full = stack.enter_context(_open_full(job.checkpoint, progress))
-        samples = read_samples(job.calibration) if job.calibration else builtin_samples()
+        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         _write_companions(writer, full, job, plan, progress)
         manifest = _draft(full, job, plan, samples)
@@ -101,11 +102,12 @@ def export_recipes(
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
     Raises:
-        MedgeError: any of its kinds; bundles that were made before it stay.
+        MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in recipes]
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
     for one in jobs:
         _read_job(one)
+        refuse_existing(one.out, force=one.force)
     with _open_full(job.checkpoint, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)
@@ -208,6 +210,10 @@ def _read_job(job: ExportJob) -> _Plan:
     if job.target == "web":
         check_web(job.web_libraries, has_labels=bool(prompts))
     return _Plan(recipes, target, reason, prompts)
+
+
+def _samples(folder: Path | None) -> Samples:
+    return read_samples(folder) if folder else builtin_samples()
 
 
 def _open_full(folder: Path, progress: Progress) -> FullPrecision:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.gguf_header import GGUFHeader, read_header
 from ..errors import BundleError, GeneratorError
-from ..pictures.images import DEFAULT_VIEW, ImageSource, View, read_image
+from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import get_profile
+from ..pictures.view import DEFAULT_VIEW, View
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Stop, Turn, about, system
 from .engine import Engine, Item, Picture, length
