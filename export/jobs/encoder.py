@@ -11,6 +11,7 @@ from typing import Any
 
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
+from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import EncoderReport
@@ -101,11 +102,12 @@ def export_recipes(
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
     Raises:
-        MedgeError: any of its kinds; bundles that were made before it stay.
+        MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in recipes]
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
     for one in jobs:
         _read_job(one)
+        refuse_existing(one.out, force=one.force)
     with _open_full(job.checkpoint, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)

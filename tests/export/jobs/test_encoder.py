@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +20,10 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples
+from medge.export.to_onnx.towers import export_tower
 from medge.quant.onnx_graph.graph import Graph
+from medge.quant.recipes.onnx import OnnxRecipe
+from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.errors import BundleError, CheckpointError, ImageError, LabelError, RecipeError, StorageError
 from medge.runtime.golden.encoder import replay
@@ -154,10 +158,65 @@ def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path,
     import shutil
 
     from medge.export.jobs.encoder import measure_bundle
-    from medge.runtime.bundles.bundle import Bundle
 
     other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "note": "changed"}))
     with pytest.raises(CheckpointError, match="is not what .* was made from"):
         measure_bundle(Bundle.open(bundle), other, builtin_samples())
+
+
+def test_several_recipes_export_the_towers_once(
+    shallow: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medge.export.to_onnx import stages
+
+    exported: list[str] = []
+
+    def counted(tower: object, name: str) -> Graph:
+        exported.append(name)
+        return export_tower(tower, name)
+
+    monkeypatch.setattr(stages, "export_tower", counted)
+    words = ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all"]
+    recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
+    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)
+    assert sorted(exported) == ["text", "vision"]
+    assert [fact["bundle"] for fact in told] == [
+        str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")
+    ]
+    assert told[0]["bytes"] > told[1]["bytes"]
+    for fact, made in zip(told, ({"vision": "fp32", "text": "fp32"}, {"vision": "int8", "text": "fp16"}), strict=True):
+        manifest = Bundle.open(fact["bundle"], allow_failed_parity=True).manifest
+        assert manifest.artefacts["onnx"].recipes == made
+        assert fact["parity"]["onnx"]["status"] == manifest.status
+    # What can't be is refused before anything is made.
+    assert (
+        "there is no recipe 'int3'"
+        in command_line.medge(*words[:-1], tmp_path / "no", *recipes[:3], "int3", code=None).stderr
+    )
+    assert not (tmp_path / "no").exists()
+    assert "exists" in command_line.medge(*words, "--recipe", "int8", *recipes[:2], code=None).stderr
+    assert not (tmp_path / "all" / "int8").exists()
+
+
+def test_one_failed_gate_of_several_is_the_commands(
+    shallow: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medge.export.to_onnx import format as onnx_format
+
+    def damaged(graph: Graph, recipe: OnnxRecipe, *rest: object) -> tuple[Graph, dict[str, object]]:
+        small = graph.copy()
+        if recipe.name == "fp16":
+            name = next(linear.weight for linear in small.linears() if "mlp.fc2" in linear.name)
+            small.set_weight(name, small.array(name) * np.float32(0.2))
+        return small, {}
+
+    monkeypatch.setattr(onnx_format, "quantize", damaged)
+    done = command_line.medge(
+        "export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all",
+        "--recipe", "fp32", "--recipe", "fp16", code=4,
+    )  # fmt: skip
+    assert "fp16 failed its parity gate" in done.stderr
+    assert "fp32 failed" not in done.stderr
+    assert all(f"Parity of {name} with shallow" in done.stdout for name in ("fp32", "fp16"))
