@@ -192,6 +192,8 @@ def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_image
     assert np.linalg.norm(golden["embedding"]) == pytest.approx(1, abs=FP32_SUMS)
     sources = {path.name for path in (folder / "MedgeKit").rglob("*.swift")}
     assert sources == {"Package.swift", "Classifier.swift", "Preprocess.swift", "GoldenTests.swift"}
+    tower = encoder.towers["vision"]
+    assert (bank["input"], bank["output"], golden["leastCosine"]) == (IMAGE, OUTPUT, tower.golden.cosine)
     # The bank classifies as the runtime does.
     image = read_image(few_images / "CT_small.dcm")
     cosines = np.asarray(bank["embeddings"]) @ encoder.embed_pixels(encoder.prepare(image)[None])[0]
