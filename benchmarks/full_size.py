@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medge.export.families.siglip import Reference, embed_reference
+from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import _facts, _write_configuration, _write_tower, calibration_inputs
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples
@@ -45,7 +45,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
     samples = replace(samples, images=samples.images[:1])  # random weights: what is calibrated on changes no size
     target, _ = pick_target()
     sizes = dict.fromkeys(recipes, 0)
-    bank = LabelBank.build(LABELS, lambda texts: embed_reference(reference, texts))
+    bank = LabelBank.build(LABELS, reference.embed_texts)
     facts_of_model = _facts(opened, reference)
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")

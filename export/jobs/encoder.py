@@ -19,9 +19,9 @@ from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
+from ..families.encoder import EncoderReference
 from ..families.full_precision import FullPrecision
-from ..families.siglip import Reference, embed_reference
-from ..families.siglip_tokenizer import device_tokenizer
+from ..families.table import family_of, open_encoder
 from ..format import Format, Making
 from ..pages.parity import render_parity
 from ..pages.web_page import check_web, write_page
@@ -153,10 +153,11 @@ def measure_bundle(
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
     """
-    checkpoint = Checkpoint.open(reference, "siglip")
+    opened = open_encoder(reference)
+    checkpoint = opened.checkpoint
     teacher = bundle.manifest.source.get("teacher")
     if teacher and checkpoint.hashes == teacher["sha256"]:
-        report = measure_against_teacher(bundle, Reference(checkpoint), samples, prompts=prompts, progress=progress)
+        report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
             "teacher/parity.html": ("teacher.parity.page", render_parity(report)),
@@ -168,7 +169,7 @@ def measure_bundle(
             f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
         )
     manifest, texts, reports = bundle.manifest, {}, {}
-    with FullPrecision(Reference(checkpoint)) as full:
+    with FullPrecision(opened) as full:
         for name, artefact in bundle.manifest.artefacts.items():
             reports[name] = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
             manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
@@ -222,7 +223,7 @@ def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, samples: Samples) -
     checkpoint, reference = full.checkpoint, full.reference
     teacher = read_teacher(checkpoint.folder)
     return Manifest(
-        kind="encoder", name=job.out.name, model=reference.facts(), preprocessing=reference.preprocessing(job.profile),
+        kind="encoder", name=job.out.name, model=reference.facts, preprocessing=reference.preprocessing(job.profile),
         target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
         source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": plan.target_reason,
                 "calibration": {"source": samples.source, "images": len(samples)},
@@ -258,7 +259,7 @@ def _write_companions(
     writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
     processor = json.dumps(reference.processor_config(job.profile), indent=2) + "\n"
     writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
-    writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
+    writer.add("tokenizer.json", "tokenizer").write_text(reference.device_tokenizer, encoding="utf-8")
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
@@ -266,7 +267,7 @@ def _write_companions(
         writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
     if plan.prompts:
         progress("label bank", 0, 1)
-        bank = LabelBank.build(plan.prompts, lambda texts: embed_reference(reference, texts))
+        bank = LabelBank.build(plan.prompts, reference.embed_texts)
         bank.save(writer.add("labels.safetensors", "labels"))
     if job.target == "web":
         write_page(writer, job.web_libraries)

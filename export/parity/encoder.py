@@ -23,9 +23,10 @@ from ...runtime.encoder.encoder import Encoder, softmax
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import BATCH, Reference, embed_reference, reference_pixels, text_ids
+from ..families.encoder import BATCH, EncoderReference
 from ..format import StageSource
 from ..source.samples import Samples, spread
+from .pixels import reference_pixels
 from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ class TowerRun:
 
 
 def measure(
-    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
+    encoder: Encoder, reference: EncoderReference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
     prompts: Prompts | None = None, progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a bundle with its reference.
@@ -94,10 +95,10 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
     return {"max_error": worst, "unequal_share": unequal / total}
 
 
-def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+def run_vision(encoder: Encoder, reference: EncoderReference, samples: Samples, progress: Progress) -> TowerRun:
     """Embed images on both sides, each at its own size: a student's is not its teacher's."""
-    config = reference.checkpoint.config["vision_config"]
-    side, theirs_side = encoder.manifest.encoder.image_size, int(config["image_size"])
+    facts = reference.facts
+    side, theirs_side = encoder.manifest.encoder.image_size, facts.image_size
     resize = get_profile(encoder.manifest.profile).resize
 
     def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
@@ -106,7 +107,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     ours: list[Array] = []
     theirs: list[Array] = []
     # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
-    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // config["patch_size"]) ** 2))
+    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // facts.patch_size) ** 2))
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
         small = pixels(part, side)
@@ -117,10 +118,10 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
 
 
-def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
-    theirs, ours = embed_reference(reference, texts), encoder.embed_texts(texts)
+def run_text(encoder: Encoder, reference: EncoderReference, texts: Sequence[str], progress: Progress) -> TowerRun:
+    theirs, ours = reference.embed_texts(texts), encoder.embed_texts(texts)
     progress("texts", len(texts), len(texts))
-    return TowerRun(theirs, ours, text_ids(reference.checkpoint, texts))
+    return TowerRun(theirs, ours, reference.text_ids(texts))
 
 
 def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
 
 
 def _score_banks(
-    encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: EncoderReference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
@@ -145,7 +146,7 @@ def _score_banks(
             prompts = baked.prompts
         else:
             prompts = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
-    theirs = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
+    theirs = LabelBank.build(prompts, reference.embed_texts)
     if baked is not None and prompts == baked.prompts:
         return theirs, baked
     if "text" not in encoder.towers:  # no text tower to ask: the bundle's images against the reference's bank
@@ -154,7 +155,7 @@ def _score_banks(
 
 
 def compare_scores(
-    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: EncoderReference, vision: TowerRun, samples: Samples, prompts: Prompts | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
     scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
@@ -243,7 +244,7 @@ def _sizes(encoder: Encoder) -> dict[str, float]:
     return sizes
 
 
-def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> dict[str, float]:
+def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> dict[str, float]:
     """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
     times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
     rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1

@@ -15,7 +15,7 @@ from ...runtime.bundles.parity_report import ParityReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import Reference
+from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
 from ..source.student_files import ROLE, read_subspace
@@ -23,7 +23,7 @@ from .encoder import compare_embeddings, compare_pixels, compare_scores, machine
 
 
 def measure_against_teacher(
-    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: Prompts | None = None,
+    bundle: Bundle, teacher: EncoderReference, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
 ) -> ParityReport:  # fmt: skip
     """Compare a student with its teacher.
@@ -58,8 +58,7 @@ def measure_against_teacher(
             scores[f"{name}_kept"] = scores[name]["bundle"]["value"] / scores[name]["reference"]["value"]
     figures["scores"] = scores
     weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
-    parameters = sum(p.numel() for p in teacher.model.parameters())
-    figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * parameters)}
+    figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * teacher.facts.parameters)}
     theirs_config = teacher.checkpoint.config["vision_config"]
     figures["operations_to_teacher"] = operations(_vision_config(bundle)) / operations(theirs_config)
     return ParityReport(

@@ -1,4 +1,4 @@
-"""SigLIP towers to ONNX, one file each, through `torch.onnx` (the `torch.export` path).
+"""Towers to ONNX, one file each, through `torch.onnx` (the `torch.export` path).
 
 Why not optimum here: optimum-onnx 0.1.0 knows SigLIP only as one graph with both towers, traced with TorchScript at an
 opset in which LayerNormalization and Gelu fall apart into a dozen nodes. transformers.js, and a device that needs one
@@ -22,7 +22,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,30 +34,11 @@ from ...quant.onnx_graph.graph import Graph
 from ...quant.recipes.onnx import OnnxRecipe
 from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.bundles.manifest import MERGED, GoldenBound, TowerFacts
-from ...runtime.generator.image_tower import IMAGE_FEATURES
+from ..families.encoder import PATCH, Signature, block_name
 from ..families.pooling import pooling_attention
-from ..families.siglip import PATCH, block_name
 
 OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxruntime-web since 1.18
 STAGE = "stage/"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What goes into a tower and what comes out, by the names that transformers.js loads.
-
-    The last output is what the bundle's runtime reads; embeddings are not yet of unit length.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-SIGNATURES: dict[str, Signature] = {
-    "vision": Signature(("pixel_values",), ("last_hidden_state", "pooler_output")),
-    "text": Signature(("input_ids",), ("last_hidden_state", "pooler_output")),
-    "image_tokens": Signature(("pixel_values",), (IMAGE_FEATURES,)),
-}
 
 
 class _Tower(nn.Module):
@@ -73,14 +53,13 @@ class _Tower(nn.Module):
         return out if isinstance(out, torch.Tensor) else tuple(getattr(out, name) for name in self.outputs)
 
 
-def export_tower(tower: Any, kind: str) -> Graph:
+def export_tower(tower: Any, signature: Signature) -> Graph:
     """Export a tower with a dynamic batch.
 
     Args:
-        tower: `model.vision_model`, `model.text_model`, a tower that merges, or an `ImageTokens`.
-        kind: which of `SIGNATURES` it has.
+        tower: a family's tower, one that merges, or an `ImageTokens`.
+        signature: how it is called; its one input is "pixel_values" or "input_ids".
     """
-    signature = SIGNATURES[kind]
     (keyword,), outputs = signature.inputs, signature.outputs
     if keyword == "pixel_values":
         side = tower.config.image_size
@@ -129,7 +108,7 @@ def to_normal_form(model: onnx.ModelProto) -> None:
     for item in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         item.ClearField("metadata_props")
     model.graph.ClearField("metadata_props")
-    model.graph.name = "siglip"
+    model.graph.name = "tower"
     model.producer_name, model.producer_version, model.doc_string = "medge", "", ""
 
 
