@@ -50,7 +50,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
         part = reference.tower(tower)
-        graph = export_tower(part, tower)
+        graph = export_tower(part, reference.signatures[tower])
         inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:1]
         if tower == "vision":
             del part, reference  # 3.5 GB that nothing needs any more

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from generator_parity import contexts, write_images
 from PIL import Image
+from transformers import SiglipVisionConfig
 
 from medge.export.families.gemma3 import PROFILE, open_gemma
 from medge.export.families.generator_reference import GeneratorReference
@@ -139,7 +140,7 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
         write_language(opened, language, "f16")
     # One image: with random weights, what calibration decides changes no time.
     samples = replace(builtin_samples(), images=builtin_samples().images[:1])
-    inputs = samples.for_calibration(PROFILE, opened.config["vision_config"])
+    inputs = samples.for_calibration(PROFILE, SiglipVisionConfig(**opened.config["vision_config"]))
     target, _ = pick_target()
     files: dict[tuple[str, int], Path] = {}
     for recipe, merged in FULL:

@@ -39,8 +39,9 @@ def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, Pari
         place = Path(name)
         write_medsiglip_mini(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
-        model = reference.model
-        graphs = {"vision": export_tower(model.vision_model, "vision"), "text": export_tower(model.text_model, "text")}
+        graphs = {
+            tower: export_tower(reference.tower(tower), reference.signatures[tower]) for tower in ("vision", "text")
+        }
         calibration = write_calibration(data, place / "calibration")
         samples = {}
         for dataset in ZERO_SHOT:

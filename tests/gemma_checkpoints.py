@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medge.export.families.gemma3 import published_name
+from medge.export.families.transformers_versions import features
 from medge.export.source.shard_writer import ShardWriter
 from medge.export.standin.medgemma_mini import write_configuration
 from medge.runtime.generator.engine import Item, Picture, length
@@ -121,8 +122,8 @@ def teach(source: Path, out: Path, prompts: Sequence[Sequence[Item]], answers: S
     optimizer = torch.optim.Adam([known, *(weight for weight in model.parameters() if weight.requires_grad)], lr=1e-2)
     for _ in range(TEACHING_STEPS):
         embeddings = known[read] * table.embed_scale
-        features = model.model.get_image_features(pixels)
-        for (row, at, picture), seen in zip(pictures, features, strict=True):
+        seen_of = features(model.model.get_image_features(pixels))
+        for (row, at, picture), seen in zip(pictures, seen_of, strict=True):
             embeddings[row, at : at + picture.tokens] = seen
         hidden = model.model(
             inputs_embeds=embeddings, attention_mask=mask, token_type_ids=types, use_cache=False

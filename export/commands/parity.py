@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def parity(
         )
         reports = list(measure(opened, asked).values())
     if as_json:
-        facts = [{"status": report.status, "figures": report.figures, **report.summary()} for report in reports]
+        facts = [{"status": report.status, "figures": asdict(report.figures), **report.summary()} for report in reports]
         print_json(facts[0] if len(facts) == 1 else facts)
     else:
         for report in reports:

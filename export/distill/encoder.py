@@ -39,7 +39,6 @@ from ...runtime.bundles.manifest import sha256_json
 from ...runtime.encoder.labels import LabelBank, read_labels
 from ...runtime.errors import DistillationError, ImageError, RecipeError
 from ...runtime.pictures.images import read_image
-from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
 from ..families.siglip import Reference, processor_config
 from ..families.table import family_of
@@ -212,8 +211,9 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     """
     refuse_existing(job.out, force=job.force)
     checkpoint = Checkpoint.open(job.teacher)
-    family_of(checkpoint).allow("distillation")
-    get_profile(job.profile)
+    family = family_of(checkpoint)
+    family.allow("distillation")
+    family.profile_of(job.profile)
     vision, text = _shapes(job, checkpoint)
     paths = list_images(job.images)
     captions, caption_of = read_captions(job.captions, paths, job.images) if job.captions else ([], None)

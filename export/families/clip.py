@@ -99,6 +99,9 @@ class Reference(EncoderReference):
     refused = {  # noqa: RUF012
         "coreml": "can't be written as CoreML packages yet; export it as ONNX",
         "merging": "has a class token, which merging would have to protect; choose a recipe that merges no patches",
+        "web": "needs a preprocessing profile that the page does not have yet",
+        "optimum": "is no SigLIP, and only that is compared with optimum; compare with pytorch or openvino",
+        "transformers": "is no SigLIP, and only that task is written down; compare with pytorch or openvino",
         "distillation": "can't be distilled; the student is a SigLIP, and so must its teacher be",
     }
 
@@ -178,7 +181,9 @@ class Reference(EncoderReference):
             told = stated.get(name, usual[name])
             sizes = {side} if name in ("size", "crop_size") else {usual[name]}
             if (set(told.values()) if isinstance(told, dict) else {told}) != sizes:
-                raise CheckpointError(f"{path}: {name} is {told!r}, CLIP's images of {side} pixels need {usual[name]!r}")
+                raise CheckpointError(
+                    f"{path}: {name} is {told!r}, CLIP's images of {side} pixels need {usual[name]!r}"
+                )
         return usual | {name: stated[name] for name in ("image_mean", "image_std") if name in stated}
 
     @cached_property

@@ -58,8 +58,8 @@ class EncoderReference(abc.ABC):
         model_types: what `config.json` says of such a checkpoint.
         profiles: the preprocessing profiles that its publishers use, the usual one first.
         signatures: {tower: how it is called}, for "vision" and "text".
-        refused: {what: why}, for what can't be done with the family: "coreml" or another format, "merging", "distillation",
-            "bench". The reason is a clause that follows the family's name.
+        refused: {what: why}, for what can't be done with the family: a format, a target ("web"), "merging",
+            "distillation", or an engine that `medge bench` compares with. The reason is a clause that follows the family's name.
         device_tokenizer: the text of the `tokenizer.json` that a bundle gets.
         model: in fp32, evaluation mode, attention written out (exact and exportable).
 
@@ -88,6 +88,19 @@ class EncoderReference(abc.ABC):
         """
         if what in cls.refused:
             raise RecipeError(f"{what}: {cls.family} {cls.refused[what]}")
+
+    @classmethod
+    def profile_of(cls, wanted: str | None) -> str:
+        """The preprocessing profile that is wanted; None for the usual one.
+
+        Raises:
+            RecipeError: the family's publishers don't use it, so the model would see images that it was not made for.
+        """
+        if wanted is not None and wanted not in cls.profiles:
+            raise RecipeError(
+                f"profile {wanted!r}: {cls.family} was not made for it; choose from {', '.join(cls.profiles)}"
+            )
+        return wanted or cls.profiles[0]
 
     @abc.abstractmethod
     def load(self) -> Any:

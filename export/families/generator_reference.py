@@ -15,6 +15,7 @@ from ...runtime.generator.engine import Item, Picture, length
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..source.checkpoint import Checkpoint
 from .gemma3 import open_gemma, stop_ids
+from .transformers_versions import features, vision_transformer, with_pillow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ class GeneratorReference:
     def _embed(self, picture: Picture) -> torch.Tensor:
         if picture.key not in self._features:
             pixels = torch.from_numpy(normalise_pixels(picture.pixels))[None]
-            self._features[picture.key] = self.model.model.get_image_features(pixels)[0]
+            self._features[picture.key] = features(self.model.model.get_image_features(pixels))[0]
         return self._features[picture.key]
 
     @torch.inference_mode()
@@ -105,7 +106,7 @@ class GeneratorReference:
         for index, block in enumerate(language.layers):
             keep(block, f"l_out-{index}")
         if self.sees:
-            tower = self.model.model.vision_tower.vision_model
+            tower = vision_transformer(self.model.model.vision_tower)
             keep(tower.embeddings, "pos_embed")
             for index, block in enumerate(tower.encoder.layers):
                 keep(block, f"layer_out-{index}")
@@ -135,7 +136,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:
     from transformers import AutoProcessor, AutoTokenizer
 
     sees = "vision_config" in checkpoint.config
-    kind, options = (AutoProcessor, {"use_fast": False}) if sees else (AutoTokenizer, {})
+    kind, options = (AutoProcessor, with_pillow()) if sees else (AutoTokenizer, {})
     return kind.from_pretrained(checkpoint.folder, local_files_only=True, **options)
 
 

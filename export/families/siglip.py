@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import SiglipConfig, SiglipModel
 
 from ...runtime.bundles.manifest import EncoderFacts, TokenizerFacts
@@ -30,6 +32,28 @@ def load_siglip(checkpoint: Checkpoint) -> SiglipModel:
     return load_model(checkpoint, SiglipConfig, SiglipModel, "SigLIP")
 
 
+@dataclass(frozen=True)
+class TowerOutput:
+    """What a tower gives: (B, tokens, C), and (B, D), not yet of unit length."""
+
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor
+
+
+class TextTower(nn.Module):
+    """The text model without the mask of zeros that transformers 5 adds to every block's scores; it shares the weights."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.config, self.embeddings, self.encoder = part.config, part.embeddings, part.encoder
+        self.final_layer_norm, self.head = part.final_layer_norm, part.head
+        self.eval()
+
+    def forward(self, input_ids: torch.Tensor) -> TowerOutput:
+        x = self.final_layer_norm(self.encoder(inputs_embeds=self.embeddings(input_ids)).last_hidden_state)
+        return TowerOutput(x, self.head(x[:, -1]))
+
+
 class Reference(EncoderReference):
     """Runs the towers of a `SiglipModel` and records the stages that parity compares."""
 
@@ -43,7 +67,9 @@ class Reference(EncoderReference):
     normalisation = SIGLIP
 
     def load(self) -> SiglipModel:
-        return load_siglip(self.checkpoint)
+        model = load_siglip(self.checkpoint)
+        self._towers = {"vision": model.vision_model, "text": TextTower(model.text_model)}
+        return model
 
     def read_tokenizer(self) -> str:
         return device_tokenizer(self.checkpoint)
@@ -60,10 +86,11 @@ class Reference(EncoderReference):
         return np.asarray(encoded["input_ids"], np.int64)
 
     def tower(self, name: str) -> Any:
-        return self.model.vision_model if name == "vision" else self.model.text_model
+        return self._towers[name]
 
     def features(self, tower: str, inputs: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.tower(tower)(**{self.signatures[tower].inputs[0]: inputs}).pooler_output
+        part = self.model.vision_model if tower == "vision" else self.model.text_model
+        found: torch.Tensor = part(inputs).pooler_output
         return found
 
     @cached_property

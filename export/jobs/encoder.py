@@ -19,7 +19,6 @@ from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.encoder import EncoderReference
 from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
@@ -71,12 +70,13 @@ def export_medsiglip(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
-            full = stack.enter_context(_open_full(job.checkpoint, progress))
+            full = stack.enter_context(_open_full(job, progress))
+        profile = full.reference.profile_of(job.profile)
         samples = read_samples(job.calibration) if job.calibration else builtin_samples()
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
-        _write_companions(writer, full, job, plan, progress)
-        manifest = _draft(full, job, plan, samples)
-        inputs = {tower: full.calibration_inputs(tower, samples, job.profile) for tower in plan.towers}
+        _write_companions(writer, full, job, plan, profile, progress)
+        manifest = _draft(full, job, plan, profile, samples)
+        inputs = {tower: full.calibration_inputs(tower, samples, profile) for tower in plan.towers}
         reports: dict[str, ParityReport] = {}
         for name, recipes in plan.recipes.items():
             form = FORMATS[name]
@@ -106,7 +106,7 @@ def export_recipes(
     jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in recipes]
     for one in jobs:
         _read_job(one)
-    with _open_full(job.checkpoint, progress) as full:
+    with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)
 
@@ -203,7 +203,8 @@ def _read_job(job: ExportJob) -> _Plan:
         if job.labels is None:
             raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
         recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
-    get_profile(job.profile)
+    if job.profile is not None:
+        get_profile(job.profile)
     target, reason = pick_target(job.target)
     prompts = read_labels(job.labels) if job.labels else None
     if job.target == "web":
@@ -211,19 +212,22 @@ def _read_job(job: ExportJob) -> _Plan:
     return _Plan(recipes, target, reason, prompts)
 
 
-def _open_full(folder: Path, progress: Progress) -> FullPrecision:
-    checkpoint = Checkpoint.open(folder, "siglip")
-    device_tokenizer(checkpoint)  # fails before anything is computed
+def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
+    checkpoint = Checkpoint.open(job.checkpoint)
+    family = family_of(checkpoint)
+    family.profile_of(job.profile)  # what is refused is refused before anything is computed
+    for what in (*job.formats, job.target):
+        family.allow(what)
     progress("loading the checkpoint", 0, 1)
-    return FullPrecision(Reference(checkpoint))
+    return FullPrecision(family(checkpoint))
 
 
-def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, samples: Samples) -> Manifest:
+def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, samples: Samples) -> Manifest:
     """The manifest before anything is made."""
     checkpoint, reference = full.checkpoint, full.reference
     teacher = read_teacher(checkpoint.folder)
     return Manifest(
-        kind="encoder", name=job.out.name, model=reference.facts, preprocessing=reference.preprocessing(job.profile),
+        kind="encoder", name=job.out.name, model=reference.facts, preprocessing=reference.preprocessing(profile),
         target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
         source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": plan.target_reason,
                 "calibration": {"source": samples.source, "images": len(samples)},
@@ -252,12 +256,12 @@ def _measure(
 
 
 def _write_companions(
-    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, progress: Progress
+    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, progress: Progress
 ) -> None:
     """What stands beside the towers whatever their format: configuration, tokenizer, labels, page."""
     checkpoint, reference = full.checkpoint, full.reference
     writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
-    processor = json.dumps(reference.processor_config(job.profile), indent=2) + "\n"
+    processor = json.dumps(reference.processor_config(profile), indent=2) + "\n"
     writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
     writer.add("tokenizer.json", "tokenizer").write_text(reference.device_tokenizer, encoding="utf-8")
     for name in COPIED:

@@ -136,7 +136,7 @@ def measure_generator_bundle(
         logits = logits or CachedLogits(GeneratorReference(reference), None)
         report = measure_generator(generator, logits, material, baseline=baseline, progress=progress)
     generator.close()
-    others = [ParityReport.from_json((folder / "parity.json").read_text(encoding="utf-8")) for folder in beside]
+    others = [ParityReport.read(folder / "parity.json") for folder in beside]
     measured = replace(bundle.manifest.artefacts["gguf"], parity=report.summary())
     return bundle.amend(bundle.manifest.with_artefact("gguf", measured), _report_files(report, others)), report
 

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -18,9 +18,9 @@ REFERENCE, BUNDLE = "#4c6a92", "#c7622e"
 
 
 def pages() -> Environment:
-    """The pages' templates."""
+    """The pages' templates; one that names what does not exist fails."""
     return Environment(
-        loader=PackageLoader("medge.export.pages", ""), autoescape=True, undefined=ChainableUndefined, trim_blocks=True,
+        loader=PackageLoader("medge.export.pages", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
 

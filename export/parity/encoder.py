@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,23 @@ from numpy.typing import NDArray
 
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles import metrics
+from ...runtime.bundles.figures import (
+    Curve,
+    Curves,
+    EmbeddingFigures,
+    EncoderFigures,
+    EncoderPlots,
+    Interval,
+    Paired,
+    PixelFigures,
+    ScoreFigures,
+    ScorePoints,
+    SpeedFigures,
+    Spread,
+    TowerSizes,
+)  # fmt: skip
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.parity_report import ParityReport, judge
+from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder, softmax
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
@@ -44,7 +59,7 @@ class TowerRun:
 def measure(
     encoder: Encoder, reference: EncoderReference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
     prompts: Prompts | None = None, progress: Progress = no_progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     """Compare a bundle with its reference.
 
     Args:
@@ -58,32 +73,30 @@ def measure(
         progress: called as work advances.
     """
     manifest = encoder.manifest
-    figures: dict[str, Any] = {"pixels": compare_pixels(encoder, samples)}
     vision = run_vision(encoder, reference, samples, progress)
-    figures["vision"] = compare_embeddings(vision.reference, vision.bundle)
+    texts = calibration_texts() if "text" in encoder.towers else []
     runs = {"vision": vision}
-    texts: list[str] = []
-    if "text" in encoder.towers:
-        texts = calibration_texts()
+    if texts:
         runs["text"] = run_text(encoder, reference, texts, progress)
-        figures["text"] = compare_embeddings(runs["text"].reference, runs["text"].bundle)
-        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == runs["text"].stage_inputs).all())
-    figures["scores"], plots = compare_scores(encoder, reference, vision, samples, prompts)
-    figures["size"] = _sizes(encoder)
-    if stages.timed:
-        figures["speed"] = _speed(encoder, reference, vision.stage_inputs[:1])
+    scores, plots = compare_scores(encoder, reference, vision, samples, prompts)
+    figures = EncoderFigures(
+        pixels=compare_pixels(encoder, samples), vision=compare_embeddings(vision.reference, vision.bundle),
+        text=compare_texts(encoder, texts, runs["text"], lambda embeddings: embeddings) if texts else None,
+        scores=scores, size=_sizes(encoder),
+        speed=_speed(encoder, reference, vision.stage_inputs[:1]) if stages.timed else None,
+    )  # fmt: skip
     compared = {
         tower: compare_stages(stages, reference, tower, run.stage_inputs[:STAGE_SAMPLES]) for tower, run in runs.items()
     }
     recipes = {tower: facts.recipe for tower, facts in encoder.towers.items()}
-    return ParityReport(
+    return EncoderReport(
         bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | stages.engine(),
         recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
         labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates), plots=plots,
     )  # fmt: skip
 
 
-def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
+def compare_pixels(encoder: Encoder, samples: Samples) -> PixelFigures:
     """The bundle's resized image against independent code, in grey levels, on a spread of the images."""
     side, profile = encoder.manifest.encoder.image_size, encoder.manifest.profile
     worst, unequal, total = 0, 0, 0
@@ -92,7 +105,7 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> dict[str, float]:
         ours = encoder.resize(image).astype(np.int16)
         error = np.abs(ours - reference_pixels(image, profile, side))
         worst, unequal, total = max(worst, int(error.max())), unequal + int((error > 0).sum()), total + error.size
-    return {"max_error": worst, "unequal_share": unequal / total}
+    return PixelFigures(worst, unequal / total)
 
 
 def run_vision(encoder: Encoder, reference: EncoderReference, samples: Samples, progress: Progress) -> TowerRun:
@@ -124,16 +137,27 @@ def run_text(encoder: Encoder, reference: EncoderReference, texts: Sequence[str]
     return TowerRun(theirs, ours, reference.text_ids(texts))
 
 
-def compare_embeddings(reference: Array, bundle: Array) -> dict[str, Any]:
-    raw, centred = metrics.cosine(reference, bundle), metrics.centred_cosine(reference, bundle)
-    return {
-        "max_error": float(np.abs(reference - bundle).max()),
-        "cosine": {"mean": float(raw.mean()), "min": float(raw.min())},
+def compare_embeddings(reference: Array, bundle: Array) -> EmbeddingFigures:
+    return EmbeddingFigures(
+        max_error=float(np.abs(reference - bundle).max()),
+        cosine=spread_of(metrics.cosine(reference, bundle)),
         # One input has no mean to take away: its centred reference is zero.
-        "centred_cosine": {"mean": float(centred.mean()), "min": float(centred.min())} if len(raw) > 1 else None,
-        "recall_overlap": metrics.recall_overlap(reference, bundle),
-        "count": len(raw),
-    }
+        centred_cosine=spread_of(metrics.centred_cosine(reference, bundle)) if len(reference) > 1 else None,
+        recall_overlap=metrics.recall_overlap(reference, bundle),
+        count=len(reference),
+    )
+
+
+def compare_texts(
+    encoder: Encoder, texts: Sequence[str], run: TowerRun, project: Callable[[Array], Array]
+) -> EmbeddingFigures:
+    """Embeddings of texts, the reference's `project`ed to the bundle's space, and the tokenizer's ids."""
+    same = bool((encoder.tokenizer.encode(texts)[0] == run.stage_inputs).all())
+    return replace(compare_embeddings(project(run.reference), run.bundle), ids_equal=same)
+
+
+def spread_of(values: Array) -> Spread:
+    return Spread(float(values.mean()), float(values.min()))
 
 
 def _score_banks(
@@ -156,7 +180,7 @@ def _score_banks(
 
 def compare_scores(
     encoder: Encoder, reference: EncoderReference, vision: TowerRun, samples: Samples, prompts: Prompts | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[ScoreFigures, EncoderPlots]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
     scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
     logits = {
@@ -165,24 +189,29 @@ def compare_scores(
     }
     probabilities = {side: softmax(value).astype(np.float64) for side, value in logits.items()}
     p, q = probabilities["reference"], probabilities["bundle"]
-    figures: dict[str, Any] = {
-        "labels": list(theirs.names),
-        "flips": metrics.flips(logits["reference"], logits["bundle"]),
-        "kl_divergence": float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
-        "max_error": float(np.abs(p - q).max()),
-    }
+    figures = ScoreFigures(
+        labels=tuple(theirs.names),
+        flips=metrics.flips(logits["reference"], logits["bundle"]),
+        kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
+        max_error=float(np.abs(p - q).max()),
+    )
     points = spread(p.size, 2000)
-    plots: dict[str, Any] = {"scores": [p.ravel()[points].round(5).tolist(), q.ravel()[points].round(5).tolist()]}
-    if samples.truth is not None:
-        order = [theirs.names.index(label) for label in samples.labels]
-        by_label = {side: value[:, order] for side, value in logits.items()}
-        figures |= _compare_task(by_label, {s: v[:, order] for s, v in probabilities.items()}, samples.truth)
-        figures["auc_difference"] = abs(figures["auc"]["difference"]["value"])
-        plots["roc"] = {side: _roc(value, samples.truth) for side, value in by_label.items()}
-    return figures, plots
+    plots = EncoderPlots(ScorePoints(*(tuple(side.ravel()[points].round(5).tolist()) for side in (p, q))))
+    if samples.truth is None:
+        return figures, plots
+    order = [theirs.names.index(label) for label in samples.labels]
+    by_label = {side: value[:, order] for side, value in logits.items()}
+    tasks = _compare_task(by_label, {s: v[:, order] for s, v in probabilities.items()}, samples.truth)
+    figures = replace(
+        figures, accuracy=tasks["accuracy"], auc=tasks["auc"], ece=tasks["ece"],
+        auc_difference=abs(tasks["auc"].difference.value),
+    )  # fmt: skip
+    return figures, replace(plots, roc=Curves(*(_roc(by_label[s], samples.truth) for s in ("reference", "bundle"))))
 
 
-def _compare_task(logits: dict[str, Array], probabilities: dict[str, Array], truth: NDArray[np.intp]) -> dict[str, Any]:
+def _compare_task(
+    logits: dict[str, Array], probabilities: dict[str, Array], truth: NDArray[np.intp]
+) -> dict[str, Paired]:
     """Accuracy, macro AUC and calibration of both, with paired bootstrap intervals of each and of the difference."""
     # AUC ranks images within a class by the margin over the other classes: the sum over labels says nothing by itself.
     margins = {side: _margins(value) for side, value in logits.items()}
@@ -195,20 +224,18 @@ def _compare_task(logits: dict[str, Array], probabilities: dict[str, Array], tru
             for name, (values, statistic) in statistics.items()}  # fmt: skip
 
 
-def _paired(
-    a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]
-) -> dict[str, dict[str, float]]:
+def _paired(a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]) -> Paired:
     """A statistic of both sides and of their difference on the same resampled images."""
 
-    def interval(function: Callable[[Array], float]) -> dict[str, float]:
+    def interval(function: Callable[[Array], float]) -> Interval:
         low, high = metrics.bootstrap(function, len(truth))
-        return {"value": function(np.arange(len(truth))), "low": low, "high": high}
+        return Interval(function(np.arange(len(truth))), low, high)
 
-    return {
-        "reference": interval(lambda rows: statistic(a[rows], truth[rows])),
-        "bundle": interval(lambda rows: statistic(b[rows], truth[rows])),
-        "difference": interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
-    }
+    return Paired(
+        reference=interval(lambda rows: statistic(a[rows], truth[rows])),
+        bundle=interval(lambda rows: statistic(b[rows], truth[rows])),
+        difference=interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
+    )
 
 
 def _margins(logits: Array) -> Array:
@@ -219,8 +246,8 @@ def _margins(logits: Array) -> Array:
     return logits - np.stack(columns, axis=1)
 
 
-def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
-    """The macro-averaged ROC curve at 101 false-positive rates: [[rates], [true-positive rates]]."""
+def _roc(logits: Array, truth: NDArray[np.intp]) -> Curve:
+    """The macro-averaged ROC curve at 101 false-positive rates."""
     rates = np.linspace(0, 1, 101)
     curves = []
     margins = _margins(logits)
@@ -232,19 +259,16 @@ def _roc(logits: Array, truth: NDArray[np.intp]) -> list[list[float]]:
         true = np.concatenate([[0], np.cumsum(positive[order]) / positive.sum()])
         false = np.concatenate([[0], np.cumsum(~positive[order]) / (~positive).sum()])
         curves.append(np.interp(rates, false, true))
-    return [rates.round(3).tolist(), np.mean(curves, axis=0).round(5).tolist() if curves else []]
+    return Curve(tuple(rates.round(3).tolist()), tuple(np.mean(curves, axis=0).round(5).tolist() if curves else ()))
 
 
-def _sizes(encoder: Encoder) -> dict[str, float]:
+def _sizes(encoder: Encoder) -> TowerSizes:
     model = encoder.manifest.encoder
     weights = sum(encoder.bundle.tower_bytes(tower) for tower in encoder.towers.values())
-    sizes: dict[str, float] = {"towers_bytes": weights}
-    if "text" in encoder.towers:
-        sizes["ratio_to_fp32"] = weights / (4 * model.parameters)
-    return sizes
+    return TowerSizes(weights, weights / (4 * model.parameters) if "text" in encoder.towers else None)
 
 
-def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> dict[str, float]:
+def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> SpeedFigures:
     """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
     times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
     rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1
@@ -253,9 +277,8 @@ def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> dict
             start = time.perf_counter()
             call(pixels)
             times[name].append(time.perf_counter() - start)
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    return {**{f"{name}_seconds": value for name, value in medians.items()},
-            "ratio_to_pytorch": medians["bundle"] / medians["pytorch"]}  # fmt: skip
+    theirs, ours = (float(np.median(times[name])) for name in ("pytorch", "bundle"))
+    return SpeedFigures(theirs, ours, ours / theirs)
 
 
 def machine(target: str) -> dict[str, str]:

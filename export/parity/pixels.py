@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...runtime.pictures.preprocess import Pixels, to_8_bit
+from ..families.transformers_versions import image_processor
 
 
 def reference_pixels(image: Pixels, profile: str, side: int) -> NDArray[np.uint8]:
@@ -17,16 +18,19 @@ def reference_pixels(image: Pixels, profile: str, side: int) -> NDArray[np.uint8
     Returns (side, side, 3) uint8. `F.interpolate` without antialiasing has the same half-pixel rule as TensorFlow;
     it may differ by one grey level where the exact value lies on an integer.
     """
-    from transformers import CLIPImageProcessor, SiglipImageProcessor
 
     def processor(array: NDArray[np.uint8], resample: Image.Resampling) -> NDArray[np.uint8]:
-        hf = SiglipImageProcessor(size={"height": side, "width": side}, resample=resample, do_rescale=False)
+        hf = image_processor("SiglipImageProcessor")(
+            size={"height": side, "width": side}, resample=resample, do_rescale=False
+        )
         return np.asarray(hf(array, do_normalize=False, return_tensors="np", input_data_format="channels_last")
                           .pixel_values[0]).transpose(1, 2, 0).astype(np.uint8)  # fmt: skip
 
     eight = to_8_bit(image)
     if profile == "clip-crop":
-        hf = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        hf = image_processor("CLIPImageProcessor")(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        )
         return np.asarray(hf(eight, do_rescale=False, do_normalize=False, return_tensors="np",
                              input_data_format="channels_last").pixel_values[0]).transpose(1, 2, 0).astype(np.uint8)  # fmt: skip
     if profile == "eval-tf":

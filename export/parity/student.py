@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from ...quant.distill.subspace import Subspace
 from ...quant.recipes.recipe import STUDENT_GATES
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.parity_report import ParityReport, judge
+from ...runtime.bundles.figures import EncoderFigures, Paired, TowerSizes
+from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
 from ...runtime.progress import Progress, no_progress
@@ -19,13 +21,13 @@ from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
 from ..source.student_files import ROLE, read_subspace
-from .encoder import compare_embeddings, compare_pixels, compare_scores, machine, run_text, run_vision
+from .encoder import compare_embeddings, compare_pixels, compare_scores, compare_texts, machine, run_text, run_vision
 
 
 def measure_against_teacher(
     bundle: Bundle, teacher: EncoderReference, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     """Compare a student with its teacher.
 
     Embeddings are compared in the student's subspace, scores as each of the two gives them.
@@ -42,31 +44,29 @@ def measure_against_teacher(
     width = manifest.encoder.embedding_size
     subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)
     vision = run_vision(encoder, teacher, samples, progress)
-    figures: dict[str, Any] = {
-        "pixels": compare_pixels(encoder, samples),
-        "vision": compare_embeddings(subspace.project(vision.reference), vision.bundle),
-    }
-    texts: list[str] = []
-    if "text" in encoder.towers:
-        texts = calibration_texts()
-        run = run_text(encoder, teacher, texts, progress)
-        figures["text"] = compare_embeddings(subspace.project(run.reference), run.bundle)
-        figures["text"]["ids_equal"] = bool((encoder.tokenizer.encode(texts)[0] == run.stage_inputs).all())
+    texts = calibration_texts() if "text" in encoder.towers else []
+    run = run_text(encoder, teacher, texts, progress) if texts else None
     scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
-    for name in ("accuracy", "auc"):
-        if name in scores and scores[name]["reference"]["value"] > 0:
-            scores[f"{name}_kept"] = scores[name]["bundle"]["value"] / scores[name]["reference"]["value"]
-    figures["scores"] = scores
     weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
-    figures["size"] = {"towers_bytes": weights, "ratio_to_fp32": weights / (4 * teacher.facts.parameters)}
-    theirs_config = teacher.checkpoint.config["vision_config"]
-    figures["operations_to_teacher"] = operations(_vision_config(bundle)) / operations(theirs_config)
-    return ParityReport(
+    figures = EncoderFigures(
+        pixels=compare_pixels(encoder, samples),
+        vision=compare_embeddings(subspace.project(vision.reference), vision.bundle),
+        text=compare_texts(encoder, texts, run, subspace.project) if run else None,
+        scores=replace(scores, accuracy_kept=_kept(scores.accuracy), auc_kept=_kept(scores.auc)),
+        size=TowerSizes(weights, weights / (4 * teacher.facts.parameters)),
+        operations_to_teacher=operations(_vision_config(bundle)) / operations(teacher.checkpoint.config["vision_config"]),
+    )  # fmt: skip
+    return EncoderReport(
         bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
         recipes={tower: facts.recipe for tower, facts in encoder.towers.items()}, profile=manifest.profile,
         images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
         gates=judge(figures, STUDENT_GATES), plots=plots,
     )  # fmt: skip
+
+
+def _kept(task: Paired | None) -> float | None:
+    """The student's share of what the teacher reaches."""
+    return task.bundle.value / task.reference.value if task and task.reference.value > 0 else None
 
 
 def _vision_config(bundle: Bundle) -> dict[str, Any]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ...runtime.errors import MissingExtraError
+from .spiece import CONTROL, UNKNOWN, USER_DEFINED, Piece, gemma_pieces, gemma_spiece, merges
 
 LAYERS, WIDTH, MLP, HEADS, KV_HEADS, HEAD = 18, 640, 2048, 4, 1, 256
 VOCABULARY = 262_208  # Gemma 3 with images: 262,144 pieces, the image token, and rows that fill up to a multiple of 64
@@ -40,8 +43,6 @@ _BLOCK = {
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _TOP = {"token_embd": "embed_tokens", "output_norm": "norm"}
-# GGUF's token types, which are SentencePiece's.
-_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
 State = dict[str, NDArray[np.float32]]
 
 
@@ -115,23 +116,16 @@ def permuted(state: State, seed: int = 0) -> State:
 def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
     """`tokenizer.model`, `tokenizer.json` and their companions, rebuilt from the GGUF's pieces, scores and types."""
     from gguf import GGUFReader
-    from tokenizers.processors import TemplateProcessing
-    from transformers import GemmaTokenizer
-    from transformers.convert_slow_tokenizer import convert_slow_tokenizer
 
     fields = GGUFReader(gguf_file).fields
-    pieces = fields["tokenizer.ggml.tokens"].contents()
-    types = fields["tokenizer.ggml.token_type"].contents()
-    (folder / "tokenizer.model").write_bytes(_sentencepiece(pieces, fields["tokenizer.ggml.scores"].contents(), types))
+    pieces = gemma_pieces(
+        *(fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type"))
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(gemma_spiece(pieces))
     named = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
     images = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": IMAGE_TOKEN}
     special = {*named.values(), *images.values(), "<start_of_turn>", "<end_of_turn>"}
-    # GGUF holds runs of spaces as they match text; a checkpoint writes them with SentencePiece's mark.
-    added = {
-        index: piece.replace(" ", "▁")
-        for index, piece in enumerate(pieces)
-        if types[index] in (_CONTROL, _USER_DEFINED)
-    }
+    added = {index: piece.text for index, piece in enumerate(pieces) if piece.type in (CONTROL, UNKNOWN, USER_DEFINED)}
     added[IMAGE_TOKEN_ID] = IMAGE_TOKEN
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     config = {
@@ -149,35 +143,24 @@ def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
         "special_tokens_map.json": {**named, **images},
     }.items():
         (folder / name).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    fast = convert_slow_tokenizer(GemmaTokenizer.from_pretrained(folder))
-    fast.add_special_tokens(sorted(special, key=[*pieces, IMAGE_TOKEN].index))
-    fast.post_processor = TemplateProcessing(
-        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", pieces.index("<bos>"))]
+    _fast_tokenizer(pieces, added, special).save(str(folder / "tokenizer.json"))
+
+
+def _fast_tokenizer(pieces: Sequence[Piece], added: Mapping[int, str], special: set[str]) -> Tokenizer:
+    """What transformers 4's `GemmaConverter` makes of the SentencePiece model; transformers 5 has no such way any more."""
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece.text: index for index, piece in enumerate(pieces)}, merges(pieces),
+            unk_token="<unk>", fuse_unk=True, byte_fallback=True,
+        )
+    )  # fmt: skip
+    tokenizer.add_tokens(
+        [AddedToken(text, normalized=False, special=text in special) for _, text in sorted(added.items())]
     )
-    fast.save(str(folder / "tokenizer.json"))
-
-
-def _sentencepiece(pieces: list[str], scores: list[float], types: list[int]) -> bytes:
-    """A SentencePiece model: byte-pair merges by score, bytes for what has no piece, no space put in front."""
-    from sentencepiece import sentencepiece_model_pb2
-
-    proto: Any = sentencepiece_model_pb2  # its classes are made when it is imported
-    model = proto.ModelProto()
-    model.trainer_spec.model_type = proto.TrainerSpec.BPE
-    model.trainer_spec.vocab_size = len(pieces)
-    model.trainer_spec.byte_fallback = True
-    for which, index in {"pad": 0, "eos": 1, "bos": 2, "unk": 3}.items():
-        setattr(model.trainer_spec, f"{which}_id", index)
-        setattr(model.trainer_spec, f"{which}_piece", pieces[index])
-    model.normalizer_spec.name = "identity"
-    model.normalizer_spec.add_dummy_prefix = False
-    model.normalizer_spec.remove_extra_whitespaces = False
-    kinds = proto.ModelProto.SentencePiece
-    names = {_CONTROL: kinds.USER_DEFINED, _USER_DEFINED: kinds.USER_DEFINED, _BYTE: kinds.BYTE}
-    for index, (piece, score, kind) in enumerate(zip(pieces, scores, types, strict=True)):
-        which = kinds.UNKNOWN if index == 3 else kinds.CONTROL if index < 3 else names.get(kind, kinds.NORMAL)
-        if which == kinds.USER_DEFINED:
-            # llama.cpp's converter gives added pieces -1000. SentencePiece gives them 0, so that they merge first.
-            piece, score = piece.replace(" ", "▁"), 0.0
-        model.pieces.add(piece=piece, score=score, type=which)
-    return bytes(model.SerializeToString())
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
+    )
+    return tokenizer

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import SiglipConfig, SiglipModel
 
+from ..families.transformers_versions import features
 from .captions import WORDS, ZERO_SHOT, Caption, draw_caption, prompts, relation
 from .medsiglip_mini import CONFIG, pack, unpack
 from .public_data import DATASETS, Example
@@ -113,8 +114,8 @@ def caption_loss(
     model: SiglipModel, pixels: torch.Tensor, ids: torch.Tensor, relations: torch.Tensor, *, hard: bool
 ) -> torch.Tensor:
     """SigLIP's sigmoid loss over all image-caption pairs whose relation is known (Zhai et al. 2023, eq. 1)."""
-    images = F.normalize(model.get_image_features(pixels), dim=-1)
-    texts = F.normalize(model.get_text_features(ids), dim=-1)
+    images = F.normalize(features(model.get_image_features(pixels)), dim=-1)
+    texts = F.normalize(features(model.get_text_features(ids)), dim=-1)
     logits = images @ texts.T * model.logit_scale.exp() + model.logit_bias
     loss = -F.logsigmoid(relations * logits)
     weight = (1 - torch.exp(-loss.detach())) if hard else torch.ones_like(loss)
@@ -139,11 +140,13 @@ def evaluate(model: SiglipModel, tokenizer: Tokenizer, data: Path, held_out: boo
     for dataset, classes in ZERO_SHOT.items():
         examples = list(DATASETS[dataset](data, "test"))
         pixels = to_tensor(examples, side).mul(255).floor().div(127.5).sub(1).expand(-1, 3, -1, -1)
-        images = F.normalize(torch.cat([model.get_image_features(part) for part in pixels.split(100)]), dim=-1)
+        images = F.normalize(
+            torch.cat([features(model.get_image_features(part)) for part in pixels.split(100)]), dim=-1
+        )
         bank = []
         for facts in classes.values():
             ids = torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(prompts(facts, held_out))])
-            bank.append(F.normalize(F.normalize(model.get_text_features(ids), dim=-1).mean(0), dim=0))
+            bank.append(F.normalize(F.normalize(features(model.get_text_features(ids)), dim=-1).mean(0), dim=0))
         similarity = images @ torch.stack(bank).T
         names = list(classes)
         truth = torch.tensor([names.index(e.label) for e in examples])

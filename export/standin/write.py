@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from ...runtime.bundles.atomic import atomic_folder
 from ..families.siglip import processor_config
 from .medsiglip_mini import CONFIG, PACKED, unpack
+from .spiece import siglip_spiece
 
 TOKENIZER_CONFIG = {
     "tokenizer_class": "SiglipTokenizer", "processor_class": "SiglipProcessor", "do_lower_case": True,
@@ -100,3 +101,4 @@ def _write_common(folder: Path, config: dict[str, Any], tokenizer: str) -> None:
     }.items():
         (folder / name).write_text(json.dumps(body, indent=2) + "\n")
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    (folder / "spiece.model").write_bytes(siglip_spiece(tokenizer))

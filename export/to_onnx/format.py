@@ -39,9 +39,7 @@ def _make(making: Making, recipes: Mapping[str, OnnxRecipe]) -> dict[str, TowerF
         if merged is not None:
             decisions |= merged.encoder.facts()
         golden = golden_bound(recipe, merged=merged is not None)
-        towers[tower] = write_tower(
-            making.writer, tower, f"{tower}_model", recipe, small, decisions, signature, golden
-        )
+        towers[tower] = write_tower(making.writer, tower, f"{tower}_model", recipe, small, decisions, signature, golden)
     return towers
 
 

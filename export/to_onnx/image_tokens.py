@@ -22,9 +22,11 @@ from ...quant.recipes.onnx import OnnxRecipe
 from ...quant.recipes.recipe import MERGED_GOLDEN, part_gates
 from ...runtime.bundles.manifest import TowerFacts
 from ...runtime.errors import CheckpointError
+from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ..families.encoder import Signature
 from ..families.gemma3 import PROFILE, image_tokens, published_name, text_config, vision_config
 from ..families.token_merging import MergingEncoder, largest_merge
+from ..families.transformers_versions import vision_transformer
 from ..format import Projecting
 from ..source.checkpoint import Checkpoint
 from .towers import export_tower, write_tower
@@ -83,7 +85,7 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
         text_config=text_config(checkpoint), vision_config=vision, mm_tokens_per_image=image_tokens(checkpoint)
     )
     modules = {
-        "vision_tower": SiglipVisionModel._from_config(config.vision_config),
+        "vision_tower.vision_model": vision_transformer(SiglipVisionModel._from_config(config.vision_config)),
         "multi_modal_projector": Gemma3MultiModalProjector(config),
     }
     names = {published_name(name): name for name in checkpoint.shards}
@@ -98,7 +100,8 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
         if missing:
             raise CheckpointError(f"{checkpoint.folder}: the weights lack {prefix}{missing[0]}")
         module.eval()
-    return modules["vision_tower"].vision_model, modules["multi_modal_projector"]
+    tower, projector = modules.values()
+    return tower, projector
 
 
 def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:

@@ -17,7 +17,9 @@ from .towers import STAGE, export_tower, stage_names
 
 def full_graph(full: FullPrecision, tower: str) -> Graph:
     """The fp32 graph of a tower, exported once; whoever changes it takes a copy."""
-    return full.kept(("onnx", tower), lambda: export_tower(full.reference.tower(tower), full.reference.signatures[tower]))
+    return full.kept(
+        ("onnx", tower), lambda: export_tower(full.reference.tower(tower), full.reference.signatures[tower])
+    )
 
 
 class OnnxStages:

@@ -6,6 +6,7 @@ tower, want two files; the quantizers want whole operators. See docs/decisions/0
 benchmarks/full_size.py for what optimum's export costs beside this one.
 
 After the export the graph is put into one normal form that everything downstream relies on:
+- nodes stand in the order in which the outputs need them;
 - every node and tensor is named after the module that made it (`encoder.layers.3.mlp.fc1/MatMul`);
 - `stage/...` names mark what parity compares: the patch embedding and each block's output;
 - a linear layer is always MatMul (weight (K, N)) followed by Add;
@@ -99,6 +100,7 @@ def _quiet() -> Iterator[None]:
 def to_normal_form(model: onnx.ModelProto) -> None:
     """Put an exported tower into the normal form that the module's docstring describes, in place."""
     _gemm_to_matmul(model.graph)
+    _sort_by_use(model.graph)
     _name_everything(model.graph)
     for node in model.graph.node:
         node.ClearField("metadata_props")
@@ -143,6 +145,28 @@ def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
     kept = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _sort_by_use(graph: onnx.GraphProto) -> None:
+    """Put each node after what it reads, input by input: the order does not tell how the model's code is written."""
+    makers = {name: node for node in graph.node for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    seen: set[str] = set()
+    for output in graph.output:
+        waiting = [(output.name, False)]
+        while waiting:
+            name, ready = waiting.pop()
+            if name not in makers or (not ready and name in seen):
+                continue
+            node = makers[name]
+            if ready:
+                ordered.append(node)
+                continue
+            seen.update(node.output)
+            waiting.append((name, True))
+            waiting += [(read, False) for read in reversed(node.input)]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def _scope(node: onnx.NodeProto) -> str:

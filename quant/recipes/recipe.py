@@ -23,7 +23,7 @@ class Promise:
         part: gates of each part that it makes, on figures of that part ("centred_cosine.min").
         golden: what replaying golden results on another device is held against. Engines and instruction sets add up in another
             order (fp32: about 1e-7), and 8-bit kernels round at other places.
-        answers: gates of what all parts do together.
+        answers: gates of the scores that an encoder's towers give together.
         tokens: gates of a language model's image tokens, where they can't be those of `part`: tokens are not of unit length.
     """
 
@@ -58,6 +58,7 @@ FIGURES = {
     "language": "text",
     "projector": "image",
 }  # part -> section of the report
+SCORING = ("vision", "text")  # the parts whose answers are scores of labels
 
 
 def part_gates(part: str, recipe: Recipe) -> tuple[Gate, ...]:
@@ -70,7 +71,7 @@ def part_gates(part: str, recipe: Recipe) -> tuple[Gate, ...]:
 def all_gates(recipes: Mapping[str, Recipe], *common: Gate) -> tuple[Gate, ...]:
     """All gates of a bundle: the common ones, each part's, and of the answers the loosest that a part's recipe allows."""
     answers: dict[str, Gate] = {}
-    for recipe in recipes.values():
+    for recipe in (recipe for part, recipe in recipes.items() if part in SCORING):
         for gate in recipe.promise.answers:
             answers[gate.figure] = gate.looser(answers.get(gate.figure, gate))
     parts = [gate for part, recipe in recipes.items() for gate in part_gates(part, recipe)]

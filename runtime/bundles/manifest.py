@@ -14,9 +14,10 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from ..errors import BundleError
+from .typed_json import build
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -286,7 +287,7 @@ class Manifest:
         del body["digest"]
         try:
             facts = _FACTS[body["kind"]]
-            return _build(cls, {**body, "model": _build(facts, body["model"])})
+            return build(cls, {**body, "model": build(facts, body["model"])})
         except (TypeError, KeyError) as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
 
@@ -294,27 +295,6 @@ class Manifest:
 def _seal(before: bytes) -> str:
     """How a manifest ends whose other bytes are `before`."""
     return f',\n  "digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """JSON to the dataclass (or tuple, mapping, union with None) that its type says.
-
-    Raises:
-        TypeError, KeyError: a field is missing, unknown, or of another form.
-    """
-    if dataclasses.is_dataclass(value):
-        return value
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _build(hints[name], item) for name, item in value.items()})
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return tuple(_build(inner[0], item) for item in value)
-    if origin is dict and dataclasses.is_dataclass(inner[1]):
-        return {key: _build(inner[1], item) for key, item in value.items()}
-    if type(None) in inner:
-        return None if value is None else _build(inner[0], value)
-    return value
 
 
 def sha256_json(body: Any) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import BundleError
+from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
 from .gates import Gate
+from .manifest import KindName
+from .typed_json import build
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate with what was measured; `value` and `passed` are None where the measurement gave no such figure."""
+    """A gate with what was measured; `value` and `passed` are None where nothing was."""
 
     figure: str
     sense: str
@@ -26,23 +31,24 @@ class GateResult:
     passed: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """The measured distance of a bundle from the full-precision model.
+    """The measured distance of a bundle from the full-precision model; each kind of bundle has its own, in `REPORTS`.
 
     Attributes:
+        kind: of the bundle.
         bundle, reference: names, not paths.
         machine: CPU target, engine versions.
         recipes: {tower: recipe}.
-        profile: the preprocessing profile.
-        images, labelled: how many real images, and whether they had labels.
-        figures: nested figures, as the gates name them.
-        stages: {tower: [{stage, pytorch_to_fp32, fp32_to_bundle, pytorch_to_bundle}]}, relative errors.
+        profile: the preprocessing profile; "" where the model reads text only.
+        images, texts, labelled: how many real images and texts, and whether the images had labels.
+        figures: what was measured.
+        stages: {tower: its stages}.
         gates: every gate of these recipes.
-        plots: the points of the plots (scores, ROC), for the page.
-        kind: "encoder" or "generator".
+        plots: points of the page's plots.
     """
 
+    kind: KindName
     bundle: str
     reference: str
     machine: dict[str, str]
@@ -51,11 +57,10 @@ class ParityReport:
     images: int
     texts: int
     labelled: bool
-    figures: dict[str, Any]
-    stages: dict[str, list[dict[str, Any]]]
+    figures: EncoderFigures | GeneratorFigures
+    stages: dict[str, tuple[StageRow, ...]]
     gates: tuple[GateResult, ...]
-    plots: dict[str, Any] = field(default_factory=dict)
-    kind: str = "encoder"
+    plots: EncoderPlots | GeneratorPlots
 
     @property
     def status(self) -> str:
@@ -73,18 +78,37 @@ class ParityReport:
     def to_json(self) -> str:
         return json.dumps({"status": self.status, **dataclasses.asdict(self)}, indent=2) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> ParityReport:
+    @staticmethod
+    def from_json(text: str) -> ParityReport:
+        """The report that `to_json` wrote, of its own kind.
+
+        Raises:
+            TypeError, KeyError: it was written by another version.
+        """
         body = json.loads(text)
-        body.pop("status")
-        body["gates"] = tuple(GateResult(**gate) for gate in body["gates"])
-        return cls(**body)
+        del body["status"]
+        report: ParityReport = build(REPORTS[body["kind"]], body)
+        return report
+
+    @staticmethod
+    def read(path: Path) -> ParityReport:
+        """The report in a bundle's `parity.json`.
+
+        Raises:
+            BundleError: it is missing, damaged, or of another version.
+        """
+        try:
+            return ParityReport.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BundleError(f"{path} can't be read ({error.strerror}): was the bundle measured?") from error
+        except (TypeError, KeyError, ValueError) as error:
+            raise BundleError(f"{path} is no report of this version of medge ({error}): run 'medge parity'") from error
 
     def table(self) -> Table:
         """The gates, a row each."""
         from rich.table import Table
 
-        on = f"{self.images} images" if self.images or self.kind == "encoder" else f"{self.texts} texts"
+        on = f"{self.images} images" if self.images else f"{self.texts} texts"
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
         table = Table(title=f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.status}")
         for column in ("figure", "measured", "gate", ""):
@@ -96,17 +120,37 @@ class ParityReport:
         return table
 
 
-def judge(figures: Mapping[str, Any], gates: Iterable[Gate]) -> tuple[GateResult, ...]:
-    """Hold figures against gates."""
-    return tuple(_judge(gate, figures) for gate in gates)
+@dataclass(frozen=True, kw_only=True)
+class EncoderReport(ParityReport):
+    """Of an image-text encoder."""
+
+    kind: Literal["encoder"] = "encoder"
+    figures: EncoderFigures
+    plots: EncoderPlots
 
 
-def _judge(gate: Gate, figures: Mapping[str, Any]) -> GateResult:
-    value: Any = figures
-    for key in gate.figure.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if value is None:
-        return GateResult(gate.figure, gate.sense, gate.bound, None, None)
+@dataclass(frozen=True, kw_only=True)
+class GeneratorReport(ParityReport):
+    """Of a language model."""
+
+    kind: Literal["generator"] = "generator"
+    figures: GeneratorFigures
+    plots: GeneratorPlots
+
+
+REPORTS: dict[KindName, type[ParityReport]] = {"encoder": EncoderReport, "generator": GeneratorReport}
+
+
+def judge(figures: EncoderFigures | GeneratorFigures, gates: Iterable[Gate]) -> tuple[GateResult, ...]:
+    """Hold figures against gates.
+
+    Raises:
+        LookupError: a gate names a figure that does not exist.
+    """
+    return tuple(_judge(gate, read_figure(figures, gate.figure)) for gate in gates)
+
+
+def _judge(gate: Gate, value: float | None) -> GateResult:
     # A figure that came out as NaN is a failure, never a gap.
-    passed = not math.isnan(value) and gate.passes(float(value))
-    return GateResult(gate.figure, gate.sense, gate.bound, float(value), passed)
+    passed = None if value is None else not math.isnan(value) and gate.passes(value)
+    return GateResult(gate.figure, gate.sense, gate.bound, value, passed)

@@ -90,7 +90,9 @@ def _clip_crop(image: Pixels, side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     rows, columns = (int(side * edge / min(height, width)) for edge in (height, width))
     if rows * columns > MAX_PIXELS:
-        raise ImageError(f"an image of {width} x {height} pixels is too narrow for this model: enlarged to it, it is too large")
+        raise ImageError(
+            f"an image of {width} x {height} pixels is too narrow for this model: enlarged to it, it is too large"
+        )
     resized = np.asarray(Image.fromarray(to_8_bit(image)).resize((columns, rows), Image.Resampling.BICUBIC))
     top, left = (rows - side) // 2, (columns - side) // 2
     return np.ascontiguousarray(resized[top : top + side, left : left + side])

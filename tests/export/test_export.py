@@ -40,8 +40,7 @@ def reference(checkpoint: Path) -> Reference:
 
 @pytest.fixture(scope="module")
 def graphs(reference: Reference) -> dict[str, Graph]:
-    model = reference.model
-    return {"vision": export_tower(model.vision_model, "vision"), "text": export_tower(model.text_model, "text")}
+    return {tower: export_tower(reference.tower(tower), reference.signatures[tower]) for tower in ("vision", "text")}
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])

@@ -32,7 +32,7 @@ PER_LABEL = {"mednist": 40, "pneumoniamnist": None, "vqa_rad": None}  # images a
 
 @pytest.fixture(scope="module")
 def graphs(reference: Reference) -> dict:
-    return {t: export_tower(getattr(reference.model, f"{t}_model"), t) for t in ("vision", "text")}
+    return {tower: export_tower(reference.tower(tower), reference.signatures[tower]) for tower in ("vision", "text")}
 
 
 @pytest.fixture(scope="module")

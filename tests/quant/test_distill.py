@@ -39,8 +39,10 @@ VISION: dict[str, Any] = {
 def vision_tower(seed: int = 0, **changes: Any) -> Any:
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
+    from medge.export.families.transformers_versions import vision_transformer
+
     torch.manual_seed(seed)
-    tower = SiglipVisionModel(SiglipVisionConfig(**{**VISION, **changes})).vision_model.eval()
+    tower = vision_transformer(SiglipVisionModel(SiglipVisionConfig(**{**VISION, **changes}))).eval()
     for parameter in tower.parameters():  # biases and norms begin at zero and one, which would hide a mistake
         parameter.data.add_(torch.randn_like(parameter) * 0.05)
     return tower.requires_grad_(False)

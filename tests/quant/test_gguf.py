@@ -13,6 +13,7 @@ import gguf
 from tolerances import FP32_ROUNDING, FP32_SUMS, IMPORTANCE
 
 from medge.export.families.gemma3 import open_gemma
+from medge.export.families.transformers_versions import vision_transformer
 from medge.export.jobs.calibrate import calibrate
 from medge.export.source.corpus import Corpus, read_corpus, text_prompts
 from medge.export.source.samples import Samples
@@ -62,7 +63,7 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Pa
         return add
 
     layer = reference.model.model.language_model.layers[3]
-    tower = reference.model.model.vision_tower.vision_model.encoder.layers[0]
+    tower = vision_transformer(reference.model.model.vision_tower).encoder.layers[0]
     layer.mlp.down_proj.register_forward_pre_hook(hook("blk.3.ffn_down.weight"))
     layer.self_attn.q_proj.register_forward_pre_hook(hook("blk.3.attn_q.weight"))
     tower.mlp.fc2.register_forward_pre_hook(hook("v.blk.0.ffn_down.weight"))

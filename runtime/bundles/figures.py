@@ -1,0 +1,316 @@
+"""What a parity report can say: figures, points of plots, rows of stages, as gates, pages and `parity.json` name them.
+
+A figure that was not measured is None. A gate names a figure by its path, "vision.centred_cosine.min".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .typed_json import field_types, without_none
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean and the least of all inputs."""
+
+    mean: float
+    min: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic with its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A statistic of both sides, and of bundle minus reference on the same resampled inputs."""
+
+    reference: Interval
+    bundle: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class PixelFigures:
+    """Preprocessed pixels against independent code: the greatest error in grey levels, and the share of unequal values."""
+
+    max_error: float
+    unequal_share: float | None = None
+
+
+@dataclass(frozen=True)
+class SameIds:
+    """Whether every text became the same ids on both sides."""
+
+    ids_equal: bool
+
+
+@dataclass(frozen=True)
+class SpeedFigures:
+    """Seconds of one input on both sides, and bundle to PyTorch; for orientation."""
+
+    pytorch_seconds: float
+    bundle_seconds: float
+    ratio_to_pytorch: float
+
+
+@dataclass(frozen=True)
+class EmbeddingFigures:
+    """One tower's embeddings.
+
+    Attributes:
+        max_error: the greatest absolute error of a value.
+        cosine, centred_cosine: of each input's two embeddings; one input alone can't be centred.
+        recall_overlap: share of the ten nearest neighbours that both sides agree on.
+        count: how many inputs.
+        ids_equal: whether the bundle's tokenizer gives the reference's ids; of texts only.
+    """
+
+    max_error: float
+    cosine: Spread
+    centred_cosine: Spread | None
+    recall_overlap: float
+    count: int
+    ids_equal: bool | None = None
+
+
+@dataclass(frozen=True)
+class ScoreFigures:
+    """Scores of labels by softmax.
+
+    Attributes:
+        labels: their names.
+        flips: share of images whose best label changed.
+        kl_divergence: mean over the images, in nats.
+        max_error: the greatest change of a probability.
+        accuracy, auc, ece: against the images' own labels; AUC is the macro average, ECE the calibration error.
+        auc_difference: absolute.
+        accuracy_kept, auc_kept: a student's share of its teacher's.
+    """
+
+    labels: tuple[str, ...]
+    flips: float
+    kl_divergence: float
+    max_error: float
+    accuracy: Paired | None = None
+    auc: Paired | None = None
+    ece: Paired | None = None
+    auc_difference: float | None = None
+    accuracy_kept: float | None = None
+    auc_kept: float | None = None
+
+
+@dataclass(frozen=True)
+class TowerSizes:
+    """Bytes of all towers, and their ratio to fp32; None where the bundle lacks a tower that the parameters count."""
+
+    towers_bytes: int
+    ratio_to_fp32: float | None = None
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """Of an image-text encoder; `operations_to_teacher` is a student's."""
+
+    pixels: PixelFigures
+    vision: EmbeddingFigures
+    scores: ScoreFigures
+    size: TowerSizes
+    text: EmbeddingFigures | None = None
+    speed: SpeedFigures | None = None
+    operations_to_teacher: float | None = None
+
+
+@dataclass(frozen=True)
+class KLDivergence:
+    """Of the next token's distribution, in nats, over all positions.
+
+    Attributes:
+        mean, low, high: with the mean's 95% bootstrap interval.
+        median, p99: of the positions.
+        ratio_to_plain: to llama.cpp's own quantizer without a matrix.
+    """
+
+    mean: float
+    low: float
+    high: float
+    median: float
+    p99: float
+    ratio_to_plain: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceFigures:
+    """Two distributions of the next token, over all positions of some prompts.
+
+    Attributes:
+        kld: KL divergence.
+        same_top: share of positions at which both find the same token likeliest.
+        perplexity, perplexity_ratio: the reference's, and bundle to reference.
+        tokens: positions.
+    """
+
+    kld: KLDivergence
+    same_top: float
+    perplexity_ratio: float
+    perplexity: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFigures(DivergenceFigures):
+    """The same on prompts with an image, and the projected image tokens themselves."""
+
+    max_error: float
+    cosine: Spread
+    centred_cosine: Spread
+
+
+@dataclass(frozen=True)
+class TaskFigures:
+    """Multiple-choice questions.
+
+    Attributes:
+        items: how many.
+        flips: share of answers that changed.
+        accuracy: of both sides.
+        majority: accuracy of always giving the commonest answer.
+    """
+
+    items: int
+    flips: float
+    accuracy: Paired
+    majority: float
+
+
+@dataclass(frozen=True)
+class GeneratorSizes:
+    """Of a language model's file, with {type: tensors} in it, and of its vision tower with the projector."""
+
+    language_bytes: int
+    bits_per_weight: float
+    types: dict[str, int]
+    projector_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorFigures:
+    """Of a language model.
+
+    Attributes:
+        size, speed: of the files, and of reading one prompt.
+        tokenizer, prompt: whether texts, and a question about an image, become the reference's ids.
+        text, image: on held-back text, and with images.
+        baseline: on text, what llama.cpp's own quantizer makes without a matrix.
+        pixels: what enters the vision tower.
+        tasks: {name: questions}.
+    """
+
+    size: GeneratorSizes
+    text: DivergenceFigures
+    tokenizer: SameIds
+    speed: SpeedFigures
+    tasks: dict[str, TaskFigures]
+    baseline: DivergenceFigures | None = None
+    pixels: PixelFigures | None = None
+    prompt: SameIds | None = None
+    image: ImageFigures | None = None
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """The error after one stage: norms relative to the value's, and the greatest absolute one.
+
+    What goes through no exported fp32 graph has no hops by way of it.
+    """
+
+    stage: str
+    pytorch_to_bundle: float
+    max_error: float
+    pytorch_to_fp32: float | None = None
+    fp32_to_bundle: float | None = None
+
+
+@dataclass(frozen=True)
+class ScorePoints:
+    """Probabilities of images and labels, pair by pair."""
+
+    reference: tuple[float, ...]
+    bundle: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A receiver operating characteristic: rates, point by point."""
+
+    false_positive: tuple[float, ...]
+    true_positive: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The same of both sides."""
+
+    reference: Curve
+    bundle: Curve
+
+
+@dataclass(frozen=True)
+class EncoderPlots:
+    """Points of an encoder's plots; `roc` where the images had labels."""
+
+    scores: ScorePoints
+    roc: Curves | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """By place in the prompt: its middle in tokens, share of equal first choices, mean KL divergence."""
+
+    place: tuple[float, ...]
+    same_top: tuple[float, ...]
+    kld: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GeneratorPlots:
+    """Points of a language model's plots."""
+
+    by_position: Places
+
+
+def check_figure(kind: type, path: str) -> None:
+    """Fail unless figures of this type have a number of this name, measured or not.
+
+    Raises:
+        LookupError: there is none.
+    """
+    found: Any = kind
+    for name in path.split("."):
+        types = field_types(found) if isinstance(found, type) and dataclasses.is_dataclass(found) else {}
+        if name not in types:
+            raise LookupError(f"{kind.__name__} has no figure {path!r}")
+        found = without_none(types[name])
+    if found not in (bool, int, float):
+        raise LookupError(f"{path!r} of {kind.__name__} is no single figure")
+
+
+def read_figure(figures: EncoderFigures | GeneratorFigures, path: str) -> float | None:
+    """The figure of this name; None where it was not measured.
+
+    Raises:
+        LookupError: figures of this type have none of this name.
+    """
+    check_figure(type(figures), path)
+    value: Any = figures
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return None if value is None else float(value)
