@@ -131,11 +131,14 @@ def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
             array = np.ascontiguousarray(numpy_helper.to_array(weight).T)
             graph.initializer.append(numpy_helper.from_array(array, name))
             node.input[1] = name
-        product = f"{node.output[0]}.product"
-        pair = [
-            onnx.helper.make_node("MatMul", node.input[:2], [product], node.name),
-            onnx.helper.make_node("Add", [product, node.input[2]], list(node.output), f"{node.name}.bias"),
-        ]
+        if len(node.input) == 2:  # a projection without a bias
+            pair = [onnx.helper.make_node("MatMul", node.input, list(node.output), node.name)]
+        else:
+            product = f"{node.output[0]}.product"
+            pair = [
+                onnx.helper.make_node("MatMul", node.input[:2], [product], node.name),
+                onnx.helper.make_node("Add", [product, node.input[2]], list(node.output), f"{node.name}.bias"),
+            ]
         for part in pair:
             part.metadata_props.extend(node.metadata_props)
         nodes += pair
@@ -212,6 +215,8 @@ def _name_everything(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+    for name in fixed & set(renamed):  # a stage that the graph gives as it is: the output keeps its name, too
+        graph.node.append(onnx.helper.make_node("Identity", [renamed[name]], [name], f"{name}/Identity"))
     for item in graph.initializer:
         item.name = renamed.get(item.name, item.name)
 

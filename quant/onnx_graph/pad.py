@@ -1,7 +1,8 @@
 """Widen the hidden layer of each MLP with zeros, so that its width fits any block format.
 
 MedSigLIP's 4304 = 16 * 269 is not divisible by 32. A hidden unit with zero weights and bias computes GELU(0) = 0 (CLIP's
-x * sigmoid(1.702 x) is 0 there, too) and is multiplied by a zero row, so the result is the same to the bit, up to the order in which the engine adds zeros.
+x * sigmoid(1.702 x) is 0 there, too) and is multiplied by a zero row, so the result is the same to the bit, up to the order in
+which the engine adds zeros.
 """
 
 from __future__ import annotations
