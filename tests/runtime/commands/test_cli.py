@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
 
-from medge.runtime.images import read_image
+from medge.runtime.pictures.images import read_image
 
 
 def test_classify(bundle: Path, few_images: Path) -> None:
