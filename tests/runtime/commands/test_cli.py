@@ -92,31 +92,3 @@ def test_probe(bundle: Path, tmp_path: Path) -> None:
     figures = json.loads(medge("probe", "evaluate", bundle, probe, held_back, "--json").stdout)
     assert figures["images"] == 10
     assert figures["accuracy"]["value"] == 1
-
-
-def test_bench(bundle: Path) -> None:
-    facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)
-    assert facts[0]["cold_start_seconds"] > 0
-    assert facts[0]["peak_bytes"] > 10_000_000
-    assert "--reference" in medge("bench", bundle, "--against", "pytorch", code=2).stderr
-
-
-def test_verify_notices_another_computation(bundle: Path, tmp_path: Path) -> None:
-    """A golden file of other weights: hashes are right, the numbers are not."""
-    import dataclasses
-    import shutil
-
-    from safetensors.numpy import save_file
-
-    from medge.runtime.bundles.bundle import _entry
-    from medge.runtime.bundles.manifest import MANIFEST, Manifest
-
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    golden = load_file(copy / "golden.safetensors")
-    golden["image_embeddings"] = golden["image_embeddings"][::-1].copy()
-    save_file(golden, copy / "golden.safetensors")
-    manifest = Manifest.read(copy)
-    files = tuple(_entry(copy, entry.path, entry.role) for entry in manifest.files)
-    (copy / MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json())
-    done = medge("verify", copy, "--json", code=1)
-    assert not json.loads(done.stdout)["holds"]
