@@ -46,9 +46,10 @@ test-transformers: transformers-4
 demo: $(VENV)/.demo-ready
 	$(BIN)/medge demo --out demo-bundle --force
 
-# Every test that this machine can run.
+# Every test that this machine can run, in JOBS processes that share its cores; a process takes up to 5 GB of memory.
+JOBS ?= 2
 test: install
-	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest $(PYTEST_ARGS)
+	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # The encoder runtime on an emulated aarch64, for every recipe; its figures go into the README's table.
 ARM ?= $(HOME)/.cache/medge/arm

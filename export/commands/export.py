@@ -141,7 +141,8 @@ def medsiglip(
     )
     job = ExportJob(
         checkpoint=checkpoint, out=to, recipe=recipe[0] if recipe else None, formats=tuple(formats.split(",")),
-        coreml_recipe=coreml_recipe, package=package, merge=merge, profile=profile, target=target, web_libraries=web_libraries or default_libraries(),
+        coreml_recipe=coreml_recipe, package=package, merge=merge, profile=profile, target=target,
+        web_libraries=web_libraries or default_libraries(),
         calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled, force=force,
     )  # fmt: skip
     several = len(recipe or ()) > 1

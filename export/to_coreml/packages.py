@@ -41,8 +41,8 @@ def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[s
             if file.is_file():
                 writer.add(file.relative_to(writer.folder).as_posix(), f"package.{tower}")
         bound = golden_bound(recipe, merged=bool(decisions.get(MERGED)))
-        given = (Program(path).package.inputs[0].name,)
-        found[tower] = TowerFacts(recipe.name, place, "coreml", bound, given, OUTPUT, decisions=decisions)
+        names = tuple(item.name for item in program.package.inputs)
+        found[tower] = TowerFacts(recipe.name, place, "coreml", bound, inputs=names, output=OUTPUT, decisions=decisions)
     return found
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..device import huge_pages
-from ..device.llama_library import forget_messages, library, native_messages, usable_cores
+from ..device.cpu import usable_cores
+from ..device.llama_library import forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
 from .conversation import DEFAULT_SAMPLING, Sampling
 from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower

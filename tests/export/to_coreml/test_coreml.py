@@ -176,6 +176,8 @@ def test_packages_say_what_they_are(packages: Callable[[str], Path], labels_file
     assert "Not a medical device" in facts["license"]
     assert facts["author"] == "medge"
     assert program.package.inputs[0].is_image
+    tower = Manifest.read(folder).artefacts["coreml"].towers["vision"]
+    assert (tower.inputs, tower.output) == ((program.package.inputs[0].name,), program.package.outputs[0])
     assert not list(folder.rglob("executorch*"))  # it would hold paths of the exporting machine
     text = "".join(path.read_text(errors="ignore") for path in folder.rglob("*.json"))
     assert str(Path.home()) not in text
