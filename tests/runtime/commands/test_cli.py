@@ -94,6 +94,7 @@ def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     predicted = json.loads(medge("probe", "predict", bundle, probe, whole, "--json").stdout)
     assert predicted["results"][0]["probabilities"]["ct"] > 0.5
     figures = json.loads(medge("probe", "evaluate", bundle, probe, held_back, "--json").stdout)
+<<<<<<< HEAD
     assert figures["images"] == 8
     assert figures["accuracy"]["value"] >= 0.75  # chance is a half; seven of eight, of a tiny model on quarters
     assert figures["auc"]["value"] > 0.9
@@ -125,3 +126,7 @@ def test_verify_notices_another_computation(bundle: Path, tmp_path: Path) -> Non
     (copy / MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json())
     done = medge("verify", copy, "--json", code=1)
     assert not json.loads(done.stdout)["holds"]
+=======
+    assert figures["images"] == 10
+    assert figures["accuracy"]["value"] == 1
+>>>>>>> v-kinds
