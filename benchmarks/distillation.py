@@ -27,6 +27,7 @@ import numpy as np
 from medge.export.distill.encoder import distill_medsiglip
 from medge.export.distill.generator import distill_medgemma
 from medge.export.distill.job import EncoderDistillation, GeneratorDistillation, PassOptions, TrainOptions
+from medge.export.families.siglip import Reference
 from medge.export.families.transformers_versions import vision_transformer
 from medge.export.jobs.encoder import export_medsiglip, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
@@ -156,7 +157,7 @@ def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
         vision._attn_implementation = "eager"
         tower = vision_transformer(SiglipVisionModel(vision)).eval().requires_grad_(False)
         path = work / f"{name}.onnx"
-        export_tower(tower, "vision").save(path)
+        export_tower(tower, Reference.signatures["vision"]).save(path)
         sessions[name] = OrtSession(path, device="cpu")
         side = config["image_size"]
         inputs[name] = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)

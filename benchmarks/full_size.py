@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from medge.export.families.full_precision import FullPrecision
-from medge.export.families.siglip import Reference, embed_reference
+from medge.export.families.siglip import Reference
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_onnx.towers import SIGNATURES, export_tower, write_tower
+from medge.export.to_onnx.towers import export_tower, write_tower
 from medge.quant.onnx_graph.apply import quantize
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import golden_bound
@@ -46,15 +46,16 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
     samples = replace(samples, images=samples.images[:1])  # random weights: what is calibrated on changes no size
     target, _ = pick_target()
     sizes = dict.fromkeys(recipes, 0)
-    bank = LabelBank.build(LABELS, lambda texts: embed_reference(reference, texts))
+    bank = LabelBank.build(LABELS, reference.embed_texts)
     model, preprocessing = reference.facts(), reference.preprocessing("eval-tf")
+    signatures = reference.signatures
     configuration = {
         "config.json": reference.checkpoint.config, "preprocessor_config.json": reference.processor_config("eval-tf")
     }  # fmt: skip
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
         part = reference.tower(tower)
-        graph = export_tower(part, tower)
+        graph = export_tower(part, signatures[tower])
         inputs = full.calibration_inputs(tower, samples, "eval-tf")[:1]
         if tower == "vision":
             del part, reference, full  # 3.5 GB that nothing needs any more
@@ -64,7 +65,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
             with new_bundle(work / f"{tower}-{recipe.name}", force=True) as writer:
                 golden = golden_bound(recipe, merged=False)
                 facts = write_tower(
-                    writer, tower, f"{tower}_model", recipe, small, decisions, SIGNATURES[tower], golden
+                    writer, tower, f"{tower}_model", recipe, small, decisions, signatures[tower], golden
                 )
                 sizes[recipe.name] += sum(path.stat().st_size for path in (writer.folder / "onnx").iterdir())
                 if tower == "vision" and recipe.name in BENCHED:

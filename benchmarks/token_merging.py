@@ -91,11 +91,11 @@ def full_size(folder: Path) -> list[dict[str, Any]]:
     pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, 448, 448)).astype(np.float32)
     rows, base = [], 0.0
     plain = folder / "plain.onnx"
-    export_tower(tower, "vision").save(plain)
+    export_tower(tower, Reference.signatures["vision"]).save(plain)
     for merged in FULL[1:]:
         merging = MergingTower(tower, merged)
         path = folder / "merged.onnx"
-        export_tower(merging, "vision").save(path)
+        export_tower(merging, Reference.signatures["vision"]).save(path)
         # Two at a time: more do not fit into memory beside the model in PyTorch.
         times = time_sessions({0: OrtSession(plain, device="cpu"), merged: OrtSession(path, device="cpu")}, pixels, 3)
         base = times[0]

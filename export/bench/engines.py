@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from ...runtime.bench.worker import serve
 from ...runtime.golden.phantom import phantom
 from ...runtime.pictures.preprocess import preprocess
-from ..families.siglip import Reference
+from ..families.table import family_of, open_encoder
 from ..families.transformers_versions import features
 from ..source.checkpoint import Checkpoint
 
@@ -26,12 +27,13 @@ Run = Callable[[np.ndarray[Any, Any]], Any]
 
 def pytorch(folder: Path) -> Run:
     """transformers' own vision model with its fast attention."""
-    model = Reference(Checkpoint.open(folder, "siglip")).model.vision_model
+    reference = open_encoder(folder)
+    model = reference.tower("vision")
     model.config._attn_implementation = "sdpa"
 
     @torch.no_grad()
     def run(pixels: np.ndarray[Any, Any]) -> Any:
-        return model(pixel_values=torch.from_numpy(pixels)).pooler_output
+        return reference.features("vision", torch.from_numpy(pixels))
 
     return run
 
@@ -42,8 +44,9 @@ def optimum(folder: Path) -> Run:
     from optimum.exporters.onnx import onnx_export_from_model
     from transformers import SiglipVisionModel
 
-    model = SiglipVisionModel(Reference(Checkpoint.open(folder, "siglip")).model.config.vision_config)
-    model.vision_model = Reference(Checkpoint.open(folder, "siglip")).model.vision_model
+    whole = open_encoder(folder).model
+    model = SiglipVisionModel(whole.config.vision_config)
+    model.vision_model = whole.vision_model
     with tempfile.TemporaryDirectory() as place:
         onnx_export_from_model(model.eval(), place, task="feature-extraction", do_validation=False)
         del model
@@ -58,7 +61,8 @@ def openvino(folder: Path) -> Run:
 
     from ..to_onnx.towers import export_tower
 
-    graph = export_tower(Reference(Checkpoint.open(folder, "siglip")).model.vision_model, "vision")
+    reference = open_encoder(folder)
+    graph = export_tower(reference.tower("vision"), reference.signatures["vision"])
     with tempfile.TemporaryDirectory() as place:
         graph.save(Path(place) / "vision.onnx")
         del graph
@@ -97,7 +101,8 @@ ENGINES: dict[str, Callable[[Path], Run]] = {
 
 def main() -> None:
     engine, folder, batch, profile = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    side = int(Checkpoint.open(folder, "siglip").config["vision_config"]["image_size"])
+    family_of(Checkpoint.open(folder)).allow(engine)
+    side = AutoConfig.from_pretrained(folder).vision_config.image_size
     run = ENGINES[engine](folder)
     images = [phantom()] * batch
     serve(lambda: run(np.stack([preprocess(image, profile, side) for image in images])))

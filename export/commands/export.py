@@ -17,7 +17,6 @@ from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.commands.console import err, out, print_json, progress, warn
 from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.errors import RecipeError
-from ...runtime.pictures.preprocess import DEFAULT_PROFILE
 from ..jobs.encoder import export_medsiglip, export_recipes
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
@@ -32,10 +31,10 @@ from .options import (
     MergeOption,
     ParityImagesOption,
     ParityTextsOption,
-    ProfileOption,
     TargetOption,
     TargetSizeOption,
     TaskOption,
+    UsualProfileOption,
 )
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
@@ -109,7 +108,7 @@ def medsiglip(
     ] = "1",
     merge: MergeOption = None,
     target_size: TargetSizeOption = None,
-    profile: ProfileOption = DEFAULT_PROFILE,
+    profile: UsualProfileOption = None,
     target: TargetOption = "auto",
     web_libraries: Annotated[
         Path | None, typer.Option(help="Where the page's npm packages lie.", show_default="~/.cache/medge/web")
@@ -124,7 +123,9 @@ def medsiglip(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a MedSigLIP checkpoint into a bundle, and measure it.
+    """Turn a MedSigLIP or CLIP checkpoint into a bundle, and measure it.
+
+    Any family of image-text encoders that medge knows: config.json says which it is.
 
     The labels of --labels are baked in. Parity is measured on the calibration images where there are no --images. The
     bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit code is 4.

@@ -33,7 +33,11 @@ TargetSizeOption = Annotated[
         help="Size of each CoreML tower, or of the language model's file, e.g. 240MB, 2.4GB; bits are then chosen by layer."
     ),
 ]
-ProfileOption = Annotated[str, typer.Option(help=f"Preprocessing: {', '.join(PROFILES)}.")]
+_PREPROCESSING = f"Preprocessing: {', '.join(PROFILES)}."
+ProfileOption = Annotated[str, typer.Option(help=_PREPROCESSING)]
+UsualProfileOption = Annotated[
+    str | None, typer.Option("--profile", help=_PREPROCESSING, show_default="eval-tf for MedSigLIP, clip-crop for CLIP")
+]
 ParityImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of images to measure on.", show_default="pydicom's own files")
 ]

@@ -39,9 +39,9 @@ from ...runtime.bundles.manifest import sha256_json
 from ...runtime.encoder.labels import LabelBank, read_labels
 from ...runtime.errors import DistillationError, ImageError, RecipeError
 from ...runtime.pictures.images import read_image
-from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import Reference, embed_reference, processor_config, text_ids
+from ..families.siglip import Reference, processor_config
+from ..families.table import family_of
 from ..pages.distillation import Distillation
 from ..source.checkpoint import Checkpoint
 from ..source.corpus import read_captions, read_text
@@ -210,8 +210,10 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
     refuse_existing(job.out, force=job.force)
-    checkpoint = Checkpoint.open(job.teacher, "siglip")
-    get_profile(job.profile)
+    checkpoint = Checkpoint.open(job.teacher)
+    family = family_of(checkpoint)
+    family.allow("distillation")
+    family.profile_of(job.profile)
     vision, text = _shapes(job, checkpoint)
     paths = list_images(job.images)
     captions, caption_of = read_captions(job.captions, paths, job.images) if job.captions else ([], None)
@@ -231,14 +233,14 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     teacher = Reference(checkpoint)
     texts = _texts(job.texts, captions)
     progress("teacher: texts", 0, len(texts))
-    text_targets = embed_reference(teacher, texts)
+    text_targets = teacher.embed_texts(texts)
     sample = shards.sample("embedding", SUBSPACE_SAMPLE)
     subspace = principal_subspace([sample, text_targets], vision["hidden_size"])
     student, inherited = _begin(job, teacher, vision, text, shards, texts, subspace)
     projected, place = subspace.project(text_targets), {text: number for number, text in enumerate(texts)}
     extras = _extras(teacher, subspace, projected[[place[caption] for caption in captions]], caption_of, labels)
     images = ImageObjective(shards, sample, subspace, extras, _folder_numbers(paths, job.images), job.training.seed)
-    words = TextObjective(text_ids(checkpoint, texts), projected, job.training.seed)
+    words = TextObjective(teacher.text_ids(texts), projected, job.training.seed)
     run = {
         **facts, "student": job.student, "inherit": job.inherit, "captions": sha256_json(captions), "labels": sha256_json(labels),
     }  # fmt: skip
@@ -366,7 +368,7 @@ def _begin(
     taken = inherit_tower(student.vision_model, original.vision_model, energy)
     inherit_pooling_head(student.vision_model, original.vision_model, energy, subspace)
     if job.text != KEPT:
-        few = torch.from_numpy(text_ids(teacher.checkpoint, list(texts)[:ENERGY_SAMPLE]))
+        few = torch.from_numpy(teacher.text_ids(list(texts)[:ENERGY_SAMPLE]))
         energy = channel_energy(original.text_model, input_ids=few)
         inherit_tower(student.text_model, original.text_model, energy)
         inherit_text_head(student.text_model, head, energy)
@@ -379,8 +381,8 @@ def _extras(
 ) -> Extras:  # fmt: skip
     bank = teacher_bank = None
     if labels:
-        theirs = LabelBank.build(labels, lambda texts: embed_reference(teacher, texts)).embeddings
-        ours = LabelBank.build(labels, lambda texts: subspace.project(embed_reference(teacher, texts))).embeddings
+        theirs = LabelBank.build(labels, teacher.embed_texts).embeddings
+        ours = LabelBank.build(labels, lambda texts: subspace.project(teacher.embed_texts(texts))).embeddings
         bank, teacher_bank = torch.from_numpy(ours), torch.from_numpy(theirs)
     scale, bias = teacher.model.logit_scale.exp().detach(), teacher.model.logit_bias.detach()
     return Extras(torch.from_numpy(captions), caption_of, bank, teacher_bank, scale, bias)

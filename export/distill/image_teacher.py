@@ -81,7 +81,7 @@ class ImageTeacher:
     """
 
     def __init__(self, teacher: Path, images: Sequence[Path], profile: str, side: int, views: int, seed: int) -> None:
-        checkpoint = Checkpoint.open(teacher, "siglip")
+        checkpoint = Checkpoint.open(teacher)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tower = load_siglip(checkpoint).vision_model.to(self._device)
         self._side, self._own = side, int(checkpoint.config["vision_config"]["image_size"])

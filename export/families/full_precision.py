@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...quant.texts.prompts import calibration_texts
 from ..source.samples import Samples
-from .siglip import Reference, text_ids
+from .encoder import EncoderReference
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class FullPrecision:
     at its end the scratch folder goes.
     """
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: EncoderReference) -> None:
         self.reference = reference
         self.checkpoint = reference.checkpoint
         self._kept: dict[Hashable, Any] = {}
@@ -41,13 +41,13 @@ class FullPrecision:
         """Inputs that the recipes look at, one a batch."""
         if tower == "text":
             return self.kept("texts", self._text_inputs)
-        vision = self.checkpoint.config["vision_config"]
+        facts, normalise = self.reference.facts, self.reference.normalisation
         # The samples are kept, too, so that no others get their identity.
         key = ("images", id(samples), profile)
-        return self.kept(key, lambda: (samples, samples.for_calibration(profile, vision)))[1]
+        return self.kept(key, lambda: (samples, samples.for_calibration(profile, facts, normalise)))[1]
 
     def _text_inputs(self) -> list[NDArray[np.int64]]:
-        ids = text_ids(self.checkpoint, calibration_texts())
+        ids = self.reference.text_ids(calibration_texts())
         return [ids[index : index + 1] for index in range(len(ids))]
 
     @cached_property

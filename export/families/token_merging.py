@@ -14,7 +14,6 @@ patches of each square it stands for: what it gives to each average is then know
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,10 @@ from ...runtime.bundles.gates import Gate
 from ...runtime.bundles.manifest import MERGED
 from ...runtime.errors import RecipeError
 from .pooling import PoolingAttention
+from .siglip import TowerOutput
 
 NEIGHBOURS = 16  # images that one image is compared among
 SCORES = 1 << 24  # attention scores of an image that are held at once: 64 MB
-
-
-@dataclass(frozen=True)
-class TowerOutput:
-    """What a `SiglipVisionModel` gives, as far as the exporter reads it."""
-
-    last_hidden_state: torch.Tensor
-    pooler_output: torch.Tensor
 
 
 def patches(tower: Any) -> int:

@@ -28,14 +28,14 @@ def features(output: Any) -> torch.Tensor:
     return found
 
 
-def siglip_image_processor() -> type[Any]:
-    """The class of SigLIP's image processor that resizes with Pillow.
+def image_processor(name: str) -> type[Any]:
+    """The class of a family's image processor ("SiglipImageProcessor") that resizes with Pillow.
 
     transformers 5 gave the plain name to the one that resizes with torchvision.
     """
     import transformers
 
-    return getattr(transformers, "SiglipImageProcessorPil", None) or transformers.SiglipImageProcessor
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
 def with_pillow() -> dict[str, Any]:

@@ -21,8 +21,7 @@ from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
 from ..families.full_precision import FullPrecision
-from ..families.siglip import Reference, embed_reference
-from ..families.siglip_tokenizer import device_tokenizer
+from ..families.table import family_of, open_encoder
 from ..format import Format, Making
 from ..pages.parity import render_parity
 from ..pages.web_page import check_web, write_page
@@ -72,12 +71,13 @@ def export_medsiglip(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
-            full = stack.enter_context(_open_full(job.checkpoint, progress))
+            full = stack.enter_context(_open_full(job, progress))
+        profile = full.reference.profile_of(job.profile)
         samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
-        _write_companions(writer, full, job, plan, progress)
-        manifest = _draft(full, job, plan, samples)
-        inputs = {tower: full.calibration_inputs(tower, samples, job.profile) for tower in plan.towers}
+        _write_companions(writer, full, job, plan, profile, progress)
+        manifest = _draft(full, job, plan, profile, samples)
+        inputs = {tower: full.calibration_inputs(tower, samples, profile) for tower in plan.towers}
         reports: dict[str, EncoderReport] = {}
         for name, recipes in plan.recipes.items():
             form = FORMATS[name]
@@ -108,7 +108,7 @@ def export_recipes(
     for one in jobs:
         _read_job(one)
         refuse_existing(one.out, force=one.force)
-    with _open_full(job.checkpoint, progress) as full:
+    with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)
 
@@ -155,10 +155,11 @@ def measure_bundle(
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
     """
-    checkpoint = Checkpoint.open(reference, "siglip")
+    opened = open_encoder(reference)
+    checkpoint = opened.checkpoint
     teacher = bundle.manifest.source.get("teacher")
     if teacher and checkpoint.hashes == teacher["sha256"]:
-        report = measure_against_teacher(bundle, Reference(checkpoint), samples, prompts=prompts, progress=progress)
+        report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
             "teacher/parity.html": ("teacher.parity.page", render_parity(report)),
@@ -170,7 +171,7 @@ def measure_bundle(
             f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
         )
     manifest, texts, reports = bundle.manifest, {}, {}
-    with FullPrecision(Reference(checkpoint)) as full:
+    with FullPrecision(opened) as full:
         for name, artefact in bundle.manifest.artefacts.items():
             reports[name] = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
             manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
@@ -204,7 +205,8 @@ def _read_job(job: ExportJob) -> _Plan:
         if job.labels is None:
             raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
         recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
-    get_profile(job.profile)
+    if job.profile is not None:
+        get_profile(job.profile)
     target, reason = pick_target(job.target)
     prompts = read_labels(job.labels) if job.labels else None
     if job.target == "web":
@@ -216,19 +218,22 @@ def _samples(folder: Path | None) -> Samples:
     return read_samples(folder) if folder else builtin_samples()
 
 
-def _open_full(folder: Path, progress: Progress) -> FullPrecision:
-    checkpoint = Checkpoint.open(folder, "siglip")
-    device_tokenizer(checkpoint)  # fails before anything is computed
+def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
+    checkpoint = Checkpoint.open(job.checkpoint)
+    family = family_of(checkpoint)
+    family.profile_of(job.profile)  # what is refused is refused before anything is computed
+    for what in (*job.formats, job.target):
+        family.allow(what)
     progress("loading the checkpoint", 0, 1)
-    return FullPrecision(Reference(checkpoint))
+    return FullPrecision(family(checkpoint))
 
 
-def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, samples: Samples) -> Manifest:
+def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, samples: Samples) -> Manifest:
     """The manifest before anything is made."""
     checkpoint, reference = full.checkpoint, full.reference
     teacher = read_teacher(checkpoint.folder)
     return Manifest(
-        kind="encoder", name=job.out.name, model=reference.facts(), preprocessing=reference.preprocessing(job.profile),
+        kind="encoder", name=job.out.name, model=reference.facts, preprocessing=reference.preprocessing(profile),
         target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
         source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": plan.target_reason,
                 "calibration": {"source": samples.source, "images": len(samples)},
@@ -257,14 +262,14 @@ def _measure(
 
 
 def _write_companions(
-    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, progress: Progress
+    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, progress: Progress
 ) -> None:
     """What stands beside the towers whatever their format: configuration, tokenizer, labels, page."""
     checkpoint, reference = full.checkpoint, full.reference
     writer.add("config.json", "config").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
-    processor = json.dumps(reference.processor_config(job.profile), indent=2) + "\n"
+    processor = json.dumps(reference.processor_config(profile), indent=2) + "\n"
     writer.add("preprocessor_config.json", "preprocessor").write_text(processor)
-    writer.add("tokenizer.json", "tokenizer").write_text(device_tokenizer(checkpoint), encoding="utf-8")
+    writer.add("tokenizer.json", "tokenizer").write_text(reference.device_tokenizer, encoding="utf-8")
     for name in COPIED:
         if (checkpoint.folder / name).is_file():
             writer.add(name, name.removesuffix(".json")).write_bytes((checkpoint.folder / name).read_bytes())
@@ -272,7 +277,7 @@ def _write_companions(
         writer.add(subspace.name, SUBSPACE_ROLE).write_bytes(subspace.read_bytes())
     if plan.prompts:
         progress("label bank", 0, 1)
-        bank = LabelBank.build(plan.prompts, lambda texts: embed_reference(reference, texts))
+        bank = LabelBank.build(plan.prompts, reference.embed_texts)
         bank.save(writer.add("labels.safetensors", "labels"))
     if job.target == "web":
         write_page(writer, job.web_libraries)

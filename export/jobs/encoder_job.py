@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...runtime.pictures.preprocess import DEFAULT_PROFILE
 from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
 
@@ -22,7 +21,7 @@ class ExportJob:
         coreml_recipe: the same for CoreML where both formats are made.
         package: how CoreML packages are called.
         merge: similar image tokens to merge in each block; None for what the recipe says (for CoreML, none).
-        profile: the preprocessing profile.
+        profile: the preprocessing profile; None for what the family's publishers usually use.
         target: CPU target, "auto" for this machine; "web" puts the page into the bundle.
         web_libraries: folder with the page's npm packages.
         calibration: folder of images; pydicom's own files where None.
@@ -39,7 +38,7 @@ class ExportJob:
     coreml_recipe: str | None = None
     package: PackageOptions = field(default_factory=PackageOptions)
     merge: int | None = None
-    profile: str = DEFAULT_PROFILE
+    profile: str | None = None
     target: str = "auto"
     web_libraries: Path = field(default_factory=default_libraries)
     calibration: Path | None = None

@@ -38,9 +38,10 @@ from ...runtime.encoder.encoder import Encoder, softmax
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import BATCH, Reference, embed_reference, reference_pixels, text_ids
+from ..families.encoder import BATCH, EncoderReference
 from ..format import StageSource
 from ..source.samples import Samples, spread
+from .pixels import reference_pixels
 from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
@@ -56,7 +57,7 @@ class TowerRun:
 
 
 def measure(
-    encoder: Encoder, reference: Reference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
+    encoder: Encoder, reference: EncoderReference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
     prompts: Prompts | None = None, progress: Progress = no_progress,
 ) -> EncoderReport:  # fmt: skip
     """Compare a bundle with its reference.
@@ -107,10 +108,10 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> PixelFigures:
     return PixelFigures(worst, unequal / total)
 
 
-def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+def run_vision(encoder: Encoder, reference: EncoderReference, samples: Samples, progress: Progress) -> TowerRun:
     """Embed images on both sides, each at its own size: a student's is not its teacher's."""
-    config = reference.checkpoint.config["vision_config"]
-    side, theirs_side = encoder.manifest.encoder.image_size, int(config["image_size"])
+    facts = reference.facts
+    side, theirs_side = encoder.manifest.encoder.image_size, facts.image_size
     resize = get_profile(encoder.manifest.profile).resize
 
     def pixels(images: Sequence[Pixels], size: int) -> NDArray[np.float32]:
@@ -119,7 +120,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     ours: list[Array] = []
     theirs: list[Array] = []
     # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
-    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // config["patch_size"]) ** 2))
+    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // facts.patch_size) ** 2))
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
         small = pixels(part, side)
@@ -130,10 +131,10 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
     return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
 
 
-def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
-    theirs, ours = embed_reference(reference, texts), encoder.embed_texts(texts)
+def run_text(encoder: Encoder, reference: EncoderReference, texts: Sequence[str], progress: Progress) -> TowerRun:
+    theirs, ours = reference.embed_texts(texts), encoder.embed_texts(texts)
     progress("texts", len(texts), len(texts))
-    return TowerRun(theirs, ours, text_ids(reference.checkpoint, texts))
+    return TowerRun(theirs, ours, reference.text_ids(texts))
 
 
 def compare_embeddings(reference: Array, bundle: Array) -> EmbeddingFigures:
@@ -160,7 +161,7 @@ def spread_of(values: Array) -> Spread:
 
 
 def _score_banks(
-    encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: EncoderReference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
@@ -169,7 +170,7 @@ def _score_banks(
             prompts = baked.prompts
         else:
             prompts = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
-    theirs = LabelBank.build(prompts, lambda texts: embed_reference(reference, texts))
+    theirs = LabelBank.build(prompts, reference.embed_texts)
     if baked is not None and prompts == baked.prompts:
         return theirs, baked
     if "text" not in encoder.towers:  # no text tower to ask: the bundle's images against the reference's bank
@@ -178,7 +179,7 @@ def _score_banks(
 
 
 def compare_scores(
-    encoder: Encoder, reference: Reference, vision: TowerRun, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: EncoderReference, vision: TowerRun, samples: Samples, prompts: Prompts | None
 ) -> tuple[ScoreFigures, EncoderPlots]:
     theirs, ours = _score_banks(encoder, reference, samples, prompts)
     scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
@@ -267,7 +268,7 @@ def _sizes(encoder: Encoder) -> TowerSizes:
     return TowerSizes(weights, weights / (4 * model.parameters) if "text" in encoder.towers else None)
 
 
-def _speed(encoder: Encoder, reference: Reference, pixels: Array) -> SpeedFigures:
+def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> SpeedFigures:
     """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
     times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
     rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1

@@ -18,7 +18,7 @@ from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..families.generator_reference import GeneratorReference
 from ..families.transformers_versions import vision_transformer
-from ..to_onnx.image_tokens import ImageTokens
+from ..to_onnx.image_tokens import SIGNATURE, ImageTokens
 from ..to_onnx.stages import run_stages, stage_labels
 from ..to_onnx.towers import export_tower
 from .stages import one_hop, two_hops
@@ -62,7 +62,7 @@ def onnx_stages(_: Path, path: Path, items: Sequence[Item], reference: Generator
     pixels = np.stack([normalise_pixels(picture.pixels) for picture in pictures])
     model = reference.model.model
     tower = vision_transformer(model.vision_tower)
-    graph = export_tower(ImageTokens(tower, model.multi_modal_projector, 0), "image_tokens")
+    graph = export_tower(ImageTokens(tower, model.multi_modal_projector, 0), SIGNATURE)
     labels = stage_labels(graph) | {IMAGE_FEATURES: PROJECTED}
     full, small = run_stages(graph, labels, pixels), run_stages(Graph.load(path), labels, pixels)
     stages = reference.stages(items)

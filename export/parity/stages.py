@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from ...runtime.bundles.figures import StageRow
-from ..families.siglip import PATCH, Reference
+from ..families.encoder import PATCH, EncoderReference
 from ..format import Array, StageSource
 
 STAGE_SAMPLES = 4  # inputs whose every block is compared; embeddings are compared on all
 
 
-def compare_stages(source: StageSource, reference: Reference, tower: str, inputs: Array) -> tuple[StageRow, ...]:
+def compare_stages(source: StageSource, reference: EncoderReference, tower: str, inputs: Array) -> tuple[StageRow, ...]:
     """One tower of a bundle against PyTorch: a row for each stage that can be compared."""
-    exact = (reference.images(inputs) if tower == "vision" else reference.texts(inputs)).stages
+    exact = reference.stages(tower, inputs).stages
     rows = two_hops(exact, source.full(tower, inputs), source.small(tower, inputs))
     first = "token embedding" if tower == "text" else PATCH
     return tuple(replace(row, stage=first) if row.stage == PATCH else row for row in rows)

@@ -17,7 +17,7 @@ from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
 from ...runtime.progress import Progress, no_progress
-from ..families.siglip import Reference
+from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
 from ..source.student_files import ROLE, read_subspace
@@ -25,7 +25,7 @@ from .encoder import compare_embeddings, compare_pixels, compare_scores, compare
 
 
 def measure_against_teacher(
-    bundle: Bundle, teacher: Reference, samples: Samples, *, prompts: Prompts | None = None,
+    bundle: Bundle, teacher: EncoderReference, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
 ) -> EncoderReport:  # fmt: skip
     """Compare a student with its teacher.
@@ -48,13 +48,12 @@ def measure_against_teacher(
     run = run_text(encoder, teacher, texts, progress) if texts else None
     scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
     weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
-    parameters = sum(p.numel() for p in teacher.model.parameters())
     figures = EncoderFigures(
         pixels=compare_pixels(encoder, samples),
         vision=compare_embeddings(subspace.project(vision.reference), vision.bundle),
         text=compare_texts(encoder, texts, run, subspace.project) if run else None,
         scores=replace(scores, accuracy_kept=_kept(scores.accuracy), auc_kept=_kept(scores.auc)),
-        size=TowerSizes(weights, weights / (4 * parameters)),
+        size=TowerSizes(weights, weights / (4 * teacher.facts.parameters)),
         operations_to_teacher=operations(_vision_config(bundle)) / operations(teacher.checkpoint.config["vision_config"]),
     )  # fmt: skip
     return EncoderReport(

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import ImageError
 from ...runtime.pictures.images import find_images, labelled_folder, read_image
-from ...runtime.pictures.preprocess import Pixels, preprocess
+from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess
 
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
 CALIBRATION_ROWS = 8192
+
+
+class Tower(Protocol):
+    """What has a size: a family's facts, or the manifest's."""
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def patch_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -39,16 +49,19 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
-    def for_calibration(self, profile: str, vision: dict[str, Any]) -> list[NDArray[np.float32]]:
-        """As many inputs of a tower with this configuration as the recipes need to see."""
-        side = vision["image_size"]
-        tokens = (side // vision["patch_size"]) ** 2
-        return self.inputs(profile, side, max(CALIBRATION_ROWS // tokens, 8))
+    def for_calibration(
+        self, profile: str, tower: Tower, normalise: Normalisation = SIGLIP
+    ) -> list[NDArray[np.float32]]:
+        """As many inputs of a tower of this size as the recipes need to see."""
+        tokens = (tower.image_size // tower.patch_size) ** 2
+        return self.inputs(profile, tower.image_size, max(CALIBRATION_ROWS // tokens, 8), normalise)
 
-    def inputs(self, profile: str, side: int, count: int | None = None) -> list[NDArray[np.float32]]:
+    def inputs(
+        self, profile: str, side: int, count: int | None = None, normalise: Normalisation = SIGLIP
+    ) -> list[NDArray[np.float32]]:
         """Model inputs one by one, (1, 3, side, side); at most `count`, spread evenly over the images."""
         picks = range(len(self.images)) if count is None else spread(len(self.images), count)
-        return [preprocess(self.images[index], profile, side)[None] for index in picks]
+        return [preprocess(self.images[index], profile, side, normalise)[None] for index in picks]
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..families.encoder import PATCH, POOLED, block_name
 from ..families.full_precision import FullPrecision
-from ..families.siglip import PATCH, POOLED, block_name
 from ..format import Array
 from .mil_evaluator import Program, residual_names
 from .packages import full_program, options_of

@@ -20,7 +20,7 @@ from ...runtime.golden.encoder import write_golden
 from ..families.token_merging import MergingTower, largest_merge
 from ..format import Format, Making
 from .stages import OnnxStages, full_graph
-from .towers import SIGNATURES, export_tower, write_tower
+from .towers import export_tower, write_tower
 
 
 def _parse(text: str | None, _options: Any, _merge: int | None) -> dict[str, OnnxRecipe]:
@@ -32,20 +32,22 @@ def _make(making: Making, recipes: Mapping[str, OnnxRecipe]) -> dict[str, TowerF
     for number, (tower, recipe) in enumerate(recipes.items()):
         making.progress(f"exporting the {tower} tower", number, len(recipes))
         merged = _merging(making, recipe) if tower == "vision" else None
-        graph = export_tower(merged, tower) if merged is not None else full_graph(making.full, tower)
+        signature = making.full.reference.signatures[tower]
+        graph = export_tower(merged, signature) if merged is not None else full_graph(making.full, tower)
         making.progress(f"{recipe.name}: {tower} tower", number, len(recipes))
         small, decisions = quantize(graph, recipe, making.target, making.inputs[tower])
         if merged is not None:
             decisions |= merged.encoder.facts()
         golden = golden_bound(recipe, merged=merged is not None)
-        towers[tower] = write_tower(
-            making.writer, tower, f"{tower}_model", recipe, small, decisions, SIGNATURES[tower], golden
-        )
+        towers[tower] = write_tower(making.writer, tower, f"{tower}_model", recipe, small, decisions, signature, golden)
     return towers
 
 
 def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     """The vision tower with similar tokens merged, where the user or the recipe wants that."""
+    if not making.merge and not (making.merge is None and recipe.merge_within):
+        return None
+    making.full.reference.allow("merging")
     tower, inputs = making.full.reference.tower("vision"), making.inputs["vision"]
 
     @torch.inference_mode()

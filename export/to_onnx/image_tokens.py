@@ -22,13 +22,16 @@ from ...quant.recipes.onnx import OnnxRecipe
 from ...quant.recipes.recipe import MERGED_GOLDEN, part_gates
 from ...runtime.bundles.manifest import TowerFacts
 from ...runtime.errors import CheckpointError
+from ...runtime.generator.image_tower import IMAGE_FEATURES
+from ..families.encoder import Signature
 from ..families.gemma3 import PROFILE, image_tokens, published_name, text_config, vision_config
 from ..families.token_merging import MergingEncoder, largest_merge
 from ..families.transformers_versions import vision_transformer
 from ..format import Projecting
 from ..source.checkpoint import Checkpoint
-from .towers import SIGNATURES, export_tower, write_tower
+from .towers import export_tower, write_tower
 
+SIGNATURE = Signature(("pixel_values",), (IMAGE_FEATURES,))
 STEM = "vision_encoder"  # as transformers.js calls the file
 
 
@@ -104,20 +107,20 @@ def load_tower(checkpoint: Checkpoint) -> tuple[Any, Any]:
 def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
     """Write tower and projector as ONNX into a bundle."""
     checkpoint, progress, merge = making.checkpoint, making.progress, making.merge
-    inputs = making.images.for_calibration(PROFILE, vision_config(checkpoint))
     progress("vision tower: reading", 0, 1)
     tower, projector = load_tower(checkpoint)
+    inputs = making.images.for_calibration(PROFILE, tower.config)
     if merge is None and recipe.merge_within:
         progress("vision tower: how many patches can be merged", 0, 1)
         merge = most_merged(tower, projector, recipe, inputs)
     tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)
-    graph = export_tower(tokens, "image_tokens")
+    graph = export_tower(tokens, SIGNATURE)
     progress(f"vision tower: {recipe.name}", 0, 1)
     small, decisions = quantize(graph, recipe, making.target, inputs)
     decisions |= tokens.encoder.facts()
     golden = MERGED_GOLDEN if merge else GOLDEN
-    return write_tower(making.writer, "projector", STEM, recipe, small, decisions, SIGNATURES["image_tokens"], golden)
+    return write_tower(making.writer, "projector", STEM, recipe, small, decisions, SIGNATURE, golden)
 
 
 def most_merged(tower: Any, projector: Any, recipe: OnnxRecipe, inputs: Sequence[NDArray[np.float32]]) -> int:

@@ -9,15 +9,17 @@ import numpy as np
 from ...quant.onnx_graph.graph import Graph
 from ...runtime.device.onnx_session import OrtSession
 from ...runtime.encoder.encoder import Encoder
+from ..families.encoder import POOLED
 from ..families.full_precision import FullPrecision
-from ..families.siglip import POOLED
 from ..format import Array
 from .towers import STAGE, export_tower, stage_names
 
 
 def full_graph(full: FullPrecision, tower: str) -> Graph:
     """The fp32 graph of a tower, exported once; whoever changes it takes a copy."""
-    return full.kept(("onnx", tower), lambda: export_tower(full.reference.tower(tower), tower))
+    return full.kept(
+        ("onnx", tower), lambda: export_tower(full.reference.tower(tower), full.reference.signatures[tower])
+    )
 
 
 class OnnxStages:

@@ -1,4 +1,4 @@
-"""SigLIP towers to ONNX, one file each, through `torch.onnx` (the `torch.export` path).
+"""Towers to ONNX, one file each, through `torch.onnx` (the `torch.export` path).
 
 Why not optimum here: optimum-onnx 0.1.0 knows SigLIP only as one graph with both towers, traced with TorchScript at an
 opset in which LayerNormalization and Gelu fall apart into a dozen nodes. transformers.js, and a device that needs one
@@ -23,7 +23,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,30 +35,11 @@ from ...quant.onnx_graph.graph import Graph
 from ...quant.recipes.onnx import OnnxRecipe
 from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.bundles.manifest import MERGED, GoldenBound, TowerFacts
-from ...runtime.generator.image_tower import IMAGE_FEATURES
+from ..families.encoder import PATCH, Signature, block_name
 from ..families.pooling import pooling_attention
-from ..families.siglip import PATCH, block_name
 
 OPSET = 20  # the first with Gelu as an operator; ONNX Runtime since 1.17, onnxruntime-web since 1.18
 STAGE = "stage/"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What goes into a tower and what comes out, by the names that transformers.js loads.
-
-    The last output is what the bundle's runtime reads; embeddings are not yet of unit length.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-SIGNATURES: dict[str, Signature] = {
-    "vision": Signature(("pixel_values",), ("last_hidden_state", "pooler_output")),
-    "text": Signature(("input_ids",), ("last_hidden_state", "pooler_output")),
-    "image_tokens": Signature(("pixel_values",), (IMAGE_FEATURES,)),
-}
 
 
 class _Tower(nn.Module):
@@ -70,26 +50,17 @@ class _Tower(nn.Module):
         self.tower, self.keyword, self.outputs = tower, keyword, outputs
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        if self.keyword == "input_ids":
-            return self._texts(inputs)
         out = self.tower(**{self.keyword: inputs})
         return out if isinstance(out, torch.Tensor) else tuple(getattr(out, name) for name in self.outputs)
 
-    def _texts(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As the text model's own `forward`, but for a mask of zeros that transformers 5 adds to every block's scores."""
-        tower: Any = self.tower
-        states = tower.final_layer_norm(tower.encoder(inputs_embeds=tower.embeddings(ids)).last_hidden_state)
-        return states, tower.head(states[:, -1])
 
-
-def export_tower(tower: Any, kind: str) -> Graph:
+def export_tower(tower: Any, signature: Signature) -> Graph:
     """Export a tower with a dynamic batch.
 
     Args:
-        tower: `model.vision_model`, `model.text_model`, a tower that merges, or an `ImageTokens`.
-        kind: which of `SIGNATURES` it has.
+        tower: a family's tower, one that merges, or an `ImageTokens`.
+        signature: how it is called; its one input is "pixel_values" or "input_ids".
     """
-    signature = SIGNATURES[kind]
     (keyword,), outputs = signature.inputs, signature.outputs
     if keyword == "pixel_values":
         side = tower.config.image_size
@@ -139,7 +110,7 @@ def to_normal_form(model: onnx.ModelProto) -> None:
     for item in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         item.ClearField("metadata_props")
     model.graph.ClearField("metadata_props")
-    model.graph.name = "siglip"
+    model.graph.name = "tower"
     model.producer_name, model.producer_version, model.doc_string = "medge", "", ""
 
 
@@ -160,11 +131,14 @@ def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
             array = np.ascontiguousarray(numpy_helper.to_array(weight).T)
             graph.initializer.append(numpy_helper.from_array(array, name))
             node.input[1] = name
-        product = f"{node.output[0]}.product"
-        pair = [
-            onnx.helper.make_node("MatMul", node.input[:2], [product], node.name),
-            onnx.helper.make_node("Add", [product, node.input[2]], list(node.output), f"{node.name}.bias"),
-        ]
+        if len(node.input) == 2:  # a projection without a bias
+            pair = [onnx.helper.make_node("MatMul", node.input, list(node.output), node.name)]
+        else:
+            product = f"{node.output[0]}.product"
+            pair = [
+                onnx.helper.make_node("MatMul", node.input[:2], [product], node.name),
+                onnx.helper.make_node("Add", [product, node.input[2]], list(node.output), f"{node.name}.bias"),
+            ]
         for part in pair:
             part.metadata_props.extend(node.metadata_props)
         nodes += pair
@@ -241,6 +215,8 @@ def _name_everything(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+    for name in fixed & set(renamed):  # a stage that the graph gives as it is: the output keeps its name, too
+        graph.node.append(onnx.helper.make_node("Identity", [renamed[name]], [name], f"{name}/Identity"))
     for item in graph.initializer:
         item.name = renamed.get(item.name, item.name)
 

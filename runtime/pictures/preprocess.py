@@ -1,6 +1,6 @@
-"""The four preprocessing paths that MedSigLIP's publishers show, in numpy and Pillow.
+"""The four preprocessing paths that MedSigLIP's publishers show, and CLIP's, in numpy and Pillow.
 
-Each turns a decoded image into the model's (3, side, side) float32 input in [-1, 1]. They differ in how they resize,
+Each turns a decoded image into the model's (3, side, side) float32 input. They differ in how they resize,
 and the difference changes the embedding, so a bundle states the one it was made and measured with.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import RecipeError
+from ..errors import ImageError, RecipeError
+from .limits import MAX_PIXELS
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W, 3)
 
@@ -84,6 +85,19 @@ def _serving_pad(image: Pixels, side: int) -> NDArray[np.uint8]:
     return _pil(eight.astype(np.uint8), side, Image.Resampling.BICUBIC)
 
 
+def _clip_crop(image: Pixels, side: int) -> NDArray[np.uint8]:
+    """The shorter edge to `side` by PIL bicubic, then the middle square, as `CLIPImageProcessor`."""
+    height, width = image.shape[:2]
+    rows, columns = (int(side * edge / min(height, width)) for edge in (height, width))
+    if rows * columns > MAX_PIXELS:
+        raise ImageError(
+            f"an image of {width} x {height} pixels is too narrow for this model: enlarged to it, it is too large"
+        )
+    resized = np.asarray(Image.fromarray(to_8_bit(image)).resize((columns, rows), Image.Resampling.BICUBIC))
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return np.ascontiguousarray(resized[top : top + side, left : left + side])
+
+
 @dataclass(frozen=True)
 class Profile:
     """One preprocessing path; `resize` maps (H, W, 3) of 8 or 16 bits to (side, side, 3) of 8 bits."""
@@ -100,6 +114,7 @@ PROFILES: dict[str, Profile] = {
         Profile("hf-bicubic", "PIL bicubic (the Hugging Face processor)", _hf_bicubic),
         Profile("finetune-pil", "PIL bilinear with antialiasing", _finetune_pil),
         Profile("serving-pad", "divide by the dtype's maximum, zero-pad to a square, PIL bicubic", _serving_pad),
+        Profile("clip-crop", "shorter edge to the size by PIL bicubic, middle square (CLIP)", _clip_crop),
     )
 }
 DEFAULT_PROFILE = "eval-tf"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from medge.export.families.full_precision import FullPrecision
-from medge.export.families.siglip import Reference, embed_reference, text_ids
+from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
@@ -70,8 +70,8 @@ def job(checkpoint: Path, few_images: Path, arm_bundles: dict[str, Path]) -> tup
     side = reference.model.config.vision_config.image_size
     pixels = np.concatenate(list(read_samples(few_images).inputs("eval-tf", side, COUNT)))[:COUNT]
     texts = calibration_texts()[:COUNT]
-    inputs = {"pixels": pixels, "ids": text_ids(reference.checkpoint, texts), "texts": np.array(texts)}
-    return inputs, {"vision": reference.images(pixels).embedding, "text": embed_reference(reference, texts)}
+    inputs = {"pixels": pixels, "ids": reference.text_ids(texts), "texts": np.array(texts)}
+    return inputs, {"vision": reference.images(pixels).embedding, "text": reference.embed_texts(texts)}
 
 
 @pytest.fixture(scope="session")

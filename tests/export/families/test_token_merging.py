@@ -72,7 +72,7 @@ def test_how_many_tokens_are_left() -> None:
 @torch.inference_mode()
 def test_the_export_computes_the_same(reference: Reference, pixels: np.ndarray, merged: int) -> None:
     tower = MergingTower(reference.model.vision_model, merged)
-    session = OrtSession(export_tower(tower, "vision").model.SerializeToString(), device="cpu")
+    session = OrtSession(export_tower(tower, Reference.signatures["vision"]).model.SerializeToString(), device="cpu")
     expected = tower(torch.from_numpy(pixels))
     hidden, pooled = session.run(["last_hidden_state", "pooler_output"], {"pixel_values": pixels})
     assert hidden.shape == (len(pixels), tower.tokens, pooled.shape[1])

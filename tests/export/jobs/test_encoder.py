@@ -16,6 +16,7 @@ from command_line import hears_ctrl_c
 from tolerances import EXACT_HOP, FP32_ROUNDING
 
 import medge
+from medge.export.families.encoder import Signature
 from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
@@ -173,15 +174,15 @@ def test_several_recipes_export_the_towers_once(
 
     exported: list[str] = []
 
-    def counted(tower: object, name: str) -> Graph:
-        exported.append(name)
-        return export_tower(tower, name)
+    def counted(tower: object, signature: Signature) -> Graph:
+        exported.append(signature.inputs[0])
+        return export_tower(tower, signature)
 
     monkeypatch.setattr(stages, "export_tower", counted)
     words = ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all"]
     recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
     told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)
-    assert sorted(exported) == ["text", "vision"]
+    assert sorted(exported) == ["input_ids", "pixel_values"]
     assert [fact["bundle"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")
     ]

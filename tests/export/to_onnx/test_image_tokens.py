@@ -22,7 +22,7 @@ from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.pages.parity import render_parity
 from medge.export.source.samples import builtin_samples
-from medge.export.to_onnx.image_tokens import ImageTokens, load_tower, most_merged, squares
+from medge.export.to_onnx.image_tokens import SIGNATURE, ImageTokens, load_tower, most_merged, squares
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bundles.bundle import Bundle
@@ -82,7 +82,7 @@ def test_pooling_is_over_the_patches_of_before(parts: tuple, pixels: torch.Tenso
 @torch.inference_mode()
 def test_the_export_computes_the_same(parts: tuple, pixels: torch.Tensor, merged: int) -> None:
     model = ImageTokens(*parts, merged)
-    session = OrtSession(export_tower(model, "image_tokens").model.SerializeToString(), device="cpu")
+    session = OrtSession(export_tower(model, SIGNATURE).model.SerializeToString(), device="cpu")
     (found,) = session.run([IMAGE_FEATURES], {"pixel_values": pixels.numpy()})
     np.testing.assert_allclose(found, model(pixels).numpy(), **FP32_IMAGE_TOKENS)
 
@@ -168,7 +168,7 @@ def test_the_golden_answers_of_a_merged_tower(merged_reader: Path, tiny_gemma: P
     tower, projector = load_tower(open_gemma(tiny_gemma))
     with torch.no_grad():
         tower.encoder.layers[0].mlp.fc1.weight.mul_(2)
-    export_tower(ImageTokens(tower, projector, 2), "image_tokens").save(copy / "onnx/vision_encoder.onnx")
+    export_tower(ImageTokens(tower, projector, 2), SIGNATURE).save(copy / "onnx/vision_encoder.onnx")
     generator = load(copy, verify=False, allow_failed_parity=True, context=512)
     assert not {what: holds for what, *_, holds in replay_answers(generator)}["image embedding: mean cosine"]
     generator.close()
@@ -190,7 +190,7 @@ def test_both_engines_say_the_same(tiny_gemma: Path, tiny_reader: Path, tmp_path
 
 def test_a_tower_of_another_model(merged_reader: Path, parts: tuple, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
-    export_tower(ImageTokens(*parts, 0), "image_tokens").save(other)
+    export_tower(ImageTokens(*parts, 0), SIGNATURE).save(other)
     with (
         load_engine(merged_reader, other) as engine,
         pytest.raises(BundleError, match="makes 16 tokens of 640 numbers of an image, expected 4 of 32"),

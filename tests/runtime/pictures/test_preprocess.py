@@ -67,7 +67,7 @@ def test_profiles_differ() -> None:
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_against_independent_code(export_extra: None, profile: str, dtype: type) -> None:
-    from medge.export.families.siglip import reference_pixels
+    from medge.export.parity.pixels import reference_pixels
 
     image = source(150, 97).astype(dtype) * (257 if dtype is np.uint16 else 1)
     ours = get_profile(profile).resize(image, 112).astype(int)
