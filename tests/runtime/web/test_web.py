@@ -67,7 +67,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def web_bundles(checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def web_bundles(
+    checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str], Path]:
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
     from medge.export.pages.web_page import INSTALL, VENDOR, default_libraries
@@ -85,7 +87,7 @@ def web_bundles(checkpoint: Path, few_images: Path, tmp_path_factory: pytest.Tem
             job = ExportJob(
                 checkpoint, out, recipe, target="web", calibration=few_images, labels=labels, with_text=False
             )
-            export_medsiglip(job)
+            export_medsiglip(job, full=request.getfixturevalue("full_precision"))
             made[recipe] = out
         return made[recipe]
 
