@@ -158,7 +158,7 @@ RESIZE = """async ([data, width, height, profile, side, mean, std]) => {
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-@pytest.mark.parametrize("size", [(150, 200), (64, 40), (112, 112), (300, 112)])
+@pytest.mark.parametrize("size", [(150, 200), (64, 40), (112, 112), (300, 112), (300, 130), (7, 90)])
 def test_pixels_equal_python_to_the_bit(page: Any, profile: str, size: tuple[int, int]) -> None:
     image = phantom(*size)
     data = base64.b64encode(image.tobytes()).decode()
