@@ -67,7 +67,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def web_bundles(checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def web_bundles(
+    checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str], Path]:
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
     from medge.export.pages.web_page import INSTALL, VENDOR, default_libraries
@@ -85,7 +87,7 @@ def web_bundles(checkpoint: Path, few_images: Path, tmp_path_factory: pytest.Tem
             job = ExportJob(
                 checkpoint, out, recipe, target="web", calibration=few_images, labels=labels, with_text=False
             )
-            export_medsiglip(job)
+            export_medsiglip(job, full=request.getfixturevalue("full_precision"))
             made[recipe] = out
         return made[recipe]
 
@@ -166,6 +168,13 @@ def test_pixels_equal_python_to_the_bit(page: Any, profile: str, size: tuple[int
     asked = [data, size[1], size[0], profile, 112, list(normalise.mean), list(normalise.std)]
     found = np.array(page.evaluate(RESIZE, asked), np.float32)
     np.testing.assert_array_equal(found.reshape(3, 112, 112), preprocess(image, profile, 112, normalise))
+
+
+def test_a_profile_that_the_page_does_not_know_is_refused(page: Any) -> None:
+    asked = (
+        "([profile]) => import('./app/pixels.js').then(({ resize }) => resize({}, profile, 112)).catch(e => e.message)"
+    )
+    assert page.evaluate(asked, ["hasty"]) == "This page does not know the preprocessing profile “hasty”."
 
 
 DICOM = """async ([data]) => {
