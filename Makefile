@@ -1,4 +1,4 @@
-# Both commands need only Python 3.11 to 3.13, a compiler and the package registries; everything goes into .venv.
+# `make demo` needs only Python 3.11 to 3.14 and the package registries, `make test` a compiler, too; all goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,26 +9,47 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-arm android lint full-size install clean
+.PHONY: demo test test-transformers transformers-4 test-arm android lint full-size install clean
 
 install: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml Makefile
+# First what the demo needs and no more; a second step adds language models, Ray, tests and linters.
+$(VENV)/.demo-ready: pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "medge needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	$(BIN)/pip install -q '$(TORCH)'
-	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,probe,standin,bench,ray]' --group test --group lint
+	$(BIN)/pip install -q -e '.[export]' --group demo
 	touch $@
 
+$(VENV)/.ready: $(VENV)/.demo-ready
+	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
+	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,probe,standin,ray]' --group test --group lint
+	touch $@
+
+# An environment beside the first with transformers 4.57 and optimum-onnx, which needs it; it borrows everything else.
+OLD := $(VENV)/transformers-4
+transformers-4: $(OLD)/.ready
+
+$(OLD)/.ready: $(VENV)/.ready
+	$(BIN)/python -m venv --without-pip --clear $(OLD)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(OLD)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	$(BIN)/pip --python $(OLD)/bin/python install -q -e '.[bench]' 'transformers<5'
+	touch $@
+
+# The other transformers: each family is exported, measured and loaded.
+test-transformers: transformers-4
+	MEDGE_WHEELS='$(WHEELS)' $(OLD)/bin/python -m pytest tests/export/test_transformers.py $(PYTEST_ARGS)
+
 # The main job: export the stand-in at int8, gate it, classify real images.
-demo: install
+demo: $(VENV)/.demo-ready
 	$(BIN)/medge demo --out demo-bundle --force
 
-# Every test that this machine can run.
+# Every test that this machine can run, in JOBS processes that share its cores; a process takes up to 5 GB of memory.
+JOBS ?= 2
 test: install
-	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest $(PYTEST_ARGS)
+	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # The encoder runtime on an emulated aarch64, for every recipe; its figures go into the README's table.
 ARM ?= $(HOME)/.cache/medge/arm

@@ -9,6 +9,7 @@ run on a phone.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -19,7 +20,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "android_demo/ci"))
 import build
 
 from medge.export.standin.medgemma_random import CONFIG_4B
-from medge.runtime.bundles.manifest import EncoderFacts, FileEntry, GeneratorFacts, Manifest, TowerFacts
+from medge.quant.recipes.gguf import GGUF_RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.runtime.bundles.manifest import (
+    Artefact,
+    EncoderFacts,
+    FileEntry,
+    GeneratorFacts,
+    Manifest,
+    Preprocessing,
+    TokenizerFacts,
+    TowerFacts,
+)  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
 GIGABYTES = (3, 4, 6, 8)
@@ -28,16 +40,22 @@ VISION_SHARE = 428.6 / 878.3  # parameters of MedSigLIP's vision tower, of all
 # of 16 pairs counts 32, four fused multiply-adds 8); 40% of that is reached; memory gives 10 GB/s.
 CORES, HERTZ, REACHED, BANDWIDTH = 4, 2e9, 0.4, 10e9
 PER_CYCLE = {"int8": 64, "fp32": 16}
+HALVES = (0.5, 0.5, 0.5)
 
 
 def encoder_manifest(recipe: str, total: int) -> Manifest:
     """MedSigLIP-448's bundle as the planner sees it."""
     vision = int(total * VISION_SHARE)
     files = (FileEntry("vision", "vision", vision, ""), FileEntry("text", "text", total - vision, ""))
+    facts = EncoderFacts(
+        family="siglip", embedding_size=1152, image_size=448, patch_size=14, vocabulary=32_000,
+        tokenizer=TokenizerFacts(64, 1, 1), logit_scale=100.0, logit_bias=-10.0, parameters=878_300_000,
+    )  # fmt: skip
+    golden = ONNX_RECIPES[recipe].promise.golden
     return Manifest(
-        name=f"MedSigLIP, {recipe}", model=EncoderFacts("siglip", 1152, 448, 14, 64, 32_000, 100.0, -10.0, 878_300_000),
-        profile="eval-tf", target="arm-dotprod", source={}, files=files,
-        towers={name: TowerFacts(recipe, name) for name in ("vision", "text")},
+        kind="encoder", name=f"MedSigLIP, {recipe}", model=facts, preprocessing=Preprocessing("eval-tf", HALVES, HALVES),
+        target="arm-dotprod", source={}, files=files,
+        artefacts={"onnx": Artefact({name: TowerFacts(recipe, name, "onnx", golden) for name in ("vision", "text")})},
     )  # fmt: skip
 
 
@@ -45,14 +63,16 @@ def generator_manifest(language: int, projector: int) -> Manifest:
     """MedGemma 4B's bundle as the planner sees it."""
     text = CONFIG_4B["text_config"]
     facts = GeneratorFacts(
-        architecture="gemma3", parameters=4_300_000_000, layers=text["num_hidden_layers"], width=text["hidden_size"], kv_heads=4,
+        family="gemma3", parameters=4_300_000_000, layers=text["num_hidden_layers"], width=text["hidden_size"], kv_heads=4,
         head_size=256, window=1024, global_every=6, context_length=131_072, vocabulary=262_208, image_size=896, image_tokens=256,
         patch_size=14, stop_ids=(1, 106),
     )  # fmt: skip
     files = (FileEntry("l", "language", language, ""), FileEntry("p", "projector", projector, ""))
+    towers = {"language": TowerFacts("q4_k_m", "l", "gguf", GGUF_RECIPES["q4_k_m"].promise.golden)}
     return Manifest(
-        name="MedGemma 4B, q4_k_m", model=facts, profile="finetune-pil", target="any", source={}, files=files,
-        towers={"language": TowerFacts("q4_k_m", "l")},
+        kind="generator", name="MedGemma 4B, q4_k_m", model=facts,
+        preprocessing=Preprocessing("finetune-pil", HALVES, HALVES), target="any", source={}, files=files,
+        artefacts={"gguf": Artefact(towers)},
     )  # fmt: skip
 
 
@@ -86,6 +106,7 @@ def estimates(language_bytes: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     sizes = json.loads((RESULTS / "full_size.json").read_text())
     gemma = json.loads((RESULTS / "generator_full_size.json").read_text())["bundle"]["bytes"]
     manifests = [encoder_manifest(recipe, sizes["sizes"][recipe]["bytes"]) for recipe in ("fp16", "int8", "int4")]

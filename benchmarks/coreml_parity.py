@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medge.export.parity.packages import measure_packages
 from standin_parity import row
 
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
-from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples, read_samples
@@ -30,9 +30,7 @@ from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
 from medge.export.to_coreml.mil_evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
-from medge.export.to_coreml.packages import full_programs
 from medge.export.to_coreml.precision import selector
-from medge.export.to_coreml.session import PackageEncoder
 from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
 from medge.quant.recipes.coreml import COREML_RECIPES
 
@@ -50,17 +48,17 @@ def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
             dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
             for dataset in ZERO_SHOT
         }
-        with full_programs(reference, ["vision", "text"], PackageOptions()) as full:
+        with FullPrecision(reference) as full:
             for recipe in recipes:
                 job = ExportJob(
                     place / "checkpoint", place / recipe, recipe, formats=("coreml",), calibration=calibration
                 )
-                bundle, _ = export_medsiglip(job)
-                encoder = PackageEncoder(bundle)
-                size = {tower: encoder.bundle.tower_bytes(tower) for tower in encoder.manifest.towers}
+                bundle, _ = export_medsiglip(job, full=full)
+                towers = bundle.manifest.artefacts["coreml"].towers
+                size = {tower: bundle.tower_bytes(facts) for tower, facts in towers.items()}
                 for dataset, classes in ZERO_SHOT.items():
                     words = {label: prompts(facts) for label, facts in classes.items()}
-                    report = measure_packages(encoder, reference, held_back[dataset], full, prompts=words)
+                    report = measure_artefact("coreml", bundle, full, held_back[dataset], prompts=words)
                     rows.append({**row(recipe, dataset, report), "bytes": size})
                 print(f"{recipe}: {size}, {[item['status'] for item in rows[-3:]]}", flush=True)
     return rows

@@ -18,7 +18,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.bundles.parity_report import EncoderReport
 from medge.runtime.device.onnx_session import OrtSession
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"
@@ -90,16 +90,17 @@ def against_teacher(bundle: Bundle, teacher: Path, data: Path, work: Path) -> di
             write_folder(data, dataset, "test", folder)
         words = {label: prompts(facts) for label, facts in classes.items()}
         _, reports = measure_bundle(bundle, teacher, read_samples(folder, labelled=True), prompts=words)
-        rows[dataset] = row(reports[0])
+        rows[dataset] = row(reports["teacher"])
     return rows
 
 
-def row(report: ParityReport) -> dict[str, Any]:
-    scores, vision = report.figures["scores"], report.figures["vision"]
+def row(report: EncoderReport) -> dict[str, Any]:
+    figures = asdict(report.figures)
     return {
-        "centred_cosine": vision["centred_cosine"], "text_centred_cosine": report.figures["text"]["centred_cosine"],
-        "flips": scores["flips"], "status": report.status,
-        **{key: scores[key] for key in ("accuracy", "auc", "accuracy_kept", "auc_kept")},
+        "centred_cosine": figures["vision"]["centred_cosine"],
+        "text_centred_cosine": figures["text"]["centred_cosine"],
+        "flips": report.figures.scores.flips, "status": report.status,
+        **{key: figures["scores"][key] for key in ("accuracy", "auc", "accuracy_kept", "auc_kept")},
     }  # fmt: skip
 
 

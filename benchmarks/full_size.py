@@ -18,18 +18,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
-from medge.export.jobs.encoder import _facts, _write_configuration, _write_tower, calibration_inputs
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_onnx.towers import export_tower
+from medge.export.to_onnx.towers import export_tower, write_tower
 from medge.quant.onnx_graph.apply import quantize
 from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.recipes.recipe import golden_bound
 from medge.runtime.bench.in_turns import Measured, bundle_command, compare
 from medge.runtime.bench.worker import peak_memory
 from medge.runtime.bundles.bundle import new_bundle
-from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.bundles.manifest import Artefact, Manifest
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.encoder.labels import LabelBank
 
@@ -39,29 +40,38 @@ BENCHED = ("fp32", "int8", "int4")  # recipes whose vision tower is kept as a bu
 
 def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> dict[str, int]:
     """Both towers by every recipe; returns bytes by recipe, leaves classify-only bundles of `BENCHED` under `work`."""
-    opened = Checkpoint.open(checkpoint, "siglip")
-    reference = Reference(opened)
+    reference = Reference(Checkpoint.open(checkpoint, "siglip"))
+    full = FullPrecision(reference)
     samples = builtin_samples()
     samples = replace(samples, images=samples.images[:1])  # random weights: what is calibrated on changes no size
     target, _ = pick_target()
     sizes = dict.fromkeys(recipes, 0)
     bank = LabelBank.build(LABELS, reference.embed_texts)
-    facts_of_model = _facts(opened, reference)
+    model, preprocessing = reference.facts, reference.preprocessing("eval-tf")
+    configuration = {
+        "config.json": reference.checkpoint.config, "preprocessor_config.json": reference.processor_config("eval-tf")
+    }  # fmt: skip
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
         part = reference.tower(tower)
-        graph = export_tower(part, reference.signatures[tower])
-        inputs = calibration_inputs(tower, reference, samples, "eval-tf")[:1]
+        graph = export_tower(part, Reference.signatures[tower])
+        inputs = full.calibration_inputs(tower, samples, "eval-tf")[:1]
         if tower == "vision":
-            del part, reference  # 3.5 GB that nothing needs any more
+            del part, reference, full  # 3.5 GB that nothing needs any more
         for recipe in (ONNX_RECIPES[name] for name in recipes):
             say(f"{recipe.name}: {tower}")
             small, decisions = quantize(graph, recipe, target, inputs)
             with new_bundle(work / f"{tower}-{recipe.name}", force=True) as writer:
-                facts = _write_tower(writer, tower, recipe, small, decisions)
+                golden = golden_bound(recipe, merged=False)
+                facts = write_tower(
+                    writer, tower, f"{tower}_model", recipe, small, decisions, Reference.signatures[tower], golden
+                )
                 sizes[recipe.name] += sum(path.stat().st_size for path in (writer.folder / "onnx").iterdir())
                 if tower == "vision" and recipe.name in BENCHED:
-                    _write_configuration(writer, opened, "eval-tf")
+                    for path, content in configuration.items():
+                        writer.add(path, path.removesuffix("_config.json").removesuffix(".json")).write_text(
+                            json.dumps(content)
+                        )
                     bank.save(writer.add("labels.safetensors", "labels"))
                 else:
                     for path in (writer.folder / "onnx").iterdir():
@@ -69,8 +79,8 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
                     writer = type(writer)(writer.folder)
                 writer.finish(
                     Manifest(
-                        name=recipe.name, model=facts_of_model, profile="eval-tf",
-                        target=target.name, source={"name": checkpoint.name, "sha256": {}}, towers={tower: facts},
+                        kind="encoder", name=recipe.name, model=model, preprocessing=preprocessing, target=target.name,
+                        source={"name": checkpoint.name, "sha256": {}}, artefacts={"onnx": Artefact({tower: facts})},
                         labels=tuple(LABELS),
                     )
                 )  # fmt: skip

@@ -31,7 +31,8 @@ CONTEXT = 4096
 _EXPORT = """
 import json, sys, time
 from pathlib import Path
-from medge.export.to_gguf.write import open_gemma, write_language
+from medge.export.families.gemma3 import open_gemma
+from medge.export.to_gguf.write import write_language
 from medge.runtime.bench.worker import peak_memory
 start = time.perf_counter()
 write_language(open_gemma(Path(sys.argv[1])), Path(sys.argv[2]), "bf16")

@@ -18,7 +18,7 @@ import pydoc_data.topics
 import shutil
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,16 @@ from PIL import Image
 from medge.export.families.gemma3 import open_gemma
 from medge.export.families.generator_reference import GeneratorReference
 from medge.export.jobs.calibrate import calibrate
-from medge.export.jobs.generator import export_medgemma, write_projector_recipe
+from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.pages.parity import render_parity
-from medge.export.parity.generator import CachedLogits, Material, measure_generator
+from medge.export.parity.divergence import CachedLogits
+from medge.export.parity.generator import Material, measure_generator
 from medge.export.source.corpus import Choice, json_lines, read_corpus, text_prompts
 from medge.export.source.samples import read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import vqa_rad
+from medge.export.to_gguf.projector import write_projector_file
 from medge.export.to_gguf.write import write_projector
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.quantize import quantize_language
@@ -105,7 +107,7 @@ def projectors(checkpoint_folder: Path, language: Path, images: Any, place: Path
     rows, plain = [], None
     for name, recipe in PROJECTOR_RECIPES.items():
         path = place / f"mmproj-{name}.gguf"
-        write_projector_recipe(checkpoint, path, recipe)
+        write_projector_file(checkpoint, path, recipe)
         ours = embed(path)
         plain = ours if name == "f32" else plain
         raw, centred = cosine(exact, ours), centred_cosine(exact, ours)
@@ -128,8 +130,7 @@ def matrices(full: Path, medical: Path, data: Path) -> dict[str, Importance]:
 
 
 def compare_matrices(
-    matrices: dict[str, Importance], bundle: Path, full: Path, material: Material, reference: GeneratorReference,
-    logits: CachedLogits, place: Path,
+    matrices: dict[str, Importance], bundle: Path, full: Path, material: Material, logits: CachedLogits, place: Path
 ) -> dict[str, Any]:  # fmt: skip
     """The figures on text of q4_k_m with each matrix, in the place of the bundle's own file."""
     figures = {}
@@ -139,7 +140,7 @@ def compare_matrices(
         language = bundle / swapped.manifest.towers["language"].file
         mine = Path(shutil.copy(language, place / "mine.gguf"))
         shutil.copy(place / "other.gguf", language)
-        figures[which] = measure_generator(swapped, reference, material, logits=logits).figures["text"]
+        figures[which] = asdict(measure_generator(swapped, logits, material).figures.text)
         swapped.close()
         shutil.copy(mine, language)
     return figures
@@ -166,12 +167,12 @@ def main() -> None:
         print(f"matrix from medical text and images: {time.monotonic() - began:.0f} s", flush=True)
         images = read_samples(write_images(arguments.data, "test", IMAGES, place / "test"))
         material = Material(contexts(arguments.data, 600, 640), images, tasks(arguments.data, place, ITEMS))
-        reference = GeneratorReference(checkpoint)
         full = place / "opened" / "full.gguf"
         with Engine(full, context=512) as engine:
             cut = text_prompts(engine.tokenize, material.texts, 2)[:TEXT_PROMPTS]
             material = replace(material, texts=[engine.text(prompt[1:]) for prompt in cut])
-        logits = CachedLogits(reference, place)
+        (place / "logits").mkdir()
+        logits = CachedLogits(GeneratorReference(checkpoint), place / "logits")
         rows, reports = [], []
         for name in arguments.recipes:
             began = time.monotonic()
@@ -182,20 +183,18 @@ def main() -> None:
             if GGUF_RECIPES[name].importance:
                 baseline = place / "plain.gguf"
                 quantize_language(full, baseline, GGUF_RECIPES[name])
-            report = measure_generator(generator, reference, material, baseline=baseline, logits=logits)
+            report = measure_generator(generator, logits, material, baseline=baseline)
             generator.close()
             reports.append(report)
-            row = {"recipe": name, "status": report.status, **report.figures}
+            row = {"recipe": name, "status": report.status, **asdict(report.figures)}
             if name == "q4_k_m":
                 others = matrices(full, medical, arguments.data)
                 bare = replace(material, images=None, tasks=None)
-                row["matrices"] = compare_matrices(others, out, full, bare, reference, logits, place)
+                row["matrices"] = compare_matrices(others, out, full, bare, logits, place)
             rows.append(row)
-            kld = report.figures["text"]["kld"]
-            ratio = f", {kld['ratio_to_plain']:.2f} of plain" if "ratio_to_plain" in kld else ""
-            print(
-                f"{name}: KLD {kld['mean']:.5f}{ratio}, {report.status}, {time.monotonic() - began:.0f} s", flush=True
-            )
+            kld = report.figures.text.kld
+            ratio = f", {kld.ratio_to_plain:.2f} of plain" if kld.ratio_to_plain is not None else ""
+            print(f"{name}: KLD {kld.mean:.5f}{ratio}, {report.status}, {time.monotonic() - began:.0f} s", flush=True)
         result = {"rows": rows, "projectors": projectors(checkpoint, full, images, place), "images": len(images)}
         if RESULTS.is_file():  # what --recipes left out stays as it was measured before
             before = {row["recipe"]: row for row in json.loads(RESULTS.read_text())["rows"]}

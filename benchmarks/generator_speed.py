@@ -19,7 +19,7 @@ from typing import Any
 
 from medge.runtime.bench.generator import ANSWER_TOKENS, PROMPT_TOKENS, run_apart
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.device.llama_library import usable_cores
+from medge.runtime.device.cpu import usable_cores
 
 PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h; child processes inherit it
 RESULTS = Path(__file__).parent / "results" / "generator_speed.json"

@@ -18,27 +18,29 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from generator_parity import contexts, write_images
 from PIL import Image
-from transformers import SiglipVisionConfig
 
-from medge.export.families.gemma3 import PROFILE, open_gemma
+from medge.export.families.gemma3 import open_gemma
 from medge.export.families.generator_reference import GeneratorReference
 from medge.export.families.token_merging import tokens_after
-from medge.export.jobs.generator import export_medgemma, write_projector_recipe
+from medge.export.format import Projecting
+from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
-from medge.export.parity.generator import CachedLogits, Material, measure_generator
+from medge.export.parity.divergence import CachedLogits
+from medge.export.parity.generator import Material, measure_generator
 from medge.export.source.corpus import Choice
 from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.medgemma_random import write_medgemma_4b_random
 from medge.export.standin.public_data import Example, mednist, vqa_rad
 from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
+from medge.export.to_gguf.projector import write_projector_file
 from medge.export.to_gguf.write import write_language
 from medge.export.to_onnx.image_tokens import write_image_tokens
 from medge.quant.recipes.gguf import PROJECTOR_RECIPES
@@ -47,6 +49,7 @@ from medge.runtime.bench.in_turns import compare
 from medge.runtime.bundles.bundle import BundleWriter
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.generator.generator import load
+from medge.runtime.progress import no_progress
 
 RESULTS = Path(__file__).parent / "results" / "image_tower.json"
 BASE = "q8_0"  # what the others are timed against
@@ -59,7 +62,7 @@ import sys
 from pathlib import Path
 from medge.runtime.bench.worker import serve
 from medge.runtime.generator.engine import Engine, Picture
-from medge.runtime.golden.encoder import phantom
+from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import get_profile
 engine = Engine(Path(sys.argv[1]), Path(sys.argv[2]), context=512)
 picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 896), 256)
@@ -87,8 +90,8 @@ def sweep(data: Path) -> list[dict[str, Any]]:
             "organ": choices(((e, e.facts["part"]) for e in vqa_rad(data, "test")), ORGAN[0], parts, place),
         }
         material = Material(contexts(data, 600, 601), images, tasks)
-        reference = GeneratorReference(checkpoint)
-        logits = CachedLogits(reference, place)
+        (place / "logits").mkdir()
+        logits = CachedLogits(GeneratorReference(checkpoint), place / "logits")
         rows = []
         for recipe, merged in [*(("fp32", count) for count in MERGED), ("fast", None), ("turbo", None)]:
             name = recipe if merged is None else f"fp32, {merged}"
@@ -98,20 +101,21 @@ def sweep(data: Path) -> list[dict[str, Any]]:
             )
             bundle, _ = export_medgemma(job)
             generator = load(out, allow_failed_parity=True, context=1024)
-            report = measure_generator(generator, reference, material, logits=logits)
+            report = measure_generator(generator, logits, material)
             generator.close()
             decisions = bundle.manifest.towers["projector"].decisions
-            image = report.figures["image"]
+            image = report.figures.image
+            assert image is not None
             rows.append(
                 {
                     "recipe": recipe, "merged": decisions.get("merged_tokens_a_block", 0),
-                    "tokens_left": decisions.get("tokens_left", 64), "centred": image["centred_cosine"],
-                    "kld": image["kld"]["mean"], "same_top": image["same_top"], "status": report.status,
+                    "tokens_left": decisions.get("tokens_left", 64), "centred": asdict(image.centred_cosine),
+                    "kld": image.kld.mean, "same_top": image.same_top, "status": report.status,
                     "tasks": {
                         task: {
-                            "flips": found["flips"], "bundle": found["accuracy"]["bundle"]["value"],
-                            "reference": found["accuracy"]["reference"]["value"], "items": found["items"],
-                        } for task, found in report.figures["tasks"].items()
+                            "flips": found.flips, "bundle": found.accuracy.bundle.value,
+                            "reference": found.accuracy.reference.value, "items": found.items,
+                        } for task, found in report.figures.tasks.items()
                     },
                 }
             )  # fmt: skip
@@ -140,7 +144,6 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
         write_language(opened, language, "f16")
     # One image: with random weights, what calibration decides changes no time.
     samples = replace(builtin_samples(), images=builtin_samples().images[:1])
-    inputs = samples.for_calibration(PROFILE, SiglipVisionConfig(**opened.config["vision_config"]))
     target, _ = pick_target()
     files: dict[tuple[str, int], Path] = {}
     for recipe, merged in FULL:
@@ -151,12 +154,11 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
         if kept.is_file():
             continue
         if recipe in PROJECTOR_RECIPES:
-            write_projector_recipe(opened, kept, PROJECTOR_RECIPES[recipe])
+            write_projector_file(opened, kept, PROJECTOR_RECIPES[recipe])
             continue
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            facts = write_image_tokens(
-                opened, BundleWriter(Path(scratch)), ONNX_RECIPES[recipe], target, inputs, merge=merged
-            )  # fmt: skip
+            making = Projecting(opened, BundleWriter(Path(scratch)), target, samples, merged, recipe, no_progress)
+            facts = write_image_tokens(making, ONNX_RECIPES[recipe])
             shutil.move(Path(scratch) / facts.file, kept)
         print(f"{recipe}, {merged} merged: written", flush=True)
     # In turns of two, an engine against llama.cpp's q8_0 each time: more do not fit into memory.

@@ -10,66 +10,64 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
-from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
-from medge.export.parity.encoder import measure
-from medge.export.parity.stages import OnnxStages
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini
-from medge.export.to_onnx.towers import export_tower
 from medge.quant.recipes.onnx import ONNX_RECIPES
-from medge.runtime.bundles.parity_report import ParityReport
-from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.bundles.figures import Paired
+from medge.runtime.bundles.parity_report import EncoderReport
 
 
-def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, ParityReport]]:
+def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, EncoderReport]]:
     """{recipe: {dataset: report}}."""
-    reports: dict[str, dict[str, ParityReport]] = {}
+    reports: dict[str, dict[str, EncoderReport]] = {}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_medsiglip_mini(place / "checkpoint")
-        reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
-        graphs = {
-            tower: export_tower(reference.tower(tower), reference.signatures[tower]) for tower in ("vision", "text")
-        }
         calibration = write_calibration(data, place / "calibration")
         samples = {}
         for dataset in ZERO_SHOT:
             samples[dataset] = read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
-        for recipe in recipes:
-            job = ExportJob(place / "checkpoint", place / recipe, recipe, target=target, calibration=calibration)
-            bundle, _ = export_medsiglip(job)
-            encoder = Encoder(bundle, device="cpu")
-            reports[recipe] = {
-                dataset: measure(
-                    encoder, reference, samples[dataset], stages=OnnxStages(encoder, reference, graphs),
-                    prompts={label: prompts(facts) for label, facts in classes.items()},
-                )
-                for dataset, classes in ZERO_SHOT.items()
-            }  # fmt: skip
+        with FullPrecision(Reference(Checkpoint.open(place / "checkpoint", "siglip"))) as full:
+            for recipe in recipes:
+                job = ExportJob(place / "checkpoint", place / recipe, recipe, target=target, calibration=calibration)
+                bundle, _ = export_medsiglip(job, full=full)
+                reports[recipe] = {
+                    dataset: measure_artefact(
+                        "onnx", bundle, full, samples[dataset],
+                        prompts={label: prompts(facts) for label, facts in classes.items()},
+                    )
+                    for dataset, classes in ZERO_SHOT.items()
+                }  # fmt: skip
     return reports
 
 
-def row(recipe: str, dataset: str, report: ParityReport) -> dict[str, Any]:
-    vision, scores = report.figures["vision"], report.figures["scores"]
+def row(recipe: str, dataset: str, report: EncoderReport) -> dict[str, Any]:
+    vision, text, scores = report.figures.vision, report.figures.text, report.figures.scores
     task = "auc" if dataset == "pneumoniamnist" else "accuracy"
+    found: Paired | None = scores.auc if task == "auc" else scores.accuracy
+    assert found is not None
+    assert text is not None
+    assert vision.centred_cosine is not None
+    assert text.centred_cosine is not None
     return {
-        "recipe": recipe, "images": dataset, "max_error": vision["max_error"],
-        "centred_mean": vision["centred_cosine"]["mean"], "centred_min": vision["centred_cosine"]["min"],
-        "text_centred_min": report.figures["text"]["centred_cosine"]["min"], "flips": scores["flips"],
-        "task": task, "reference": scores[task]["reference"], "bundle": scores[task]["bundle"],
-        "auc_difference": scores["auc_difference"], "size_ratio": report.figures["size"]["ratio_to_fp32"],
-        "status": report.status,
+        "recipe": recipe, "images": dataset, "max_error": vision.max_error, "centred_mean": vision.centred_cosine.mean,
+        "centred_min": vision.centred_cosine.min, "text_centred_min": text.centred_cosine.min, "flips": scores.flips,
+        "task": task, "reference": asdict(found.reference), "bundle": asdict(found.bundle),
+        "auc_difference": scores.auc_difference, "size_ratio": report.figures.size.ratio_to_fp32, "status": report.status,
     }  # fmt: skip
 
 

@@ -11,21 +11,22 @@ benchmarks/results/token_merging.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
 from medge.export.families.token_merging import MergingTower
-from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
-from medge.export.parity.encoder import measure
-from medge.export.parity.stages import OnnxStages
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
@@ -33,7 +34,6 @@ from medge.export.standin.public_data import write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
 from medge.export.to_onnx.towers import export_tower
 from medge.runtime.device.onnx_session import OrtSession
-from medge.runtime.encoder.encoder import Encoder
 
 RESULTS = Path(__file__).parent / "results" / "token_merging.json"
 MINI, FULL = (0, 1, 2, 3, 4, 6, 8), (0, 12, 24, 37)
@@ -50,34 +50,31 @@ def time_sessions(sessions: dict[int, OrtSession], pixels: Any, rounds: int) -> 
 
 
 def sweep(data: Path) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_medsiglip_mini(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
         samples = {
             dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
             for dataset in ZERO_SHOT
         }
-        graphs = {
-            tower: export_tower(reference.tower(tower), reference.signatures[tower]) for tower in ("vision", "text")
-        }
+        full = stack.enter_context(FullPrecision(reference))
         rows, sessions = [], {}
         for merged in MINI:
-            bundle, _ = export_medsiglip(ExportJob(place / "checkpoint", place / f"b{merged}", "fp32", merge=merged))
+            job = ExportJob(place / "checkpoint", place / f"b{merged}", "fp32", merge=merged)
+            bundle, _ = export_medsiglip(job, full=full)
             path = bundle.path("vision")
             assert path is not None
             sessions[merged] = OrtSession(path, device="cpu")
             left = bundle.manifest.towers["vision"].decisions.get("tokens_left", 64)
             for dataset, classes in ZERO_SHOT.items():
                 words = {label: prompts(facts) for label, facts in classes.items()}
-                encoder = Encoder(bundle, device="cpu")
-                stages = OnnxStages(encoder, reference, graphs)
-                report = measure(encoder, reference, samples[dataset], stages=stages, prompts=words)
-                vision, scores = report.figures["vision"], report.figures["scores"]
+                figures = asdict(measure_artefact("onnx", bundle, full, samples[dataset], prompts=words).figures)
                 rows.append(
                     {
-                        "merged": merged, "tokens_left": left, "images": dataset, "centred": vision["centred_cosine"],
-                        "flips": scores["flips"], "auc_difference": scores["auc_difference"],
+                        "merged": merged, "tokens_left": left, "images": dataset, "centred": figures["vision"]["centred_cosine"],
+                        "flips": figures["scores"]["flips"],
+                        "auc_difference": figures["scores"]["auc_difference"],
                     }
                 )  # fmt: skip
             print(f"{merged} merged: {[round(row['centred']['mean'], 5) for row in rows[-3:]]}", flush=True)

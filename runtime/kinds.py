@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from .bundles.bundle import Bundle
 from .bundles.manifest import KindName, Manifest
-from .errors import BundleError
 
 if TYPE_CHECKING:
+    from .bench.asked import Asked, Benched
     from .encoder.encoder import Encoder
     from .generator.generator import Generator
     from .golden.files import Inputs
+    from .progress import Progress
 
 Check = tuple[str, float, float, bool]  # what, measured, bound, whether it holds
 
@@ -30,12 +31,14 @@ class Kind:
         open: for use; options are those of `Encoder` or `Generator`.
         replay: the golden results on this device; the second argument is "auto", "cpu" or "cuda".
         describe: (row, text) for `medge inspect`.
+        bench: time one; what is measured and the table that shows it.
         write_golden_files: what a runtime in another language must reproduce, into a folder; returns the index.
     """
 
     open: Callable[..., Any]
     replay: Callable[[Bundle, str], Iterator[Check]]
     describe: Callable[[Manifest], list[tuple[str, str]]]
+    bench: Callable[[Path, Asked, Progress], Benched]
     write_golden_files: Callable[[Bundle, Path, Inputs], dict[str, Any]]
 
 
@@ -83,6 +86,12 @@ def _describe_encoder(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
+def _bench_encoder(folder: Path, asked: Asked, progress: Progress) -> Benched:
+    from .bench.encoder import bench
+
+    return bench(folder, asked, progress)
+
+
 def _write_encoder_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict[str, Any]:
     from .golden.files import write_encoder_files
 
@@ -113,6 +122,12 @@ def _describe_generator(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
+def _bench_generator(folder: Path, asked: Asked, progress: Progress) -> Benched:
+    from .bench.generator import bench
+
+    return bench(folder, asked, progress)
+
+
 def _write_generator_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict[str, Any]:
     from .golden.files import write_generator_files
 
@@ -120,16 +135,8 @@ def _write_generator_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict
 
 
 KINDS: dict[KindName, Kind] = {
-    "encoder": Kind(_open_encoder, _replay_encoder, _describe_encoder, _write_encoder_files),
-    "generator": Kind(_open_generator, _replay_generator, _describe_generator, _write_generator_files),
+    "encoder": Kind(_open_encoder, _replay_encoder, _describe_encoder, _bench_encoder, _write_encoder_files),
+    "generator": Kind(
+        _open_generator, _replay_generator, _describe_generator, _bench_generator, _write_generator_files
+    ),
 }
-
-
-def need(manifest: Manifest, kind: KindName, purpose: str) -> None:
-    """Refuse a bundle of another kind.
-
-    Raises:
-        BundleError: it is of another kind.
-    """
-    if manifest.kind != kind:
-        raise BundleError(f"{manifest.name} is of the kind {manifest.kind!r}: {purpose}")

@@ -44,10 +44,11 @@ def write_drawings(folder: Path, per_label: int, seed: int) -> Path:
 
 
 def write_tokenizer(folder: Path) -> int:
-    """CLIP's byte-level BPE, its merges learned from the captions and medge's calibration texts; returns the vocabulary's size."""
-    from medge.quant.texts.prompts import calibration_texts
+    """CLIP's byte-level BPE, its merges learned from captions and medge's calibration texts; returns the vocabulary's size."""
     from transformers import AutoTokenizer
     from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    from medge.quant.texts.prompts import calibration_texts
 
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.normalizer = normalizers.Lowercase()
@@ -116,15 +117,17 @@ def write_clip(folder: Path, *, legacy_end: bool, steps: int = 0) -> Path:
 
 def _train(model: Any, folder: Path, steps: int) -> None:
     import torch
+    from transformers import AutoTokenizer
+
     from medge.export.families.clip import OPENAI
     from medge.runtime.pictures.preprocess import preprocess
-    from transformers import AutoTokenizer
 
     tokenizer, rng = AutoTokenizer.from_pretrained(folder), random.Random(1)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.15)
     pictures = {
-        label: [preprocess(np.asarray(draw(label, rng)), "clip-crop", SIDE, OPENAI) for _ in range(40)] for label in LABELS
+        label: [preprocess(np.asarray(draw(label, rng)), "clip-crop", SIDE, OPENAI) for _ in range(40)]
+        for label in LABELS
     }
     same = torch.arange(len(LABELS)).repeat(6)
     for _ in range(steps):

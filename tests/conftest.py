@@ -1,20 +1,33 @@
-"""Fixtures: the stand-in's checkpoint, bundles made of it, and the places where real images lie."""
+"""Fixtures: the stand-ins' checkpoints, what is derived of them once in a test run, and the places where real images lie.
+
+Every expensive thing is made once: what lies in files by `once`, for all of pytest-xdist's processes together, and what lies in
+memory by session fixtures (`full_precision`, `gemma_logits`), which tests hand to the exports that they run.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
 import re
+import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from machine import share_cores
+
+share_cores()  # before torch and others count them
 
 if TYPE_CHECKING:
+    from medge.export.families.full_precision import FullPrecision
     from medge.export.families.siglip import Reference
+    from medge.export.parity.divergence import CachedLogits
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -57,55 +70,77 @@ def llm_extra(export_extra: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def gemma(tmp_path_factory: pytest.TempPathFactory, llm_extra: None) -> Path:
-    """medgemma-mini as a checkpoint folder, 0.58 GB."""
-    from medge.export.standin.medgemma_mini import write_medgemma_mini
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, write)` is the folder `name` that `write` made, in whichever of the run's processes asked for it first.
 
-    folder = tmp_path_factory.mktemp("gemma") / "medgemma-mini"
-    write_medgemma_mini(folder)
-    return folder
+    Tests that change what lies in it copy it first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        folder, ready = place / name, place / f"{name}.ready"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (place / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not ready.is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                write(folder)
+                ready.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Path:
+def gemma(once: Once, llm_extra: None) -> Path:
+    """medgemma-mini as a checkpoint folder, 0.58 GB."""
+    from medge.export.standin.medgemma_mini import write_medgemma_mini
+
+    return once("medgemma-mini", write_medgemma_mini)
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(once: Once, gemma: Path) -> Path:
     """A multimodal Gemma 3 of a few hundred kilobytes, with random weights and the real tokenizer.
 
     Its configuration is as short as a published one: what equals transformers' defaults is left out.
     """
     from gemma_checkpoints import write_tiny_gemma
 
-    folder = tmp_path_factory.mktemp("gemma") / "tiny-gemma"
-    write_tiny_gemma(folder, gemma)
-    return folder
+    return once("tiny-gemma", lambda folder: write_tiny_gemma(folder, gemma))
 
 
 @pytest.fixture(scope="session")
-def reader_bundles(tmp_path_factory: pytest.TempPathFactory, gemma: Path) -> Callable[[str], Path]:
-    """Bundles of medgemma-mini by recipe, each made and measured once in a session, on medge's own texts."""
+def gemma_logits(once: Once, gemma: Path) -> CachedLogits:
+    """medgemma-mini in PyTorch, and its logits of the prompts that bundles are measured on."""
+    from medge.export.families.generator_reference import GeneratorReference
+    from medge.export.parity.divergence import CachedLogits
+
+    return CachedLogits(GeneratorReference(gemma), once("logits", Path.mkdir))
+
+
+@pytest.fixture(scope="session")
+def reader_bundles(once: Once, gemma: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Bundles of medgemma-mini by recipe, measured on medge's own texts."""
+    from medge.export.jobs.encoder import folder_name
     from medge.export.jobs.generator import export_medgemma
     from medge.export.jobs.generator_job import GeneratorJob
 
-    made: dict[str, Path] = {}
+    def write(recipe: str, out: Path) -> None:
+        logits = request.getfixturevalue("gemma_logits")  # a gigabyte: in the processes that measure
+        export_medgemma(GeneratorJob(gemma, out, recipe), logits=logits)
 
-    def make(recipe: str) -> Path:
-        if recipe not in made:
-            out = tmp_path_factory.mktemp("readers") / recipe.replace("=", "-").replace(",", "-")
-            export_medgemma(GeneratorJob(gemma, out, recipe))
-            made[recipe] = out
-        return made[recipe]
-
-    return make
+    return lambda recipe: once(f"readers/{folder_name(recipe)}", lambda out: write(recipe, out))
 
 
 @pytest.fixture(scope="session")
-def tiny_reader(tmp_path_factory: pytest.TempPathFactory, tiny_gemma: Path) -> Path:
+def tiny_reader(once: Once, tiny_gemma: Path) -> Path:
     """A bundle of the tiny random model: it babbles, but all plumbing is there and it costs milliseconds."""
     from medge.export.jobs.generator import export_medgemma
     from medge.export.jobs.generator_job import GeneratorJob
 
-    out = tmp_path_factory.mktemp("readers") / "tiny"
-    export_medgemma(GeneratorJob(tiny_gemma, out, "f16", skip_parity=True))
-    return out
+    return once("readers/tiny", lambda out: export_medgemma(GeneratorJob(tiny_gemma, out, "f16", skip_parity=True)))
 
 
 @pytest.fixture(scope="session")
@@ -143,37 +178,53 @@ def pydicom_files() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, export_extra: None) -> Path:
+def checkpoint(once: Once, export_extra: None) -> Path:
     """medsiglip-mini as a checkpoint folder."""
     from medge.export.standin.write import write_medsiglip_mini
 
-    folder = tmp_path_factory.mktemp("checkpoint") / "medsiglip-mini"
-    write_medsiglip_mini(folder)
-    return folder
+    return once("medsiglip-mini", write_medsiglip_mini)
 
 
 @pytest.fixture(scope="session")
-def reference(checkpoint: Path) -> Reference:
-    """medsiglip-mini in PyTorch, what everything is measured against."""
+def shallow(once: Once, checkpoint: Path) -> Path:
+    """A checkpoint of one block a tower, whose answers say nothing: an export of it takes seconds."""
+    from siglip_checkpoints import write_shallow
+
+    return once("shallow", lambda folder: write_shallow(checkpoint, folder))
+
+
+@pytest.fixture(scope="session")
+def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
+    """medsiglip-mini's towers in full precision: exported, converted and measured once for all bundles that are made of it."""
+    from medge.export.families.full_precision import FullPrecision
     from medge.export.families.siglip import Reference
     from medge.export.source.checkpoint import Checkpoint
 
-    return Reference(Checkpoint.open(checkpoint, "siglip"))
+    with FullPrecision(Reference(Checkpoint.open(checkpoint, "siglip"))) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def few_images(tmp_path_factory: pytest.TempPathFactory, pydicom_files: Path) -> Path:
+def reference(full_precision: FullPrecision) -> Reference:
+    """medsiglip-mini in PyTorch, what everything is measured against."""
+    return full_precision.reference
+
+
+@pytest.fixture(scope="session")
+def few_images(once: Once, pydicom_files: Path) -> Path:
     """A folder of a dozen different real pictures, enough to calibrate and compare on in seconds."""
-    folder = tmp_path_factory.mktemp("images")
     names = (
         "CT_small", "MR_small", "examples_ybr_color", "examples_rgb_color", "examples_palette", "examples_overlay",
         "693_J2KI", "JPEG-LL", "SC_rgb_jpeg_dcmtk", "color3d_jpeg_baseline", "J2K_pixelrep_mismatch",
     )  # fmt: skip
-    for name in names:
-        source = pydicom_files / f"{name}.dcm"
-        if source.is_file():
-            (folder / source.name).write_bytes(source.read_bytes())
-    return folder
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for source in (pydicom_files / f"{name}.dcm" for name in names):
+            if source.is_file():
+                (folder / source.name).write_bytes(source.read_bytes())
+
+    return once("images", write)
 
 
 @pytest.fixture(scope="session")
@@ -185,22 +236,17 @@ def labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_bundle(
-    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, few_images: Path, labels_file: Path
+    once: Once, checkpoint: Path, few_images: Path, labels_file: Path, request: pytest.FixtureRequest
 ) -> Callable[[str], Path]:
-    """Bundles of the stand-in by recipe, each made once in a session."""
-    from medge.export.jobs.encoder import export_medsiglip
+    """Bundles of the stand-in by recipe."""
+    from medge.export.jobs.encoder import export_medsiglip, folder_name
     from medge.export.jobs.encoder_job import ExportJob
 
-    made: dict[str, Path] = {}
+    def write(recipe: str, out: Path) -> None:
+        job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file)
+        export_medsiglip(job, full=request.getfixturevalue("full_precision"))
 
-    def make(recipe: str) -> Path:
-        if recipe not in made:
-            out = tmp_path_factory.mktemp("bundles") / recipe.replace("=", "-").replace(",", "-")
-            export_medsiglip(ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file))
-            made[recipe] = out
-        return made[recipe]
-
-    return make
+    return lambda recipe: once(f"bundles/{folder_name(recipe)}", lambda out: write(recipe, out))
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,7 @@ def write_tiny_gemma(
         for name, tensor in model.state_dict().items():
             if "position_ids" in name or "lm_head" in name or ".head." in name:
                 continue
-            published = name.replace("model.language_model.", "language_model.model.")
-            for part in ("vision_tower.", "multi_modal_projector."):
-                published = published.replace(f"model.{part}", part)
+            published = published_name(name) if sees else name
             value = torch.randn_like(tensor) * 0.05 if tensor.ndim > 1 else tensor + 0.01 * torch.randn_like(tensor)
             shards.add(published.replace(*rename) if rename[0] else published, value.to(torch.bfloat16))
 

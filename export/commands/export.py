@@ -17,7 +17,7 @@ from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.commands.console import err, out, print_json, progress, warn
 from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.errors import RecipeError
-from ..jobs.encoder import export_medsiglip
+from ..jobs.encoder import export_medsiglip, export_recipes
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
 from ..pages.web_page import default_libraries
@@ -89,9 +89,10 @@ def medsiglip(
     checkpoint: CheckpointOption,
     to: BundleOption,
     recipe: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help=f"{', '.join(ONNX_RECIPES)}; or vision=NAME,text=NAME.", show_default="int8; w8 for CoreML alone"
+            help=f"{', '.join(ONNX_RECIPES)}; or vision=NAME,text=NAME. Repeat it for several bundles.",
+            show_default="int8; w8 for CoreML alone",
         ),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="onnx, coreml, or onnx,coreml.")] = "onnx",
@@ -131,19 +132,24 @@ def medsiglip(
 
     Example: medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8 --labels labels.txt
 
+    With several recipes the towers are exported once: --out bundles --recipe int8 --recipe int4 makes bundles/int8 and
+    bundles/int4.
+
     For Apple's systems: --format coreml --recipe palette4 --ios 18, measured here without a Mac.
     """
     package = PackageOptions(
         ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None
     )
     job = ExportJob(
-        checkpoint=checkpoint, out=to, recipe=recipe, formats=tuple(formats.split(",")), coreml_recipe=coreml_recipe,
-        package=package, merge=merge, profile=profile, target=target, web_libraries=web_libraries or default_libraries(),
+        checkpoint=checkpoint, out=to, recipe=recipe[0] if recipe else None, formats=tuple(formats.split(",")),
+        coreml_recipe=coreml_recipe, package=package, merge=merge, profile=profile, target=target,
+        web_libraries=web_libraries or default_libraries(),
         calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled, force=force,
     )  # fmt: skip
+    several = len(recipe or ()) > 1
     with progress() as advance:
-        bundle, reports = export_medsiglip(job, advance)
-    _tell(bundle, list(reports.values()), to, as_json)
+        made = list(export_recipes(job, recipe or (), advance)) if several else [export_medsiglip(job, advance)]
+    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json, several=several)
 
 
 @app.command()
@@ -196,20 +202,30 @@ def medgemma(
 
     with progress() as advance:
         bundle, report = export_medgemma(job, advance)
-    _tell(bundle, [report] if report is not None else [], to, as_json)
+    _tell([(bundle, [report] if report is not None else [])], as_json)
 
 
-def _tell(bundle: Bundle, reports: Sequence[ParityReport], to: Path, as_json: bool) -> None:
-    pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
+def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, *, several: bool = False) -> None:
+    """What was made, and whether it passed; as JSON an object, or a list of them where several bundles were asked for."""
     if as_json:
-        parity = {form: artefact.parity for form, artefact in bundle.manifest.artefacts.items()}
-        print_json({"bundle": str(to), "bytes": bundle.size(), "parity": parity})
-    else:
+        facts = [
+            {
+                "bundle": str(bundle.folder),
+                "bytes": bundle.size(),
+                "parity": {form: artefact.parity for form, artefact in bundle.manifest.artefacts.items()},
+            }
+            for bundle, _ in made
+        ]
+        print_json(facts if several else facts[0])
+    for bundle, reports in made if not as_json else ():
         for report in reports:
             out.print(report.table())
-        where = f"report in {' and '.join(str(to / page) for page in pages)}" if pages else "not measured"
-        out.print(f"{to}: {bundle.size() / 1e6:.1f} MB, {where}", markup=False, highlight=False)
-    if any(report.status != "passed" for report in reports):
-        warn(f"{to} failed its parity gate: it was written, but the runtime will refuse it")
+        pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
+        where = f"report in {' and '.join(str(bundle.folder / page) for page in pages)}" if pages else "not measured"
+        out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}", markup=False, highlight=False)
+    failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
+    for folder in failed:
+        warn(f"{folder} failed its parity gate: it was written, but the runtime will refuse it")
+    if failed:
         err.file.flush()
         raise typer.Exit(FAILED_GATE)

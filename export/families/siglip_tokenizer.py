@@ -3,7 +3,7 @@
 MedSigLIP ships two tokenizers that disagree. SigLIP's training and transformers' `SiglipTokenizer` (which reads
 `spiece.model`) strip all of ASCII's punctuation; the pattern in `tokenizer.json` forgets `/`, `<` and `>`, so that
 "head/neck CT" becomes other tokens. A device has only `tokenizer.json`, hence the pattern is completed at export.
-tests/parity/test_tokenizer.py compares the result with `SiglipTokenizer`.
+tests/export/families/test_tokenizer.py compares the result with `SiglipTokenizer`.
 """
 
 from __future__ import annotations

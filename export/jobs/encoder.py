@@ -11,14 +11,16 @@ from typing import Any
 
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
+from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
-from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.bundles.parity_report import EncoderReport
 from ...runtime.device.cpu import Target, pick_target
 from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
+from ..families.encoder import EncoderReference
 from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
@@ -52,7 +54,7 @@ class _Plan:
 
 def export_medsiglip(
     job: ExportJob, progress: Progress = no_progress, *, full: FullPrecision | None = None
-) -> tuple[Bundle, dict[str, ParityReport]]:
+) -> tuple[Bundle, dict[str, EncoderReport]]:
     """Run an export; the bundle is written even when a gate fails, and is then marked so.
 
     Args:
@@ -71,13 +73,13 @@ def export_medsiglip(
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
             full = stack.enter_context(_open_full(job, progress))
-        profile = full.reference.profile_of(job.profile)
-        samples = read_samples(job.calibration) if job.calibration else builtin_samples()
+        profile = _check_family(full.reference, job)
+        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         _write_companions(writer, full, job, plan, profile, progress)
         manifest = _draft(full, job, plan, profile, samples)
         inputs = {tower: full.calibration_inputs(tower, samples, profile) for tower in plan.towers}
-        reports: dict[str, ParityReport] = {}
+        reports: dict[str, EncoderReport] = {}
         for name, recipes in plan.recipes.items():
             form = FORMATS[name]
             making = Making(
@@ -97,15 +99,16 @@ def export_medsiglip(
 
 def export_recipes(
     job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress
-) -> Iterator[tuple[Bundle, dict[str, ParityReport]]]:
+) -> Iterator[tuple[Bundle, dict[str, EncoderReport]]]:
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
     Raises:
-        MedgeError: any of its kinds; bundles that were made before it stay.
+        MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in recipes]
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
     for one in jobs:
         _read_job(one)
+        refuse_existing(one.out, force=one.force)
     with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)
@@ -119,7 +122,7 @@ def folder_name(recipe: str) -> str:
 def measure_artefact(
     form: str, bundle: Bundle, full: FullPrecision, samples: Samples, *, prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     """Hold one artefact of a bundle against PyTorch.
 
     Args:
@@ -142,7 +145,7 @@ def measure_bundle(
     *,
     prompts: Prompts | None = None,
     progress: Progress = no_progress,
-) -> tuple[Bundle, dict[str, ParityReport]]:
+) -> tuple[Bundle, dict[str, EncoderReport]]:
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
     Where the reference is the teacher of a student's bundle, the student is held against it instead.
@@ -177,7 +180,7 @@ def measure_bundle(
     return bundle.amend(manifest, texts), reports
 
 
-def report_files(form: Format, report: ParityReport) -> list[tuple[str, str, str]]:
+def report_files(form: Format, report: EncoderReport) -> list[tuple[str, str, str]]:
     """(path, role, text) of the report's two forms inside a bundle."""
     place, role = (f"{form.folder}/", f"{form.name}.parity") if form.folder else ("", "parity")
     return [
@@ -212,12 +215,25 @@ def _read_job(job: ExportJob) -> _Plan:
     return _Plan(recipes, target, reason, prompts)
 
 
+def _samples(folder: Path | None) -> Samples:
+    return read_samples(folder) if folder else builtin_samples()
+
+
+def _check_family(family: type[EncoderReference] | EncoderReference, job: ExportJob) -> str:
+    """Whether a family can be made what the job says; returns the profile.
+
+    Raises:
+        RecipeError: it can't.
+    """
+    for what in (*job.formats, job.target):
+        family.allow(what)
+    return family.profile_of(job.profile)
+
+
 def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
     checkpoint = Checkpoint.open(job.checkpoint)
     family = family_of(checkpoint)
-    family.profile_of(job.profile)  # what is refused is refused before anything is computed
-    for what in (*job.formats, job.target):
-        family.allow(what)
+    _check_family(family, job)  # what is refused is refused before anything is computed
     progress("loading the checkpoint", 0, 1)
     return FullPrecision(family(checkpoint))
 
@@ -247,7 +263,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
 def _measure(
     form: Format, bundle: Bundle, full: FullPrecision, samples: Samples, recipes: Mapping[str, Recipe],
     prompts: Prompts | None, progress: Progress,
-) -> ParityReport:  # fmt: skip
+) -> EncoderReport:  # fmt: skip
     encoder = form.open(bundle)
     return measure(
         encoder, full.reference, samples, stages=form.stages(encoder, full), gates=all_gates(recipes, PIXELS),

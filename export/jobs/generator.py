@@ -21,7 +21,7 @@ from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
-from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError, RecipeError
@@ -69,7 +69,7 @@ class _Work:
 
 def export_medgemma(
     job: GeneratorJob, progress: Progress = no_progress, *, logits: CachedLogits | None = None
-) -> tuple[Bundle, ParityReport | None]:
+) -> tuple[Bundle, GeneratorReport | None]:
     """Run an export; the bundle is written even when its gate fails, and is then marked so.
 
     Args:
@@ -113,7 +113,7 @@ def export_medgemma(
 def measure_generator_bundle(
     bundle: Bundle, reference: Path, material: Material, *, beside: Sequence[Path] = (),
     logits: CachedLogits | None = None, progress: Progress = no_progress,
-) -> tuple[Bundle, ParityReport]:  # fmt: skip
+) -> tuple[Bundle, GeneratorReport]:  # fmt: skip
     """`medge parity` of a generator: measure an existing bundle and put the result into it.
 
     Raises:

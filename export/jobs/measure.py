@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ...runtime.encoder.labels import read_labels
 from ...runtime.progress import Progress, no_progress
 from ..source.samples import Samples, builtin_samples, read_samples
 
-Reports = dict[str, ParityReport]  # {format, or "teacher": report}
+Reports = Mapping[str, ParityReport]  # {format, or "teacher": report}
 
 
 @dataclass(frozen=True)

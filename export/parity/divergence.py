@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...runtime.bundles import metrics
+from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.figures import DivergenceFigures, KLDivergence, Places
 from ...runtime.generator.engine import Engine, Item, Picture
 from ...runtime.progress import Progress
@@ -72,20 +74,25 @@ class Divergence:
 
 
 class CachedLogits:
-    """The reference's logits by prompt, on disk: several bundles are measured against the same ones."""
+    """The reference's logits by prompt, on disk: several bundles are measured against the same ones.
+
+    Args:
+        reference: the PyTorch model.
+        folder: of this reference's logits, which later runs find again; where None, nothing is kept.
+    """
 
     def __init__(self, reference: GeneratorReference, folder: Path | None) -> None:
         self.reference, self.folder = reference, folder
-        self._paths: dict[str, Path] = {}
 
     def __call__(self, items: Sequence[Item], first: int = 0) -> Array:
         if self.folder is None:
             return self.reference.logits(items, first)
-        key = repr([item.key if isinstance(item, Picture) else item for item in items]) + str(first)
-        if key not in self._paths:
-            self._paths[key] = self.folder / f"logits-{len(self._paths)}.npy"
-            np.save(self._paths[key], self.reference.logits(items, first))
-        return np.load(self._paths[key])
+        prompt = repr(([item.key if isinstance(item, Picture) else item for item in items], first))
+        path = self.folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.npy"
+        if not path.is_file():
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, self.reference.logits(items, first))
+        return np.load(path)
 
 
 def diverge(

@@ -68,7 +68,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     """GELU by tanh, written out: coremltools recognises this form and makes one `gelu` of it.
 
     From `torch.nn.functional.gelu(x, approximate="tanh")` coremltools 9.0's torch.export path makes the exact GELU, without
-    a word (tests/export/test_coreml.py says when that is mended).
+    a word (tests/export/to_coreml/test_coreml.py says when that is mended).
     """
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 

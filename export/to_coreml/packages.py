@@ -13,7 +13,7 @@ from ..format import Making
 from .compress import make_package
 from .mil_evaluator import Program
 from .options import PackageOptions
-from .write import convert, rewrite, save
+from .write import OUTPUT, convert, rewrite, save
 
 FOLDER = "coreml"
 PACKAGE_NAMES = {"vision": "MedgeVision.mlpackage", "text": "MedgeText.mlpackage"}
@@ -41,7 +41,8 @@ def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[s
             if file.is_file():
                 writer.add(file.relative_to(writer.folder).as_posix(), f"package.{tower}")
         bound = golden_bound(recipe, merged=bool(decisions.get(MERGED)))
-        found[tower] = TowerFacts(recipe.name, place, "coreml", bound, decisions=decisions)
+        names = tuple(item.name for item in program.package.inputs)
+        found[tower] = TowerFacts(recipe.name, place, "coreml", bound, inputs=names, output=OUTPUT, decisions=decisions)
     return found
 
 

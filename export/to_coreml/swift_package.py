@@ -12,11 +12,7 @@ import numpy as np
 from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.golden.phantom import phantom
-from ...runtime.pictures.preprocess import get_profile, normalise_pixels
 from .packages import FOLDER
-
-# CoreML sums in another order and width than our evaluator: the bound of fp16's gate, since all recipes compute in fp16.
-LEAST_COSINE = 0.999
 
 
 def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
@@ -28,10 +24,10 @@ def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
     root = resources.files(__package__) / "swift"
     for path, text in _files(root):
         writer.add(f"{FOLDER}/MedgeKit/{path}", "package.swift").write_text(text, encoding="utf-8")
-    manifest = encoder.manifest
+    manifest, tower = encoder.manifest, encoder.towers["vision"]
     bank = encoder.label_bank
     facts = {
-        "profile": manifest.profile, "imageSize": manifest.encoder.image_size,
+        "input": tower.inputs[0], "output": tower.output, "profile": manifest.profile, "imageSize": manifest.encoder.image_size,
         "logitScale": manifest.encoder.logit_scale, "logitBias": manifest.encoder.logit_bias,
         "labels": list(bank.names) if bank else [],
         "embeddings": bank.embeddings.astype(float).tolist() if bank else [],
@@ -40,12 +36,12 @@ def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
         json.dumps(facts, ensure_ascii=False), encoding="utf-8"
     )
     source = phantom()
-    pixels = get_profile(manifest.profile).resize(source, manifest.encoder.image_size)
+    pixels = encoder.resize(source)
     golden = {
         "width": source.shape[1], "height": source.shape[0], "source": base64.b64encode(source.tobytes()).decode(),
         "pixels": base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode(),
-        "embedding": encoder.embed_pixels(normalise_pixels(pixels)[None])[0].astype(float).tolist(),
-        "leastCosine": LEAST_COSINE,
+        "embedding": encoder.embed_pixels(encoder.normalise(pixels)[None])[0].astype(float).tolist(),
+        "leastCosine": tower.golden.cosine,
     }  # fmt: skip
     place = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests/golden.json"
     writer.add(place, "package.swift").write_text(json.dumps(golden))

@@ -1,6 +1,6 @@
 """A Gemma 3 checkpoint to full-precision GGUF: the language model, and the vision tower with its projector (`mmproj`).
 
-Tensors, their types and the metadata are what llama.cpp's own converter writes (tests/export/test_to_gguf.py compares
+Tensors, their types and the metadata are what llama.cpp's own converter writes (tests/export/to_gguf/test_to_gguf.py compares
 them byte by byte at the version that llama-cpp-python pins). What differs is how: that converter imports transformers
 and holds whole tensors, this one reads a slice of rows, converts it and writes it, so that peak memory does not grow
 with the model.

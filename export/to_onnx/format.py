@@ -58,7 +58,9 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     count = making.merge
     if count is None and recipe.merge_within:
         gates = part_gates("vision", recipe)
-        count = making.full.kept(("merge", gates), lambda: largest_merge(embed, tower, gates))
+        # The inputs are kept, too, so that no others get their identity.
+        key = ("merge", gates, id(inputs))
+        count = making.full.kept(key, lambda: (inputs, largest_merge(embed, tower, gates)))[1]
     return MergingTower(tower, count) if count else None
 
 

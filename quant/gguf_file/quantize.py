@@ -13,8 +13,9 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.device.cpu import usable_cores
 from ...runtime.device.gguf_header import read_header
-from ...runtime.device.llama_library import library, native_messages, usable_cores
+from ...runtime.device.llama_library import library, native_messages
 from ...runtime.errors import StorageError
 from ..recipes.gguf import GGUFRecipe
 from .importance import Importance

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import GeneratorError
 from ..generator.conversation import Chat, Sampling, about
-from ..pictures.images import DEFAULT_VIEW, ImageSource, View
+from ..pictures.images import ImageSource
+from ..pictures.view import DEFAULT_VIEW, View
 
 
 @dataclass(frozen=True)

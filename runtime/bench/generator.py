@@ -17,10 +17,36 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MedgeError
+from ..progress import Progress, no_progress
+from .asked import Asked, Benched
 from .worker import peak_memory
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 32
 TEXT = "The patient was seen in the clinic today and reports that the cough has become less since the last visit. "
+
+
+def bench(folder: Path, asked: Asked, _progress: Progress = no_progress) -> Benched:
+    """Time a bundle in a process of its own.
+
+    Raises:
+        MedgeError: other engines are asked for, or the benchmark ended early.
+    """
+    from rich.table import Table
+
+    if asked.against:
+        raise MedgeError("--against compares encoders; a language model is compared by benchmarks/")
+    facts = run_apart(folder, asked.rounds)
+    table = Table(title=f"{facts['bundle']}, medians of {asked.rounds} rounds, {facts['threads']} threads")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_row("cold start", f"{facts['cold_start_seconds']:.2f} s")
+    table.add_row("reading a prompt", f"{facts['prefill_tokens_per_second']:.1f} tokens/s")
+    table.add_row("generating", f"{facts['tokens_per_second']:.1f} tokens/s")
+    if "first_question_seconds" in facts:
+        table.add_row("first question on an image, to the first token", f"{facts['first_question_seconds']:.2f} s")
+        table.add_row("second question on it", f"{facts['second_question_seconds']:.2f} s")
+    table.add_row("peak memory", f"{facts['peak_bytes'] / 1e6:.0f} MB")
+    return Benched(facts, table)
 
 
 def run_apart(bundle: Path, rounds: int, context: int = 2048) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class TowerFacts:
         recipe, file: its recipe and its main file.
         format: of that file: "onnx", "coreml" or "gguf".
         golden: what replaying the golden results is held against.
-        inputs, output: of an ONNX graph, by name: "pixel_values", or "input_ids" and maybe "attention_mask".
+        inputs, output: of an ONNX graph or a CoreML package, by name: "pixel_values" (or a package's "image"), or "input_ids"
+            and maybe "attention_mask"; none of a GGUF.
         opset: of an ONNX graph, else 0.
         batch_invariant: whether a batch gives what single inputs give.
         decisions: what the recipe decided for this model.
@@ -264,7 +265,7 @@ class Manifest:
         """Read and check `folder/manifest.json`.
 
         Raises:
-            BundleError: missing, damaged, changed, or of a newer format.
+            BundleError: missing, damaged, changed, of another format, or of a kind that is not known.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -285,8 +286,10 @@ class Manifest:
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
+        if (kind := body.get("kind")) not in _FACTS:
+            raise BundleError(f"{folder} is of the kind {kind!r}, which this medge does not know: update medge")
         try:
-            facts = _FACTS[body["kind"]]
+            facts = _FACTS[kind]
             return build(cls, {**body, "model": build(facts, body["model"])})
         except (TypeError, KeyError) as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error

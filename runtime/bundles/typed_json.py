@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 @cache
@@ -37,8 +37,21 @@ def build(kind: Any, value: Any) -> Any:
         types = field_types(kind)
         return kind(**{name: build(types[name], item) for name, item in value.items()})
     origin, inner = get_origin(kind), get_args(kind)
+    wanted = _JSON.get(origin or kind)
+    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool)):
+        raise TypeError(f"{value!r} is no {getattr(kind, '__name__', kind)}")
+    if origin is Literal and value not in inner:
+        raise TypeError(f"{value!r} is none of {inner}")
     if origin is tuple:
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise TypeError(f"{value!r} has not {len(inner)} members")
         return tuple(build(inner[0], item) for item in value)
     if origin is dict:
         return {key: build(inner[1], item) for key, item in value.items()}
     return value
+
+
+# What JSON makes of each type; a whole number may be written where a fraction is read.
+_JSON: dict[Any, tuple[type, ...]] = {
+    int: (int,), float: (int, float), str: (str,), bool: (bool,), tuple: (list,), dict: (dict,),
+}  # fmt: skip

@@ -24,7 +24,7 @@ from .view_options import FrameOption, WindowOption, view_of
 if TYPE_CHECKING:
     from ..generator.conversation import Part, Sampling, Turn
     from ..generator.generator import Generator
-    from ..pictures.images import View
+    from ..pictures.view import View
 
 HELP = "Images by path: @film.dcm. /new forgets the conversation, /quit ends; Ctrl-C stops an answer."
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..encoder.encoder import Encoder
-    from ..pictures.images import View
+    from ..pictures.view import View
 
 app = typer.Typer(no_args_is_help=True, help="Fit and apply a classifier on embeddings.")
 ProbeArgument = Annotated[Path, typer.Argument(help="The probe file.")]

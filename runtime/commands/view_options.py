@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..pictures.images import View
+    from ..pictures.view import View
 
 FrameOption = Annotated[
     int | None, typer.Option(min=0, help="Frame of a multi-frame file, from 0.", show_default="the middle")
@@ -28,6 +28,6 @@ def view_of(frame: int | None, window: str | None) -> View:
     Raises:
         ImageError: no such window.
     """
-    from ..pictures.images import View
+    from ..pictures.view import View
 
     return View.of(frame, window)

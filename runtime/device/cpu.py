@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ TARGETS: dict[str, Target] = {
         Target("web", False, "U8 weights: WebAssembly SIMD widens them to 16 bits, and relaxed SIMD may saturate S8"),
     )
 }
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_features() -> frozenset[str]:

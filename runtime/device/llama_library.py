@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import Any
 
 from ..errors import MissingExtraError
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 
 _messages: list[str] = []
 _keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them

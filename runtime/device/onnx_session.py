@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, RecipeError
+from .cpu import usable_cores
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -25,7 +27,7 @@ class OrtSession:
 
     Args:
         model: the file, or its bytes (how parity opens a copy with more outputs).
-        threads: intra-op threads; ONNX Runtime's own choice (the physical cores) where None.
+        threads: intra-op threads; where None, the physical cores, or the fewer ones that this process is confined to.
         device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it.
         fast: hold a second copy of the weights, packed for this CPU, and keep memory between runs: some per cent faster
             for about half as much memory again. See benchmarks/full_size.py.
@@ -42,6 +44,9 @@ class OrtSession:
 
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # ONNX Runtime's own choice knows nothing of `taskset` or a container's cores: its threads would wait for one another.
+        if threads is None and usable_cores() < (os.cpu_count() or 1):
+            threads = usable_cores()
         if threads is not None:
             options.intra_op_num_threads = threads
         if not fast:

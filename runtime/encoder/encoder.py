@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
-from ..pictures.images import DEFAULT_VIEW, ImageSource, View, describe, read_image
+from ..pictures.images import ImageSource, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
+from ..pictures.view import DEFAULT_VIEW, View
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..bundles.atomic import replace_file
 from ..errors import ImageError, IndexFileError, StorageError, storage_errors
-from ..pictures.images import DEFAULT_VIEW, View
+from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 
 if TYPE_CHECKING:

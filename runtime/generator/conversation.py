@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from ..pictures.images import DEFAULT_VIEW, ImageSource, View, read_image
+from ..pictures.images import ImageSource, read_image
+from ..pictures.view import DEFAULT_VIEW, View
 
 Part = str | ImageSource
 Stop = Literal["end", "limit", "context"]

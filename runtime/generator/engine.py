@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..device import huge_pages
-from ..device.llama_library import forget_messages, library, native_messages, usable_cores
+from ..device.cpu import usable_cores
+from ..device.llama_library import forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
 from .conversation import DEFAULT_SAMPLING, Sampling
-from .image_tower import ImageTower, open_tower
+from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
@@ -66,6 +67,7 @@ class Engine:
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
+        call: how a projector in ONNX is called.
 
     Raises:
         MissingExtraError: llama-cpp-python is not installed.
@@ -75,7 +77,7 @@ class Engine:
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
-        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None,
+        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None, call: TowerCall = DEFAULT_CALL,
     ) -> None:  # fmt: skip
         self._free = contextlib.ExitStack()
         self.lib = lib = library()
@@ -122,8 +124,9 @@ class Engine:
         if projector is not None:
             try:
                 self._tower = open_tower(
-                    projector, self._model, self.width, threads=threads, gpu=gpu_layers > 0, callback=self._observer
-                )
+                    projector, self._model, self.width, call, threads=threads, gpu=gpu_layers > 0,
+                    callback=self._observer,
+                )  # fmt: skip
             except BaseException:
                 self.close()
                 raise

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.gguf_header import GGUFHeader, read_header
 from ..errors import BundleError, GeneratorError
-from ..pictures.images import DEFAULT_VIEW, ImageSource, View, read_image
-from ..pictures.preprocess import get_profile
+from ..pictures.images import ImageSource, read_image
+from ..pictures.preprocess import Normalisation, get_profile
+from ..pictures.view import DEFAULT_VIEW, View
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Stop, Turn, about, system
 from .engine import Engine, Item, Picture, length
 from .grammar import grammar_of
+from .image_tower import DEFAULT_CALL, TowerCall
 from .planner import DEFAULT_CONTEXT, Plan, plan
 
 # MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
@@ -71,13 +73,17 @@ class Generator:
     @cached_property
     def engine(self) -> Engine:
         chosen = self.plan.checked()
-        projector = self.bundle.path("projector")
-        if (
-            projector is not None and self.manifest.towers["projector"].format == "gguf"
-        ):  # an ONNX tower is checked by its first image
-            _check_pair(self.header, read_header(projector), self.bundle.folder)
+        projector, call = self.bundle.path("projector"), DEFAULT_CALL
+        if projector is not None:
+            tower, images = self.manifest.towers["projector"], self.manifest.preprocessing
+            assert images is not None  # of a model that sees
+            if tower.format == "gguf":  # an ONNX tower is checked by its first image
+                _check_pair(self.header, read_header(projector), self.bundle.folder)
+            else:
+                call = TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std))
         return Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
+            call=call,
         )  # fmt: skip
 
     def close(self) -> None:

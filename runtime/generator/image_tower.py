@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +19,24 @@ from numpy.typing import NDArray
 from ..device.llama_library import native_messages
 from ..device.onnx_session import OrtSession
 from ..errors import BundleError, GeneratorError
-from ..pictures.preprocess import normalise_pixels
+from ..pictures.preprocess import SIGLIP, Normalisation
 
-IMAGE_FEATURES = "image_features"  # an ONNX tower's output; its input is "pixel_values"
+PIXELS, IMAGE_FEATURES = "pixel_values", "image_features"
+
+
+@dataclass(frozen=True)
+class TowerCall:
+    """How an ONNX tower is called: the names of its input and output, and how grey levels become its input.
+
+    The manifest says it of a bundle's tower; the defaults are how `export/to_onnx` writes one.
+    """
+
+    input: str = PIXELS
+    output: str = IMAGE_FEATURES
+    normalise: Normalisation = SIGLIP
+
+
+DEFAULT_CALL = TowerCall()
 
 
 class ImageTower(Protocol):
@@ -33,13 +49,16 @@ class ImageTower(Protocol):
     def close(self) -> None: ...
 
 
-def open_tower(path: Path, model: Any, width: int, *, threads: int, gpu: bool, callback: Any = None) -> ImageTower:
+def open_tower(
+    path: Path, model: Any, width: int, call: TowerCall, *, threads: int, gpu: bool, callback: Any = None,
+) -> ImageTower:  # fmt: skip
     """Open a tower, by the kind of its file.
 
     Args:
         path: the file.
         model: llama.cpp's pointer to the language model.
         width: numbers of a token.
+        call: names and normalisation of an ONNX tower; an `mmproj` file carries its own.
         threads: threads.
         gpu: use one where there is one.
         callback: ggml's eval callback, for who observes llama.cpp's graph.
@@ -48,21 +67,23 @@ def open_tower(path: Path, model: Any, width: int, *, threads: int, gpu: bool, c
         BundleError: the file can't be opened, or belongs to another model.
     """
     if path.suffix == ".onnx":
-        return OnnxTower(path, threads=threads, gpu=gpu)
+        return OnnxTower(path, call, threads=threads, gpu=gpu)
     return LlamaTower(path, model, width, threads=threads, gpu=gpu, callback=callback)
 
 
 class OnnxTower:
     """A tower in ONNX Runtime, opened when the first image comes: questions about text don't pay for it."""
 
-    def __init__(self, path: Path, *, threads: int, gpu: bool) -> None:
+    def __init__(self, path: Path, call: TowerCall, *, threads: int, gpu: bool) -> None:
+        self._call = call
         self._path, self._threads, self._device = path, threads, "auto" if gpu else "cpu"
         self._session: OrtSession | None = None
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._session is None:
             self._session = OrtSession(self._path, threads=self._threads, device=self._device)
-        features = self._session.run([IMAGE_FEATURES], {"pixel_values": normalise_pixels(pixels)[None]})[0][0]
+        given = {self._call.input: self._call.normalise(pixels)[None]}
+        features = self._session.run([self._call.output], given)[0][0]
         return np.ascontiguousarray(features, np.float32)
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..bundles.bundle import Bundle
 from ..bundles.manifest import GeneratorFacts
-from ..device.cpu import cpu_features
-from ..device.llama_library import gpu_memory, usable_cores
+from ..device.cpu import cpu_features, usable_cores
+from ..device.llama_library import gpu_memory
 from ..errors import ContextError
 from .engine import BATCH
 

@@ -25,9 +25,9 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ..errors import ImageError
-from .images import DEFAULT_VIEW, View
 from .limits import MAX_PIXELS, check_size, too_large
 from .preprocess import Pixels
+from .view import DEFAULT_VIEW, View
 
 # Objects that carry pixels which are not a picture of a patient: dose grids, label masks, measured maps.
 NOT_PICTURES = {

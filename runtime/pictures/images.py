@@ -5,11 +5,9 @@ The result is always (H, W, 3), uint8 or uint16. Sizes are read from the header 
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,56 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import ImageError
 from .limits import check_size, too_large
 from .preprocess import Pixels
+from .view import DEFAULT_VIEW, View
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.generic]
 
-# (centre, width) in HU, as radiologists set them; the names that `View.of` takes.
-CT_WINDOWS: dict[str, tuple[float, float]] = {
-    "abdomen": (50, 400), "bone": (400, 1800), "brain": (40, 80), "lung": (-600, 1500), "mediastinum": (50, 350),
-}  # fmt: skip
-
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
-
-
-@dataclass(frozen=True)
-class View:
-    """How a file that holds more than one picture is looked at.
-
-    Attributes:
-        frame: which frame of a multi-frame DICOM or TIFF, from 0; the middle one where None.
-        window: (centre, width) for a grey DICOM, in its rescaled units (HU for CT); the file's own where None.
-
-    Raises:
-        ImageError: the window is none.
-    """
-
-    frame: int | None = None
-    window: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.window is not None and not (all(map(math.isfinite, self.window)) and self.window[1] > 0):
-            raise ImageError(f"a window of centre and width {self.window} is none; the width must be greater than 0")
-
-    @classmethod
-    def of(cls, frame: int | None = None, window: str | None = None) -> View:
-        """From what a user writes: a window is a name of `CT_WINDOWS`, or centre and width as "40,400".
-
-        Raises:
-            ImageError: no such window.
-        """
-        if window is None or window in CT_WINDOWS:
-            return cls(frame, CT_WINDOWS[window] if window else None)
-        try:
-            centre, width = map(float, window.split(","))
-        except ValueError as error:
-            names = ", ".join(CT_WINDOWS)
-            raise ImageError(
-                f"there is no window {window!r}; write centre,width as in 40,400, or one of {names}"
-            ) from error
-        return cls(frame, (centre, width))
-
-
-DEFAULT_VIEW = View()
 
 
 def describe(source: ImageSource) -> str:

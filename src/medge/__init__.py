@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .runtime.generator.generator import Generator
     from .runtime.generator.generator import load as load_generator
     from .runtime.kinds import load
-    from .runtime.pictures.images import View
+    from .runtime.pictures.view import View
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,7 +58,7 @@ _HOMES = {
     "LabelBank": ("encoder.labels", "LabelBank"),
     "MedgeError": ("errors", "MedgeError"),
     "Sampling": ("generator.conversation", "Sampling"),
-    "View": ("pictures.images", "View"),
+    "View": ("pictures.view", "View"),
     "answer_from_record": ("assistants.health_record", "answer_from_record"),
     "ask_series": ("assistants.ct_question", "ask_series"),
     "assistant": ("generator.conversation", "assistant"),

@@ -16,9 +16,11 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 from medge.export.jobs.generator import material_of, measure_generator_bundle
 from medge.export.pages.parity import render_parity
-from medge.export.parity.generator import Divergence, Material, score_options
+from medge.export.parity.divergence import Divergence
+from medge.export.parity.generator import Material
+from medge.export.parity.questions import score_options
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.parity_report import ParityReport
+from medge.runtime.bundles.parity_report import GeneratorReport, ParityReport
 from medge.runtime.errors import CheckpointError, ParityGateError
 from medge.runtime.generator.conversation import Sampling, user
 from medge.runtime.generator.generator import load
@@ -27,30 +29,37 @@ from medge.runtime.generator.generator import load
 MEASURED = ("f16", "q8_0", "q4_k_m")
 
 
+def read_report(folder: Path) -> GeneratorReport:
+    report = ParityReport.read(folder / "parity.json")
+    assert isinstance(report, GeneratorReport)
+    return report
+
+
 @pytest.mark.parametrize("recipe", MEASURED)
 def test_gates_on_held_back_text(reader_bundles: Callable[[str], Path], recipe: str) -> None:
     folder = reader_bundles(recipe)
-    report = ParityReport.from_json((folder / "parity.json").read_text())
+    report = read_report(folder)
     assert report.gates
     assert [(gate.figure, gate.value) for gate in report.gates if not gate.passed] == []
-    assert report.kind == "generator"
-    assert report.figures["tokenizer"]["ids_equal"]
-    assert report.figures["prompt"]["ids_equal"]
-    assert [row["stage"] for row in report.stages["language"]] == [*(f"block {n}" for n in range(18)), "logits"]
+    assert report.figures.tokenizer.ids_equal
+    assert report.figures.prompt is not None
+    assert report.figures.prompt.ids_equal
+    assert [row.stage for row in report.stages["language"]] == [*(f"block {n}" for n in range(18)), "logits"]
     tower = ["patch embedding", *(f"block {n}" for n in range(6)), "tower output", "projected tokens"]
-    assert [row["stage"] for row in report.stages["vision"]] == tower
-    worst = max(row["pytorch_to_bundle"] for row in report.stages["language"])
+    assert [row.stage for row in report.stages["vision"]] == tower
+    worst = max(row.pytorch_to_bundle for row in report.stages["language"])
     assert worst < LANGUAGE_STAGES[recipe]
 
 
 def test_a_matrix_helps(reader_bundles: Callable[[str], Path]) -> None:
-    report = ParityReport.from_json((reader_bundles("q4_k_m") / "parity.json").read_text())
-    assert report.figures["text"]["kld"]["mean"] <= 0.85 * report.figures["baseline"]["kld"]["mean"]
-    assert report.figures["text"]["same_top"] > report.figures["baseline"]["same_top"]
+    figures = read_report(reader_bundles("q4_k_m")).figures
+    assert figures.baseline is not None
+    assert figures.text.kld.mean <= 0.85 * figures.baseline.kld.mean
+    assert figures.text.same_top > figures.baseline.same_top
 
 
 def test_page_has_its_plots(reader_bundles: Callable[[str], Path]) -> None:
-    reports = [ParityReport.from_json((reader_bundles(name) / "parity.json").read_text()) for name in MEASURED]
+    reports = [read_report(reader_bundles(name)) for name in MEASURED]
     page = render_parity(reports[-1], reports[:-1])
     assert page.count("<svg") == 4  # two towers, position, distance against size
     assert "llama.cpp without a matrix" in page
@@ -64,8 +73,8 @@ def test_parity_command_restamps_the_bundle(reader: Path, gemma: Path, tmp_path:
     questions.write_text(json.dumps({"question": "Is the sky blue? yes or no", "options": ["yes", "no"], "answer": 0}))
     material = material_of([tmp_path / "t.txt"], few_images, [questions], sees=True)
     _, report = measure_generator_bundle(Bundle.open(copy), gemma, material)
-    assert Bundle.open(copy, allow_failed_parity=True).manifest.parity["status"] == report.status
-    assert report.figures["tasks"]["q"]["items"] == 1
+    assert Bundle.open(copy, allow_failed_parity=True).manifest.status == report.status
+    assert report.figures.tasks["q"].items == 1
     assert (copy / "parity.html").read_text().count("<svg") == 4
     with pytest.raises(CheckpointError, match="hashes differ"):
         other = Path(shutil.copytree(gemma, tmp_path / "other"))
@@ -88,7 +97,7 @@ def test_divergence_by_hand() -> None:
     )
     assert found.same == [False, True]
     np.testing.assert_allclose(found.bundle_nll, [-np.log(0.5), -np.log(0.8)], rtol=FP32_SUMS)
-    assert found.figures()["perplexity_ratio"] == pytest.approx(np.sqrt(0.3 / 0.5))
+    assert found.figures().perplexity_ratio == pytest.approx(np.sqrt(0.3 / 0.5))
 
 
 def test_options_of_several_tokens_are_scored_whole() -> None:

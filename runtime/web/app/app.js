@@ -1,6 +1,6 @@
 // The page: load a bundle, take an image, show scores. Nothing leaves the device.
 
-import { entry, openBundle, readFile, readLabelBank } from './bundle.js';
+import { entry, openBundle, readFile, readLabelBank, visionTower } from './bundle.js';
 import { isDicom, readDicom } from './dicom.js';
 import { MedgeError } from './errors.js';
 import { normalisePixels, resize } from './pixels.js';
@@ -44,7 +44,7 @@ async function load() {
   }
   const manifest = await openBundle();
   $('name').textContent = manifest.name;
-  $('facts').textContent = `${manifest.source.name}, recipe ${manifest.towers.vision.recipe}, profile ${manifest.profile}. ${manifest.licence}`;
+  $('facts').textContent = `${manifest.source.name}, recipe ${visionTower(manifest).recipe}, profile ${manifest.preprocessing.profile}. ${manifest.licence}`;
   const bank = readLabelBank(await readFile(entry(manifest, 'labels')));
   const bytes = await readFile(entry(manifest, 'vision'), (share) => { $('progress').value = share; });
   say('Starting the model …');
@@ -72,9 +72,9 @@ async function classify({ manifest, bank, model }, file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const image = isDicom(bytes) ? await readDicom(bytes, decodeImage) : await decodeImage(bytes);
   const side = manifest.model.image_size;
-  const resized = resize(image, manifest.profile, side);
-  const pixels = normalisePixels(resized);
-  const { embedding, milliseconds } = await model.ask({ pixels, side }, [pixels.buffer]);
+  const resized = resize(image, manifest.preprocessing.profile, side);
+  const pixels = normalisePixels(resized, manifest.preprocessing);
+  const { embedding, milliseconds } = await model.ask({ pixels, side, tower: visionTower(manifest) }, [pixels.buffer]);
   const length = Math.hypot(...embedding);
   const cosines = bank.embeddings.map((label) => label.reduce((sum, value, index) => sum + value * embedding[index], 0) / length);
   const logits = cosines.map((cosine) => manifest.model.logit_scale * cosine + manifest.model.logit_bias);

@@ -2,7 +2,7 @@
 
 import { MedgeError } from './errors.js';
 
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 const SEAL_BYTES = 83; // the manifest's last member, the SHA-256 of the bytes before it (runtime/bundles/manifest.py)
 
 export async function openBundle() {
@@ -11,12 +11,19 @@ export async function openBundle() {
   const bytes = new Uint8Array(await response.arrayBuffer());
   const manifest = JSON.parse(new TextDecoder().decode(bytes));
   if (manifest.format_version > FORMAT_VERSION) throw new MedgeError('This bundle is newer than the page. Copy the page again with it.');
+  if (manifest.format_version < FORMAT_VERSION) throw new MedgeError('This bundle is older than the page. Export the bundle again.');
   await check(bytes.subarray(0, -SEAL_BYTES), manifest.digest, 'manifest.json');
-  if (manifest.parity?.status !== 'passed') {
-    throw new MedgeError(`This bundle’s parity with the original model is ${manifest.parity?.status ?? 'not measured'}; it is not used. See parity.html.`);
-  }
+  if (!opened(manifest)?.towers.vision) throw new MedgeError('This bundle holds nothing that a browser runs. Export it with --target web.');
+  const status = opened(manifest).parity?.status ?? 'not measured';
+  if (status !== 'passed') throw new MedgeError(`This bundle’s parity with the original model is ${status}; it is not used. See parity.html.`);
   return manifest;
 }
+
+/** What the page opens of a bundle: its ONNX towers, with their parity. */
+const opened = (manifest) => manifest.artefacts.onnx;
+
+/** How the vision tower is called: { recipe, file, inputs, output, … }. */
+export const visionTower = (manifest) => opened(manifest).towers.vision;
 
 export function entry(manifest, role) {
   return manifest.files.find((file) => file.role === role);

@@ -15,13 +15,13 @@ export function resize(image, profile, side) {
   return PROFILES[profile](image, side);
 }
 
-/** RGB bytes to the model's input: channels first, float32 in [-1, 1]. */
-export function normalisePixels({ width, height, data }) {
+/** RGB bytes to the model's input: channels first, float32, (level / 255 - mean) / std of each channel. */
+export function normalisePixels({ width, height, data }, { mean, std }) {
   const area = width * height;
   const out = new Float32Array(3 * area);
   for (let index = 0; index < area; index++) {
     for (let channel = 0; channel < 3; channel++) {
-      out[channel * area + index] = (data[index * 3 + channel] / 255 - 0.5) / 0.5;
+      out[channel * area + index] = (data[index * 3 + channel] / 255 - mean[channel]) / std[channel];
     }
   }
   return out;

@@ -8,7 +8,7 @@ ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? navigator.hardwareCon
 
 let session = null;
 
-self.onmessage = async ({ data: { id, model, pixels, side } }) => {
+self.onmessage = async ({ data: { id, model, pixels, side, tower } }) => {
   try {
     if (model) {
       session = await ort.InferenceSession.create(model, { executionProviders: ['wasm'] });
@@ -16,7 +16,8 @@ self.onmessage = async ({ data: { id, model, pixels, side } }) => {
       return;
     }
     const started = performance.now();
-    const { pooler_output: pooled } = await session.run({ pixel_values: new ort.Tensor('float32', pixels, [1, 3, side, side]) }, ['pooler_output']);
+    const input = new ort.Tensor('float32', pixels, [1, 3, side, side]);
+    const { [tower.output]: pooled } = await session.run({ [tower.inputs[0]]: input }, [tower.output]);
     self.postMessage({ id, embedding: Float32Array.from(pooled.data), milliseconds: performance.now() - started });
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });

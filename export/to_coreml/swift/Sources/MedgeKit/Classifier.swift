@@ -10,6 +10,9 @@ public struct MedgeError: LocalizedError {
 
 /// The facts of a bundle that the app needs, as `medge export` writes them into `coreml/bank.json`.
 public struct LabelBank: Codable {
+    /// Names of the package's input and output.
+    public let input: String
+    public let output: String
     public let profile: String
     public let imageSize: Int
     public let logitScale: Float
@@ -47,7 +50,7 @@ public final class Classifier {
         self.bank = bank
         self.profile = profile
         model = try MLModel(contentsOf: package, configuration: configuration)
-        guard model.modelDescription.inputDescriptionsByName["image"]?.type == .image else {
+        guard model.modelDescription.inputDescriptionsByName[bank.input]?.type == .image else {
             throw MedgeError("This model takes no image; export it with --coreml-input image.")
         }
     }
@@ -55,8 +58,8 @@ public final class Classifier {
     /// The normalised embedding of an image of any size.
     public func embed(_ image: RGBImage) throws -> [Float] {
         let buffer = try pixelBuffer(profile.resize(image, side: bank.imageSize))
-        let input = try MLDictionaryFeatureProvider(dictionary: ["image": MLFeatureValue(pixelBuffer: buffer)])
-        guard let array = try model.prediction(from: input).featureValue(for: "pooler_output")?.multiArrayValue else {
+        let input = try MLDictionaryFeatureProvider(dictionary: [bank.input: MLFeatureValue(pixelBuffer: buffer)])
+        guard let array = try model.prediction(from: input).featureValue(for: bank.output)?.multiArrayValue else {
             throw MedgeError("This model gives no embedding.")
         }
         let raw = (0..<array.count).map { array[$0].floatValue }

@@ -7,7 +7,7 @@ import android.os.Bundle
 import android.view.View
 import android.widget.ProgressBar
 import android.widget.TextView
-import org.medge.core.BundleStore
+import org.medge.core.Kind
 import org.medge.core.MedgeException
 import org.medge.core.Problem
 import org.medge.core.Progress
@@ -39,8 +39,8 @@ class BundlesActivity : Activity() {
     private fun show() {
         val device = app.device()
         text(R.id.memory).text = getString(R.string.bundles_memory, device.memoryTotal / MB, device.room / MB, filesDir.usableSpace / MB)
-        val encoder = bundle(BundleStore.Kind.ENCODER)
-        val generator = bundle(BundleStore.Kind.GENERATOR)
+        val encoder = bundle(Kind.ENCODER)
+        val generator = bundle(Kind.GENERATOR)
         text(R.id.encoder).text = encoder?.manifest?.let { getString(R.string.bundles_encoder, it.name, it.bytes / MB) } ?: getString(R.string.bundles_none_encoder)
         text(R.id.generator).text = generator?.let { getString(R.string.bundles_generator, it.manifest.name, it.manifest.bytes / MB, app.models.plan(it).context) }
             ?: getString(R.string.bundles_none_generator)
@@ -53,7 +53,7 @@ class BundlesActivity : Activity() {
         bar.progress = share
     }
 
-    private fun bundle(kind: BundleStore.Kind) = try {
+    private fun bundle(kind: Kind) = try {
         app.models.store.current(kind)
     } catch (error: MedgeException) {
         message = explain(error)
@@ -80,7 +80,7 @@ class BundlesActivity : Activity() {
         app.models.import(TreeSource(contentResolver, tree), { at -> context.report(at) }, { error ->
             end(context.explain(error))
         }) { bundle ->
-            val runs = if (bundle.manifest.encoder != null) "\n" + context.getString(R.string.bundles_provider, context.models.provider(bundle)) else ""
+            val runs = if (bundle.manifest.kind == Kind.ENCODER) "\n" + context.getString(R.string.bundles_provider, context.models.provider(bundle)) else ""
             end(context.getString(R.string.bundles_done, bundle.manifest.name) + runs)
         }
     }

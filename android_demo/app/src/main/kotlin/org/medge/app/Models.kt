@@ -10,6 +10,7 @@ import org.medge.core.Chat
 import org.medge.core.Encoder
 import org.medge.core.Engine
 import org.medge.core.Golden
+import org.medge.core.Kind
 import org.medge.core.MedgeException
 import org.medge.core.Plan
 import org.medge.core.Planner
@@ -67,7 +68,7 @@ class Models(private val app: MedgeApp) {
     /** The encoder in use, opened; on the images' thread. @throws MedgeException there is none, or it can't be opened */
     fun encoder(): Encoder {
         encoder?.let { return it }
-        val bundle = store.current(BundleStore.Kind.ENCODER) ?: throw MedgeException(Problem.NO_MANIFEST)
+        val bundle = store.current(Kind.ENCODER) ?: throw MedgeException(Problem.NO_MANIFEST)
         if (!plan(bundle).fits) closeReaderAndWait() // after the answer that it may be writing
         plan(bundle).checked()
         return Encoder(bundle, app.device().threads, provider(bundle)).also { encoder = it }
@@ -92,7 +93,7 @@ class Models(private val app: MedgeApp) {
     /** The language model in use, opened; on its thread. @throws MedgeException there is none, or it does not fit, or can't be opened */
     fun reader(): Reader {
         reader?.let { return it }
-        val bundle = store.current(BundleStore.Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
+        val bundle = store.current(Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
         return open(bundle, plan(bundle).checked().context).also { reader = it }
     }
 
@@ -101,10 +102,10 @@ class Models(private val app: MedgeApp) {
         val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
         val facts = bundle.manifest.generator!!
         val batch = maxOf(Planner.BATCH, facts.imageTokens)
-        val engine = Engine(bundle.path("language")!!, bundle.path("projector"), context, device.threads, batch) {
+        val engine = Engine(bundle.path("language")!!, bundle.eyes, context, device.threads, batch) {
             System.loadLibrary("medge_llama_$variant")
         }
-        return Reader(engine, Chat(engine, facts, bundle.manifest.profile), device.threads)
+        return Reader(engine, Chat(engine, bundle.manifest), device.threads)
     }
 
     /** Give memory back; models are opened again when they are needed. Waits its turn on each model's thread. */
@@ -143,14 +144,14 @@ class Models(private val app: MedgeApp) {
                     main.post { progress(if (it.done == it.total) null else it) }
                 }
             }
-            if (bundle.manifest.encoder != null) provider(bundle)
+            if (bundle.manifest.kind == Kind.ENCODER) provider(bundle)
             bundle
         }, failed, done)
     }
 
     /** @throws MedgeException this phone does not compute what a bundle promises */
     private fun accept(bundle: Bundle) {
-        if (bundle.manifest.encoder != null) {
+        if (bundle.manifest.kind == Kind.ENCODER) {
             Encoder(bundle, app.device().threads).use(Golden::replay)
             return
         }

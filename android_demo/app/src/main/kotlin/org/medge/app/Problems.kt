@@ -13,6 +13,7 @@ private fun textOf(problem: Problem): Int = when (problem) {
     Problem.MANIFEST_DAMAGED -> R.string.problem_manifest_damaged
     Problem.MANIFEST_CHANGED -> R.string.problem_manifest_changed
     Problem.NEWER_FORMAT -> R.string.problem_newer_format
+    Problem.OLDER_FORMAT -> R.string.problem_older_format
     Problem.PARITY_NOT_PASSED -> R.string.problem_parity_not_passed
     Problem.FOR_OTHER_DEVICES -> R.string.problem_for_other_devices
     Problem.UNSAFE_PATH -> R.string.problem_unsafe_path

@@ -49,11 +49,9 @@ class Progress(val path: String, val done: Long, val total: Long)
  * in use until then, whatever happens.
  */
 class BundleStore(private val root: File, private val freeSpace: () -> Long = { root.usableSpace }) {
-    enum class Kind(val folder: String) { ENCODER("encoder"), GENERATOR("generator") }
-
     /** The bundle in use, or null. */
     fun current(kind: Kind): Bundle? {
-        val place = File(root, kind.folder)
+        val place = File(root, kind.id)
         val name = File(place, CURRENT).takeIf { it.isFile }?.readText()?.trim() ?: return null
         return File(place, name).takeIf { it.isDirectory }?.let(Bundle::open)
     }
@@ -69,8 +67,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
         val manifest = Manifest.parse(bytes)
         manifest.checkUsable()
         Planner.plan(manifest, device).checked()
-        val kind = if (manifest.encoder != null) Kind.ENCODER else Kind.GENERATOR
-        val place = File(root, kind.folder)
+        val place = File(root, manifest.kind.id)
         val name = manifest.digest.take(16)
         val final = File(place, name)
         if (!final.isDirectory) {
@@ -104,7 +101,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
 
     /** Forget half-copied bundles. */
     fun discardPartial() {
-        Kind.values().flatMap { File(root, it.folder).listFiles().orEmpty().asList() }.filter { it.name.startsWith(PARTIAL) }.forEach { it.deleteRecursively() }
+        Kind.values().flatMap { File(root, it.id).listFiles().orEmpty().asList() }.filter { it.name.startsWith(PARTIAL) }.forEach { it.deleteRecursively() }
     }
 
     private fun readManifest(source: BundleSource): ByteArray {

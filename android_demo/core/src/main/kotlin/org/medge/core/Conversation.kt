@@ -79,11 +79,12 @@ class Conversation(private val file: File) {
 }
 
 /** Writes Gemma 3's prompts and reads its answers. */
-class Chat(private val engine: Engine, private val facts: GeneratorFacts, profile: String) {
-    private val profile = Profile.of(profile)
+class Chat(private val engine: Engine, private val manifest: Manifest) {
+    private val facts = manifest.generator ?: throw MedgeException(Problem.WRONG_KIND, manifest.name)
 
     /** An image as the vision tower takes it. */
-    fun picture(image: Pixels): Picture = Picture(profile.resize(image, facts.imageSize).bytes(), facts.imageSize, facts.imageTokens)
+    fun picture(image: Pixels): Picture = 
+        Picture(Profile.of(manifest.images.profile).resize(image, facts.imageSize).bytes(), facts.imageSize, facts.imageTokens)
 
     /**
      * A conversation to tokens and images, as the model's chat template writes it, ready for the model's next turn or for the rest of one

@@ -9,7 +9,7 @@ import java.nio.FloatBuffer
 import java.nio.LongBuffer
 
 /**
- * A MedSigLIP bundle that embeds images and texts, by ONNX Runtime.
+ * An encoder's bundle that embeds images and texts, by ONNX Runtime.
  *
  * A model is opened by its path: ONNX Runtime maps the weights that lie beside it, and nothing of them passes through a Java array. One
  * tower is open at a time, since a phone has room for one.
@@ -18,31 +18,37 @@ import java.nio.LongBuffer
  */
 class Encoder(val bundle: Bundle, private val threads: Int, private val provider: String = ProviderChoice.CPU) : Closeable {
     private val facts = bundle.manifest.encoder ?: throw MedgeException(Problem.WRONG_KIND, bundle.manifest.name)
-    private val profile = Profile.of(bundle.manifest.profile)
+    private val images = bundle.manifest.images
+    private val profile = Profile.of(images.profile)
     private val environment: OrtEnvironment = OrtEnvironment.getEnvironment()
     private var open: Pair<String, OrtSession>? = null
     private val tokenizer: Tokenizer by lazy {
-        Tokenizer.load(bundle.path("tokenizer") ?: throw MedgeException(Problem.NO_TEXT_TOWER), facts.textLength)
+        Tokenizer.load(bundle.path("tokenizer") ?: throw MedgeException(Problem.NO_TEXT_TOWER), facts.tokenizer)
     }
 
     /** The labels baked into the bundle, or null. */
     val bakedLabels: LabelBank? by lazy { bundle.path("labels")?.let(LabelBank::load) }
 
     /** The unit-length embedding of an image. */
-    fun embed(image: Pixels): FloatArray = embedPrepared(profile.prepare(image, facts.imageSize))
+    fun embed(image: Pixels): FloatArray = embedResized(profile.resize(image, facts.imageSize))
 
-    /** The unit-length embedding of a prepared input, 3 × side × side in [-1, 1]. */
+    /** The unit-length embedding of an image of the model's size. */
+    fun embedResized(image: Pixels): FloatArray = embedPrepared(images.normalisation.of(image))
+
+    /** The unit-length embedding of a prepared input, 3 × side × side. */
     fun embedPrepared(pixels: FloatArray): FloatArray {
         val shape = longArrayOf(1, 3, facts.imageSize.toLong(), facts.imageSize.toLong())
-        return run("vision", "pixel_values") { OnnxTensor.createTensor(environment, FloatBuffer.wrap(pixels), shape) }
+        return run("vision") { OnnxTensor.createTensor(environment, FloatBuffer.wrap(pixels), shape) }
     }
 
     /** The unit-length embedding of a text. */
     fun embed(text: String): FloatArray = embedIds(tokenizer.encode(text).ids)
 
     /** The unit-length embedding of token ids. */
-    fun embedIds(ids: LongArray): FloatArray =
-        run("text", "input_ids") { OnnxTensor.createTensor(environment, LongBuffer.wrap(ids), longArrayOf(1, ids.size.toLong())) }
+    fun embedIds(ids: LongArray): FloatArray = run("text") { name ->
+        val row = if (name == "attention_mask") tokenizer.mask(ids) else ids
+        OnnxTensor.createTensor(environment, LongBuffer.wrap(row), longArrayOf(1, ids.size.toLong()))
+    }
 
     /** A bank of these labels; see [LabelBank.promptsOf]. */
     fun bank(prompts: Map<String, List<String>>): LabelBank = LabelBank.build(prompts) { embed(it) }
@@ -53,10 +59,9 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     /** Scores of an embedding against a bank, in the labels' order. */
     fun score(embedding: FloatArray, bank: LabelBank): List<Score> = score(embedding, bank, facts.logitScale, facts.logitBias)
 
-    private fun run(tower: String, input: String, tensor: () -> OnnxTensor): FloatArray = try {
-        tensor().use { values ->
-            unitLength(session(tower).floats(input, values, OUTPUT))
-        }
+    private fun run(tower: String, tensor: (String) -> OnnxTensor): FloatArray = try {
+        val facts = bundle.manifest.towers[tower] ?: throw MedgeException(Problem.NO_TEXT_TOWER)
+        unitLength(session(tower).floats(facts, tensor))
     } catch (error: OrtException) {
         throw MedgeException(Problem.ENGINE_REFUSES, error.message.orEmpty().take(200), cause = error)
     }
@@ -81,10 +86,6 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     override fun close() {
         open?.second?.close()
         open = null
-    }
-
-    private companion object {
-        const val OUTPUT = "pooler_output"
     }
 }
 
@@ -112,5 +113,5 @@ object ProviderTrial {
 
     /** The provider to use for a bundle; the bound is the one that its import was judged by. */
     fun choose(bundle: Bundle, threads: Int, providers: List<String>): String =
-        ProviderChoice.choose(measure(bundle, threads, providers), Golden.COSINE.getValue(bundle.manifest.towers.getValue("vision").recipe))
+        ProviderChoice.choose(measure(bundle, threads, providers), bundle.manifest.towers.getValue("vision").golden.cosine)
 }

@@ -35,11 +35,11 @@ class Picture(val rgb: ByteArray, val side: Int, override val length: Int) : Ite
  * @param load loads the JNI library that fits this processor, see [Device.llamaVariant]
  * @throws MedgeException the library, the model or the tower can't be loaded, or memory does not suffice
  */
-class Engine(model: File, projector: File?, private val positions: Int, threads: Int, batch: Int = Planner.BATCH, load: () -> Unit) : Closeable {
+class Engine(model: File, eyes: Eyes?, private val positions: Int, threads: Int, batch: Int = Planner.BATCH, load: () -> Unit) : Closeable {
     private var handle = 0L
     private var context = 0L
     private var vision = 0L
-    private val tower = projector?.takeIf { it.extension == "onnx" }?.let { OnnxTower(it, threads) }
+    private val tower = eyes?.takeIf { it.facts.format == "onnx" }?.let { OnnxTower(it, threads) }
     private val vocabulary: Int
     private val batchSize = batch
     private val evaluated = ArrayList<Item>()
@@ -61,8 +61,8 @@ class Engine(model: File, projector: File?, private val positions: Int, threads:
         vocabulary = Native.vocabularySize(handle)
         context = Native.newContext(handle, positions, batch, threads)
         if (context == 0L) fail(Problem.LOW_MEMORY)
-        if (projector != null && tower == null) {
-            vision = Native.openVision(handle, terminated(projector), threads)
+        if (eyes != null && tower == null) {
+            vision = Native.openVision(handle, terminated(eyes.file), threads)
             if (vision == 0L) fail(Problem.ENGINE_REFUSES)
         }
     }

@@ -2,22 +2,18 @@ package org.medge.core
 
 /** Golden inputs and embeddings that every bundle carries: a phone replays them and sees that it computes the same. */
 object Golden {
-    /** Least cosine with what the exporting machine computed, by recipe; the same table as in the Python runtime's `gates.py`. */
-    val COSINE = mapOf(
-        "fp32" to 0.999999, "fp16" to 0.9999, "int8" to 0.999, "int8-static" to 0.999, "int4" to 0.9999, "fast" to 0.999, "turbo" to 0.999,
-    )
-
-    /** The least cosine over all golden images. */
+    /** How near the golden images' embeddings come: what the vision tower's bound is held against. */
     fun imageCosine(encoder: Encoder): Float {
         val golden = SafeTensors(encoder.bundle.path("golden") ?: throw MedgeException(Problem.FILE_MISSING, "golden.safetensors"))
         val (count, side) = golden["pixels"].shape
         val bytes = golden["pixels"].raw()
         val size = side * side * 3
         val expected = rowsOf(golden["image_embeddings"])
-        return (0 until count).minOf { index ->
+        val cosines = (0 until count).map { index ->
             val pixels = Pixels.of(side, side, bytes.copyOfRange(index * size, (index + 1) * size))
-            dot(encoder.embedPrepared(normalisePixels(pixels)), expected[index])
+            dot(encoder.embedResized(pixels), expected[index])
         }
+        return encoder.bundle.manifest.towers.getValue("vision").golden.of(cosines)
     }
 
     /**
@@ -30,30 +26,28 @@ object Golden {
         val golden = SafeTensors(encoder.bundle.path("golden") ?: throw MedgeException(Problem.FILE_MISSING, "golden.safetensors"))
         val (height, width) = golden["source"].shape
         val side = manifest.encoder!!.imageSize
-        val source = Profile.of(manifest.profile).resize(Pixels.of(width, height, golden["source"].raw()), side).bytes()
+        val source = Profile.of(manifest.images.profile).resize(Pixels.of(width, height, golden["source"].raw()), side).bytes()
         val expectedPixels = golden["pixels"].raw()
         val error = source.indices.maxOf { kotlin.math.abs((source[it].toInt() and 0xff) - (expectedPixels[it].toInt() and 0xff)) }
         demand(error <= 1, Problem.COMPUTES_DIFFERENTLY) { listOf("pixels differ by $error") }
-        judge("image", imageCosine(encoder), manifest.towers.getValue("vision"))
-        if ("text" in manifest.towers) {
+        judge("image", imageCosine(encoder), manifest.towers.getValue("vision").golden)
+        manifest.towers["text"]?.let { text ->
             val ids = golden["ids"].longs()
             val expected = rowsOf(golden["text_embeddings"])
             val length = golden["ids"].shape[1]
-            val least = expected.indices.minOf { dot(encoder.embedIds(ids.copyOfRange(it * length, (it + 1) * length)), expected[it]) }
-            judge("text", least, manifest.towers.getValue("text"))
+            val cosines = expected.indices.map { dot(encoder.embedIds(ids.copyOfRange(it * length, (it + 1) * length)), expected[it]) }
+            judge("text", text.golden.of(cosines), text.golden)
         }
     }
 
-    private fun judge(what: String, cosine: Float, tower: TowerFacts) {
-        val bound = COSINE[tower.recipe] ?: throw MedgeException(Problem.WRONG_KIND, tower.recipe)
-        demand(cosine >= bound, Problem.COMPUTES_DIFFERENTLY) { listOf("$what embeddings, cosine $cosine, at least $bound expected") }
+    private fun judge(what: String, cosine: Float, bound: GoldenBound) {
+        demand(cosine >= bound.cosine, Problem.COMPUTES_DIFFERENTLY) {
+            listOf("$what embeddings, ${bound.statistic} cosine $cosine, at least ${bound.cosine} expected")
+        }
     }
 
-    // What the Python runtime asks when it writes a language model's golden results, and how near they must come.
-    private const val QUESTION = "What does this image show?"
-    private const val LEAST_COSINE = 0.999f
-    private const val MERGED_COSINE = 0.99f // a rounding can send a patch elsewhere
-    private const val LOGIT_MARGIN = 0.5f
+    private const val QUESTION = "What does this image show?" // what golden results of language models are answers to
+    private const val LOGIT_MARGIN = 0.5f // between near ties, either may come first: another CPU rounds otherwise
 
     /**
      * Replay what a language model's bundle carries: its prompt, the image as the model sees it, and the first token of the answer.
@@ -71,13 +65,11 @@ object Golden {
         if (image != null) {
             val seen = engine.embedding(prompt.first { it is Picture } as Picture)
             val cosine = dot(unitLength(seen), unitLength(golden["image_embedding"].floats()))
-            val least = if ((bundle.manifest.towers["projector"]?.merged ?: 0) > 0) MERGED_COSINE else LEAST_COSINE
-            demand(cosine >= least, Problem.COMPUTES_DIFFERENTLY) { listOf("image, cosine $cosine, at least $least expected") }
+            judge("image", cosine, bundle.manifest.towers.getValue("projector").golden)
         }
         val likeliest = golden["tokens"].longs().map { it.toInt() }
         val logits = golden["logits"].floats()
         engine.generate(prompt, 1) { token ->
-            // Another CPU rounds otherwise: between near ties, either may come first.
             val place = likeliest.indexOf(token)
             demand(place >= 0 && logits[place] >= logits[0] - LOGIT_MARGIN, Problem.COMPUTES_DIFFERENTLY) { listOf("another answer") }
             false

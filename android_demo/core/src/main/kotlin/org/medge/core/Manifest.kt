@@ -8,15 +8,37 @@ import java.security.MessageDigest
 /** One file of a bundle: path inside it, what it is for, bytes, SHA-256 in hexadecimal. */
 class FileEntry(val path: String, val role: String, val bytes: Long, val sha256: String)
 
-/** How one tower was made: its recipe, its main file, whether a batch gives what single images give, and patches merged in each block. */
-class TowerFacts(val recipe: String, val file: String, val batchInvariant: Boolean, val merged: Int = 0)
+/** What a bundle is: [id] names it in manifests, [opens] the format of it that this runtime opens. */
+enum class Kind(val id: String, internal val opens: String) { ENCODER("encoder", "onnx"), GENERATOR("generator", "gguf") }
 
-/** What is known of a MedSigLIP without opening a file. `logitScale` is already exponentiated: logit = scale · cosine + bias. */
+/** How near a device must come to the golden results: the [statistic], "min" or "mean", of their cosines must reach [cosine]. */
+class GoldenBound(val statistic: String, val cosine: Double) {
+    /** What is held against [cosine]. */
+    fun of(cosines: List<Float>): Float = if (statistic == "mean") cosines.average().toFloat() else cosines.minOrNull()!!
+}
+
+/** How one tower was made, its main file and that file's format, and the names by which an ONNX graph is called. */
+class TowerFacts(
+    val recipe: String,
+    val file: String,
+    val format: String,
+    val golden: GoldenBound,
+    val inputs: List<String> = emptyList(),
+    val output: String = "",
+)
+
+/** How an image becomes numbers. */
+class Preprocessing(val profile: String, val normalisation: Normalisation)
+
+/** How a tokenizer's ids become a row of the text tower's input: [length] of them, ended by [endId], filled up with [padId]. */
+class TokenizerFacts(val length: Int, val endId: Int, val padId: Int)
+
+/** What is known of an image-text encoder without opening a file. `logitScale` is already exponentiated: logit = scale · cosine + bias. */
 class EncoderFacts(
     val embeddingSize: Int,
     val imageSize: Int,
     val patchSize: Int,
-    val textLength: Int,
+    val tokenizer: TokenizerFacts,
     val logitScale: Double,
     val logitBias: Double,
     val parameters: Long,
@@ -38,10 +60,11 @@ class GeneratorFacts(
     val patchSize: Int,
 )
 
-/** `manifest.json` of a bundle; exactly one of [encoder] and [generator] is there. */
+/** `manifest.json` of a bundle: of its [kind] the facts are there, and of the format that this runtime opens the [towers] and their [parity]. */
 class Manifest(
+    val kind: Kind,
     val name: String,
-    val profile: String,
+    private val preprocessing: Preprocessing?,
     val target: String,
     val digest: String,
     val licence: String,
@@ -51,6 +74,9 @@ class Manifest(
     val towers: Map<String, TowerFacts>,
     val files: List<FileEntry>,
 ) {
+    /** @throws MedgeException the model reads text only */
+    val images: Preprocessing get() = preprocessing ?: throw MedgeException(Problem.TEXT_ONLY)
+
     /** Bytes of all files. */
     val bytes: Long get() = files.sumOf { it.bytes }
 
@@ -58,11 +84,11 @@ class Manifest(
     fun file(role: String): FileEntry? = files.firstOrNull { it.role == role }
 
     /** Names the embedding space: what an index or a probe made with this bundle belongs to. */
-    val fingerprint: String get() = "${file("vision")?.sha256.orEmpty()}/$profile"
+    val fingerprint: String get() = "${file("vision")?.sha256.orEmpty()}/${images.profile}"
 
     companion object {
         const val NAME = "manifest.json"
-        const val FORMAT_VERSION = 1
+        const val FORMAT_VERSION = 2
         const val MOST_BYTES = 4 shl 20 // a real one has tens of kilobytes
         private const val SEAL_BYTES = 83 // of [seal]
 
@@ -72,38 +98,38 @@ class Manifest(
         /**
          * Read the bytes of a manifest and check its own digest, its format and the paths that it names.
          *
-         * @throws MedgeException damaged, changed, of a newer format, or with a path that leaves the bundle
+         * @throws MedgeException damaged, changed, of another format or kind, or with a path that leaves the bundle
          */
         fun parse(bytes: ByteArray): Manifest {
             val text = String(bytes)
             val body = parseJson(text) as? JsonObject ?: throw MedgeException(Problem.MANIFEST_DAMAGED)
             val version = body.int("format_version") ?: throw MedgeException(Problem.MANIFEST_DAMAGED)
             demand(version <= FORMAT_VERSION, Problem.NEWER_FORMAT) { listOf(version, FORMAT_VERSION) }
+            demand(version >= FORMAT_VERSION, Problem.OLDER_FORMAT) { listOf(version, FORMAT_VERSION) }
             demand(text.endsWith(seal(bytes.copyOf(maxOf(0, bytes.size - SEAL_BYTES)))), Problem.MANIFEST_CHANGED)
             return try {
                 read(body)
-            } catch (error: NullPointerException) {
+            } catch (error: RuntimeException) { // a field is missing, or of another form
                 throw MedgeException(Problem.MANIFEST_DAMAGED, cause = error)
             }
         }
 
         private fun read(body: JsonObject): Manifest {
             val model = body.child("model")!!
-            val generates = model.has("stop_ids")
+            val named = body.text("kind")!!
+            val kind = Kind.values().firstOrNull { it.id == named } ?: throw MedgeException(Problem.WRONG_KIND, named)
+            val opened = body.child("artefacts")!!.child(kind.opens)
             return Manifest(
+                kind = kind,
                 name = body.text("name")!!,
-                profile = body.text("profile")!!,
+                preprocessing = body.child("preprocessing")?.let(::preprocessing),
                 target = body.text("target")!!,
                 digest = body.text("digest")!!,
                 licence = body.text("licence").orEmpty(),
-                parity = body.child("parity")?.text("status") ?: "not measured",
-                encoder = if (generates) null else encoderFacts(model),
-                generator = if (generates) generatorFacts(model) else null,
-                towers = body.child("towers")!!.entrySet().associate { (name, value) ->
-                    val facts = value as JsonObject
-                    val merged = facts.child("decisions")?.int("merged_tokens_a_block") ?: 0
-                    name to TowerFacts(facts.text("recipe")!!, facts.text("file")!!, facts.flag("batch_invariant") ?: true, merged)
-                },
+                parity = opened?.child("parity")?.text("status") ?: "not measured",
+                encoder = if (kind == Kind.ENCODER) encoderFacts(model) else null,
+                generator = if (kind == Kind.GENERATOR) generatorFacts(model) else null,
+                towers = opened?.child("towers")?.entrySet().orEmpty().associate { (name, value) -> name to towerFacts(value as JsonObject) },
                 files = body.list("files")!!.map { value ->
                     val entry = value as JsonObject
                     val path = entry.text("path")!!
@@ -113,11 +139,32 @@ class Manifest(
             )
         }
 
+        private fun preprocessing(body: JsonObject): Preprocessing {
+            fun channels(name: String) = body.list(name)!!.map { it.asDouble }.also { demand(it.size == 3, Problem.MANIFEST_DAMAGED) }
+            return Preprocessing(body.text("profile")!!, Normalisation(channels("mean"), channels("std")))
+        }
+
+        private fun towerFacts(body: JsonObject): TowerFacts {
+            val golden = body.child("golden")!!
+            val statistic = golden.text("statistic")!!.also { demand(it == "min" || it == "mean", Problem.MANIFEST_DAMAGED) }
+            return TowerFacts(
+                recipe = body.text("recipe")!!,
+                file = body.text("file")!!,
+                format = body.text("format")!!,
+                golden = GoldenBound(statistic, golden.number("cosine")!!),
+                inputs = body.list("inputs")!!.map { it.asString },
+                output = body.text("output")!!,
+            )
+        }
+
+        private fun tokenizerFacts(body: JsonObject) =
+            TokenizerFacts(body.int("length")!!, body.int("end_id")!!, body.int("pad_id")!!)
+
         private fun encoderFacts(model: JsonObject) = EncoderFacts(
             embeddingSize = model.int("embedding_size")!!,
             imageSize = model.int("image_size")!!,
             patchSize = model.int("patch_size")!!,
-            textLength = model.int("text_length")!!,
+            tokenizer = tokenizerFacts(model.child("tokenizer")!!),
             logitScale = model.number("logit_scale")!!,
             logitBias = model.number("logit_bias")!!,
             parameters = model.long("parameters")!!,
@@ -149,6 +196,9 @@ class Manifest(
 class Bundle private constructor(val folder: File, val manifest: Manifest) {
     /** The file with this role, or null where the bundle has none. */
     fun path(role: String): File? = manifest.file(role)?.let { File(folder, it.path) }
+
+    /** What a language model sees with, or null where it reads text only. */
+    val eyes: Eyes? get() = manifest.towers["projector"]?.let { Eyes(File(folder, it.file), it, manifest.images.normalisation) }
 
     /**
      * Check that every file is there and whole; with [hashes], that not a byte was changed.

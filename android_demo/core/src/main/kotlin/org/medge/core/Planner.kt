@@ -71,7 +71,7 @@ object Planner {
     fun plan(manifest: Manifest, device: Device): Plan {
         val generator = manifest.generator ?: return Plan(manifest.name, encoderNeed(manifest), 0, device.room)
         val weights = manifest.files.filter { it.role == "language" || it.role.substringBefore('.') == "projector" }.sumOf { it.bytes }
-        val onnx = manifest.files.any { it.role == "projector" && it.path.endsWith(".onnx") }
+        val onnx = manifest.towers["projector"]?.format == "onnx"
         var context = min(LONGEST_CONTEXT, generator.contextLength)
         while (true) {
             val plan = Plan(manifest.name, need(generator, weights, context, onnx), context, device.room)

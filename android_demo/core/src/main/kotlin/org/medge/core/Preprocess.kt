@@ -21,26 +21,25 @@ enum class Profile(val id: String, private val resizer: (Pixels, Int) -> Pixels)
     /** An image of any size to side × side × 3 of 8 bits. */
     fun resize(image: Pixels, side: Int): Pixels = resizer(image, side)
 
-    /** An image of any size to the model's input: 3 × side × side in [-1, 1]. */
-    fun prepare(image: Pixels, side: Int): FloatArray = normalisePixels(resize(image, side))
-
     companion object {
         /** @throws MedgeException there is no such profile: the bundle is newer than this app */
         fun of(id: String): Profile = values().firstOrNull { it.id == id } ?: throw MedgeException(Problem.WRONG_KIND, id)
     }
 }
 
-// (x / 255 - 0.5) / 0.5 for each of the 256 grey levels, in double and then rounded, as in Python.
-private val NORMALISED = FloatArray(256) { ((it / 255.0 - 0.5) / 0.5).toFloat() }
+/** Grey levels to numbers, by colour channel: (level / 255 - mean) / std, in double and then rounded, as in Python. */
+class Normalisation(mean: List<Double>, std: List<Double>) {
+    private val tables = List(3) { channel -> FloatArray(256) { ((it / 255.0 - mean[channel]) / std[channel]).toFloat() } }
 
-/** Height × width × 3 of 8 bits to 3 × height × width floats in [-1, 1]. */
-fun normalisePixels(pixels: Pixels): FloatArray {
-    val plane = pixels.width * pixels.height
-    val out = FloatArray(3 * plane)
-    for (index in 0 until plane) {
-        for (channel in 0..2) out[channel * plane + index] = NORMALISED[pixels[3 * index + channel]]
+    /** Height × width × 3 of 8 bits to 3 × height × width floats. */
+    fun of(pixels: Pixels): FloatArray {
+        val plane = pixels.width * pixels.height
+        val out = FloatArray(3 * plane)
+        for (index in 0 until plane) {
+            for (channel in 0..2) out[channel * plane + index] = tables[channel][pixels[3 * index + channel]]
+        }
+        return out
     }
-    return out
 }
 
 /** For each output position the two corners and the weight between them; all in single precision, as TensorFlow. */

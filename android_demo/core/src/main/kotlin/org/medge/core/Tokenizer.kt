@@ -13,10 +13,10 @@ import java.util.Locale
  * Gives the ids that the Python runtime gives with the same `tokenizer.json`; characters newer than the platform's Unicode tables may
  * differ in lower-casing and in where a grapheme ends.
  *
- * @param length ids of a text, ended and padded with `</s>`
+ * @param facts how a row of ids is ended and filled up
  */
 class Tokenizer private constructor(
-    private val length: Int,
+    private val facts: TokenizerFacts,
     private val ids: Map<String, Int>,
     private val scores: DoubleArray,
     private val unknown: Int,
@@ -26,7 +26,7 @@ class Tokenizer private constructor(
 ) {
     private class Special(val content: String, val id: Int, val leftStrip: Boolean, val rightStrip: Boolean)
 
-    /** Ids of one text, [length] of them, and whether it had to be cut. */
+    /** Ids of one text, as many as the tower reads, and whether it had to be cut. */
     class Encoded(val ids: LongArray, val cut: Boolean)
 
     private val longestPiece = ids.keys.maxOf { it.length }
@@ -34,10 +34,17 @@ class Tokenizer private constructor(
 
     fun encode(text: String): Encoded {
         val tokens = tokens(text)
-        val out = LongArray(length) { END.toLong() }
-        val cut = tokens.size + 1 > length
-        for (index in 0 until minOf(tokens.size, length - 1)) out[index] = tokens[index].toLong()
-        return Encoded(out, cut)
+        val out = LongArray(facts.length) { facts.padId.toLong() }
+        val kept = minOf(tokens.size, facts.length - 1)
+        for (index in 0 until kept) out[index] = tokens[index].toLong()
+        out[kept] = facts.endId.toLong()
+        return Encoded(out, cut = kept < tokens.size)
+    }
+
+    /** 1 for each token of the text, its end among them, 0 behind it. */
+    fun mask(ids: LongArray): LongArray {
+        val end = ids.indexOf(facts.endId.toLong()).let { if (it < 0) ids.size else it }
+        return LongArray(ids.size) { if (it <= end) 1 else 0 }
     }
 
     /** Ids without the end. */
@@ -136,7 +143,6 @@ class Tokenizer private constructor(
     }
 
     companion object {
-        const val END = 1 // `</s>`, which pads as well
         private const val MARK = '▁'
         private const val UNKNOWN_PENALTY = 10.0 // SentencePiece's kUnkPenalty
 
@@ -151,15 +157,15 @@ class Tokenizer private constructor(
          *
          * @throws MedgeException not of the kind that MedSigLIP has
          */
-        fun load(file: File, length: Int): Tokenizer = try {
-            read(file, length)
+        fun load(file: File, facts: TokenizerFacts): Tokenizer = try {
+            read(file, facts)
         } catch (error: IOException) {
             throw MedgeException(Problem.TENSORS_DAMAGED, file.name, cause = error)
         } catch (error: RuntimeException) {
             throw MedgeException(Problem.TENSORS_DAMAGED, file.name, cause = error)
         }
 
-        private fun read(file: File, length: Int): Tokenizer {
+        private fun read(file: File, facts: TokenizerFacts): Tokenizer {
             val names = ArrayList<String>(40_000)
             val scores = ArrayList<Double>(40_000)
             var model = JsonObject()
@@ -181,7 +187,7 @@ class Tokenizer private constructor(
             val specials = rest.list("added_tokens")!!.map { it as JsonObject }.map {
                 Special(it.text("content")!!, it.int("id")!!, it.flag("lstrip") == true, it.flag("rstrip") == true)
             }
-            return Tokenizer(length, ids, scores.toDoubleArray(), model.int("unk_id")!!, bytes, normalizers, specials)
+            return Tokenizer(facts, ids, scores.toDoubleArray(), model.int("unk_id")!!, bytes, normalizers, specials)
         }
 
         /** One step of the normalisation. */

@@ -11,12 +11,12 @@ abstract class GoldenEngine {
     internal val load = { System.load(given("medge.llama").path) }
 
     internal fun open(golden: GoldenFiles, vision: Boolean = true) = Engine(
-        golden.bundle.path("language")!!, golden.bundle.path("projector").takeIf { vision }, 1024, 2, load = load,
+        golden.bundle.path("language")!!, golden.bundle.eyes.takeIf { vision }, 1024, 2, load = load,
     )
 
     internal fun answers(golden: GoldenFiles) = golden.list("answers.json").map { it as JsonObject }
 
-    internal fun chat(golden: GoldenFiles, engine: Engine) = Chat(engine, golden.bundle.manifest.generator!!, golden.bundle.manifest.profile)
+    internal fun chat(golden: GoldenFiles, engine: Engine) = Chat(engine, golden.bundle.manifest)
 
     internal fun turns(row: JsonObject) = listOf(Turn(true, row.text("question")!!, row.text("image")?.let { File(it) }))
 

@@ -1,5 +1,6 @@
 package org.medge.core
 
+import com.google.gson.JsonObject
 import org.junit.After
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -13,7 +14,7 @@ import java.io.IOException
 import java.io.InputStream
 
 /** Bundles made here: small files, a manifest that is right. */
-private class MadeBundle(val folder: File, parity: String = "passed", format: Int = 1, vararg extra: Pair<String, ByteArray>) {
+private class MadeBundle(val folder: File, parity: String = "passed", format: Int = 2, vararg extra: Pair<String, ByteArray>) {
     val files = mapOf("onnx/vision_model.onnx" to ByteArray(300_000) { (it * 7).toByte() }, "golden.safetensors" to ByteArray(5000) { it.toByte() }) + extra
 
     init {
@@ -21,17 +22,21 @@ private class MadeBundle(val folder: File, parity: String = "passed", format: In
         writeManifest(folder, parity, format)
     }
 
-    fun writeManifest(into: File, parity: String = "passed", format: Int = 1, name: String = "tiny") {
+    fun writeManifest(into: File, parity: String = "passed", format: Int = 2, name: String = "tiny", change: (String) -> String = { it }) {
         val entries = files.entries.joinToString(",") { (path, bytes) ->
             val role = if (path.endsWith(".onnx")) "vision" else if ('.' in path) path.substringBefore('.') else path
             """{"path":"$path","role":"$role","bytes":${bytes.size},"sha256":"${sha256(bytes)}"}"""
         }
         val text =
-            """{"name":"$name","format_version":$format,"profile":"eval-tf","target":"arm-dotprod","licence":"é","parity":{"status":"$parity","x":1e-07},
-            "model":{"architecture":"siglip","embedding_size":64,"image_size":112,"patch_size":16,"text_length":64,"vocabulary":9,
-            "logit_scale":10.5,"logit_bias":-1.25,"parameters":1000},
-            "towers":{"vision":{"recipe":"int8","file":"onnx/vision_model.onnx"}},"files":[$entries]"""
-        File(into, Manifest.NAME).writeText(text + Manifest.seal(text.toByteArray()))
+            """{"name":"$name","format_version":$format,"kind":"encoder","target":"arm-dotprod","licence":"é",
+            "preprocessing":{"profile":"eval-tf","mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]},
+            "model":{"family":"siglip","embedding_size":64,"image_size":112,"patch_size":16,"vocabulary":9,
+            "tokenizer":{"length":64,"end_id":1,"pad_id":1},"logit_scale":10.5,"logit_bias":-1.25,"parameters":1000},
+            "artefacts":{"onnx":{"parity":{"status":"$parity","x":1e-07},"towers":{"vision":{"recipe":"int8","file":"onnx/vision_model.onnx",
+            "format":"onnx","golden":{"statistic":"min","cosine":0.999},"inputs":["pixel_values"],"output":"pooler_output"}}}},
+            "files":[$entries]"""
+        val changed = change(text)
+        File(into, Manifest.NAME).writeText(changed + Manifest.seal(changed.toByteArray()))
     }
 }
 
@@ -50,7 +55,7 @@ class BundleTest {
     fun aRealManifestIsReadAndItsDigestHolds() {
         val bundle = GoldenFiles.encoder().bundle
         bundle.verify()
-        assertEquals("eval-tf", bundle.manifest.profile)
+        assertEquals("eval-tf", bundle.manifest.images.profile)
         assertTrue(bundle.manifest.licence.contains("Not a medical device"))
     }
 
@@ -69,10 +74,48 @@ class BundleTest {
     }
 
     @Test
-    fun aBundleForANewerAppSaysSo() {
-        MadeBundle(source, format = 2)
-        val error = assertProblem(Problem.NEWER_FORMAT) { Bundle.open(source) }
-        assertEquals(listOf<Any>(2, 1), error.arguments.toList())
+    fun aBundleForANewerOrAnOlderAppSaysSo() {
+        MadeBundle(source, format = 3)
+        val newer = assertProblem(Problem.NEWER_FORMAT) { Bundle.open(source) }
+        assertEquals(listOf<Any>(3, 2), newer.arguments.toList())
+        MadeBundle(source, format = 1)
+        val older = assertProblem(Problem.OLDER_FORMAT) { Bundle.open(source) }
+        assertTrue(older.message!!.endsWith("Export the bundle again."))
+    }
+
+    @Test
+    fun aManifestThatLacksOrMisnamesSomethingIsDamaged() {
+        val made = MadeBundle(source)
+        val changes = listOf(
+            "\"end_id\"" to "\"last_id\"", "\"mean\":[0.5,0.5,0.5]" to "\"mean\":[0.5]", "\"mean\":[0.5,0.5,0.5]" to "\"mean\":[[],0,0]",
+            "\"statistic\":\"min\"" to "\"statistic\":\"most\"", "\"artefacts\"" to "\"towers\"", "\"parameters\":1000" to "\"parameters\":\"many\"",
+        )
+        for ((from, to) in changes) {
+            made.writeManifest(source) { it.replace(from, to).also { changed -> assertTrue(from, changed != it) } }
+            assertProblem(Problem.MANIFEST_DAMAGED) { Bundle.open(source) }
+        }
+        made.writeManifest(source) { it.replace("\"kind\":\"encoder\"", "\"kind\":\"segmenter\"") }
+        assertTrue(assertProblem(Problem.WRONG_KIND) { Bundle.open(source) }.message!!.contains("segmenter"))
+        made.writeManifest(source) { it.replace("\"onnx\":{\"parity\"", "\"coreml\":{\"parity\"") }
+        assertProblem(Problem.FOR_OTHER_DEVICES) { Bundle.open(source) }
+    }
+
+    @Test
+    fun boundsNamesAndNumbersAreThoseOfTheManifest() {
+        val bundle = GoldenFiles.encoder().bundle
+        val body = parseJson(File(bundle.folder, Manifest.NAME).readText()) as JsonObject
+        val towers = body.child("artefacts")!!.child("onnx")!!.child("towers")!!
+        assertEquals(towers.keySet(), bundle.manifest.towers.keys)
+        for ((name, tower) in bundle.manifest.towers) {
+            val facts = towers.child(name)!!
+            assertEquals(facts.child("golden")!!.number("cosine")!!, tower.golden.cosine, 0.0)
+            assertEquals(facts.child("golden")!!.text("statistic"), tower.golden.statistic)
+            assertEquals(facts.list("inputs")!!.map { it.asString }, tower.inputs)
+            assertEquals(facts.text("output"), tower.output)
+        }
+        val tokenizer = body.child("model")!!.child("tokenizer")!!
+        assertEquals(tokenizer.int("end_id"), bundle.manifest.encoder!!.tokenizer.endId)
+        assertEquals(tokenizer.int("pad_id"), bundle.manifest.encoder.tokenizer.padId)
     }
 
     @Test
@@ -94,7 +137,7 @@ class BundleTest {
     fun anImportCopiesChecksAndSwitches() {
         MadeBundle(source)
         val store = BundleStore(root)
-        assertNull(store.current(BundleStore.Kind.ENCODER))
+        assertNull(store.current(Kind.ENCODER))
         val seen = ArrayList<Long>()
         var accepted = 0
         val bundle = store.import(FolderSource(source), big, { accepted++ }) { seen += it.done }
@@ -102,8 +145,8 @@ class BundleTest {
         assertEquals(1, accepted)
         assertEquals(305_000L, seen.last())
         assertEquals(seen.sorted(), seen)
-        assertEquals(bundle.folder, store.current(BundleStore.Kind.ENCODER)!!.folder)
-        assertNull(store.current(BundleStore.Kind.GENERATOR))
+        assertEquals(bundle.folder, store.current(Kind.ENCODER)!!.folder)
+        assertNull(store.current(Kind.GENERATOR))
     }
 
     @Test
@@ -115,9 +158,9 @@ class BundleTest {
         assertProblem(Problem.COMPUTES_DIFFERENTLY) {
             store.import(FolderSource(source), big, { throw MedgeException(Problem.COMPUTES_DIFFERENTLY, "cosine 0.5") })
         }
-        assertEquals(old.folder, store.current(BundleStore.Kind.ENCODER)!!.folder)
+        assertEquals(old.folder, store.current(Kind.ENCODER)!!.folder)
         val new = store.import(FolderSource(source), big, {})
-        assertEquals("second", store.current(BundleStore.Kind.ENCODER)!!.manifest.name)
+        assertEquals("second", store.current(Kind.ENCODER)!!.manifest.name)
         assertFalse("the old one is gone", old.folder.exists())
         assertTrue(new.folder.exists())
     }
@@ -148,7 +191,7 @@ class BundleTest {
         MadeBundle(source)
         val store = BundleStore(root)
         assertProblem(Problem.COPY_INTERRUPTED) { store.import(Pulled(FolderSource(source), 200_000), big, {}) }
-        assertNull(store.current(BundleStore.Kind.ENCODER))
+        assertNull(store.current(Kind.ENCODER))
         val again = Pulled(FolderSource(source), Int.MAX_VALUE)
         store.import(again, big, {}).verify()
         assertEquals("onnx/vision_model.onnx" to 200_000L, again.offsets.first())

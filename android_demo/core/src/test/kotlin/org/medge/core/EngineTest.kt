@@ -46,7 +46,7 @@ class EngineTest : GoldenEngine() {
         val bundle = Bundle.open(copy)
         val projector = bundle.path("projector")!!
         projector.writeBytes(projector.readBytes().also { for (at in it.size / 2 until it.size step 3) it[at] = 0x3c })
-        Engine(bundle.path("language")!!, projector, 512, 2, load = load).use { engine ->
+        Engine(bundle.path("language")!!, bundle.eyes, 512, 2, load = load).use { engine ->
             assertProblem(Problem.COMPUTES_DIFFERENTLY) { Golden.replay(engine, chat(golden, engine), bundle) }
         }
         copy.deleteRecursively()
@@ -56,11 +56,11 @@ class EngineTest : GoldenEngine() {
     @Test
     fun aTowerInOnnxSaysWhatPythonSays() {
         val golden = GoldenFiles(given("medge.merged"))
-        assertEquals("onnx", golden.bundle.path("projector")!!.extension)
+        assertEquals("onnx", golden.bundle.eyes!!.facts.format)
         assertAnswersAreThoseOfPython(golden)
         // The tower of this model beside another one is noticed before anything is read past its end.
         val other = GoldenFiles(given("medge.small")).bundle
-        Engine(other.path("language")!!, golden.bundle.path("projector"), 512, 2, load = load).use { engine ->
+        Engine(other.path("language")!!, golden.bundle.eyes, 512, 2, load = load).use { engine ->
             val picture = Picture(ByteArray(112 * 112 * 3), 112, 16)
             val error = assertProblem(Problem.ANSWER_FAILED) { engine.generate(listOf(Token(2), picture, Token(5)), 1) { true } }
             assertTrue(error.message!!.contains("another model's"))
@@ -98,7 +98,8 @@ class EngineTest : GoldenEngine() {
             assertProblem(Problem.TEXT_ONLY) { engine.generate(listOf(Token(2), Picture(ByteArray(3), 1, 1)), 1) { true } }
         }
         val nonsense = File.createTempFile("model", ".gguf").apply { writeText("nonsense") }
+        val blind = golden.bundle.eyes!!.let { Eyes(nonsense, it.facts, it.normalisation) }
         assertProblem(Problem.ENGINE_REFUSES) { Engine(nonsense, null, 512, 1, load = load).close() }
-        assertProblem(Problem.ENGINE_REFUSES) { Engine(golden.bundle.path("language")!!, nonsense, 512, 1, load = load).close() }
+        assertProblem(Problem.ENGINE_REFUSES) { Engine(golden.bundle.path("language")!!, blind, 512, 1, load = load).close() }
     }
 }

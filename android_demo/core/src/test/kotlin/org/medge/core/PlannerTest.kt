@@ -11,10 +11,13 @@ import org.junit.Test
 class PlannerTest {
     private val gemma4b = GeneratorFacts(4_300_000_000, 34, 2560, 4, 256, 1024, 6, 131_072, 262_208, 896, 256, 14)
 
-    private fun reader(bytes: Long, facts: GeneratorFacts = gemma4b, name: String = "reader", projector: FileEntry? = null) = Manifest(
-        name, "eval-tf", "arm-dotprod", "0".repeat(64), "", "passed", null, facts, mapOf("language" to TowerFacts("q4_k_m", "a.gguf", true)),
-        listOfNotNull(FileEntry("a.gguf", "language", bytes, ""), projector),
-    )
+    private fun reader(bytes: Long, facts: GeneratorFacts = gemma4b, name: String = "reader", projector: FileEntry? = null): Manifest {
+        val bound = GoldenBound("min", 0.999)
+        val towers = mapOf("language" to TowerFacts("q4_k_m", "a.gguf", "gguf", bound)) +
+            listOfNotNull(projector).map { "projector" to TowerFacts("fast", it.path, "onnx", bound) }
+        val files = listOfNotNull(FileEntry("a.gguf", "language", bytes, ""), projector)
+        return Manifest(Kind.GENERATOR, name, null, "arm-dotprod", "0".repeat(64), "", "passed", null, facts, towers, files)
+    }
 
     @Test
     fun memoryOfAFourBillionModelIsWhatItsShapesSay() {

@@ -25,9 +25,10 @@ class PreprocessTest {
     }
 
     @Test
-    fun normalisedPixelsLieBetweenMinusOneAndOneInPlanes() {
-        val values = normalisePixels(Pixels.of(2, 1, byteArrayOf(0, 127, -1, -1, 0, 127)))
-        assertEquals(listOf(-1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat(), -1f, 1f, ((127 / 255.0 - 0.5) / 0.5).toFloat()), values.toList())
+    fun pixelsAreNormalisedByChannelInPlanes() {
+        val normalisation = Normalisation(listOf(0.5, 0.25, 0.0), listOf(0.5, 0.75, 2.0))
+        val values = normalisation.of(Pixels.of(2, 1, byteArrayOf(0, 127, -1, -1, 0, 127)))
+        assertEquals(listOf(-1f, 1f, ((127 / 255.0 - 0.25) / 0.75).toFloat(), (-0.25 / 0.75).toFloat(), 0.5f, (127 / 255.0 / 2).toFloat()), values.toList())
     }
 
     @Test

@@ -22,7 +22,7 @@ import medge
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.images import read_image
-from medge.runtime.pictures.preprocess import PROFILES, preprocess
+from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preprocess
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -150,10 +150,10 @@ def page(browser: Any, serve: Callable[[Path], str], web_bundles: Callable[[str]
     opened.context.close()
 
 
-RESIZE = """async ([data, width, height, profile, side]) => {
+RESIZE = """async ([data, width, height, profile, side, mean, std]) => {
   const { resize, normalisePixels } = await import('./app/pixels.js');
   const image = { width, height, data: Uint8Array.from(atob(data), (c) => c.charCodeAt(0)) };
-  return Array.from(normalisePixels(resize(image, profile, side)));
+  return Array.from(normalisePixels(resize(image, profile, side), { mean, std }));
 }"""
 
 
@@ -162,8 +162,10 @@ RESIZE = """async ([data, width, height, profile, side]) => {
 def test_pixels_equal_python_to_the_bit(page: Any, profile: str, size: tuple[int, int]) -> None:
     image = phantom(*size)
     data = base64.b64encode(image.tobytes()).decode()
-    found = np.array(page.evaluate(RESIZE, [data, size[1], size[0], profile, 112]), np.float32)
-    np.testing.assert_array_equal(found.reshape(3, 112, 112), preprocess(image, profile, 112))
+    normalise = Normalisation((0.5, 0.25, 0.125), (0.5, 0.75, 2.0))
+    asked = [data, size[1], size[0], profile, 112, list(normalise.mean), list(normalise.std)]
+    found = np.array(page.evaluate(RESIZE, asked), np.float32)
+    np.testing.assert_array_equal(found.reshape(3, 112, 112), preprocess(image, profile, 112, normalise))
 
 
 DICOM = """async ([data]) => {
@@ -252,9 +254,17 @@ def test_what_it_says_when_it_can_not(
     (damaged / "manifest.json").write_text(manifest.replace("eval-tf", "hf-bicubic"), encoding="utf-8")
     says(damaged, "manifest.json was changed or damaged")
     facts = Manifest.read(bundle)
-    failed = replace(facts, parity={**(facts.parity or {}), "status": "failed"})
-    (damaged / "manifest.json").write_text(failed.to_json(), encoding="utf-8")
-    says(damaged, "parity with the original model is failed")
+    onnx = facts.artefacts["onnx"]
+    assert onnx.parity is not None
+    failed = facts.with_artefact("onnx", replace(onnx, parity={**onnx.parity, "status": "failed"}))
+    for changed, words in (
+        (failed, "parity with the original model is failed"),
+        (replace(facts, format_version=1), "is older than the page. Export the bundle again"),
+        (replace(facts, format_version=3), "is newer than the page"),
+        (replace(facts, artefacts={}), "holds nothing that a browser runs"),
+    ):
+        (damaged / "manifest.json").write_text(changed.to_json(), encoding="utf-8")
+        says(damaged, words)
     (damaged / "manifest.json").unlink()
     says(damaged, "The bundle can’t be loaded")
 

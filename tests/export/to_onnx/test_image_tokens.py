@@ -216,8 +216,8 @@ def test_the_fast_recipe_passes_its_gates(reader_bundles: Callable[[str], Path])
     report = ParityReport.from_json((folder / "parity.json").read_text())
     assert [(gate.figure, gate.value) for gate in report.gates if not gate.passed] == []
     assert Bundle.open(folder).manifest.towers["projector"].decisions["merged_tokens_a_block"] > 0
-    assert {row["stage"] for row in report.stages["vision"]} == {"patch embedding", "projected tokens"}
-    assert max(row["pytorch_to_fp32"] for row in report.stages["vision"]) < EXACT_HOP["onnx"]
+    assert {row.stage for row in report.stages["vision"]} == {"patch embedding", "projected tokens"}
+    assert max(row.pytorch_to_fp32 for row in report.stages["vision"]) < EXACT_HOP["onnx"]
     page = render_parity(report)
     assert page.count("<svg") == 4
     assert "exported fp32 → bundle" in page

@@ -1,6 +1,5 @@
 """Graph rewrites: those that must be exact are, those that round stay within what their format allows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,8 @@ from medge.quant.onnx_graph.graph import Graph
 from medge.quant.onnx_graph.half import to_half
 from medge.quant.onnx_graph.pad import pad_hidden
 from medge.quant.onnx_graph.smooth import norm_outputs, smooth
-from medge.quant.recipes.onnx import ONNX_RECIPES, parse_onnx_recipes
 from medge.quant.rounding.gptq import LEVELS, block_grid, inverse_factor, round_gptq
 from medge.runtime.device.onnx_session import OrtSession
-from medge.runtime.errors import RecipeError
 
 WIDTH, HIDDEN, OUT = 64, 80, 48  # 80 = 16 x 5, as 4304 is: divisible by 16 and not by 32
 
@@ -189,23 +186,6 @@ def test_external_data_over_the_limit(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in files] == ["vision_model.onnx", "vision_model.onnx_data"]
     onnx.checker.check_model(str(files[0]))
     np.testing.assert_array_equal(OrtSession(files[0]).run(["y"], {"ids": IDS})[0], run(mlp()))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("int3", "no recipe 'int3'"), ("vision=int8", "nothing of the text tower"), ("a=int8", "no tower 'a'")],
-)
-def test_recipe_names(text: str, said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
-        parse_onnx_recipes(text)
-
-
-def test_each_tower_can_have_its_own_recipe(make_bundle: Callable[[str], Path]) -> None:
-    from medge.runtime.bundles.manifest import Manifest
-
-    towers = Manifest.read(make_bundle("vision=int8,text=fp16")).towers
-    assert (towers["vision"].recipe, towers["text"].recipe) == ("int8", "fp16")
-    assert parse_onnx_recipes("vision=int8,text=int4")["text"] is ONNX_RECIPES["int4"]
 
 
 @pytest.mark.parametrize("size", [1, 7, 300])

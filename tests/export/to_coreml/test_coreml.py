@@ -13,6 +13,7 @@ import torch
 from tolerances import EXACT_HOP, FP16_PACKAGE, FP32_SUMS, FP32_TOWER
 
 import medge
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
@@ -24,9 +25,9 @@ from medge.export.to_coreml.quietly import coremltools, quiet
 from medge.export.to_coreml.session import PackageEncoder
 from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save
 from medge.quant.recipes.coreml import COREML_RECIPES, GROUP
+from medge.quant.recipes.recipe import part_gates
 from medge.quant.rounding.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.gates import TOWER_GATES
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.errors import BundleError, RecipeError
 from medge.runtime.pictures.images import read_image
@@ -48,20 +49,15 @@ def ids(reference: Reference) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def packages(
-    checkpoint: Path, few_images: Path, labels_file: Path, tmp_path_factory: pytest.TempPathFactory
+    once: Callable[..., Path], checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path
 ) -> Callable[[str], Path]:
     """Bundles with CoreML packages by recipe, each made and measured once."""
-    made: dict[str, Path] = {}
 
-    def make(recipe: str) -> Path:
-        if recipe not in made:
-            out = tmp_path_factory.mktemp("packages") / recipe
-            job = ExportJob(checkpoint, out, recipe, formats=("coreml",), calibration=few_images, labels=labels_file)
-            export_medsiglip(job)
-            made[recipe] = out
-        return made[recipe]
+    def write(recipe: str, out: Path) -> None:
+        job = ExportJob(checkpoint, out, recipe, formats=("coreml",), calibration=few_images, labels=labels_file)
+        export_medsiglip(job, full=full_precision)
 
-    return make
+    return lambda recipe: once(f"packages/{recipe}", lambda out: write(recipe, out))
 
 
 @torch.inference_mode()
@@ -133,11 +129,13 @@ def test_why_gelu_is_written_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", sorted(COREML_RECIPES))
 def test_recipes_pass_their_gates(packages: Callable[[str], Path], recipe: str) -> None:
     bundle = Bundle.open(packages(recipe), allow_failed_parity=True)
-    gates = bundle.manifest.packages_parity["gates"]  # type: ignore[index] - a failure says so by itself
+    artefact = bundle.manifest.artefacts["coreml"]
+    gates = artefact.parity["gates"]  # type: ignore[index] - a failure says so by itself
     assert [gate for gate in gates if gate["passed"] is False] == []
-    demanded = {gate.figure for towers in TOWER_GATES.values() for gate in towers[recipe]}
+    demanded = {gate.figure for tower in artefact.towers for gate in part_gates(tower, COREML_RECIPES[recipe])}
+    assert demanded
     assert demanded <= {gate["figure"] for gate in gates if gate["passed"]}  # measured, each of them
-    assert {facts.recipe for facts in bundle.manifest.packages.values()} == {recipe}
+    assert artefact.recipes == {"vision": recipe, "text": recipe}
     stages = json.loads((packages(recipe) / "coreml/parity.json").read_text())["stages"]["vision"]
     # The conversion is exact; what is lost, the recipe loses.
     assert max(row["pytorch_to_fp32"] for row in stages) < EXACT_HOP["coreml"]
@@ -145,19 +143,25 @@ def test_recipes_pass_their_gates(packages: Callable[[str], Path], recipe: str) 
 
 
 @pytest.mark.parametrize("recipe", [name for name, recipe in COREML_RECIPES.items() if recipe.ios == 17])
-def test_recipes_for_ios_17(checkpoint: Path, few_images: Path, labels_file: Path, recipe: str, tmp_path: Path) -> None:
+def test_recipes_for_ios_17(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path, recipe: str, tmp_path: Path
+) -> None:
     """The older system keeps compressed weights in another form."""
     job = ExportJob(checkpoint, tmp_path / "b", recipe, formats=("coreml",), calibration=few_images, labels=labels_file,
                     package=PackageOptions(ios=17), with_text=False)  # fmt: skip
-    bundle, (report,) = export_medsiglip(job)
-    assert report.status == "passed"
+    bundle, reports = export_medsiglip(job, full=full_precision)
+    assert reports["coreml"].status == "passed"
     program = Program(bundle.folder / "coreml/MedgeVision.mlpackage")
     assert program.package.opset == "CoreML7"
     assert program.package.spec.specificationVersion == 8  # iOS 17, by coremltools' own table
 
 
 def test_smaller_recipes_are_smaller(packages: Callable[[str], Path]) -> None:
-    size = {name: Bundle.open(packages(name)).packages().tower_bytes("vision") for name in COREML_RECIPES}
+    bundles = {name: Bundle.open(packages(name)) for name in COREML_RECIPES}
+    size = {
+        name: bundle.tower_bytes(bundle.manifest.artefacts["coreml"].towers["vision"])
+        for name, bundle in bundles.items()
+    }
     # Half of 16 bits, and what stays in 16: tables or scales, norms, biases and positions, much of a tower this small.
     assert size["palette4"] < size["palette6"] < size["palette8"] < 0.65 * size["fp16"]
     assert size["w4"] < size["w8"] < 0.6 * size["fp16"]
@@ -172,6 +176,8 @@ def test_packages_say_what_they_are(packages: Callable[[str], Path], labels_file
     assert "Not a medical device" in facts["license"]
     assert facts["author"] == "medge"
     assert program.package.inputs[0].is_image
+    tower = Manifest.read(folder).artefacts["coreml"].towers["vision"]
+    assert (tower.inputs, tower.output) == ((program.package.inputs[0].name,), program.package.outputs[0])
     assert not list(folder.rglob("executorch*"))  # it would hold paths of the exporting machine
     text = "".join(path.read_text(errors="ignore") for path in folder.rglob("*.json"))
     assert str(Path.home()) not in text
@@ -186,6 +192,8 @@ def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_image
     assert np.linalg.norm(golden["embedding"]) == pytest.approx(1, abs=FP32_SUMS)
     sources = {path.name for path in (folder / "MedgeKit").rglob("*.swift")}
     assert sources == {"Package.swift", "Classifier.swift", "Preprocess.swift", "GoldenTests.swift"}
+    tower = encoder.towers["vision"]
+    assert (bank["input"], bank["output"], golden["leastCosine"]) == (IMAGE, OUTPUT, tower.golden.cosine)
     # The bank classifies as the runtime does.
     image = read_image(few_images / "CT_small.dcm")
     cosines = np.asarray(bank["embeddings"]) @ encoder.embed_pixels(encoder.prepare(image)[None])[0]
@@ -219,8 +227,7 @@ def test_both_formats_in_one_bundle(checkpoint: Path, few_images: Path, labels_f
         "--target-size", "1.9MB", "--without-text",
     )  # fmt: skip
     bundle = Bundle.open(tmp_path / "both")
-    assert bundle.manifest.parity is not None
-    assert bundle.manifest.packages_parity is not None
+    assert [artefact.parity is not None for artefact in bundle.manifest.artefacts.values()] == [True, True]
     weights = tmp_path / "both/coreml/MedgeVision.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
     assert 1.75e6 < weights.stat().st_size <= 1.92e6  # the wish, and what each constant takes for its place
     parity = command_line.medge("parity", tmp_path / "both", "--reference", checkpoint, "--json")

@@ -17,7 +17,7 @@ from command_line import hears_ctrl_c, medge
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
 from medge.runtime.assistants.health_record import read_record
-from medge.runtime.device.llama_library import usable_cores
+from medge.runtime.device.cpu import usable_cores
 
 
 def test_ask(reader: Path, pydicom_files: Path) -> None:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from tolerances import METRIC
 
 from medge.runtime.bundles import metrics
-from medge.runtime.bundles.gates import gates_for
-from medge.runtime.bundles.parity_report import judge
 from medge.runtime.encoder.labels import LabelBank, read_labels, unit_length
 from medge.runtime.errors import BundleError, LabelError
 
@@ -93,18 +91,3 @@ def test_bootstrap_covers_the_mean() -> None:
     low, high = metrics.bootstrap(lambda rows: float(data[rows].mean()), 400)
     assert low < 3 < high
     assert 0.12 < high - low < 0.28  # 2 x 1.96 / sqrt(400) = 0.196
-
-
-def test_a_gate_without_a_figure_is_not_measured_and_nan_fails() -> None:
-    figures = {"pixels": {"max_error": 0}, "vision": {"max_error": float("nan")}}
-    results = {result.figure: result.passed for result in judge(figures, {"vision": "fp32"})}
-    assert results["pixels.max_error"] is True
-    assert results["vision.max_error"] is False
-    assert results["scores.auc_difference"] is None
-
-
-def test_the_coarser_tower_decides_the_score_gates() -> None:
-    bounds = {gate.figure: gate.bound for gate in gates_for({"vision": "fp32", "text": "int4"})}
-    assert bounds["scores.flips"] == 0.02
-    assert bounds["vision.max_error"] == 2e-5
-    assert bounds["text.centred_cosine.mean"] == 0.99

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tolerances import FP32_EMBEDDING
 
 import medge as package
-from medge.runtime.pictures.images import View
+from medge.runtime.pictures.view import View
 
 BONE = View(window=(400, 1800))
 

@@ -134,7 +134,7 @@ def varied_strings(shared: Path | None, count: int = 2000) -> list[str]:
         texts += (shared / "agentclinic" / "medqa.jsonl").read_text().splitlines()
         texts += [entry["question"] for entry in json.loads((shared / "vqa_rad" / "qa.json").read_text())[:200]]
         texts += [path.read_text()[:3000] for path in sorted((shared / "fhir").glob("*.json"))]
-    texts += [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    texts += [path.read_text() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     texts += [
         "",
         " ",
@@ -275,10 +275,10 @@ def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
 
 def test_blocks_that_do_not_fit_are_not_forced(tiny_gemma: Path, tmp_path: Path) -> None:
     """The tiny tower is 48 wide, which blocks of 32 do not divide: those matrices stay in 16 bits."""
-    from medge.export.jobs.generator import write_projector_recipe
+    from medge.export.to_gguf.projector import write_projector_file
     from medge.quant.recipes.gguf import PROJECTOR_RECIPES
 
-    write_projector_recipe(open_gemma(tiny_gemma), tmp_path / "mm.gguf", PROJECTOR_RECIPES["q8_0"])
+    write_projector_file(open_gemma(tiny_gemma), tmp_path / "mm.gguf", PROJECTOR_RECIPES["q8_0"])
     types = {name: tensor.type for name, tensor in read_header(tmp_path / "mm.gguf").tensors.items()}
     assert types["v.blk.0.ffn_up.weight"] == types["v.blk.0.attn_q.weight"] == "F16"
     assert types["v.blk.0.ffn_down.weight"] == "Q8_0"  # 80, padded to 256

@@ -16,7 +16,8 @@ from tolerances import COLOUR_LEVELS, GREY_ROUNDING
 
 from medge.runtime.errors import ImageError
 from medge.runtime.pictures.dicom import _window
-from medge.runtime.pictures.images import View, read_image
+from medge.runtime.pictures.images import read_image
+from medge.runtime.pictures.view import View
 
 # What pydicom ships that is no picture or can't be decoded, by the reason that must be given.
 REFUSED = {

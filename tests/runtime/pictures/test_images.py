@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from medge.runtime.errors import ImageError
-from medge.runtime.pictures.images import View, find_images, labelled_folder, read_image
+from medge.runtime.pictures.images import find_images, labelled_folder, read_image
 from medge.runtime.pictures.limits import MAX_PIXELS
+from medge.runtime.pictures.view import View
 
 
 def picture() -> np.ndarray:

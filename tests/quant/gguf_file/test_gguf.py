@@ -21,10 +21,8 @@ from medge.export.to_gguf.write import write_language, write_projector
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import choose_types
-from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
-from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.quant.texts.prompts import medical_texts
-from medge.runtime.bundles.gates import LANGUAGE_GATES, PROJECTOR_GATES
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
 from medge.runtime.generator.engine import Engine, Picture
@@ -197,57 +195,9 @@ def test_blocks_come_back(kind: str) -> None:
         np.testing.assert_array_equal(encode_blocks(rows, type_), gguf.quants.quantize(rows, type_))
 
 
-def test_every_recipe_has_its_gates() -> None:
-    assert set(LANGUAGE_GATES) == set(GGUF_RECIPES)
-    assert set(PROJECTOR_GATES) == {*PROJECTOR_RECIPES, *ONNX_RECIPES}
-    assert not set(PROJECTOR_RECIPES) & set(ONNX_RECIPES)
-    for recipe in GGUF_RECIPES.values():
-        assert recipe.projector in PROJECTOR_RECIPES
-        assert recipe.file_type in gguf.LlamaFileType.__members__
-        relative = any(gate.figure.endswith("ratio_to_plain") for gate in LANGUAGE_GATES[recipe.name])
-        assert not relative or recipe.importance
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("q4_k_m", ("q4_k_m", "q8_0")),
-        ("f16", ("f16", "f16")),
-        ("language=q8_0,projector=f32", ("q8_0", "f32")),
-        ("language=q8_0,projector=fast", ("q8_0", "fast")),
-    ],
-)
-def test_recipes_are_parsed(text: str, expected: tuple[str, str]) -> None:
-    assert tuple(recipe.name for recipe in parse_gguf_recipes(text)) == expected
-
-
-def test_merging_takes_a_tower_in_onnx() -> None:
-    assert [recipe.name for recipe in parse_gguf_recipes("q4_k_m", merging=True)] == ["q4_k_m", "int8"]
-    with pytest.raises(RecipeError, match="q8_0 can't merge patches; choose from fp32"):
-        parse_gguf_recipes("language=q4_k_m,projector=q8_0", merging=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("q9", "no recipe 'q9'"), ("projector=f16", "no recipe ''"), ("vision=q8_0", "no part 'vision'"),
-     ("language=q8_0,projector=q4_k_m", "no projector recipe 'q4_k_m'"), ("", "no recipe ''")],
-)  # fmt: skip
-def test_wrong_recipes_are_named(text: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        parse_gguf_recipes(text)
-
-
 def test_what_is_no_matrix(full: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="medge calibrate"):
         Importance.load(full[0])
     (tmp_path / "x").write_bytes(b"GG")
     with pytest.raises(BundleError, match="GGUF"):
         Importance.load(tmp_path / "x")
-
-
-def test_texts_for_measuring_are_others() -> None:
-    used, kept = medical_texts(), medical_texts(held_back=True)
-    assert min(len(used), len(kept)) >= 10
-    sentences = [{sentence.strip(". \n") for text in texts for sentence in text.split(". ")} for texts in (used, kept)]
-    assert all(sentences)
-    assert not sentences[0] & sentences[1]

@@ -9,8 +9,8 @@ import pytest
 
 from medge.export.standin.medgemma_mini import CHAT_TEMPLATE
 from medge.runtime.errors import BundleError, GeneratorError
+from medge.runtime.generator import template_sandbox
 from medge.runtime.generator.chat_template import Message, render
-from medge.runtime.generator.generator import template_sandbox
 
 
 def harmless(text: str) -> bool:

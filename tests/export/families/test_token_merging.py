@@ -10,6 +10,7 @@ import torch
 from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_TOWER
 
 from medge.export.families import token_merging
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
 from medge.export.families.token_merging import MergingTower, largest_merge, merge, tokens_after
 from medge.export.jobs.encoder import export_medsiglip
@@ -19,7 +20,8 @@ from medge.export.to_coreml.mil_evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
 from medge.export.to_onnx.towers import export_tower
-from medge.runtime.bundles.gates import TOWER_GATES
+from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.recipes.recipe import part_gates
 from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.encoder.labels import unit_length
 from medge.runtime.errors import RecipeError
@@ -97,28 +99,33 @@ def test_looser_gates_allow_more(reference: Reference) -> None:
     def embed(merged: int) -> np.ndarray:
         return unit_length(MergingTower(tower, merged)(pixels).pooler_output.numpy())
 
-    strict, loose = (largest_merge(embed, tower, TOWER_GATES["vision"][name]) for name in ("int8", "int4"))
+    strict, loose = (largest_merge(embed, tower, part_gates("vision", ONNX_RECIPES[name])) for name in ("int8", "int4"))
     assert strict <= loose
     assert loose > 0
 
 
-def test_a_merged_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
+def test_a_merged_bundle(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path, tmp_path: Path
+) -> None:
     job = ExportJob(checkpoint, tmp_path / "b", "fp16", merge=2, calibration=few_images, labels=labels_file)
-    bundle, (report,) = export_medsiglip(job)
+    bundle, reports = export_medsiglip(job, full=full_precision)
+    report = reports["onnx"]
     decisions = bundle.manifest.towers["vision"].decisions
     assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (2, 52)
     assert not bundle.manifest.towers["vision"].batch_invariant
     assert (
-        report.figures["vision"]["centred_cosine"]["mean"] > 0.999
+        report.figures.vision.centred_cosine.mean > 0.999
     )  # fp16 alone loses next to nothing, two tokens a block a little
     # Blocks have other tokens than the original's: only both ends are compared.
-    assert [row["stage"] for row in report.stages["vision"]] == ["patch embedding", "pooled"]
+    assert [row.stage for row in report.stages["vision"]] == ["patch embedding", "pooled"]
     assert len(report.stages["text"]) > 2
 
 
-def test_too_many(checkpoint: Path, few_images: Path, tmp_path: Path) -> None:
+def test_too_many(checkpoint: Path, full_precision: FullPrecision, few_images: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="32 tokens a block can't be merged: this tower has 64, at most 31"):
-        export_medsiglip(ExportJob(checkpoint, tmp_path / "b", "fp32", merge=32, calibration=few_images))
+        export_medsiglip(
+            ExportJob(checkpoint, tmp_path / "b", "fp32", merge=32, calibration=few_images), full=full_precision
+        )
 
 
 @pytest.mark.parametrize("image_input", [True, False])
@@ -135,14 +142,16 @@ def test_a_coreml_package_merges_as_pytorch_does(
     np.testing.assert_allclose(found, expected, **FP32_MERGED_PACKAGE)
 
 
-def test_a_merged_coreml_bundle(checkpoint: Path, few_images: Path, labels_file: Path, tmp_path: Path) -> None:
+def test_a_merged_coreml_bundle(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path, tmp_path: Path
+) -> None:
     job = ExportJob(
         checkpoint, tmp_path / "b", "w8", merge=1, formats=("coreml",), calibration=few_images, labels=labels_file
     )
-    bundle, _ = export_medsiglip(job)
-    decisions = bundle.manifest.packages["vision"].decisions
+    artefact = export_medsiglip(job, full=full_precision)[0].manifest.artefacts["coreml"]
+    decisions = artefact.towers["vision"].decisions
     assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (1, 58)
-    parity = bundle.manifest.packages_parity
+    parity = artefact.parity
     assert parity is not None
     # Whether a stand-in of 64 patches can spare any is its own matter: what counts is that it is measured and judged.
     judged = {gate["figure"]: gate["passed"] for gate in parity["gates"]}

@@ -1,12 +1,14 @@
 """A bundle that is not whole, not its own, or not good enough is refused in one sentence."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 def rewrite(folder: Path, **changes: object) -> None:
     """Change the manifest as its author could: with a right digest."""
     manifest = Manifest.read(folder)
-    (folder / MANIFEST).write_text(dataclasses.replace(manifest, **changes).to_json())  # type: ignore[arg-type]
+    (folder / MANIFEST).write_text(replace(manifest, **changes).to_json())  # type: ignore[arg-type]
 
 
 def test_a_whole_bundle_opens(bundle: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_changed_manifest_is_noticed(copy: Path) -> None:
     )
     with pytest.raises(BundleError, match="was changed after it was written"):
         Bundle.open(copy)
-    path.write_text('{"format_version": 1}')
+    path.write_text('{"format_version": 2}')
     with pytest.raises(BundleError, match="was changed after it was written"):
         Bundle.open(copy)
 
@@ -96,18 +98,70 @@ def test_half_written_and_absent_bundles(copy: Path, tmp_path: Path) -> None:
         medge.load(copy)
 
 
-def test_a_newer_format_says_so(copy: Path) -> None:
-    rewrite(copy, format_version=99)
-    with pytest.raises(BundleError, match="format 99, this medge reads up to 1: update medge"):
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (99, "format 99, this medge reads 2: update medge$"),
+        (1, "format 1, this medge reads 2: export the bundle again$"),
+    ],
+)
+def test_another_format_says_what_to_do(copy: Path, version: int, said: str) -> None:
+    rewrite(copy, format_version=version)
+    with pytest.raises(BundleError, match=said):
         medge.load(copy)
 
 
-@pytest.mark.parametrize(("parity", "said"), [(None, "parity not measured"), ({"status": "failed"}, "parity failed")])
-def test_the_parity_gate_is_obeyed(copy: Path, parity: object, said: str) -> None:
-    rewrite(copy, parity=parity)
-    with pytest.raises(ParityGateError, match=said):
+def reseal(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest's JSON as a careless author could: the digest is right, the fields may not be."""
+    path = folder / MANIFEST
+    body = json.loads(path.read_text())
+    del body["digest"]
+    change(body)
+    before = json.dumps(body, indent=2).removesuffix("\n}").encode()
+    path.write_bytes(before + f',\n  "digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'.encode())
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a field is missing": lambda body: body["model"].pop("tokenizer"),
+    "a field is unknown": lambda body: body["preprocessing"].update(gamma=1),
+    "a number is a text": lambda body: body["model"].update(embedding_size="many"),
+    "a text is a number": lambda body: body.update(target=7),
+    "a group is a text": lambda body: body["artefacts"].update(onnx="here"),
+    "a colour is missing": lambda body: body["preprocessing"].update(mean=[0.5, 0.5]),
+    "a statistic is none": lambda body: body["artefacts"]["onnx"]["towers"]["vision"]["golden"].update(
+        statistic="most"
+    ),
+    "there are no artefacts": lambda body: body.pop("artefacts"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_fields_that_are_missing_or_of_another_form_are_refused(
+    copy: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    reseal(copy, lambda body: None)
+    Manifest.read(copy)
+    reseal(copy, change)
+    with pytest.raises(BundleError, match=r"lacks or misnames a field \(.+\); export the bundle again$"):
         medge.load(copy)
-    assert medge.load(copy, allow_failed_parity=True).manifest.parity == parity
+
+
+def test_a_kind_that_is_not_known_is_refused(copy: Path) -> None:
+    reseal(copy, lambda body: body.update(kind="segmenter"))
+    with pytest.raises(BundleError, match="is of the kind 'segmenter', which this medge does not know: update medge$"):
+        medge.load(copy)
+
+
+@pytest.mark.parametrize("parity", [None, "failed"])
+def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
+    manifest = Manifest.read(copy)
+    onnx = manifest.artefacts["onnx"]
+    assert onnx.parity is not None
+    changed = replace(onnx, parity={**onnx.parity, "status": parity} if parity else None)
+    rewrite(copy, artefacts={"onnx": changed})
+    with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}"):
+        medge.load(copy)
+    assert medge.load(copy, allow_failed_parity=True).manifest.artefacts["onnx"] == changed
 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     assert added["added"] == 0
 
     facts = json.loads(medge("inspect", bundle, "--json").stdout)
-    assert facts["parity"]["status"] == "passed"
+    assert facts["artefacts"]["onnx"]["parity"]["status"] == "passed"
     assert "Health AI Developer Foundations" in medge("inspect", bundle).stdout
     checks = json.loads(medge("verify", bundle, "--json").stdout)
     assert checks["holds"]

@@ -18,7 +18,7 @@ from medge.runtime.pictures.preprocess import (
     to_8_bit,
 )
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "eval_tf.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "eval_tf.npz")
 
 
 @pytest.mark.parametrize(("height", "width", "side"), CASES)

@@ -1,0 +1,32 @@
+"""Time an encoder's bundle, and other engines beside it: cold start, latency, throughput and peak memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bundles.manifest import Manifest
+from ..progress import Progress, no_progress
+from .asked import Asked, Benched
+from .in_turns import bundle_command, compare
+
+
+def bench(folder: Path, asked: Asked, progress: Progress = no_progress) -> Benched:
+    """Time a bundle's vision tower, with and without `--fast`, in turn with the engines that are asked for."""
+    from rich.table import Table
+
+    manifest = Manifest.read(folder)
+    name = f"medge {manifest.towers['vision'].recipe}"
+    engines = {
+        name: bundle_command(str(folder), asked.batch),
+        f"{name} --fast": bundle_command(str(folder), asked.batch, fast=True),
+    } | {engine: [*command, manifest.profile] for engine, command in asked.against.items()}
+    results = compare(engines, rounds=asked.rounds, batch=asked.batch, progress=progress)
+    table = Table(title=f"{manifest.name}, batch {asked.batch}, {asked.rounds} rounds in turn")
+    for column in ("engine", "cold start s", "latency s", "images/s", "peak MB", "time ratio"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for result in results:
+        table.add_row(
+            result.name, f"{result.cold_start:.2f}", f"{result.median:.4f}", f"{asked.batch / result.median:.2f}",
+            f"{result.peak_bytes / 1e6:.0f}", f"{result.median / results[0].median:.2f}",
+        )  # fmt: skip
+    return Benched([result.facts() for result in results], table)

@@ -1,0 +1,223 @@
+"""Exports from end to end: what they make, what they refuse, and what an interruption leaves."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import command_line
+import numpy as np
+import onnx
+import pytest
+from command_line import hears_ctrl_c
+from tolerances import EXACT_HOP, FP32_ROUNDING
+
+import medge
+from medge.export.families.encoder import Signature
+from medge.export.families.full_precision import FullPrecision
+from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder_job import ExportJob
+from medge.export.source.samples import builtin_samples
+from medge.export.to_onnx.towers import export_tower
+from medge.quant.onnx_graph.graph import Graph
+from medge.quant.recipes.onnx import OnnxRecipe
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.device.cpu import pick_target
+from medge.runtime.errors import BundleError, CheckpointError, ImageError, LabelError, RecipeError, StorageError
+from medge.runtime.golden.encoder import replay
+
+
+def test_the_bundle_has_the_layout_of_transformers_js(make_bundle: Callable[[str], Path]) -> None:
+    for recipe, suffix in (
+        ("int8", "_quantized"),
+        ("fp32", ""),
+        ("int4", "_q4"),
+        ("fp16", "_fp16"),
+        ("int8-static", "_int8"),
+    ):
+        bundle = make_bundle(recipe)
+        for tower, name in (("vision", "pixel_values"), ("text", "input_ids")):
+            model = onnx.load(bundle / "onnx" / f"{tower}_model{suffix}.onnx")
+            assert [item.name for item in model.graph.input] == [name]
+            assert {item.name for item in model.graph.output} == {"last_hidden_state", "pooler_output"}
+            assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+        for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+            assert (bundle / name).is_file()
+
+
+def test_without_text(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path, tmp_path: Path
+) -> None:
+    job = ExportJob(checkpoint, tmp_path / "b", calibration=few_images, labels=labels_file, with_text=False)
+    bundle, reports = export_medsiglip(job, full=full_precision)
+    assert reports["onnx"].status == "passed"
+    assert bundle.path("text") is None
+    encoder = medge.load(tmp_path / "b")
+    assert encoder.classify(few_images / "CT_small.dcm")[0].labels == bundle.manifest.labels
+    with pytest.raises(BundleError, match="exported with --without-text"):
+        encoder.embed_texts("x")
+    replayed = [holds for *_, holds in replay(encoder)]
+    assert replayed
+    assert all(replayed)
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "target"),
+    [("x86_64", {"avx2"}, "avx2"), ("x86_64", {"avx2", "avx_vnni"}, "avx512-vnni"), ("AMD64", {"avx512_vnni"}, "avx512-vnni"),
+     ("aarch64", set(), "arm-dotprod"), ("arm64", set(), "arm-dotprod")],
+)  # fmt: skip
+def test_the_target_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], target: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("medge.runtime.device.cpu.cpu_features", lambda: frozenset(features))
+    assert pick_target("auto")[0].name == target
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"recipe": "int3"}, RecipeError, "no recipe"),
+        ({"profile": "nearest"}, RecipeError, "no preprocessing profile"),
+        ({"target": "z80"}, RecipeError, "no target"),
+        ({"with_text": False}, RecipeError, "bake labels in"),
+        ({"labels": Path("/nonexistent/labels")}, LabelError, "can't be read"),
+        ({"calibration": Path("/nonexistent")}, ImageError, "no image could be read|No such file"),
+        ({"checkpoint": Path("/nonexistent")}, CheckpointError, "is not a folder"),
+    ],
+)
+def test_bad_jobs_leave_nothing(
+    checkpoint: Path, few_images: Path, tmp_path: Path, changes: dict[str, object], error: type[Exception], said: str
+) -> None:
+    job = ExportJob(**{"checkpoint": checkpoint, "out": tmp_path / "b", "calibration": few_images, **changes})  # type: ignore[arg-type]
+    with pytest.raises(error, match=said):
+        export_medsiglip(job)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_bundle_is_kept(bundle: Path, checkpoint: Path) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    with pytest.raises(StorageError, match="--force"):
+        export_medsiglip(ExportJob(checkpoint, bundle))
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_export_leaves_no_bundle(shallow: Path, few_images: Path, tmp_path: Path, number: int) -> None:
+    words = ["export", "medsiglip", "--checkpoint", shallow, "--out", tmp_path / "b", "--calibration", few_images]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medge", *map(str, words)], stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".b.partial-*/onnx/*")):  # until the first tower is being written
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert "Traceback" not in said
+    assert not (tmp_path / "b").exists()
+    if number == signal.SIGINT:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_gate_is_written_and_refused(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights damaged after quantization: the parity suite sees it, marks the bundle, and the runtime obeys."""
+    from medge.runtime.errors import ParityGateError
+
+    def damaged(graph: Graph) -> tuple[Graph, dict[str, object]]:
+        small = graph.copy()
+        name = next(linear.weight for linear in small.linears() if "layers.3.mlp.fc2" in linear.name)
+        small.set_weight(name, small.array(name) * np.float32(0.2))
+        return small, {}
+
+    def quantize(graph: Graph, *_: object) -> tuple[Graph, dict[str, object]]:
+        return damaged(graph) if "pixel_values" in str(graph.model.graph.input) else (graph.copy(), {})
+
+    monkeypatch.setattr("medge.export.to_onnx.format.quantize", quantize)
+    job = ExportJob(checkpoint, tmp_path / "b", "vision=int8,text=fp32", calibration=few_images)
+    report = export_medsiglip(job, full=full_precision)[1]["onnx"]
+    assert report.status == "failed"
+    assert {gate.figure for gate in report.gates if gate.passed is False} >= {"vision.centred_cosine.mean"}
+    # Two hops: the exporter is not to blame, and the stage where the error enters is the damaged block.
+    rows = {row.stage: row for row in report.stages["vision"]}
+    assert max(row.pytorch_to_fp32 for row in rows.values()) < EXACT_HOP["onnx"]
+    assert rows["block 2"].fp32_to_bundle < FP32_ROUNDING < rows["block 3"].fp32_to_bundle
+    with pytest.raises(ParityGateError, match="parity failed"):
+        medge.load(tmp_path / "b")
+    page = (tmp_path / "b" / "parity.html").read_text()
+    assert "FAIL" in page
+
+
+def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from medge.export.jobs.encoder import measure_bundle
+
+    other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "note": "changed"}))
+    with pytest.raises(CheckpointError, match="is not what .* was made from"):
+        measure_bundle(Bundle.open(bundle), other, builtin_samples())
+
+
+def test_several_recipes_export_the_towers_once(
+    shallow: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medge.export.to_onnx import stages
+
+    exported: list[str] = []
+
+    def counted(tower: object, signature: Signature) -> Graph:
+        exported.extend(signature.inputs)
+        return export_tower(tower, signature)
+
+    monkeypatch.setattr(stages, "export_tower", counted)
+    words = ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all"]
+    recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
+    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)
+    assert sorted(exported) == ["input_ids", "pixel_values"]
+    assert [fact["bundle"] for fact in told] == [
+        str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")
+    ]
+    assert told[0]["bytes"] > told[1]["bytes"]
+    for fact, made in zip(told, ({"vision": "fp32", "text": "fp32"}, {"vision": "int8", "text": "fp16"}), strict=True):
+        manifest = Bundle.open(fact["bundle"], allow_failed_parity=True).manifest
+        assert manifest.artefacts["onnx"].recipes == made
+        assert fact["parity"]["onnx"]["status"] == manifest.status
+    # What can't be is refused before anything is made.
+    assert (
+        "there is no recipe 'int3'"
+        in command_line.medge(*words[:-1], tmp_path / "no", *recipes[:3], "int3", code=None).stderr
+    )
+    assert not (tmp_path / "no").exists()
+    assert "exists" in command_line.medge(*words, "--recipe", "int8", *recipes[:2], code=None).stderr
+    assert not (tmp_path / "all" / "int8").exists()
+
+
+def test_one_failed_gate_of_several_is_the_commands(
+    shallow: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medge.export.to_onnx import format as onnx_format
+
+    def damaged(graph: Graph, recipe: OnnxRecipe, *rest: object) -> tuple[Graph, dict[str, object]]:
+        small = graph.copy()
+        if recipe.name == "fp16":
+            name = next(linear.weight for linear in small.linears() if "mlp.fc2" in linear.name)
+            small.set_weight(name, small.array(name) * np.float32(0.2))
+        return small, {}
+
+    monkeypatch.setattr(onnx_format, "quantize", damaged)
+    done = command_line.medge(
+        "export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all",
+        "--recipe", "fp32", "--recipe", "fp16", code=4,
+    )  # fmt: skip
+    assert "fp16 failed its parity gate" in done.stderr
+    assert "fp32 failed" not in done.stderr
+    assert all(f"Parity of {name} with shallow" in done.stdout for name in ("fp32", "fp16"))

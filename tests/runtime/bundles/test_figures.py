@@ -1,0 +1,107 @@
+"""Figures of parity reports: their types, their way through a file, and the gates that name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from reports import ENCODER, GENERATOR, judged
+
+from medge.quant.recipes.coreml import COREML_RECIPES
+from medge.quant.recipes.gguf import RECIPES_OF
+from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe, all_gates
+from medge.runtime.bundles.figures import EncoderFigures, GeneratorFigures, check_figure
+from medge.runtime.bundles.gates import Gate
+from medge.runtime.bundles.parity_report import ParityReport, judge
+from medge.runtime.errors import BundleError
+
+# Which parts stand together, and the type of what is measured on them.
+PARTS: dict[type, dict[str, tuple[Mapping[str, Recipe], ...]]] = {
+    EncoderFigures: {part: (ONNX_RECIPES, COREML_RECIPES) for part in ("vision", "text")},
+    GeneratorFigures: dict(RECIPES_OF),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("figures", "part", "recipe"),
+    [
+        pytest.param(figures, part, recipe, id=f"{part}-{recipe.format}-{recipe.name}")
+        for figures, parts in PARTS.items() for part, tables in parts.items() for table in tables for recipe in table.values()
+    ],
+)  # fmt: skip
+def test_gates_of_recipes_name_figures(figures: type, part: str, recipe: Recipe) -> None:
+    gates = all_gates({part: recipe})
+    assert gates
+    for gate in gates:
+        check_figure(figures, gate.figure)
+
+
+def test_common_gates_name_figures() -> None:
+    for figures, gates in ((EncoderFigures, (PIXELS, *STUDENT_GATES)), (GeneratorFigures, (PIXELS, *SAME_IDS))):
+        for gate in gates:
+            check_figure(figures, gate.figure)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("vision.centered_cosine.min", "no figure"), ("speed.seconds", "no figure"), ("vision.cosine", "no single figure"),
+     ("scores.labels", "no single figure"), ("vision.max_error.mean", "no figure"), ("image.kld.mean", "no figure")],
+)  # fmt: skip
+def test_a_gate_on_what_does_not_exist_is_an_error(path: str, said: str) -> None:
+    unmeasured = replace(ENCODER.figures, speed=None)  # what was not measured is checked as well
+    with pytest.raises(LookupError, match=said):
+        judge(unmeasured, [Gate(path, "<=", 1.0)])
+
+
+def test_a_figure_that_is_none_was_not_measured_and_nan_fails() -> None:
+    figures = replace(
+        ENCODER.figures, text=None, vision=replace(ENCODER.figures.vision, max_error=float("nan"))
+    )  # fmt: skip
+    gates = [PIXELS, Gate("vision.max_error", "<=", 1.0), Gate("text.centred_cosine.min", ">=", 0.9)]
+    results = {result.figure: (result.value is None, result.passed) for result in judge(figures, gates)}
+    assert results == {
+        "pixels.max_error": (False, True), "vision.max_error": (False, False), "text.centred_cosine.min": (True, None),
+    }  # fmt: skip
+
+
+def test_ids_are_gated_as_numbers() -> None:
+    different = replace(GENERATOR.figures, tokenizer=replace(GENERATOR.figures.tokenizer, ids_equal=False))
+    assert [result.passed for result in judge(different, SAME_IDS)] == [False, True]
+
+
+def test_the_coarser_tower_decides_the_score_gates() -> None:
+    recipes = {"vision": ONNX_RECIPES["fp32"], "text": ONNX_RECIPES["int4"]}
+    bounds = {gate.figure: gate.bound for gate in all_gates(recipes)}
+    assert bounds["scores.flips"] == 0.02
+    assert bounds["vision.max_error"] == 2e-5
+    assert bounds["text.centred_cosine.mean"] == 0.99
+
+
+@pytest.mark.parametrize("report", [ENCODER, GENERATOR], ids=lambda report: report.kind)
+def test_a_report_comes_back_as_it_was(report: ParityReport, tmp_path: Path) -> None:
+    report = judged(report, PIXELS, Gate("text.max_error" if report is ENCODER else "image.max_error", "<=", 1e-9))
+    path = tmp_path / "parity.json"
+    path.write_text(report.to_json())
+    again = ParityReport.read(path)
+    assert again == report
+    assert type(again) is type(report)
+    assert again.status == "failed"
+    assert json.loads(path.read_text())["kind"] == report.kind
+
+
+def test_what_is_no_report(tmp_path: Path) -> None:
+    path = tmp_path / "parity.json"
+    with pytest.raises(BundleError, match="was the bundle measured"):
+        ParityReport.read(path)
+    body = json.loads(ENCODER.to_json())
+    for broken in (
+        {**body, "figures": {**body["figures"], "colour": 1}}, {**body, "figures": 3}, {**body, "kind": "camera"}, [],
+        {key: value for key, value in body.items() if key != "plots"},
+    ):  # fmt: skip
+        path.write_text(json.dumps(broken))
+        with pytest.raises(BundleError, match="no report of this version"):
+            ParityReport.read(path)

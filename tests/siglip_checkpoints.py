@@ -1,0 +1,25 @@
+"""Small SigLIP checkpoints, for tests that say nothing of a model's answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from safetensors.numpy import load_file, save_file
+
+WEIGHTS = "model.safetensors"
+
+
+def write_shallow(checkpoint: Path, out: Path, layers: int = 1) -> None:
+    """A copy whose towers have only their first blocks: it is exported in seconds."""
+    shutil.copytree(checkpoint, out, ignore=shutil.ignore_patterns(WEIGHTS))
+    config = json.loads((checkpoint / "config.json").read_text())
+    for tower in ("vision_config", "text_config"):
+        config[tower]["num_hidden_layers"] = layers
+    (out / "config.json").write_text(json.dumps(config))
+    block = re.compile(r"\.layers\.(\d+)\.")
+    tensors = load_file(checkpoint / WEIGHTS)
+    kept = {name for name in tensors if not (found := block.search(name)) or int(found[1]) < layers}
+    save_file({name: tensors[name] for name in kept}, out / WEIGHTS, {"format": "pt"})
