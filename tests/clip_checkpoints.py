@@ -1,4 +1,4 @@
-"""Small CLIP checkpoints: one with random weights, and one trained on drawn shapes, with a tokenizer in CLIP's form."""
+"""Small CLIP checkpoints: one with random weights, and one trained on drawn discs, with a tokenizer in CLIP's form."""
 
 from __future__ import annotations
 
@@ -12,30 +12,24 @@ from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 210)}
-SHAPES = ("circle", "square", "cross")
-LABELS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
-WORDINGS = ("{}", "a picture of a {}", "one {} on a plain background", "there is a {} here, and nothing beside it")
-SIDE, LENGTH, START, END = 32, 24, "<|startoftext|>", "<|endoftext|>"
+GROUNDS = {"black": 0, "grey": 100, "white": 195}
+LABELS = [f"{colour} disc on {ground}" for colour in COLOURS for ground in GROUNDS]
+WORDINGS = ("{}", "a picture of a {}", "one {} and nothing else", "there is a {} in the middle of this picture")
+SIDE, LENGTH, START, END = 32, 48, "<|startoftext|>", "<|endoftext|>"
+RATE = 2e-3  # the greatest; learning rates rise and fall in one cycle
 
 
 def draw(label: str, rng: random.Random) -> Image.Image:
-    """A shape near the middle of a noisy picture that is not square."""
-    colour, shape = label.split()
+    """A disc near the middle of a noisy picture that is not square."""
+    colour, _, _, ground = label.split()
     width, height = rng.randint(44, 80), rng.randint(44, 80)
     noise = np.random.default_rng(rng.getrandbits(32)).integers(0, 60, (height, width, 3))
-    image = Image.fromarray((noise + rng.randint(0, 120)).astype(np.uint8))
+    image = Image.fromarray((noise + GROUNDS[ground]).astype(np.uint8))
     radius = rng.randint(10, 18)
     x, y = width // 2 + rng.randint(-4, 4), height // 2 + rng.randint(-4, 4)
-    box, pen = (x - radius, y - radius, x + radius, y + radius), ImageDraw.Draw(image)
+    box = (x - radius, y - radius, x + radius, y + radius)
     fill = tuple(max(0, min(255, level + rng.randint(-30, 30))) for level in COLOURS[colour])
-    if shape == "circle":
-        pen.ellipse(box, fill=fill)
-    elif shape == "square":
-        pen.rectangle(box, fill=fill)
-    else:
-        thin = max(2, radius // 3)
-        pen.rectangle((x - radius, y - thin, x + radius, y + thin), fill=fill)
-        pen.rectangle((x - thin, y - radius, x + thin, y + radius), fill=fill)
+    ImageDraw.Draw(image).ellipse(box, fill=fill)
     return image
 
 
@@ -50,22 +44,23 @@ def write_drawings(folder: Path, per_label: int, seed: int) -> Path:
 
 
 def write_tokenizer(folder: Path) -> int:
-    """CLIP's byte-level BPE, its merges learned from the captions and a few medical words; returns the vocabulary's size."""
+    """CLIP's byte-level BPE, its merges learned from captions and medge's calibration texts; returns the vocabulary's size."""
     from transformers import AutoTokenizer
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    from medge.quant.texts.prompts import calibration_texts
 
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.normalizer = normalizers.Lowercase()
     learned.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    texts = [wording.format(label) for wording in WORDINGS for label in LABELS] + ["chest x-ray of the left lung"] * 9
-    learned.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=260, end_of_word_suffix="</w>"))
+    texts = [wording.format(label) for wording in WORDINGS for label in LABELS] + calibration_texts()
+    learned.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>"))
     merges = [
         tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
         for merge in json.loads(learned.to_str())["model"]["merges"]
     ]
-    letters = list(bytes_to_unicode().values())
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     # As in OpenAI's file: bytes, bytes that end a word, merges, and the two marks last.
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
@@ -79,12 +74,12 @@ def write_tokenizer(folder: Path) -> int:
 
 
 def write_clip(folder: Path, *, legacy_end: bool, steps: int = 0) -> Path:
-    """A CLIP of 0.5 M parameters; trained on drawings where steps are given.
+    """A CLIP of 0.2 M parameters; trained on drawings where steps are given.
 
     Args:
         folder: is made.
         legacy_end: whether the configuration says of the end token what OpenAI's says: 2, for "the highest id of a text".
-        steps: of training, each on 72 drawings.
+        steps: of training, each on 54 drawings.
     """
     import torch
     from transformers import CLIPConfig, CLIPModel
@@ -93,7 +88,7 @@ def write_clip(folder: Path, *, legacy_end: bool, steps: int = 0) -> Path:
     (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
     size = write_tokenizer(folder)
     # 176 = 16 x 11 is not divisible by 32: the padding that it needs is exercised here.
-    tower = {"hidden_size": 96, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4}
+    tower = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
     config = CLIPConfig(
         text_config={
@@ -127,14 +122,15 @@ def _train(model: Any, folder: Path, steps: int) -> None:
     from medge.runtime.pictures.preprocess import preprocess
 
     tokenizer, rng = AutoTokenizer.from_pretrained(folder), random.Random(1)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.15)
     pictures = {
-        label: [preprocess(np.asarray(draw(label, rng)), "clip-crop", SIDE, OPENAI) for _ in range(64)]
+        label: [preprocess(np.asarray(draw(label, rng)), "clip-crop", SIDE, OPENAI) for _ in range(40)]
         for label in LABELS
     }
-    same = torch.arange(len(LABELS)).repeat(8)
+    same = torch.arange(len(LABELS)).repeat(6)
     for _ in range(steps):
-        labels = LABELS * 8
+        labels = LABELS * 6
         pixels = torch.from_numpy(np.stack([rng.choice(pictures[label]) for label in labels]))
         texts = [rng.choice(WORDINGS).format(label) for label in LABELS]
         words = tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
@@ -142,4 +138,5 @@ def _train(model: Any, folder: Path, steps: int) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        schedule.step()
     model.eval()
