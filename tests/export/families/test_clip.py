@@ -11,14 +11,14 @@ import torch
 from clip_checkpoints import LABELS, LENGTH, SIDE, WORDINGS, write_clip, write_drawings
 from command_line import medge as run
 from PIL import Image
-from tolerances import EXACT_HOP, FP32_EMBEDDING
+from tolerances import EXACT_HOP, FP32_EMBEDDING, RANDOM_CLIP
 
 import medge
 from medge.export.families.encoder import EncoderReference
 from medge.export.families.full_precision import FullPrecision
 from medge.export.families.table import FAMILIES, open_encoder
 from medge.export.families.transformers_versions import features, with_pillow
-from medge.export.jobs.encoder import export_recipes
+from medge.export.jobs.encoder import export_medsiglip, export_recipes
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
 from medge.export.to_onnx.stages import full_graph
@@ -118,13 +118,17 @@ def test_the_bundle_gives_what_transformers_gives(
 @pytest.mark.parametrize("which", ["random", "trained"])
 def test_every_recipe_keeps_its_promise(request: pytest.FixtureRequest, which: str, recipe: str) -> None:
     folder, report = request.getfixturevalue(f"{which}_bundles")[recipe]
-    assert report.status == "passed", [gate for gate in report.gates if gate.passed is False]
+    if which == "trained":
+        assert report.status == "passed", [gate for gate in report.gates if not gate.passed]
+    else:  # its answers are ties, which any rounding turns: only its embeddings are judged
+        for figures in (report.figures.vision, report.figures.text):
+            assert figures.centred_cosine is not None
+            assert figures.centred_cosine.mean >= RANDOM_CLIP[recipe]
     assert report.figures.text is not None
     assert report.figures.text.ids_equal
-    opened = medge.load(folder)
-    judged = list(replay(opened))
-    assert len(judged) == 4  # pixels, images, ids, texts
-    assert all(holds for *_, holds in judged)
+    replayed = list(replay(medge.load(folder, allow_failed_parity=True)))
+    assert len(replayed) == 4  # pixels, images, ids, texts
+    assert all(holds for *_, holds in replayed)
     # Both hops, stage by stage: the exporter's is exact, whatever the recipe does.
     for tower, layers in (("vision", 2), ("text", 2)):
         rows = {row.stage: row for row in report.stages[tower]}
@@ -150,7 +154,7 @@ def test_the_graphs_are_as_transformers_js_calls_them(random_bundles: Made) -> N
             assert [item.name for item in graph.output] == ["last_hidden_state", gives]
 
 
-def test_the_quantizers_find_every_layer(full: FullPrecision, random_bundles: Made) -> None:
+def test_the_quantizers_find_every_layer(full: FullPrecision, trained_bundles: Made) -> None:
     """Six linear layers a block and the projection: none is hidden from them by a form that they don't know."""
     for tower in ("vision", "text"):
         graph = full_graph(full, tower)
@@ -158,7 +162,7 @@ def test_the_quantizers_find_every_layer(full: FullPrecision, random_bundles: Ma
         assert len(names) == 2 * 6 + 1
         assert "encoder.layers.1.mlp.fc2/MatMul" in names
     decisions = {
-        recipe: {tower: facts.decisions for tower, facts in Bundle.open(random_bundles[recipe][0]).manifest.towers.items()}
+        recipe: {tower: facts.decisions for tower, facts in Bundle.open(trained_bundles[recipe][0]).manifest.towers.items()}
         for recipe in ("int8", "int4")
     }  # fmt: skip
     for tower in ("vision", "text"):
@@ -239,7 +243,7 @@ def test_what_it_can_not_do_is_said(trained_clip: Path, tmp_path: Path, drawings
         (ExportJob(trained_clip, tmp_path / "b", "int8", calibration=few, merge=2), "clip has a class token"),
     ):
         with pytest.raises(RecipeError, match=reason):
-            list(export_recipes(job, [job.recipe] if job.recipe else ["w8"]))
+            export_medsiglip(job)
     with pytest.raises(RecipeError, match="web: clip needs a preprocessing profile that the page does not have"):
         FAMILIES["clip"].allow("web")
     told = run("distill", "medsiglip", "--teacher", trained_clip, "--student", "small", "--images", few,
