@@ -47,14 +47,15 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
     target, _ = pick_target()
     sizes = dict.fromkeys(recipes, 0)
     bank = LabelBank.build(LABELS, reference.embed_texts)
-    model, preprocessing = reference.facts, reference.preprocessing("eval-tf")
+    model, preprocessing = reference.facts(), reference.preprocessing("eval-tf")
+    signatures = reference.signatures
     configuration = {
         "config.json": reference.checkpoint.config, "preprocessor_config.json": reference.processor_config("eval-tf")
     }  # fmt: skip
     for tower in ("text", "vision"):
         say(f"exporting the {tower} tower")
         part = reference.tower(tower)
-        graph = export_tower(part, Reference.signatures[tower])
+        graph = export_tower(part, signatures[tower])
         inputs = full.calibration_inputs(tower, samples, "eval-tf")[:1]
         if tower == "vision":
             del part, reference, full  # 3.5 GB that nothing needs any more
@@ -64,7 +65,7 @@ def make_bundles(checkpoint: Path, work: Path, recipes: list[str], say: Any) -> 
             with new_bundle(work / f"{tower}-{recipe.name}", force=True) as writer:
                 golden = golden_bound(recipe, merged=False)
                 facts = write_tower(
-                    writer, tower, f"{tower}_model", recipe, small, decisions, Reference.signatures[tower], golden
+                    writer, tower, f"{tower}_model", recipe, small, decisions, signatures[tower], golden
                 )
                 sizes[recipe.name] += sum(path.stat().st_size for path in (writer.folder / "onnx").iterdir())
                 if tower == "vision" and recipe.name in BENCHED:

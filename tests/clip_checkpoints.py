@@ -46,7 +46,6 @@ def write_drawings(folder: Path, per_label: int, seed: int) -> Path:
 def write_tokenizer(folder: Path) -> int:
     """CLIP's byte-level BPE, its merges learned from captions and medge's calibration texts; returns the vocabulary's size."""
     from transformers import AutoTokenizer
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
     from medge.quant.texts.prompts import calibration_texts
 
@@ -61,7 +60,7 @@ def write_tokenizer(folder: Path) -> int:
         tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
         for merge in json.loads(learned.to_str())["model"]["merges"]
     ]
-    letters = list(bytes_to_unicode().values())
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     # As in OpenAI's file: bytes, bytes that end a word, merges, and the two marks last.
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))

@@ -99,7 +99,7 @@ class Reference(EncoderReference):
     refused = {  # noqa: RUF012
         "coreml": "can't be written as CoreML packages yet; export it as ONNX",
         "merging": "has a class token, which merging would have to protect; choose a recipe that merges no patches",
-        "web": "needs a preprocessing profile that the page does not have yet",
+        "web": "was never run in the page",
         "optimum": "is no SigLIP, and only that is compared with optimum; compare with pytorch or openvino",
         "transformers": "is no SigLIP, and only that task is written down; compare with pytorch or openvino",
         "distillation": "can't be distilled; the student is a SigLIP, and so must its teacher be",

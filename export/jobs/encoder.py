@@ -20,7 +20,6 @@ from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.encoder import EncoderReference
 from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
@@ -73,7 +72,7 @@ def export_medsiglip(
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
             full = stack.enter_context(_open_full(job, progress))
-        profile = _check_family(full.reference, job)
+        profile = full.reference.profile_of(job.profile)
         samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
         judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
         _write_companions(writer, full, job, plan, profile, progress)
@@ -219,21 +218,12 @@ def _samples(folder: Path | None) -> Samples:
     return read_samples(folder) if folder else builtin_samples()
 
 
-def _check_family(family: type[EncoderReference] | EncoderReference, job: ExportJob) -> str:
-    """Whether a family can be made what the job says; returns the profile.
-
-    Raises:
-        RecipeError: it can't.
-    """
-    for what in (*job.formats, job.target):
-        family.allow(what)
-    return family.profile_of(job.profile)
-
-
 def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
     checkpoint = Checkpoint.open(job.checkpoint)
     family = family_of(checkpoint)
-    _check_family(family, job)  # what is refused is refused before anything is computed
+    family.profile_of(job.profile)  # what is refused is refused before anything is computed
+    for what in (*job.formats, job.target):
+        family.allow(what)
     progress("loading the checkpoint", 0, 1)
     return FullPrecision(family(checkpoint))
 

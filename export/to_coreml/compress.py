@@ -21,7 +21,7 @@ from .mil_evaluator import Program
 from .mil_package import Operation
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower
 from .options import PackageOptions
-from .precision import fp32_operations, selector
+from .precision import selector
 from .quietly import coremltools, quiet
 from .write import OUTPUT, Array, MergingPackage, as_input, convert, model_inputs, save
 
@@ -126,21 +126,20 @@ def as_tower_inputs(inputs: Sequence[Array], kind: str, options: PackageOptions)
 
 
 def make_package(
-    module: nn.Module, full: Program, kind: str, side: int, recipe: CoreMLRecipe, options: PackageOptions,
+    module: nn.Module, kept: Mapping[str, str], kind: str, side: int, recipe: CoreMLRecipe, options: PackageOptions,
     inputs: Sequence[Array], path: Path, metadata: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
     """Apply a recipe to a rewritten tower (its weights change) and save the package.
 
     Args:
-        full: the tower's fp32 program.
+        kept: operations that fp16 can't hold, `precision.fp32_operations`.
         inputs: calibration inputs, as the ONNX towers take them.
 
     Returns:
         what was decided, for the manifest.
     """
-    kept = fp32_operations(full, inputs)
     decisions: dict[str, Any] = {
-        "kept_in_fp32": kept, "ios": options.ios, "image_input": options.image_input, "batches": list(options.batches),
+        "kept_in_fp32": dict(kept), "ios": options.ios, "image_input": options.image_input, "batches": list(options.batches),
     }  # fmt: skip
     if isinstance(module, MergingPackage):
         decisions |= module.tower.encoder.facts()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...quant.recipes.coreml import CoreMLRecipe
 from ...quant.recipes.recipe import golden_bound
 from ...runtime.bundles.manifest import MERGED, TowerFacts
 from ..families.full_precision import FullPrecision
-from ..format import Making
+from ..format import Array, Making
 from .compress import make_package
 from .mil_evaluator import Program
 from .options import PackageOptions
+from .precision import fp32_operations
 from .write import OUTPUT, convert, rewrite, save
 
 FOLDER = "coreml"
@@ -32,10 +33,10 @@ def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[s
         path.parent.mkdir(parents=True, exist_ok=True)
         module = rewrite(full.reference.tower(tower), tower, options, recipe.block or 1)
         facts = {**making.metadata, "tower": tower, "recipe": recipe.name}
-        # What fp16 can hold is asked of the tower that is converted.
         program = full_program(full, tower, options)
+        kept = _kept_in_fp32(full, tower, options, making.inputs[tower])
         decisions = make_package(
-            module, program, tower, side_of(full, tower), recipe, options, making.inputs[tower], path, facts
+            module, kept, tower, side_of(full, tower), recipe, options, making.inputs[tower], path, facts
         )
         for file in sorted(path.rglob("*")):
             if file.is_file():
@@ -56,6 +57,16 @@ def full_program(full: FullPrecision, tower: str, options: PackageOptions) -> Pr
         return Program(save(convert(module, tower, side_of(full, tower), options), path))
 
     return full.kept(("coreml", tower, options), make)
+
+
+def _kept_in_fp32(
+    full: FullPrecision, tower: str, options: PackageOptions, inputs: Sequence[Array]
+) -> Mapping[str, str]:
+    """What fp16 can't hold of the tower that is converted; asked once for the same inputs, whatever the recipe."""
+    program = full_program(full, tower, options)
+    # The inputs are kept, too, so that no others get their identity.
+    key = ("fp16", tower, replace(options, target_size=None), id(inputs))
+    return full.kept(key, lambda: (inputs, fp32_operations(program, inputs)))[1]
 
 
 def options_of(towers: Mapping[str, TowerFacts]) -> PackageOptions:

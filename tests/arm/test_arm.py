@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
@@ -45,7 +46,12 @@ def machine() -> Path:
 
 @pytest.fixture(scope="session")
 def arm_bundles(
-    machine: Path, checkpoint: Path, few_images: Path, labels_file: Path, tmp_path_factory: pytest.TempPathFactory
+    machine: Path,
+    checkpoint: Path,
+    full_precision: FullPrecision,
+    few_images: Path,
+    labels_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("arm")
     for recipe in ONNX_RECIPES:
@@ -53,7 +59,7 @@ def arm_bundles(
         job = ExportJob(
             checkpoint, place / recipe, recipe, target="arm-dotprod", calibration=few_images, labels=labels_file
         )
-        export_medsiglip(job)
+        export_medsiglip(job, full=full_precision)
     return {recipe: place / recipe for recipe in ONNX_RECIPES}
 
 

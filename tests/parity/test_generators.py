@@ -16,7 +16,7 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 from medge.export.jobs.generator import material_of, measure_generator_bundle
 from medge.export.pages.parity import render_parity
-from medge.export.parity.divergence import Divergence
+from medge.export.parity.divergence import CachedLogits, Divergence
 from medge.export.parity.generator import Material
 from medge.export.parity.questions import score_options
 from medge.runtime.bundles.bundle import Bundle
@@ -66,13 +66,15 @@ def test_page_has_its_plots(reader_bundles: Callable[[str], Path]) -> None:
     assert not re.search(r'(src|href)="http', page)  # it loads nothing
 
 
-def test_parity_command_restamps_the_bundle(reader: Path, gemma: Path, tmp_path: Path, few_images: Path) -> None:
+def test_parity_command_restamps_the_bundle(
+    reader: Path, gemma: Path, gemma_logits: CachedLogits, tmp_path: Path, few_images: Path
+) -> None:
     copy = Path(shutil.copytree(reader, tmp_path / "copy"))
     (tmp_path / "t.txt").write_text("The lungs are clear. " * 40)
     questions = tmp_path / "q.jsonl"
     questions.write_text(json.dumps({"question": "Is the sky blue? yes or no", "options": ["yes", "no"], "answer": 0}))
     material = material_of([tmp_path / "t.txt"], few_images, [questions], sees=True)
-    _, report = measure_generator_bundle(Bundle.open(copy), gemma, material)
+    _, report = measure_generator_bundle(Bundle.open(copy), gemma, material, logits=gemma_logits)
     assert Bundle.open(copy, allow_failed_parity=True).manifest.status == report.status
     assert report.figures.tasks["q"].items == 1
     assert (copy / "parity.html").read_text().count("<svg") == 4

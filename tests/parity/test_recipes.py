@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import pytest
 from tolerances import BATCH_INVARIANCE
 
 from medge.export.families.full_precision import FullPrecision
-from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip, measure_artefact, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
@@ -31,12 +30,6 @@ PER_LABEL = {"mednist": 40, "pneumoniamnist": None, "vqa_rad": None}  # images a
 
 
 @pytest.fixture(scope="module")
-def full(reference: Reference) -> Iterator[FullPrecision]:
-    with FullPrecision(reference) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def held_back(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     place = tmp_path_factory.mktemp("held-back")
     return {
@@ -47,7 +40,11 @@ def held_back(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 @pytest.fixture(scope="module")
 def merging_bundle(
-    checkpoint: Path, labels_file: Path, shared: Path, full: FullPrecision, tmp_path_factory: pytest.TempPathFactory
+    checkpoint: Path,
+    labels_file: Path,
+    shared: Path,
+    full_precision: FullPrecision,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
     """Bundles of recipes that merge tokens: how many, they must learn from images like those that will come."""
     place = tmp_path_factory.mktemp("merging")
@@ -58,7 +55,7 @@ def merging_bundle(
         if recipe not in made:
             out = place / recipe
             job = ExportJob(checkpoint, out, recipe, calibration=calibration, labels=labels_file)
-            export_medsiglip(job, full=full)
+            export_medsiglip(job, full=full_precision)
             made[recipe] = out
         return made[recipe]
 
@@ -96,13 +93,13 @@ def test_every_onnx_recipe_has_its_tolerance() -> None:
 @pytest.mark.parametrize("dataset", sorted(ZERO_SHOT))
 @pytest.mark.parametrize("recipe", sorted(ONNX_RECIPES))
 def test_gates_on_held_back_images(
-    make_bundle: Callable[[str], Path], merging_bundle: Callable[[str], Path], full: FullPrecision, held_back: dict,
+    make_bundle: Callable[[str], Path], merging_bundle: Callable[[str], Path], full_precision: FullPrecision, held_back: dict,
     recipe: str, dataset: str,
 ) -> None:  # fmt: skip
     make = merging_bundle if ONNX_RECIPES[recipe].merge_within else make_bundle
     bundle = Bundle.open(make(recipe), allow_failed_parity=True)
     words = {label: prompts(facts) for label, facts in ZERO_SHOT[dataset].items()}
-    report = measure_artefact("onnx", bundle, full, held_back[dataset], prompts=words)
+    report = measure_artefact("onnx", bundle, full_precision, held_back[dataset], prompts=words)
     failed = [(gate.figure, gate.value, gate.bound) for gate in report.gates if not gate.passed]
     assert report.gates
     assert failed == []  # every gate measured, and passed
@@ -115,12 +112,14 @@ def test_gates_on_held_back_images(
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_every_profile_passes_parity(few_images: Path, full: FullPrecision, bundle: Path, profile: str) -> None:
+def test_every_profile_passes_parity(
+    few_images: Path, full_precision: FullPrecision, bundle: Path, profile: str
+) -> None:
     """The profile changes what enters the towers; the pixels are compared with independent code."""
     opened = Bundle.open(bundle)
     assert opened.manifest.preprocessing is not None
     manifest = replace(opened.manifest, preprocessing=replace(opened.manifest.preprocessing, profile=profile))
-    report = measure_artefact("onnx", Bundle(opened.folder, manifest), full, read_samples(few_images))
+    report = measure_artefact("onnx", Bundle(opened.folder, manifest), full_precision, read_samples(few_images))
     assert report.profile == profile
     assert report.status == "passed", report.gates
 

@@ -3,9 +3,8 @@
 import { entry, openBundle, readFile, readLabelBank, visionTower } from './bundle.js';
 import { isDicom, readDicom } from './dicom.js';
 import { MedgeError } from './errors.js';
-import { normalisePixels, resize } from './pixels.js';
+import { MAX_PIXELS, normalisePixels, resize } from './pixels.js';
 
-const MAX_PIXELS = 100_000_000;
 // A module with one SIMD instruction: i32x4.splat (WebAssembly core specification, SIMD).
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 17, 11]);
 const $ = (id) => document.getElementById(id);

@@ -4,6 +4,7 @@
 import { MedgeError } from './errors.js';
 
 const UNCOMPRESSED = new Set(['1.2.840.10008.1.2', '1.2.840.10008.1.2.1']);
+const CUT_SHORT = 'This DICOM file is cut short: it has fewer pixels than it says.';
 const JPEG_BASELINE = '1.2.840.10008.1.2.4.50';
 const OTHERS = {
   '1.2.840.10008.1.2.1.99': 'deflated', '1.2.840.10008.1.2.2': 'big endian', '1.2.840.10008.1.2.4.51': 'JPEG of 12 bits',
@@ -22,6 +23,7 @@ export async function readDicom(bytes, decode) {
   try {
     set = globalThis.dicomParser.parseDicom(bytes);
   } catch (error) {
+    if (error?.dataSet?.elements.x7fe00010) throw new MedgeError(CUT_SHORT); // all was read but the pixels
     throw new MedgeError(`The DICOM header is damaged: ${error?.message ?? error?.exception ?? error}.`);
   }
   const element = set.elements.x7fe00010;
@@ -59,7 +61,7 @@ function readUncompressed(set, element, width, height, frame) {
   const count = width * height * samples;
   const start = element.dataOffset + frame * count * (allocated / 8);
   if (start + count * (allocated / 8) > element.dataOffset + element.length) {
-    throw new MedgeError('This DICOM file is cut short: it has fewer pixels than it says.');
+    throw new MedgeError(CUT_SHORT);
   }
   const signed = set.uint16('x00280103') === 1;
   const view = new DataView(set.byteArray.buffer, set.byteArray.byteOffset + start);

@@ -18,12 +18,13 @@ from medge.export.families.encoder import EncoderReference
 from medge.export.families.full_precision import FullPrecision
 from medge.export.families.table import FAMILIES, open_encoder
 from medge.export.families.transformers_versions import features, with_pillow
-from medge.export.jobs.encoder import export_medsiglip, export_recipes
+from medge.export.jobs.encoder import export_recipes
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
 from medge.export.to_onnx.stages import full_graph
 from medge.quant.onnx_graph.graph import Graph
 from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.bundles.parity_report import EncoderReport
 from medge.runtime.encoder.encoder import Encoder, TextCutWarning
 from medge.runtime.errors import CheckpointError, RecipeError
@@ -105,7 +106,7 @@ def test_the_bundle_gives_what_transformers_gives(
 ) -> None:
     """Images that are not square, texts of several lengths in one batch, both ways of saying which token ends a text."""
     checkpoint: Path = request.getfixturevalue(f"{which}_clip")
-    opened = medge.load(request.getfixturevalue(f"{which}_bundles")["fp32"][0])
+    opened = medge.load(request.getfixturevalue(f"{which}_bundles")["fp32"][0], allow_failed_parity=which == "random")
     images = sorted(drawings["held-back"].rglob("*.png"))[::9]
     texts = ["", "Red disc", WORDINGS[3].format(LABELS[4]), "X-ray of the chest (AP view), 2nd film!", "naïve café ½ µ"]
     theirs = _own_embeddings(checkpoint, images, texts)
@@ -119,16 +120,18 @@ def test_the_bundle_gives_what_transformers_gives(
 def test_every_recipe_keeps_its_promise(request: pytest.FixtureRequest, which: str, recipe: str) -> None:
     folder, report = request.getfixturevalue(f"{which}_bundles")[recipe]
     if which == "trained":
-        assert report.status == "passed", [gate for gate in report.gates if not gate.passed]
-    else:  # its answers are ties, which any rounding turns: only its embeddings are judged
+        assert report.status == "passed", [gate for gate in report.gates if gate.passed is False]
+    else:  # among random weights' scores chance decides which is the greatest: only embeddings are judged
         for figures in (report.figures.vision, report.figures.text):
+            assert figures is not None
             assert figures.centred_cosine is not None
             assert figures.centred_cosine.mean >= RANDOM_CLIP[recipe]
     assert report.figures.text is not None
     assert report.figures.text.ids_equal
-    replayed = list(replay(medge.load(folder, allow_failed_parity=True)))
-    assert len(replayed) == 4  # pixels, images, ids, texts
-    assert all(holds for *_, holds in replayed)
+    opened = medge.load(folder, allow_failed_parity=which == "random")
+    judged = list(replay(opened))
+    assert len(judged) == 4  # pixels, images, ids, texts
+    assert all(holds for *_, holds in judged)
     # Both hops, stage by stage: the exporter's is exact, whatever the recipe does.
     for tower, layers in (("vision", 2), ("text", 2)):
         rows = {row.stage: row for row in report.stages[tower]}
@@ -154,7 +157,7 @@ def test_the_graphs_are_as_transformers_js_calls_them(random_bundles: Made) -> N
             assert [item.name for item in graph.output] == ["last_hidden_state", gives]
 
 
-def test_the_quantizers_find_every_layer(full: FullPrecision, trained_bundles: Made) -> None:
+def test_the_quantizers_find_every_layer(full: FullPrecision, random_bundles: Made) -> None:
     """Six linear layers a block and the projection: none is hidden from them by a form that they don't know."""
     for tower in ("vision", "text"):
         graph = full_graph(full, tower)
@@ -162,7 +165,7 @@ def test_the_quantizers_find_every_layer(full: FullPrecision, trained_bundles: M
         assert len(names) == 2 * 6 + 1
         assert "encoder.layers.1.mlp.fc2/MatMul" in names
     decisions = {
-        recipe: {tower: facts.decisions for tower, facts in Bundle.open(trained_bundles[recipe][0]).manifest.towers.items()}
+        recipe: {tower: facts.decisions for tower, facts in Manifest.read(random_bundles[recipe][0]).towers.items()}
         for recipe in ("int8", "int4")
     }  # fmt: skip
     for tower in ("vision", "text"):
@@ -237,14 +240,20 @@ def test_the_command_line_takes_it(trained_clip: Path, drawings: dict[str, Path]
 def test_what_it_can_not_do_is_said(trained_clip: Path, tmp_path: Path, drawings: dict[str, Path]) -> None:
     few = drawings["calibration"]
     for job, reason in (
-        (ExportJob(trained_clip, tmp_path / "b", formats=("coreml",)), "clip can't be written as CoreML packages"),
-        (ExportJob(trained_clip, tmp_path / "b", profile="eval-tf"), "clip was not made for it; choose from clip-crop"),
+        (
+            ExportJob(trained_clip, tmp_path / "b", "w8", formats=("coreml",)),
+            "clip can't be written as CoreML packages",
+        ),
+        (
+            ExportJob(trained_clip, tmp_path / "b", "fp32", profile="eval-tf"),
+            "clip was not made for it; choose from clip-crop",
+        ),
         (ExportJob(trained_clip, tmp_path / "b", "fast", calibration=few), "clip has a class token"),
         (ExportJob(trained_clip, tmp_path / "b", "int8", calibration=few, merge=2), "clip has a class token"),
     ):
         with pytest.raises(RecipeError, match=reason):
-            export_medsiglip(job)
-    with pytest.raises(RecipeError, match="web: clip needs a preprocessing profile that the page does not have"):
+            list(export_recipes(job, [str(job.recipe)]))
+    with pytest.raises(RecipeError, match="web: clip was never run in the page"):
         FAMILIES["clip"].allow("web")
     told = run("distill", "medsiglip", "--teacher", trained_clip, "--student", "small", "--images", few,
                "--out", tmp_path / "s", code=None)  # fmt: skip

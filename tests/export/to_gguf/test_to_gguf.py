@@ -194,7 +194,8 @@ LIMIT = 400 << 20  # bytes of memory that writing may take on top of the interpr
 _WRITE = """
 import sys
 from pathlib import Path
-from medge.export.to_gguf.write import open_gemma, write_language
+from medge.export.families.gemma3 import open_gemma
+from medge.export.to_gguf.write import write_language
 from medge.runtime.bench.worker import peak_memory
 import torch, sentencepiece
 before = peak_memory()

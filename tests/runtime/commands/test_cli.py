@@ -10,6 +10,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
 
+from medge.runtime.pictures.images import read_image
+
 
 def test_classify(bundle: Path, few_images: Path) -> None:
     ct = few_images / "CT_small.dcm"
@@ -71,52 +73,27 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     assert len(checks["checks"]) == 5
 
 
-def write_tissues(folder: Path, seed: int, count: int) -> Path:
-    """Pictures of two kinds, drawn anew for each seed: pink patches, as of stained tissue, and grey ones."""
-    rng = np.random.default_rng(seed)
-    for label, colour in (("stained", (1.0, 0.5, 0.8)), ("grey", (0.6, 0.6, 0.6))):
+def write_quarters(images: Path, folder: Path, side: str) -> Path:
+    """The upper and lower quarters on one side of two CT and two ultrasound pictures, in a sub-folder for each label."""
+    for label, names in {"ct": ("CT_small", "693_J2KI"), "us": ("examples_ybr_color", "examples_rgb_color")}.items():
         (folder / label).mkdir(parents=True)
-        for number in range(count):
-            patches = np.kron(rng.integers(80, 256, (8, 8, 1)), np.ones((8, 8, 1))) * colour
-            Image.fromarray(patches.astype(np.uint8)).save(folder / label / f"{number}.png")
+        for name in names:
+            halves = np.array_split(read_image(images / f"{name}.dcm"), 2, axis=1)
+            for place, part in zip(("upper", "lower"), np.array_split(halves[side == "right"], 2), strict=True):
+                Image.fromarray(part).save(folder / label / f"{name}-{place}.png")
     return folder
 
 
-def test_probe(bundle: Path, tmp_path: Path) -> None:
+def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    """Fitted on the left of pictures, judged on the right."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    training, held_back = (write_tissues(tmp_path / str(seed), seed, 5) for seed in (1, 2))
+    training, held_back = (write_quarters(few_images, tmp_path / side, side) for side in ("left", "right"))
     probe = tmp_path / "p.safetensors"
     medge("probe", "fit", bundle, training, "--out", probe)
-    predicted = json.loads(medge("probe", "predict", bundle, probe, held_back / "grey" / "0.png", "--json").stdout)
-    assert predicted["results"][0]["probabilities"]["grey"] > 0.5
+    whole = few_images / "CT_small.dcm"
+    predicted = json.loads(medge("probe", "predict", bundle, probe, whole, "--json").stdout)
+    assert predicted["results"][0]["probabilities"]["ct"] > 0.5
     figures = json.loads(medge("probe", "evaluate", bundle, probe, held_back, "--json").stdout)
-    assert figures["images"] == 10
-    assert figures["accuracy"]["value"] == 1
-
-
-def test_bench(bundle: Path) -> None:
-    facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)
-    assert facts[0]["cold_start_seconds"] > 0
-    assert facts[0]["peak_bytes"] > 10_000_000
-    assert "--reference" in medge("bench", bundle, "--against", "pytorch", code=2).stderr
-
-
-def test_verify_notices_another_computation(bundle: Path, tmp_path: Path) -> None:
-    """A golden file of other weights: hashes are right, the numbers are not."""
-    import dataclasses
-    import shutil
-
-    from safetensors.numpy import save_file
-
-    from medge.runtime.bundles.bundle import _entry
-    from medge.runtime.bundles.manifest import MANIFEST, Manifest
-
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    golden = load_file(copy / "golden.safetensors")
-    golden["image_embeddings"] = golden["image_embeddings"][::-1].copy()
-    save_file(golden, copy / "golden.safetensors")
-    manifest = Manifest.read(copy)
-    files = tuple(_entry(copy, entry.path, entry.role) for entry in manifest.files)
-    (copy / MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json())
-    done = medge("verify", copy, "--json", code=1)
-    assert not json.loads(done.stdout)["holds"]
+    assert figures["images"] == 8
+    assert figures["accuracy"]["value"] >= 0.75  # chance is a half; seven of eight, of a tiny model on quarters
+    assert figures["auc"]["value"] > 0.9

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -75,20 +74,6 @@ def test_help_imports_nothing_heavy() -> None:
     for words in (["--help"], ["classify", "--help"]):
         loaded = set(python(code.replace("{words}", repr(words))).split("LOADED")[1].split())
         assert loaded.isdisjoint({*HEAVY, "numpy", "onnxruntime", "PIL", "pydicom", "tokenizers", "usearch"}), words
-
-
-def test_classify_help_starts_quickly() -> None:
-    """The best of several starts, and against a bare interpreter of the same moment: the machine may be busy."""
-
-    def best(*arguments: str) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert best("-m", "medge", "classify", "--help") < max(0.5, 12 * best("-c", "pass"))
 
 
 def pages(name: str) -> list[list[str]]:

@@ -7,15 +7,16 @@ import kotlin.math.min
 import kotlin.math.round
 
 /**
- * The four preprocessing paths that MedSigLIP's publishers show; a bundle names the one it was measured with.
+ * The preprocessing paths that models' publishers show; a bundle names the one it was measured with.
  *
  * They give the same pixels as the Python runtime's `preprocess.py`, to the bit: both follow the kernels of TensorFlow and of Pillow.
  */
 enum class Profile(val id: String, private val resizer: (Pixels, Int) -> Pixels) {
     EVAL_TF("eval-tf", { image, side -> tensorFlowBilinear(image.to8Bit(), side) }),
-    HF_BICUBIC("hf-bicubic", { image, side -> pillowResize(image.to8Bit(), side, Kernel.BICUBIC) }),
-    FINETUNE_PIL("finetune-pil", { image, side -> pillowResize(image.to8Bit(), side, Kernel.BILINEAR) }),
-    SERVING_PAD("serving-pad", { image, side -> pillowResize(squareOf(image), side, Kernel.BICUBIC) }),
+    HF_BICUBIC("hf-bicubic", { image, side -> pillowResize(image.to8Bit(), side, side, Kernel.BICUBIC) }),
+    FINETUNE_PIL("finetune-pil", { image, side -> pillowResize(image.to8Bit(), side, side, Kernel.BILINEAR) }),
+    SERVING_PAD("serving-pad", { image, side -> pillowResize(squareOf(image), side, side, Kernel.BICUBIC) }),
+    CLIP_CROP("clip-crop", { image, side -> shorterEdgeAndCrop(image.to8Bit(), side) }),
     ;
 
     /** An image of any size to side × side × 3 of 8 bits. */
@@ -130,9 +131,25 @@ private class Weights(size: Int, side: Int, kernel: Kernel) {
  *
  * Along x first, unless along y saves more than twice as much, as Pillow does from version 13 on.
  */
-private fun pillowResize(image: Pixels, side: Int, kernel: Kernel): Pixels {
-    val rowsFirst = image.height > side && image.height - side > 2 * max(0, image.width - side)
-    return if (rowsFirst) alongX(alongY(image, side, kernel), side, kernel) else alongY(alongX(image, side, kernel), side, kernel)
+private fun pillowResize(image: Pixels, columns: Int, rows: Int, kernel: Kernel): Pixels {
+    val rowsFirst = image.height > rows && image.height - rows > 2 * max(0, image.width - columns)
+    return if (rowsFirst) alongX(alongY(image, rows, kernel), columns, kernel) else alongY(alongX(image, columns, kernel), rows, kernel)
+}
+
+/** The shorter edge to [side], then the middle square. */
+private fun shorterEdgeAndCrop(image: Pixels, side: Int): Pixels {
+    val shorter = min(image.width, image.height)
+    val columns = (side.toDouble() * image.width / shorter).toInt()
+    val rows = (side.toDouble() * image.height / shorter).toInt()
+    Pixels.checkSize(columns, rows)
+    val resized = pillowResize(image, columns, rows, Kernel.BICUBIC)
+    val left = (columns - side) / 2
+    val top = (rows - side) / 2
+    val out = ShortArray(side * side * 3)
+    for (y in 0 until side) {
+        for (x in 0 until side * 3) out[y * side * 3 + x] = resized[((y + top) * columns + left) * 3 + x].toShort()
+    }
+    return Pixels(side, side, out)
 }
 
 private fun alongX(image: Pixels, side: Int, kernel: Kernel): Pixels {

@@ -21,7 +21,7 @@ class PreprocessTest {
                 }
             }
         }
-        assertEquals(10 * 2 * 4 * 2, compared)
+        assertEquals(10 * 2 * Profile.values().size * 2, compared)
     }
 
     @Test
