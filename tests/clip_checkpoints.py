@@ -104,7 +104,8 @@ def write_clip(folder: Path, *, legacy_end: bool, steps: int = 0) -> Path:
     else:
         with torch.no_grad():
             for parameter in model.parameters():  # norms and biases of a fresh model are all alike: faults would hide
-                parameter.add_(torch.randn_like(parameter) * 0.05)
+                if parameter.ndim == 1:
+                    parameter.add_(torch.randn_like(parameter) * 0.02)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({
         "image_processor_type": "CLIPImageProcessor", "crop_size": SIDE, "size": SIDE, "do_center_crop": True,
