@@ -132,8 +132,7 @@ def measure_artefact(
         prompts: as in `parity.encoder.measure`.
         progress: called as work advances.
     """
-    towers = bundle.manifest.artefacts[form].towers
-    recipes = FORMATS[form].recipes_of({tower: facts.recipe for tower, facts in towers.items()})
+    recipes = FORMATS[form].recipes_of(bundle.manifest.artefacts[form].recipes)
     return _measure(FORMATS[form], bundle, full, samples, recipes, prompts, progress)
 
 
