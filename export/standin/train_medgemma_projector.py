@@ -24,7 +24,8 @@ from safetensors.numpy import save_file
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration
 
 from ...runtime.pictures.preprocess import preprocess
-from .medgemma_mini import EOS_ID, EOS_ROW, IMAGE_TOKENS, PROJECTOR, write_medgemma_mini
+from .gemma_270m import IMAGE_TOKEN_ID
+from .medgemma_mini import CONFIG, EOS_ID, EOS_ROW, IMAGE_TOKENS, PROJECTOR, write_medgemma_mini
 from .public_data import Example, mednist, vqa_rad
 
 PROFILE = "finetune-pil"  # bilinear with antialiasing: what Gemma 3's image processor does
@@ -53,8 +54,9 @@ class Prompts:
         self.image = f"\n\n<start_of_image>{'<image_soft_token>' * IMAGE_TOKENS}<end_of_image>\n\n"
 
     def prompt(self, question: str) -> list[int]:
-        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         ids: list[int] = self.tokenizer(
             text.replace("<start_of_image>", self.image), add_special_tokens=False
         ).input_ids
@@ -63,6 +65,11 @@ class Prompts:
     def answer(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(f"{text}<eos>", add_special_tokens=False).input_ids
         return ids
+
+
+def embedding(model: Gemma3ForConditionalGeneration) -> torch.Tensor:
+    """The table of token embeddings, (vocabulary, hidden); the output layer shares it."""
+    return model.get_input_embeddings().get_parameter("weight")
 
 
 def read_pixels(examples: list[Example], side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -101,7 +108,7 @@ def forward(
         where += [(number, len(prompt) - 1 + offset) for offset in range(len(answer))]
     hidden = model.model(
         input_ids=ids, attention_mask=mask, pixel_values=torch.from_numpy(np.stack([item.pixels for item in items])),
-        token_type_ids=(ids == model.config.image_token_index).long(),
+        token_type_ids=ids.eq(IMAGE_TOKEN_ID).long(),
     ).last_hidden_state  # fmt: skip
     number, position = torch.tensor(where).T
     picked = hidden[number, position]
@@ -148,8 +155,8 @@ def train(data: Path, out: Path, steps: int, batch: int, rate: float, seed: int)
         prompts = Prompts(folder)
     model.eval().requires_grad_(False)
     projector = model.model.multi_modal_projector.requires_grad_(True)
-    stop = torch.nn.Parameter(model.get_input_embeddings().weight[EOS_ID].clone())
-    side = model.config.vision_config.image_size
+    stop = torch.nn.Parameter(embedding(model)[EOS_ID].clone())
+    side = CONFIG["vision_config"]["image_size"]
     rng = np.random.default_rng(seed)
     streams = []
     for name, read in (("mednist", mednist), ("vqa_rad", vqa_rad)):
@@ -187,7 +194,7 @@ def judge(data: Path, projector: Path, facts: dict[str, Any]) -> dict[str, Any]:
         write_medgemma_mini(folder, projector=projector)
         model = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         prompts = Prompts(folder)
-    side, stop = model.config.vision_config.image_size, model.get_input_embeddings().weight[EOS_ID]
+    side, stop = CONFIG["vision_config"]["image_size"], embedding(model)[EOS_ID]
     for name, key, read in (
         ("mednist", "mednist_kind_accuracy", mednist), ("vqa_rad", "vqa_rad_organ_accuracy", vqa_rad),
     ):  # fmt: skip

@@ -135,7 +135,7 @@ def evaluate(model: SiglipModel, tokenizer: Tokenizer, data: Path, held_out: boo
     model.eval()
     tokenizer.enable_padding(length=64, pad_id=1, pad_token="</s>")
     tokenizer.enable_truncation(64)
-    side = model.config.vision_config.image_size
+    side = CONFIG["vision_config"]["image_size"]
     scores: dict[str, float] = {}
     for dataset, classes in ZERO_SHOT.items():
         examples = list(DATASETS[dataset](data, "test"))
@@ -223,7 +223,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda s: min((s + 1) / 40, 1) * (0.02 + 0.49 * (1 + np.cos(np.pi * min(s / phase.steps, 1))))
     )
-    side = model.config.vision_config.image_size
+    side = CONFIG["vision_config"]["image_size"]
     seen: set[int] = set()
     start = time.perf_counter()
     model.train()
