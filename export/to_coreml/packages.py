@@ -14,6 +14,7 @@ from .compress import make_package
 from .mil_evaluator import Program
 from .options import PackageOptions
 from .precision import fp32_operations
+from .weights import Compressing
 from .write import OUTPUT, convert, rewrite, save
 
 FOLDER = "coreml"
@@ -35,9 +36,8 @@ def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[s
         facts = {**making.metadata, "tower": tower, "recipe": recipe.name}
         program = full_program(full, tower, options)
         kept = _kept_in_fp32(full, tower, options, making.inputs[tower])
-        decisions = make_package(
-            module, kept, tower, side_of(full, tower), recipe, options, making.inputs[tower], path, facts
-        )
+        work = Compressing(module, tower, recipe, options, making.inputs[tower], path)
+        decisions = make_package(work, kept, side_of(full, tower), facts)
         for file in sorted(path.rglob("*")):
             if file.is_file():
                 writer.add(file.relative_to(writer.folder).as_posix(), f"package.{tower}")
