@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.commands.console import out, print_json, progress
-from ...runtime.commands.options import JsonOption
+from ...runtime.console.options import JsonOption
+from ...runtime.console.terminal import out, print_json, progress
 from .options import CORPUS, CheckpointOption
 
 

@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ...runtime.commands.console import out, print_json, progress, warn
-from ...runtime.commands.options import ForceOption, JsonOption
+from ...runtime.console.options import ForceOption, JsonOption
+from ...runtime.console.terminal import out, print_json, progress, warn
 from ...runtime.encoder.encoder import load
 from ...runtime.errors import MissingExtraError
 from ..jobs.encoder import export_medsiglip

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from ...runtime.commands.console import SOME_FAILED, out, print_json, progress, warn
-from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console.terminal import SOME_FAILED, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ...runtime.pictures.preprocess import DEFAULT_PROFILE
 from ..distill.job import (

@@ -14,8 +14,8 @@ from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.parity_report import ParityReport
-from ...runtime.commands.console import err, out, print_json, progress, warn
-from ...runtime.commands.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
+from ...runtime.console.terminal import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ..jobs.encoder import export_medsiglip, export_recipes
 from ..jobs.encoder_job import ExportJob

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.commands.console import out, print_json, progress, warn
-from ...runtime.commands.options import BundleArgument, JsonOption, LabelsOption
+from ...runtime.console.options import BundleArgument, JsonOption, LabelsOption
+from ...runtime.console.terminal import out, print_json, progress, warn
 from ..jobs.measure import Measuring, measure
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.commands.console import out, print_json
-from ...runtime.commands.options import ForceOption, JsonOption
+from ...runtime.console.options import ForceOption, JsonOption
+from ...runtime.console.terminal import out, print_json
 from ...runtime.errors import RecipeError
 from ..source.checkpoint import Checkpoint
 

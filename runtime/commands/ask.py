@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import err, print_json, warn
-from .generator_options import (
+from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
     LimitOption,
@@ -19,8 +18,9 @@ from .generator_options import (
     opened,
     sampling_of,
 )
-from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
+from ..console.terminal import err, print_json, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .console import out, print_json, progress
-from .options import BundleArgument, JsonOption
+from ..console.options import BundleArgument, JsonOption
+from ..console.terminal import out, print_json, progress
 
 ENGINES = ("pytorch", "optimum", "openvino")
 

@@ -6,9 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .ask import print_stream
-from .console import err, out, warn
-from .generator_options import (
+from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
     LimitOption,
@@ -18,8 +16,10 @@ from .generator_options import (
     opened,
     sampling_of,
 )
-from .options import AllowFailed, BundleArgument, ThreadsOption
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import AllowFailed, BundleArgument, ThreadsOption
+from ..console.terminal import err, out, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
+from .ask import print_stream
 
 if TYPE_CHECKING:
     from ..generator.conversation import Part, Sampling, Turn

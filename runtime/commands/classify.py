@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import SOME_FAILED, out, print_json, warn
-from .options import AllowFailed, BundleArgument, DeviceOption, ImagesArgument, JsonOption, LabelsOption, ThreadsOption
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import (
+    AllowFailed,
+    BundleArgument,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    LabelsOption,
+    ThreadsOption,
+)
+from ..console.terminal import SOME_FAILED, out, print_json, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
     from ..encoder.encoder import Encoder

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .console import out, print_json
-from .generator_options import ContextOption
-from .options import JsonOption
+from ..console.generator_options import ContextOption
+from ..console.options import JsonOption
+from ..console.terminal import out, print_json
 
 
 def doctor(

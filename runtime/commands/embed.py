@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .console import SOME_FAILED, out, print_json, warn
-from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
+from ..console.terminal import SOME_FAILED, out, print_json, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
 
 
 def embed(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .console import out, print_json
-from .options import AllowFailed, BundleArgument, ForceOption, JsonOption, LabelsOption
+from ..console.options import AllowFailed, BundleArgument, ForceOption, JsonOption, LabelsOption
+from ..console.terminal import out, print_json
 
 
 def golden(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .console import SOME_FAILED, out, print_json, progress, warn
-from .options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
+from ..console.terminal import SOME_FAILED, out, print_json, progress, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
 
 app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
 IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]

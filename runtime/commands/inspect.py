@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from .console import out, print_json
-from .options import BundleArgument, JsonOption
+from ..console.options import BundleArgument, JsonOption
+from ..console.terminal import out, print_json
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import SOME_FAILED, out, print_json, warn
-from .generator_options import (
+from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
     LimitOption,
@@ -17,8 +16,9 @@ from .generator_options import (
     opened,
     sampling_of,
 )
-from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
-from .view_options import FrameOption, WindowOption, view_of
+from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
+from ..console.terminal import SOME_FAILED, out, print_json, warn
+from ..console.view_options import FrameOption, WindowOption, view_of
 
 NAMES = (
     "general",

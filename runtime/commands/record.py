@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import SOME_FAILED, out, print_json, warn
-from .generator_options import (
+from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
     LimitOption,
@@ -17,7 +16,8 @@ from .generator_options import (
     opened,
     sampling_of,
 )
-from .options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
+from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
+from ..console.terminal import SOME_FAILED, out, print_json, warn
 
 
 def record(

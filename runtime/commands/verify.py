@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from .console import out, print_json
-from .options import BundleArgument, DeviceOption, JsonOption
+from ..console.options import BundleArgument, DeviceOption, JsonOption
+from ..console.terminal import out, print_json
 
 
 def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:

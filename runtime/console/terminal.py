@@ -1,4 +1,4 @@
-"""What the commands share: consoles, JSON output, progress."""
+"""Standard output and standard error, JSON, warnings and progress bars."""
 
 from __future__ import annotations
 

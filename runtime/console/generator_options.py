@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import err
+from .terminal import err
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
