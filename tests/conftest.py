@@ -123,9 +123,9 @@ def gemma_logits(once: Once, gemma: Path) -> CachedLogits:
 @pytest.fixture(scope="session")
 def reader_bundles(once: Once, gemma: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """Bundles of medgemma-mini by recipe, measured on medge's own texts."""
-    from medge.export.jobs.encoder import folder_name
     from medge.export.jobs.generator import export_medgemma
     from medge.export.jobs.generator_job import GeneratorJob
+    from medge.quant.recipes.recipe import folder_name
 
     def write(recipe: str, out: Path) -> None:
         logits = request.getfixturevalue("gemma_logits")  # a gigabyte: in the processes that measure
@@ -239,8 +239,9 @@ def make_bundle(
     once: Once, checkpoint: Path, few_images: Path, labels_file: Path, request: pytest.FixtureRequest
 ) -> Callable[[str], Path]:
     """Bundles of the stand-in by recipe."""
-    from medge.export.jobs.encoder import export_medsiglip, folder_name
+    from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
+    from medge.quant.recipes.recipe import folder_name
 
     def write(recipe: str, out: Path) -> None:
         job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file)

@@ -17,7 +17,7 @@ from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ..jobs.encoder import export_medsiglip, export_recipes
+from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
 from ..pages.web_page import default_libraries
@@ -148,7 +148,9 @@ def medsiglip(
     )  # fmt: skip
     several = len(recipe or ()) > 1
     with progress() as advance:
-        made = list(export_recipes(job, recipe or (), advance)) if several else [export_medsiglip(job, advance)]
+        made = (
+            list(export_medsiglip_recipes(job, recipe or (), advance)) if several else [export_medsiglip(job, advance)]
+        )
     _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json, several=several)
 
 
@@ -157,12 +159,13 @@ def medgemma(
     checkpoint: CheckpointOption,
     to: BundleOption,
     recipe: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             help=f"{', '.join(GGUF_RECIPES)}; or language=NAME,projector=NAME: {', '.join(PROJECTOR_RECIPES)} for "
-            f"llama.cpp, {', '.join(ONNX_RECIPES)} for a vision tower in ONNX."
+            f"llama.cpp, {', '.join(ONNX_RECIPES)} for a vision tower in ONNX. Repeat it for several bundles.",
+            show_default="q4_k_m",
         ),
-    ] = "q4_k_m",
+    ] = None,
     merge: MergeOption = None,
     target: TargetOption = "auto",
     calibration: Annotated[
@@ -193,16 +196,21 @@ def medgemma(
 
     With a vision tower in ONNX, similar patches merged, an image takes less time, in this runtime only:
     --recipe language=q4_k_m,projector=fast
+
+    With several recipes the checkpoint is converted, calibrated and computed in PyTorch once: --out bundles
+    --recipe q4_k_m --recipe q8_0 makes bundles/q4_k_m and bundles/q8_0.
     """
+    recipes = recipe or ["q4_k_m"]
     job = GeneratorJob(
-        checkpoint, to, recipe, merge, target, tuple(calibration or ()), importance, without_importance,
+        checkpoint, to, recipes[0], merge, target, tuple(calibration or ()), importance, without_importance,
         parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
-    from ..jobs.generator import export_medgemma
+    from ..jobs.generator import export_medgemma, export_medgemma_recipes
 
+    several = len(recipes) > 1
     with progress() as advance:
-        bundle, report = export_medgemma(job, advance)
-    _tell([(bundle, [report] if report is not None else [])], as_json)
+        made = list(export_medgemma_recipes(job, recipes, advance)) if several else [export_medgemma(job, advance)]
+    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json, several=several)
 
 
 def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, *, several: bool = False) -> None:

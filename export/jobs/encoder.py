@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
+from ...quant.recipes.recipe import PIXELS, Recipe, all_gates, folder_name
 from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
@@ -96,7 +96,7 @@ def export_medsiglip(
     return Bundle(job.out, manifest), reports
 
 
-def export_recipes(
+def export_medsiglip_recipes(
     job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress
 ) -> Iterator[tuple[Bundle, dict[str, EncoderReport]]]:
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
@@ -111,11 +111,6 @@ def export_recipes(
     with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full)
-
-
-def folder_name(recipe: str) -> str:
-    """A folder's name for a recipe: "vision-int8_text-int4" for "vision=int8,text=int4"."""
-    return recipe.replace(" ", "").replace("=", "-").replace(",", "_")
 
 
 def measure_artefact(

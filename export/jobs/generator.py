@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from typing import Any
 import gguf
 
 from ... import __version__
-from ...quant.gguf_file.importance import Importance
 from ...quant.gguf_file.quantize import quantize_language
 from ...quant.gguf_file.sensitivity import choose_types
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
-from ...quant.recipes.recipe import Recipe
+from ...quant.recipes.recipe import Recipe, folder_name
 from ...quant.texts.prompts import medical_texts
+from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
@@ -29,15 +28,17 @@ from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, no_progress
 from ..families.gemma3 import generator_facts, generator_preprocessing, open_gemma
-from ..families.generator_reference import GeneratorReference
+from ..format import Projecting
 from ..pages.parity import render_parity
-from ..parity.generator import CachedLogits, Material, measure_generator
-from ..source.checkpoint import Checkpoint, read_json
-from ..source.corpus import Choice, Corpus, iterate_texts, read_choices, read_corpus
+from ..parity.divergence import CachedLogits
+from ..parity.generator import Material, measure_generator
+from ..source.checkpoint import Checkpoint
+from ..source.corpus import Choice, iterate_texts, read_choices
 from ..source.samples import builtin_samples, read_samples, spread
+from ..to_gguf.companions import write_companions
 from ..to_gguf.write import write_language
-from .calibrate import calibrate
-from .formats import PROJECTORS, Projecting
+from .formats import PROJECTORS
+from .full_language import FullLanguage
 from .generator_job import GeneratorJob
 
 MEASURED_IMAGES = 16
@@ -49,20 +50,18 @@ class _Work:
     """One export on its way.
 
     Attributes:
-        job, checkpoint, corpus: what is asked for, of what, calibrated on what.
+        job, full: what is asked for, and of what.
         recipe, projector: of the language model, and of the vision tower (None where there is none).
-        writer, scratch: the half-made bundle, and a folder for what is needed on the way.
+        writer: of the half-made bundle.
         label: the beginning of the files' names, by the GGUF naming convention.
         progress: called as work advances.
     """
 
     job: GeneratorJob
-    checkpoint: Checkpoint
-    corpus: Corpus
+    full: FullLanguage
     recipe: GGUFRecipe
     projector: Recipe | None
     writer: BundleWriter
-    scratch: Path
     label: str
     progress: Progress
 
@@ -75,39 +74,44 @@ def export_medgemma(
     Args:
         job: what is asked for.
         progress: called as work advances.
-        logits: the reference's logits, where several bundles of one checkpoint share them.
+        logits: the reference's logits, where the caller has them.
+
+    Returns:
+        the bundle, and its parity report unless `job.skip_parity`.
 
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    recipe, projector = _read_job(job)
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(new_bundle(job.out, force=job.force))
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=writer.folder, prefix=".scratch-")))
-        checkpoint = open_gemma(job.checkpoint)
-        sees = "vision_config" in checkpoint.config
-        if job.merge and not sees:
-            raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
-        material = material_of(job.texts, job.images, job.tasks, sees=sees)
-        work = _Work(
-            job, checkpoint, read_corpus(job.calibration), recipe, projector if sees else None, writer, scratch,
-            _label(checkpoint), progress,
-        )  # fmt: skip
-        manifest, full = _make(work)
-        generator = Generator(Bundle(writer.folder, writer.finish(manifest)), context=2048)
-        _check_stops(generator)
-        write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
-        report = None
-        if not job.skip_parity:
-            baseline = _without_matrix(recipe, full, scratch)
-            logits = logits or CachedLogits(GeneratorReference(job.checkpoint), None)
-            report = measure_generator(generator, logits, material, baseline=baseline, progress=progress)
-            manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
-            for path, (role, text) in _report_files(report).items():
-                writer.add(path, role).write_text(text, encoding="utf-8")
-        generator.close()
-        manifest = writer.finish(manifest)
+    with (
+        new_bundle(job.out, force=job.force) as writer,  # first: an existing one is refused at once
+        _open_full(job, writer.folder, progress, logits=logits) as full,
+    ):
+        manifest, report = _export(job, full, writer, progress)
     return Bundle(job.out, manifest), report
+
+
+def export_medgemma_recipes(
+    job: GeneratorJob, recipes: Sequence[str], progress: Progress = no_progress
+) -> Iterator[tuple[Bundle, GeneratorReport | None]]:
+    """Run the same export with several recipes, each into a folder of its own under `job.out`.
+
+    The checkpoint is converted and calibrated once, and its logits are computed once.
+
+    Raises:
+        MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
+    """
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
+    for one in jobs:
+        _read_job(one)
+        refuse_existing(one.out, force=one.force)
+    job.out.mkdir(parents=True, exist_ok=True)
+    with _open_full(job, job.out, progress, shared=True) as full:
+        if not all(_without_matrix(one) for one in jobs):
+            _ = full.importance  # before the PyTorch model comes into memory
+        for one in jobs:
+            with new_bundle(one.out, force=one.force) as writer:
+                manifest, report = _export(one, full, writer, progress)
+            yield Bundle(one.out, manifest), report
 
 
 def measure_generator_bundle(
@@ -128,13 +132,9 @@ def measure_generator_bundle(
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
     with tempfile.TemporaryDirectory() as place:
-        full = Path(place) / "full.gguf"
-        if recipe.importance:
-            write_language(checkpoint, full, "bf16", progress)
-        baseline = _without_matrix(recipe, full, Path(place))
-        full.unlink(missing_ok=True)
-        logits = logits or CachedLogits(GeneratorReference(reference), None)
-        report = measure_generator(generator, logits, material, baseline=baseline, progress=progress)
+        full = FullLanguage(checkpoint, Path(place), logits=logits, progress=progress)
+        baseline = _baseline(recipe, full)
+        report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
     generator.close()
     others = [ParityReport.read(folder / "parity.json") for folder in beside]
     measured = replace(bundle.manifest.artefacts["gguf"], parity=report.summary())
@@ -152,28 +152,6 @@ def material_of(texts: Sequence[Path], images: Path | None, tasks: Sequence[Path
     return Material(chosen, samples, questions)
 
 
-def modelfile(towers: dict[str, TowerFacts]) -> str:
-    """An Ollama Modelfile: `ollama create medgemma -f Modelfile` inside the bundle.
-
-    Ollama's templates are Go's, so the checkpoint's Jinja can't be handed over: Gemma's turns are written out here.
-    """
-    lines = [f"FROM ./{towers[part].file}" for part in ("language", "projector") if _is_gguf(towers.get(part))]
-    template = (
-        "{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 }}"
-        '{{- if or (eq .Role "user") (eq .Role "system") }}<start_of_turn>user\n{{ .Content }}<end_of_turn>\n'
-        "{{ if $last }}<start_of_turn>model\n{{ end }}"
-        '{{- else if eq .Role "assistant" }}<start_of_turn>model\n{{ .Content }}{{ if not $last }}<end_of_turn>\n'
-        "{{ end }}{{- end }}{{- end }}"
-    )
-    return "\n".join(
-        [*lines, f'TEMPLATE """{template}"""', 'PARAMETER stop "<end_of_turn>"', "PARAMETER temperature 0", ""]
-    )
-
-
-def _is_gguf(tower: TowerFacts | None) -> bool:
-    return tower is not None and tower.format == "gguf"
-
-
 def _read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
     """The recipes of both parts.
 
@@ -189,13 +167,59 @@ def _read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
     return recipe, projector
 
 
-def _make(work: _Work) -> tuple[Manifest, Path]:
-    """Write both parts and what stands beside them; the draft of the manifest, and the language model in full precision."""
-    job, checkpoint, recipe = work.job, work.checkpoint, work.recipe
+def _without_matrix(job: GeneratorJob) -> bool:
+    return job.without_importance or not _read_job(job)[0].importance
+
+
+@contextlib.contextmanager
+def _open_full(
+    job: GeneratorJob, place: Path, progress: Progress, *, logits: CachedLogits | None = None, shared: bool = False
+) -> Iterator[FullLanguage]:  # fmt: skip
+    """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it."""
+    _read_job(job)
+    checkpoint = open_gemma(job.checkpoint)
+    if job.merge and "vision_config" not in checkpoint.config:
+        raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
+    with tempfile.TemporaryDirectory(dir=place, prefix=".scratch-") as scratch:
+        full = FullLanguage(
+            checkpoint, Path(scratch), calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
+            progress=progress,
+        )  # fmt: skip
+        _ = full.corpus  # what can't be read is refused before anything is made
+        yield full
+
+
+def _export(
+    job: GeneratorJob, full: FullLanguage, writer: BundleWriter, progress: Progress
+) -> tuple[Manifest, GeneratorReport | None]:
+    """Make one bundle, and measure it."""
+    recipe, projector = _read_job(job)
+    sees = "vision_config" in full.checkpoint.config
+    material = material_of(job.texts, job.images, job.tasks, sees=sees)
+    work = _Work(job, full, recipe, projector if sees else None, writer, _label(full.checkpoint), progress)
+    manifest = _make(work)
+    generator = Generator(Bundle(writer.folder, writer.finish(manifest)), context=2048)
+    _check_stops(generator)
+    write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
+    report = None
+    if not job.skip_parity:
+        baseline = _baseline(recipe, full)
+        report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
+        manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
+        for path, (role, text) in _report_files(report).items():
+            writer.add(path, role).write_text(text, encoding="utf-8")
+    generator.close()
+    return writer.finish(manifest), report
+
+
+def _make(work: _Work) -> Manifest:
+    """Write both parts and what stands beside them; the draft of the manifest."""
+    job, recipe = work.job, work.recipe
+    checkpoint, corpus = work.full.checkpoint, work.full.corpus
     towers: dict[str, TowerFacts] = {}
     target, reason = "any", "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
     if work.projector is not None:
-        images = work.corpus.images if len(work.corpus.images) else builtin_samples()
+        images = corpus.images if len(corpus.images) else builtin_samples()
         cpu, why = pick_target(job.target)
         projecting = Projecting(checkpoint, work.writer, cpu, images, job.merge, work.label, work.progress)
         towers["projector"] = PROJECTORS[work.projector.format](projecting, work.projector)
@@ -203,55 +227,47 @@ def _make(work: _Work) -> tuple[Manifest, Path]:
             target, reason = cpu.name, f"the vision tower in ONNX: {why}"
     path = f"{work.label}-{recipe.name.upper()}.gguf"
     out = work.writer.add(path, "language")
-    full, decisions = _write_language(work, out)
+    decisions = _write_language(work, out)
     decisions["types"] = read_header(out).types()
     towers["language"] = TowerFacts(recipe.name, path, "gguf", recipe.promise.golden, decisions=decisions)
-    _write_companions(work.writer, checkpoint, towers)
-    manifest = Manifest(
+    write_companions(work.writer, checkpoint, towers)
+    return Manifest(
         kind="generator", name=job.out.name, model=generator_facts(checkpoint), target=target,
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
         source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,
-                "calibration": {"source": work.corpus.source, "texts": len(work.corpus.texts)}},
+                "calibration": {"source": corpus.source, "texts": len(corpus.texts)}},
         medge_version=__version__,
     )  # fmt: skip
-    return manifest, full
 
 
-def _write_language(work: _Work, out: Path) -> tuple[Path, dict[str, Any]]:
-    """Write the language model by its recipe; the full-precision file, and what was decided."""
-    job, recipe, progress = work.job, work.recipe, work.progress
+def _write_language(work: _Work, out: Path) -> dict[str, Any]:
+    """Write the language model by its recipe; returns what was decided."""
+    job, recipe, full, progress = work.job, work.recipe, work.full, work.progress
     if recipe.name in PRECISIONS:
-        write_language(work.checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
-        return out, {}
-    full, decisions = work.scratch / "full.gguf", {}
-    write_language(work.checkpoint, full, "bf16", progress)
+        write_language(full.checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
+        return {}
+    decisions: dict[str, Any] = {}
     importance, types = None, {}
-    if recipe.importance and not job.without_importance:
-        importance = _importance(work, full)
+    if not _without_matrix(job):
+        importance = full.importance
         decisions["importance_chunks"] = importance.chunks
     if job.target_size is not None:
         assert importance is not None
-        texts = work.corpus.texts
-        types = choose_types(full, recipe, importance, job.target_size, texts, work.scratch, progress)
+        texts = full.corpus.texts
+        types = choose_types(full.file, recipe, importance, job.target_size, texts, full.scratch, progress)
         decisions["target_size"] = job.target_size
     progress(f"quantizing to {recipe.name}", 0, 1)
-    quantize_language(full, out, recipe, importance=importance, types=types)
-    return full, decisions
+    quantize_language(full.file, out, recipe, importance=importance, types=types)
+    return decisions
 
 
-def _importance(work: _Work, full: Path) -> Importance:
-    if work.job.importance is not None:
-        return Importance.load(work.job.importance)
-    return calibrate(work.checkpoint, work.corpus, full=full, scratch=work.scratch, progress=work.progress)
-
-
-def _without_matrix(recipe: GGUFRecipe, full: Path, scratch: Path) -> Path | None:
+def _baseline(recipe: GGUFRecipe, full: FullLanguage) -> Path | None:
     """What llama.cpp's own quantizer makes without a matrix, for recipes that are held against it."""
     if not recipe.importance:
         return None
-    baseline = scratch / "plain.gguf"
-    quantize_language(full, baseline, recipe)
-    return baseline
+    path = full.scratch / "plain.gguf"
+    quantize_language(full.file, path, recipe)
+    return path
 
 
 def _report_files(report: ParityReport, others: Sequence[ParityReport] = ()) -> dict[str, tuple[str, str]]:
@@ -275,17 +291,3 @@ def _check_stops(generator: Generator) -> None:
     missed = [token for token in generator.facts.stop_ids if not generator.engine.ends(token)]
     if missed:
         raise CheckpointError(f"token {missed[0]} ends an answer by generation_config.json, but not for llama.cpp")
-
-
-def _write_companions(writer: BundleWriter, checkpoint: Checkpoint, towers: dict[str, TowerFacts]) -> None:
-    config = json.dumps(checkpoint.config, indent=2) + "\n"
-    writer.add("config.json", "config").write_text(config)
-    preprocessor = checkpoint.folder / "preprocessor_config.json"
-    if preprocessor.is_file():
-        writer.add("preprocessor_config.json", "preprocessor").write_text(
-            json.dumps(read_json(preprocessor), indent=2) + "\n"
-        )
-    template = read_header(writer.folder / towers["language"].file).metadata.get("tokenizer.chat_template")
-    if not isinstance(template, str):
-        raise CheckpointError(f"{checkpoint.folder}: no chat template in chat_template.jinja or tokenizer_config.json")
-    writer.add("Modelfile", "ollama").write_text(modelfile(towers))

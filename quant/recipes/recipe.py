@@ -153,3 +153,8 @@ def look_up(name: str, *tables: Mapping[str, R], what: str = "recipe") -> R:
             return table[name]
     names = ", ".join(name for table in tables for name in table)
     raise RecipeError(f"there is no {what} {name!r}; choose from {names}")
+
+
+def folder_name(recipe: str) -> str:
+    """A folder's name for a recipe: "vision-int8_text-int4" for "vision=int8,text=int4"."""
+    return recipe.replace(" ", "").replace("=", "-").replace(",", "_")

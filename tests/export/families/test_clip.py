@@ -18,7 +18,7 @@ from medge.export.families.encoder import EncoderReference
 from medge.export.families.full_precision import FullPrecision
 from medge.export.families.table import FAMILIES, open_encoder
 from medge.export.families.transformers_versions import features, with_pillow
-from medge.export.jobs.encoder import export_recipes
+from medge.export.jobs.encoder import export_medsiglip_recipes
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
 from medge.export.to_onnx.stages import full_graph
@@ -61,7 +61,7 @@ def _export(checkpoint: Path, out: Path, drawings: dict[str, Path]) -> Made:
     job = ExportJob(
         checkpoint, out, calibration=drawings["calibration"], images=drawings["held-back"], labelled=True, target="avx2"
     )  # fmt: skip
-    made = export_recipes(job, RECIPES)
+    made = export_medsiglip_recipes(job, RECIPES)
     return {recipe: (bundle.folder, reports["onnx"]) for recipe, (bundle, reports) in zip(RECIPES, made, strict=True)}
 
 
@@ -252,7 +252,7 @@ def test_what_it_can_not_do_is_said(trained_clip: Path, tmp_path: Path, drawings
         (ExportJob(trained_clip, tmp_path / "b", "int8", calibration=few, merge=2), "clip has a class token"),
     ):
         with pytest.raises(RecipeError, match=reason):
-            list(export_recipes(job, [str(job.recipe)]))
+            list(export_medsiglip_recipes(job, [str(job.recipe)]))
     with pytest.raises(RecipeError, match="web: clip was never run in the page"):
         FAMILIES["clip"].allow("web")
     told = run("distill", "medsiglip", "--teacher", trained_clip, "--student", "small", "--images", few,
