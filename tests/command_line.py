@@ -98,7 +98,7 @@ def _fresh_process(command: list[str], said: str) -> Iterator[None]:
 
 
 def _belongs_to_the_command_line(module: str) -> bool:
-    return ".commands" in module or module.endswith(".console")
+    return ".commands" in module or ".console" in module
 
 
 def _show_warning(
