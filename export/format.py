@@ -48,6 +48,8 @@ class Making:
         writer: of the half-made bundle.
         target: the CPU whose kernels decide the 8-bit format.
         inputs: {tower: calibration inputs}, one a batch.
+        images: to choose on; none of them is judged on.
+        profile: the preprocessing of images.
         merge: similar image tokens to merge in each block; None for what the recipe says.
         metadata: what a file says of itself: source, profile, labels, logit scale and bias.
         options: the format's own; its type is the format's affair.
@@ -58,6 +60,8 @@ class Making:
     writer: BundleWriter
     target: Target
     inputs: Mapping[str, list[NDArray[Any]]]
+    images: Samples
+    profile: str
     merge: int | None
     metadata: Mapping[str, str]
     options: Any
@@ -72,7 +76,7 @@ class Projecting:
         checkpoint: a multimodal Gemma 3.
         writer: of the half-made bundle.
         target: the CPU whose kernels decide the 8-bit format of an ONNX tower.
-        images: to calibrate on.
+        images: to calibrate and to choose on; none of them is judged on.
         merge: patches that each block merges; None for what the recipe says.
         label: the beginning of a GGUF's name.
         progress: called as work advances.

@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class MedgeError(Exception):
@@ -101,10 +103,30 @@ _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up
 
 
 @contextlib.contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` of the file system into a `StorageError` that says what was being written."""
+def storage_errors(place: Path) -> Iterator[None]:
+    """Turn a file system's refusal to write at `place` into a `StorageError`.
+
+    An `OSError` about another file, such as one that is only read, passes: it is not about what is being written.
+    """
     try:
         yield
     except OSError as error:
-        reason = _FULL.get(error.errno or 0) or error.strerror or str(error)
-        raise StorageError(f"{doing}: {reason}; nothing was left under the final name") from error
+        full = _FULL.get(error.errno or 0)
+        if not (full or _is_about(error, place.absolute())):
+            raise
+        reason = full or error.strerror or str(error)
+        raise StorageError(f"writing {place}: {reason}; nothing was left under the final name") from error
+
+
+def _is_about(error: OSError, place: Path) -> bool:
+    """Whether an error names `place`, a folder above it, or something of the same folder whose name begins with its name, as
+    temporary names do (with a dot before it)."""
+    if error.filename is None or not isinstance(error.filename, str | bytes | os.PathLike):
+        return error.filename is None and error.errno is not None
+    named = Path(os.fsdecode(error.filename)).absolute()
+    own = [named, *named.parents]
+    return (
+        named in place.parents
+        or place in own
+        or any(step.parent == place.parent and step.name.startswith(f".{place.name}.") for step in own)
+    )

@@ -1,8 +1,11 @@
-"""How long work says how far it is: the one type, and the function that says nothing."""
+"""How long work says how far it is, and what it left out: the types, and the functions that say nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Warn = Callable[[str], None]  # told of what a person should know and the work goes on without
 
 
 class Progress(Protocol):
@@ -15,6 +18,10 @@ class Progress(Protocol):
             what: the kind of work, as a person reads it ("images"); each kind has a bar of its own.
             done, total: steps done, and how many there are.
         """
+
+
+def no_warning(message: str, /) -> None:
+    """Say nothing: what functions use that are not given a `Warn`."""
 
 
 def no_progress(what: str, done: int, total: int, /) -> None:

@@ -129,7 +129,8 @@ def reader_bundles(once: Once, gemma: Path, request: pytest.FixtureRequest) -> C
 
     def write(recipe: str, out: Path) -> None:
         logits = request.getfixturevalue("gemma_logits")  # a gigabyte: in the processes that measure
-        export_medgemma(GeneratorJob(gemma, out, recipe), logits=logits)
+        # Of pydicom's images no recipe may choose how many patches to merge.
+        export_medgemma(GeneratorJob(gemma, out, recipe, merge=2 if "fast" in recipe else None), logits=logits)
 
     return lambda recipe: once(f"readers/{folder_name(recipe)}", lambda out: write(recipe, out))
 
@@ -241,10 +242,13 @@ def make_bundle(
     """Bundles of the stand-in by recipe."""
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
+    from medge.quant.recipes.onnx import ONNX_RECIPES
     from medge.quant.recipes.recipe import folder_name
 
     def write(recipe: str, out: Path) -> None:
-        job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file)
+        # Of a few images no recipe may choose how many patches to merge.
+        merge = 2 if recipe in ONNX_RECIPES and ONNX_RECIPES[recipe].merge_within else None
+        job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file, merge=merge)
         export_medsiglip(job, full=request.getfixturevalue("full_precision"))
 
     return lambda recipe: once(f"bundles/{folder_name(recipe)}", lambda out: write(recipe, out))

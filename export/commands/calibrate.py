@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.console.options import JsonOption
-from ...runtime.console.terminal import out, print_json, progress
+from ...runtime.console.options import ForceOption, JsonOption
+from ...runtime.console.terminal import out, print_json, progress, warn
 from .options import CORPUS, CheckpointOption
 
 
@@ -20,11 +20,13 @@ def calibrate(
         list[Path] | None,
         typer.Argument(help=CORPUS, show_default="medge's own"),
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Gather a language model's importance matrix: how strongly your texts and images drive each input of each matrix.
 
-    The file is in llama.cpp's imatrix format. Interrupted, the same command goes on where it was.
+    The file is in llama.cpp's imatrix format. Interrupted, the same command goes on where it was. A matrix of another checkpoint
+    or of other data is replaced with --force only.
 
     Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
     """
@@ -33,9 +35,11 @@ def calibrate(
     from ..source.corpus import read_corpus
 
     corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)
+    for message in corpus.images.skipped:
+        warn(f"skipped: {message}")
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".calibrate-") as scratch, progress() as advance:
-        found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, progress=advance)
+        found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, force=force, progress=advance)
     facts = {"out": str(to), "chunks": found.chunks, "matrices": len(found.sums), "texts": len(corpus.texts),
              "images": len(corpus.images)}  # fmt: skip
     if as_json:

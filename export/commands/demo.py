@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,9 +65,7 @@ def demo(
     rows: list[dict[str, Any]] = []
     for path, what in _pictures(to):
         best = encoder.classify(path)[0].ranked()[:2]
-        rows.append(
-            {"image": path.name, "what": what, "labels": [{"label": n, "softmax": s, "sigmoid": g} for n, s, g in best]}
-        )
+        rows.append({"image": path.name, "what": what, "labels": [asdict(score) for score in best]})
     if as_json:
         print_json({"bundle": str(to), "report": str(to / "parity.html"), "parity": report.summary(), "results": rows})
         return

@@ -148,9 +148,10 @@ def medsiglip(
     )  # fmt: skip
     several = len(recipe or ()) > 1
     with progress() as advance:
-        made = (
-            list(export_medsiglip_recipes(job, recipe or (), advance)) if several else [export_medsiglip(job, advance)]
-        )
+        if several:
+            made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=warn))
+        else:
+            made = [export_medsiglip(job, advance, warn=warn)]
     _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json, several=several)
 
 
@@ -209,7 +210,10 @@ def medgemma(
 
     several = len(recipes) > 1
     with progress() as advance:
-        made = list(export_medgemma_recipes(job, recipes, advance)) if several else [export_medgemma(job, advance)]
+        if several:
+            made = list(export_medgemma_recipes(job, recipes, advance, warn=warn))
+        else:
+            made = [export_medgemma(job, advance, warn=warn)]
     _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json, several=several)
 
 
@@ -231,6 +235,9 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, 
         pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
         where = f"report in {' and '.join(str(bundle.folder / page) for page in pages)}" if pages else "not measured"
         out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}", markup=False, highlight=False)
+    for bundle, reports in made:
+        if any(not report.held_back for report in reports):
+            warn(f"{bundle.folder}: not measured on held-back images; give others than the calibration's with --images")
     failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
     for folder in failed:
         warn(f"{folder} failed its parity gate: it was written, but the runtime will refuse it")

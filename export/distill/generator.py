@@ -291,8 +291,11 @@ def write_student(start: Checkpoint, model: Any, folder: Path) -> None:
 
 
 def module_name(name: str, state: dict[str, Any]) -> str:
-    """A published tensor's name in transformers' module tree."""
-    for candidate in (name, f"model.{name}", name.replace("language_model.model.", "model.language_model.")):
+    """A published tensor's name in transformers' module tree; transformers 5 has no `vision_model` in the vision tower."""
+    for candidate in (
+        name, f"model.{name}", name.replace("language_model.model.", "model.language_model."),
+        name.replace("vision_tower.vision_model.", "model.vision_tower."),
+    ):  # fmt: skip
         if candidate in state:
             return candidate
     raise DistillationError(f"the model has no place for the tensor {name!r}")

@@ -37,14 +37,14 @@ def calibration_prompts(
 
 def calibrate(
     checkpoint: Checkpoint, corpus: Corpus, *, full: Path | None = None, scratch: Path, out: Path | None = None,
-    progress: Progress = no_progress,
+    force: bool = False, progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Gather the importance matrix of a checkpoint on a corpus, images through the full-precision tower.
 
     Args:
         full: the language model as full-precision GGUF, where the caller has it.
         scratch: a folder for what is needed on the way.
-        out: as in `gather`.
+        out, force: as in `gather`.
     """
     if full is None:
         full = scratch / "full.gguf"
@@ -55,7 +55,14 @@ def calibrate(
         write_projector(checkpoint, projector, "f32", progress=progress)
         encode = _prompt_encoder(checkpoint, full, projector, scratch)
     return gather(
-        full, projector, calibration_prompts(corpus, encode), out=out, sources=[corpus.source], progress=progress
+        full,
+        projector,
+        calibration_prompts(corpus, encode),
+        identity=repr(sorted(checkpoint.hashes.items())),
+        out=out,
+        force=force,
+        sources=[corpus.source],
+        progress=progress,
     )
 
 

@@ -19,7 +19,7 @@ from ...runtime.device.cpu import Target, pick_target
 from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
-from ...runtime.progress import Progress, no_progress
+from ...runtime.progress import Progress, Warn, no_progress, no_warning
 from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
@@ -28,7 +28,7 @@ from ..pages.web_page import check_web, write_page
 from ..parity.encoder import measure
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
-from ..source.samples import Samples, builtin_samples, read_samples
+from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, read_samples
 from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
 from .encoder_job import ExportJob
@@ -52,7 +52,7 @@ class _Plan:
 
 
 def export_medsiglip(
-    job: ExportJob, progress: Progress = no_progress, *, full: FullPrecision | None = None
+    job: ExportJob, progress: Progress = no_progress, *, full: FullPrecision | None = None, warn: Warn = no_warning
 ) -> tuple[Bundle, dict[str, EncoderReport]]:
     """Run an export; the bundle is written even when a gate fails, and is then marked so.
 
@@ -60,6 +60,7 @@ def export_medsiglip(
         job: what is asked for.
         progress: called as work advances.
         full: the checkpoint in full precision, where several bundles are made of it.
+        warn: told of every image that can't be read.
 
     Returns:
         the bundle, and {format: its parity report}.
@@ -73,22 +74,36 @@ def export_medsiglip(
         if full is None:
             full = stack.enter_context(_open_full(job, progress))
         profile = full.reference.profile_of(job.profile)
-        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration))
-        judged = read_samples(job.images, labelled=job.labelled) if job.images else samples
+        samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration, warn))
+        given = full.kept(("judged", job.images, job.labelled), lambda: _judged(job, warn))
+        fitted, judged, held_back = full.kept(
+            ("halves", job.calibration, job.images, job.labelled), lambda: _hold_back(samples, given)
+        )
+        if plan.prompts:
+            judged.check_labels(list(plan.prompts))
         _write_companions(writer, full, job, plan, profile, progress)
-        manifest = _draft(full, job, plan, profile, samples)
-        inputs = {tower: full.calibration_inputs(tower, samples, profile) for tower in plan.towers}
+        manifest = _draft(full, job, plan, profile, fitted)
+        inputs = {tower: full.calibration_inputs(tower, fitted, profile) for tower in plan.towers}
         reports: dict[str, EncoderReport] = {}
         for name, recipes in plan.recipes.items():
             form = FORMATS[name]
             making = Making(
-                full, writer, plan.target, inputs, job.merge, _metadata(manifest), job.options_of(name), progress
+                full,
+                writer,
+                plan.target,
+                inputs,
+                fitted,
+                profile,
+                job.merge,
+                _metadata(manifest),
+                job.options_of(name),
+                progress,
             )
             towers = form.make(making, recipes)
             manifest = manifest.with_artefact(name, Artefact(towers))
             bundle = Bundle(writer.folder, writer.finish(manifest))
             form.complete(writer, form.open(bundle))
-            reports[name] = _measure(form, bundle, full, judged, recipes, None, progress)
+            reports[name] = replace(_measure(form, bundle, full, judged, recipes, None, progress), held_back=held_back)
             manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
             for path, role, text in report_files(form, reports[name]):
                 writer.add(path, role).write_text(text, encoding="utf-8")
@@ -97,7 +112,7 @@ def export_medsiglip(
 
 
 def export_medsiglip_recipes(
-    job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress
+    job: ExportJob, recipes: Sequence[str], progress: Progress = no_progress, *, warn: Warn = no_warning
 ) -> Iterator[tuple[Bundle, dict[str, EncoderReport]]]:
     """Run the same export with several recipes, each into a folder of its own under `job.out`; towers are exported once.
 
@@ -110,7 +125,7 @@ def export_medsiglip_recipes(
         refuse_existing(one.out, force=one.force)
     with _open_full(job, progress) as full:
         for one in jobs:
-            yield export_medsiglip(one, progress, full=full)
+            yield export_medsiglip(one, progress, full=full, warn=warn)
 
 
 def measure_artefact(
@@ -208,8 +223,29 @@ def _read_job(job: ExportJob) -> _Plan:
     return _Plan(recipes, target, reason, prompts)
 
 
-def _samples(folder: Path | None) -> Samples:
-    return read_samples(folder) if folder else builtin_samples()
+def _samples(folder: Path | None, warn: Warn) -> Samples:
+    """Images to calibrate on; pydicom's own files include broken ones, which are nobody's concern."""
+    return _told(read_samples(folder), warn) if folder else builtin_samples()
+
+
+def _judged(job: ExportJob, warn: Warn) -> Samples | None:
+    """Images to measure on, where they are not those of the calibration."""
+    return _told(read_samples(job.images, labelled=job.labelled), warn) if job.images else None
+
+
+def _hold_back(samples: Samples, given: Samples | None) -> tuple[Samples, Samples, bool]:
+    """Images to fit on, images to judge on, and whether these are others: half of the calibration's where none are given."""
+    if given is not None:
+        return samples, given, True
+    if len(samples) < LEAST_TO_HOLD_BACK:
+        return samples, samples, False
+    return *samples.halves(), True
+
+
+def _told(samples: Samples, warn: Warn) -> Samples:
+    for message in samples.skipped:
+        warn(f"skipped: {message}")
+    return samples
 
 
 def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:

@@ -26,7 +26,7 @@ from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
-from ...runtime.progress import Progress, no_progress
+from ...runtime.progress import Progress, Warn, no_progress, no_warning
 from ..families.gemma3 import generator_facts, generator_preprocessing, open_gemma
 from ..format import Projecting
 from ..pages.parity import render_parity
@@ -67,7 +67,7 @@ class _Work:
 
 
 def export_medgemma(
-    job: GeneratorJob, progress: Progress = no_progress, *, logits: CachedLogits | None = None
+    job: GeneratorJob, progress: Progress = no_progress, *, logits: CachedLogits | None = None, warn: Warn = no_warning
 ) -> tuple[Bundle, GeneratorReport | None]:
     """Run an export; the bundle is written even when its gate fails, and is then marked so.
 
@@ -75,6 +75,7 @@ def export_medgemma(
         job: what is asked for.
         progress: called as work advances.
         logits: the reference's logits, where the caller has them.
+        warn: told of every image that can't be read.
 
     Returns:
         the bundle, and its parity report unless `job.skip_parity`.
@@ -84,14 +85,14 @@ def export_medgemma(
     """
     with (
         new_bundle(job.out, force=job.force) as writer,  # first: an existing one is refused at once
-        _open_full(job, writer.folder, progress, logits=logits) as full,
+        _open_full(job, writer.folder, progress, warn, logits=logits) as full,
     ):
         manifest, report = _export(job, full, writer, progress)
     return Bundle(job.out, manifest), report
 
 
 def export_medgemma_recipes(
-    job: GeneratorJob, recipes: Sequence[str], progress: Progress = no_progress
+    job: GeneratorJob, recipes: Sequence[str], progress: Progress = no_progress, *, warn: Warn = no_warning
 ) -> Iterator[tuple[Bundle, GeneratorReport | None]]:
     """Run the same export with several recipes, each into a folder of its own under `job.out`.
 
@@ -105,7 +106,7 @@ def export_medgemma_recipes(
         _read_job(one)
         refuse_existing(one.out, force=one.force)
     job.out.mkdir(parents=True, exist_ok=True)
-    with _open_full(job, job.out, progress, shared=True) as full:
+    with _open_full(job, job.out, progress, warn, shared=True) as full:
         if not all(_without_matrix(one) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
@@ -173,7 +174,7 @@ def _without_matrix(job: GeneratorJob) -> bool:
 
 @contextlib.contextmanager
 def _open_full(
-    job: GeneratorJob, place: Path, progress: Progress, *, logits: CachedLogits | None = None, shared: bool = False
+    job: GeneratorJob, place: Path, progress: Progress, warn: Warn, *, logits: CachedLogits | None = None, shared: bool = False
 ) -> Iterator[FullLanguage]:  # fmt: skip
     """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it."""
     _read_job(job)
@@ -185,7 +186,8 @@ def _open_full(
             checkpoint, Path(scratch), calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
             progress=progress,
         )  # fmt: skip
-        _ = full.corpus  # what can't be read is refused before anything is made
+        for message in full.corpus.images.skipped:  # what can't be read at all is refused before anything is made
+            warn(f"skipped: {message}")
         yield full
 
 
@@ -205,6 +207,9 @@ def _export(
     if not job.skip_parity:
         baseline = _baseline(recipe, full)
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
+        # The texts are medge's held-back ones or the user's; pydicom's images may have served to calibrate.
+        same_images = projector is not None and job.images is None and not job.calibration
+        report = replace(report, held_back=not same_images)
         manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
         for path, (role, text) in _report_files(report).items():
             writer.add(path, role).write_text(text, encoding="utf-8")

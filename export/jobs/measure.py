@@ -10,7 +10,7 @@ from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.manifest import KindName
 from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.encoder.labels import read_labels
-from ...runtime.progress import Progress, no_progress
+from ...runtime.progress import Progress, Warn, no_progress, no_warning
 from ..source.samples import Samples, builtin_samples, read_samples
 
 Reports = Mapping[str, ParityReport]  # {format, or "teacher": report}
@@ -37,7 +37,7 @@ class Measuring:
     tasks: tuple[Path, ...] = ()
     labels: Path | None = None
     beside: tuple[Path, ...] = ()
-    warn: Callable[[str], None] = lambda _: None
+    warn: Warn = no_warning
     progress: Progress = no_progress
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
+import shutil
+import tempfile
 from typing import Any
+
+if "MPLCONFIGDIR" not in os.environ:  # matplotlib would leave a list of fonts in the user's cache folder
+    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="medge-matplotlib-")
+    atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 import matplotlib
 

@@ -68,9 +68,12 @@ def measure(
         samples: real images, labelled or not.
         stages: what computes the stages of the full-precision artefact and of the bundle.
         gates: what the figures are held against.
-        prompts: prompts per label for the scores. Without: the bundle's baked labels when the images have no labels
-            of their own or the same ones, else the folder names in the default wordings.
+        prompts: prompts per label for the scores. Without: the bundle's baked labels; where it has none, the folder names
+            in the default wordings.
         progress: called as work advances.
+
+    Raises:
+        LabelError: the images' folders are not all labels.
     """
     manifest = encoder.manifest
     vision = run_vision(encoder, reference, samples, progress)
@@ -166,10 +169,9 @@ def _score_banks(
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
     if prompts is None:
-        if baked is not None and (not samples.labels or set(samples.labels) == set(baked.names)):
-            prompts = baked.prompts
-        else:
-            prompts = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
+        usual = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
+        prompts = baked.prompts if baked is not None else usual
+    samples.check_labels(list(prompts))
     theirs = LabelBank.build(prompts, reference.embed_texts)
     if baked is not None and prompts == baked.prompts:
         return theirs, baked

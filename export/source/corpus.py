@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...quant.texts.prompts import medical_texts
-from ...runtime.errors import CorpusError, ImageError
-from ...runtime.pictures.images import find_images, read_image
-from .samples import Samples, builtin_samples, read_samples
+from ...runtime.errors import CorpusError
+from ...runtime.pictures.images import find_images
+from .samples import Samples, builtin_samples, read_images
 
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
 CHUNK = 512  # tokens of a text prompt
@@ -181,25 +181,19 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     """Calibration data from files and folders; medge's own texts and pydicom's images where there are none.
 
     Raises:
-        CorpusError: a path holds neither texts nor images.
+        CorpusError: the paths hold neither texts nor images.
+        ImageError: they hold images, and none can be read. Single ones are skipped and named in the images' `skipped`.
     """
     if not paths:
         return Corpus(medical_texts(), builtin_samples(), "medge's own texts, pydicom's own files")
     files = [p for path in paths for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
     texts = list(iterate_texts([path for path in files if path.suffix.lower() in TEXT_SUFFIXES]))
-    try:
-        images = read_samples(paths[0]) if len(paths) == 1 and not texts else _images_of(paths)
-    except ImageError:
-        images = Samples([], None, (), (), "")
+    name = ", ".join(path.name for path in paths)
+    pictures = list(find_images([p for p in paths if p.is_dir() or p.suffix.lower() not in TEXT_SUFFIXES]))
+    images = read_images(pictures, name) if pictures else Samples([], None, (), (), name)
     if not texts and not len(images):
         raise CorpusError(f"{', '.join(map(str, paths))}: neither texts (.txt, .md, .jsonl) nor images in there")
-    return Corpus(texts, images, ", ".join(path.name for path in paths))
-
-
-def _images_of(paths: Sequence[Path]) -> Samples:
-    folders = [path for path in paths if path.is_dir() or path.suffix.lower() not in TEXT_SUFFIXES]
-    found = find_images(folders) if folders else []
-    return Samples([read_image(path) for path in found], None, (), (), "")
+    return Corpus(texts, images, name)
 
 
 def text_prompts(

@@ -112,7 +112,7 @@ def vqa_rad(data: Path, split: str) -> Iterator[Example]:
         yield Example(name, _grey((data / "vqa_rad" / "images" / name).read_bytes()), label, facts)
 
 
-CALIBRATION = {"mednist": 8, "pneumoniamnist": 24, "vqa_rad": 16}  # images a label
+CALIBRATION = {"mednist": 12, "pneumoniamnist": 40, "vqa_rad": 24}  # images a label
 DATASETS = {"mednist": mednist, "pneumoniamnist": pneumoniamnist, "vqa_rad": vqa_rad}
 
 

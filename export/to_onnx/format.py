@@ -48,7 +48,7 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     if not making.merge and not (making.merge is None and recipe.merge_within):
         return None
     making.full.reference.allow("merging")
-    tower, inputs = making.full.reference.tower("vision"), making.inputs["vision"]
+    tower = making.full.reference.tower("vision")
 
     @torch.inference_mode()
     def embed(merged: int) -> NDArray[np.float32]:
@@ -57,10 +57,13 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
 
     count = making.merge
     if count is None and recipe.merge_within:
-        gates = part_gates("vision", recipe)
-        # The inputs are kept, too, so that no others get their identity.
-        key = ("merge", gates, id(inputs))
-        count = making.full.kept(key, lambda: (inputs, largest_merge(embed, tower, gates)))[1]
+        gates, facts = part_gates("vision", recipe), making.full.reference.facts
+        inputs = making.images.for_choosing(
+            making.profile, facts.image_size, making.full.reference.normalisation, what="how many patches are merged"
+        )
+        # The images are kept, too, so that no others get their identity.
+        key = ("merge", gates, id(making.images), making.profile)
+        count = making.full.kept(key, lambda: (making.images, largest_merge(embed, tower, gates)))[1]
     return MergingTower(tower, count) if count else None
 
 

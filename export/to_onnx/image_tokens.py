@@ -112,7 +112,8 @@ def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
     inputs = making.images.for_calibration(PROFILE, tower.config)
     if merge is None and recipe.merge_within:
         progress("vision tower: how many patches can be merged", 0, 1)
-        merge = most_merged(tower, projector, recipe, inputs)
+        images = making.images.for_choosing(PROFILE, tower.config.image_size, what="how many patches are merged")
+        merge = most_merged(tower, projector, recipe, images)
     tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)
     graph = export_tower(tokens, SIGNATURE)

@@ -75,7 +75,7 @@ class PassPlan:
         Raises:
             DistillationError: it is of another teacher, other images or other settings.
         """
-        with storage_errors(f"writing {self.folder}"):
+        with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / PLAN
             if path.is_file():

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.device.ggml import GGMLTensor
 from ...runtime.device.gguf_header import read_header
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, StorageError
 from ...runtime.generator.engine import BATCH, Engine, Item, Observer, Picture
 from ...runtime.progress import Progress, no_progress
 
@@ -46,7 +46,7 @@ class Importance:
         sums: matrix name -> (columns,) float64.
         counts: matrix name -> rows seen.
         chunks: prompts that went in.
-        fingerprint: of the data, so that an interrupted run goes on with the same.
+        fingerprint: of the model and the data, so that an interrupted run goes on with the same.
         sources: names of the data sets, never paths.
     """
 
@@ -107,27 +107,35 @@ class Importance:
 
 
 def gather(
-    model: Path, projector: Path | None, prompts: Callable[[Engine], Sequence[Sequence[Item]]], *, out: Path | None = None,
-    sources: Sequence[str] = (), threads: int | None = None, progress: Progress = no_progress,
+    model: Path, projector: Path | None, prompts: Callable[[Engine], Sequence[Sequence[Item]]], *, identity: str = "",
+    out: Path | None = None, force: bool = False, sources: Sequence[str] = (), threads: int | None = None,
+    progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Run prompts through a full-precision model and gather its importance matrix.
 
     Args:
         model, projector: full-precision GGUF files.
         prompts: makes the prompts, given the engine to tokenize with; each at most `BATCH` positions long.
-        out: where to keep the state; a run that was interrupted goes on from there when the data is the same.
+        identity: of the model, such as its files' hashes.
+        out: where to keep the state; a run that was interrupted goes on from there when model and data are the same.
+        force: replace a matrix of another model, or of other data, that stands there.
         sources: names for the file.
         threads: as in `Engine`.
         progress: called as work advances.
+
+    Raises:
+        StorageError: another matrix stands at `out`, and `force` is false.
     """
     importance = Importance()
     with Engine(
         model, projector, context=BATCH, threads=threads, measuring=True, observer=_observer(lambda: importance)
     ) as engine:
         work = prompts(engine)
-        fingerprint = _fingerprint(work)
-        if out is not None and out.is_file() and (before := Importance.load(out)).fingerprint == fingerprint:
-            importance = before
+        fingerprint = _fingerprint(identity, work)
+        if out is not None and out.is_file() and not force:
+            importance = Importance.load(out)
+            if importance.fingerprint != fingerprint:
+                raise StorageError(f"{out} exists, gathered for another model or on other data; --force replaces it")
         importance.fingerprint, importance.sources = fingerprint, tuple(sources)
         for number in range(importance.chunks, len(work)):
             # Logits of every fourth token: the tied embedding's own inputs, for a quarter of the time they cost.
@@ -171,8 +179,8 @@ def _observer(importance: Callable[[], Importance]) -> Observer:
     return observe
 
 
-def _fingerprint(prompts: Sequence[Sequence[Item]]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(identity: str, prompts: Sequence[Sequence[Item]]) -> str:
+    digest = hashlib.sha256(identity.encode())
     for prompt in prompts:
         digest.update(repr([item.key if isinstance(item, Picture) else item for item in prompt]).encode())
     return digest.hexdigest()

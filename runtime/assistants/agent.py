@@ -202,11 +202,13 @@ def encoder_tools(encoder: Encoder, index: Path | None = None) -> list[Tool]:
     """
 
     def classify(image: str, labels: list[str]) -> list[dict[str, Any]]:
-        """Score an image file against labels; returns them with their probabilities, likeliest first."""
+        """Score an image file against labels; returns them with their probabilities, likeliest first. Of several labels one is
+        taken to hold; a single one may not hold at all."""
         if not labels:
             raise ToolError("give at least one label")
         ranked = encoder.classify(Path(image), labels)[0].ranked()
-        return [{"label": name, "probability": round(soft, 3)} for name, soft, _ in ranked]
+        shares = [(score.label, score.sigmoid if score.softmax is None else score.softmax) for score in ranked]
+        return [{"label": label, "probability": round(share, 3)} for label, share in shares]
 
     def search(words: str, count: int = 5) -> list[dict[str, Any]]:
         """Find the images of the archive that a description fits best; returns file names with their similarity."""

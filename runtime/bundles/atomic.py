@@ -27,7 +27,7 @@ def atomic_file(final: Path) -> Iterator[Path]:
         StorageError: the file system refused.
     """
     final = final.absolute()
-    with storage_errors(f"writing {final}"):
+    with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = _temporary(final)
         partial.touch()
@@ -71,7 +71,7 @@ def atomic_folder(final: Path, *, force: bool = False, first_wins: bool = False)
     final = final.absolute()
     if not first_wins:
         refuse_existing(final, force=force)
-    with storage_errors(f"writing {final}"):
+    with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = _temporary(final)
         partial.mkdir()

@@ -83,7 +83,7 @@ class Bundle:
         the old or the new state, never a manifest that promises a file which isn't there.
         """
         kept = [entry for entry in manifest.files if entry.path not in texts]
-        with storage_errors(f"writing {self.folder}"):
+        with storage_errors(self.folder):
             for name, (role, text) in texts.items():
                 replace_text(self.folder / name, text)
                 kept.append(_entry(self.folder, name, role))

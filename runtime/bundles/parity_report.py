@@ -42,6 +42,7 @@ class ParityReport:
         recipes: {tower: recipe}.
         profile: the preprocessing profile; "" where the model reads text only.
         images, texts, labelled: how many real images and texts, and whether the images had labels.
+        held_back: whether nothing was fitted or chosen on them; false where they are the calibration's.
         figures: what was measured.
         stages: {tower: its stages}.
         gates: every gate of these recipes.
@@ -61,6 +62,7 @@ class ParityReport:
     stages: dict[str, tuple[StageRow, ...]]
     gates: tuple[GateResult, ...]
     plots: EncoderPlots | GeneratorPlots
+    held_back: bool = True
 
     @property
     def status(self) -> str:
@@ -72,6 +74,7 @@ class ParityReport:
         """What the manifest repeats."""
         return {
             "status": self.status, "images": self.images, "texts": self.texts, "labelled": self.labelled,
+            "held_back": self.held_back,
             "machine": self.machine, "gates": [dataclasses.asdict(gate) for gate in self.gates],
         }  # fmt: skip
 
@@ -106,11 +109,14 @@ class ParityReport:
 
     def table(self) -> Table:
         """The gates, a row each."""
+        from rich.markup import escape
         from rich.table import Table
 
         on = f"{self.images} images" if self.images else f"{self.texts} texts"
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
-        table = Table(title=f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.status}")
+        doubt = "" if self.held_back else " [yellow](not measured on held-back images)[/]"
+        title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.status}{doubt}"
+        table = Table(title=title)
         for column in ("figure", "measured", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,17 +15,21 @@ from ..console.options import (
     AllowFailed,
     BundleArgument,
     DeviceOption,
+    ForceOption,
     ImagesArgument,
     JsonOption,
     LabelsOption,
     ThreadsOption,
 )
-from ..console.terminal import SOME_FAILED, out, print_json, warn
+from ..console.terminal import SOME_FAILED, err, out, print_json, progress, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
-    from ..encoder.encoder import Encoder
+    from ..console.result_file import ResultFile
+    from ..encoder.encoder import Encoder, Score
     from ..encoder.labels import LabelBank
+    from ..pictures.view import View
+    from ..progress import Progress
 
 
 def classify(
@@ -36,11 +45,18 @@ def classify(
     fast: Annotated[bool, typer.Option("--fast", help="Some per cent faster, for more memory.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the files' hashes.")] = False,
     allow_failed_parity: AllowFailed = False,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write each result as it comes: .csv or .jsonl. Interrupted, the same command goes on."
+        ),
+    ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score images against labels.
 
-    Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others?
+    Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others? A single label has no softmax.
     An image that can't be read is named on stderr, the others are scored, and the exit code is 3.
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
@@ -48,43 +64,103 @@ def classify(
     from ..encoder.encoder import load
     from ..encoder.labels import as_prompts, read_labels
     from ..errors import ImageError, LabelError
-    from ..pictures.images import describe, find_images
+    from ..pictures.images import find_images
 
     if label and labels:
         raise LabelError("give --label or --labels, not both")
     view = view_of(frame, window)
     chosen = read_labels(labels) if labels else as_prompts(label) if label else None
+    paths = list(find_images(images))
+    if not paths:
+        raise ImageError("no image found in " + ", ".join(map(str, images)))
     encoder = load(
         bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
         fast=fast,
     )  # fmt: skip
-    bank = _bank(encoder, chosen)
-    results: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for source, item in encoder.stream_images(find_images(images), view=view):
-        if isinstance(item, ImageError):
-            failed.append({"image": describe(source), "error": str(item)})
-            warn(str(item))
-            continue
-        ranked = encoder.score(item[None], bank)[0].ranked()[:top]
-        results.append(
-            {
-                "image": describe(source),
-                "labels": [{"label": name, "softmax": soft, "sigmoid": sig} for name, soft, sig in ranked],
-            }
+    run = _Run(encoder, _bank(encoder, chosen), view, top, quiet=as_json)
+    try:
+        with _opened(to, run.bank, encoder.manifest.name, force) as file, progress() as advance:
+            run.score(paths, file, advance)
+    except KeyboardInterrupt:
+        hint = (
+            f"; the same command goes on in {to}" if to else "; with --out FILE the same command goes on where it was"
         )
+        warn(f"stopped after {run.count} of {len(paths)} images{hint}")
+        raise typer.Exit(130) from None
     if as_json:
-        print_json(
-            {"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": results, "failed": failed}
-        )
-    elif results:
-        _print(results, f"{encoder.manifest.name} ({encoder.manifest.towers['vision'].recipe})")
-    if not results and not failed:
-        raise ImageError("no image found in " + ", ".join(map(str, images)))
-    if failed:
-        if len(failed) > 1 or results:
-            warn(f"{len(failed)} of {len(failed) + len(results)} images could not be read")
-        raise typer.Exit(SOME_FAILED if results else 1)
+        print_json({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": run.results,
+                    "failed": run.failed})  # fmt: skip
+    run.tell_totals()
+    if run.failed:
+        raise typer.Exit(SOME_FAILED if run.results or run.before else 1)
+
+
+class _Run:
+    """Images being scored: each result is told, written and counted as it comes."""
+
+    def __init__(self, encoder: Encoder, bank: LabelBank, view: View, top: int, *, quiet: bool) -> None:
+        self.encoder, self.bank, self.view, self.top, self.quiet = encoder, bank, view, top, quiet
+        self.results: list[dict[str, Any]] = []
+        self.failed: list[dict[str, str]] = []
+        self.before = 0  # images that an earlier run has done
+
+    @property
+    def count(self) -> int:
+        return self.before + len(self.results) + len(self.failed)
+
+    def score(self, paths: Sequence[Path], file: ResultFile | None, advance: Progress) -> None:
+        waiting = [path for path in paths if file is None or str(path) not in file.done]
+        self.before = len(paths) - len(waiting)
+        for source, item in self.encoder.stream_images(waiting, view=self.view):
+            image = str(source)
+            if isinstance(item, Exception):
+                self.failed.append({"image": image, "error": str(item)})
+                warn(str(item))
+            else:
+                scores = self.encoder.score(item[None], self.bank)[0].ranked()
+                self.results.append({"image": image, "labels": [asdict(score) for score in scores[: self.top]]})
+                if file is not None:
+                    file.add(_row(image, scores, self.encoder.manifest.name))
+                if not self.quiet:
+                    _print(image, scores[: self.top])
+            advance("images", self.count, len(paths))
+
+    def tell_totals(self) -> None:
+        """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
+        if self.count < 2:
+            return
+        firsts = Counter(result["labels"][0]["label"] for result in self.results)
+        told = [f"{number} {label}" for label, number in firsts.most_common()] if len(self.bank.names) > 1 else []
+        if self.before:
+            told.append(f"{self.before} done before")
+        if told:
+            err.print(f"medge: {self.count} images: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
+        if self.failed:
+            warn(f"{len(self.failed)} of {self.count} images could not be read")
+
+
+def _opened(to: Path | None, bank: LabelBank, bundle: str, force: bool) -> AbstractContextManager[ResultFile | None]:
+    from ..console.result_file import ResultFile
+
+    if to is None:
+        return nullcontext()
+    return ResultFile(
+        to, ["image", "bundle", "best", *map(_column, bank.names)], key="image", same={"bundle": bundle}, force=force
+    )
+
+
+def _column(label: str) -> str:
+    return f"label {label}" if label in ("image", "bundle", "best", "scores") else label
+
+
+def _row(image: str, scores: Sequence[Score], bundle: str) -> dict[str, Any]:
+    """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's softmax, or of a
+    single label the sigmoid."""
+    shares = {
+        _column(score.label): round(score.sigmoid if score.softmax is None else score.softmax, 6) for score in scores
+    }
+    best = scores[0].label if len(scores) > 1 else ""
+    return {"image": image, "bundle": bundle, "best": best, **shares, "scores": [asdict(score) for score in scores]}
 
 
 def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
@@ -100,18 +176,12 @@ def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
         return encoder.bank(prompts)
 
 
-def _print(results: list[dict[str, Any]], title: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title)
-    table.add_column("image", overflow="fold")
-    table.add_column("label")
-    table.add_column("softmax", justify="right")
-    table.add_column("sigmoid", justify="right")
-    for result in results:
-        for number, row in enumerate(result["labels"]):
-            image = Text(str(result["image"]) if number == 0 else "")
-            table.add_row(image, Text(row["label"]), f"{row['softmax']:.3f}", f"{row['sigmoid']:.3f}")
-        table.add_section()
-    out.print(table)
+def _print(image: str, scores: Sequence[Score]) -> None:
+    """An image's name, and a line for each label."""
+    out.print(image, style="bold", markup=False, highlight=False, soft_wrap=True)
+    width = max(len(score.label) for score in scores)
+    for score in scores:
+        # Of a single label softmax says nothing: what can be told is whether it holds.
+        first = f"cosine {score.cosine:.3f}" if score.softmax is None else f"softmax {score.softmax:.3f}"
+        line = f"  {score.label:<{width}}  {first}  sigmoid {score.sigmoid:.3f}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -22,8 +22,11 @@ from ..console.terminal import SOME_FAILED, out, print_json, warn
 
 def record(
     bundle: BundleArgument,
-    fhir: Annotated[Path, typer.Argument(help="The patient's record: a FHIR R4 Bundle as JSON.")],
+    fhir: Annotated[
+        Path, typer.Argument(help="The patient's record: a FHIR R4 Bundle or resource as JSON, or JSON lines.")
+    ],
     question: Annotated[str, typer.Argument(help="The question.")],
+    page: Annotated[list[Path] | None, typer.Option(help="A further page of the record; repeat it.")] = None,
     limit: LimitOption = 320,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
@@ -42,14 +45,16 @@ def record(
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        answer = answer_from_record(generator, fhir, question, sampling_of(limit, temperature, seed))
+        answer = answer_from_record(generator, [fhir, *(page or ())], question, sampling_of(limit, temperature, seed))
     if as_json:
         print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,
-                    "lines": answer.of, "complete": answer.complete})  # fmt: skip
+                    "lines": answer.of, "complete": answer.complete, "note": answer.note})  # fmt: skip
     else:
         out.print(answer.text, markup=False, highlight=False)
         for source in answer.sources:
             out.print(f"  {source}", style="dim", markup=False, highlight=False)
+        if answer.note:
+            warn(answer.note)
         if answer.shown < answer.of:
             warn(
                 f"{answer.shown} of the record's {answer.of} lines fitted into the context; a longer --context holds more"

@@ -13,7 +13,7 @@ AllowFailed = Annotated[
     bool, typer.Option("--allow-failed-parity", help="Use a bundle whose gate failed or was never measured.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine.", show_default="its own choice")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the engine.", show_default="its own choice")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
 IMAGES = "Images, or folders of images (PNG, JPEG, TIFF, DICOM)."
 ImagesArgument = Annotated[list[Path], typer.Argument(help=IMAGES)]

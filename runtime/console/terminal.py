@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..progress import Progress
 out = Console()
 err = Console(stderr=True)
 
+LINE_EVERY = 30.0  # seconds between two lines about work whose output is piped
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
 
 
@@ -28,13 +30,17 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress bar on stderr, one line per kind of work."""
+    """How far work is, on stderr: a bar for each kind of work on a terminal, a line every half minute elsewhere."""
+    if not err.is_terminal:
+        yield _Lines()
+        return
     from rich import progress as bars
 
     columns = (
         bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(),
+        bars.TextColumn("left"), bars.TimeRemainingColumn(),
     )  # fmt: skip
-    with bars.Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with bars.Progress(*columns, console=err, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def advance(what: str, done: int, total: int, /) -> None:
@@ -43,3 +49,28 @@ def progress() -> Iterator[Progress]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield advance
+
+
+class _Lines:
+    """Progress where nobody watches a bar: a line now and then, so that a log shows that work goes on."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, float] = {}
+        self._told = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        now = time.monotonic()
+        begun = self._begun.setdefault(what, now)
+        if now - self._told < LINE_EVERY:
+            return
+        self._told = now
+        left = f", about {_duration((now - begun) / done * (total - done))} left" if done and now > begun else ""
+        err.print(f"medge: {what}: {done} of {total}{left}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """ "40 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
-from ..pictures.images import ImageSource, describe, read_image
+from ..pictures.images import ImageSource, as_sources, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 
-Labels = Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
+Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
 
 class TextCutWarning(UserWarning):
@@ -29,25 +29,41 @@ class TextCutWarning(UserWarning):
 
 
 @dataclass(frozen=True)
+class Score:
+    """What an image scores for one label; as in `Classification`."""
+
+    label: str
+    cosine: float
+    softmax: float | None
+    sigmoid: float
+
+
+@dataclass(frozen=True)
 class Classification:
     """Scores of one image, in the labels' order.
 
-    `softmax` sums to one over the labels: which of these is it? `sigmoid` is independent for each: does this hold?
+    Attributes:
+        labels: their names.
+        cosine: (L,) float32, the cosine of the image's and each label's embedding.
+        softmax: (L,) float32, sums to one over the labels: which of these is it? None of a single label, which would be
+            certain whatever the image shows.
+        sigmoid: (L,) float32, independent for each: does this hold?
     """
 
     labels: tuple[str, ...]
     cosine: NDArray[np.float32]
-    softmax: NDArray[np.float32]
+    softmax: NDArray[np.float32] | None
     sigmoid: NDArray[np.float32]
 
     @property
     def best(self) -> str:
         return self.labels[int(np.argmax(self.cosine))]
 
-    def ranked(self) -> list[tuple[str, float, float]]:
-        """(label, softmax, sigmoid), most likely first."""
-        order = np.argsort(-self.cosine, kind="stable")
-        return [(self.labels[i], float(self.softmax[i]), float(self.sigmoid[i])) for i in order]
+    def ranked(self) -> list[Score]:
+        """Every label with its scores, most likely first."""
+        shares = [None] * len(self.labels) if self.softmax is None else self.softmax.tolist()
+        rows = zip(self.labels, self.cosine.tolist(), shares, self.sigmoid.tolist(), strict=True)
+        return sorted((Score(*row) for row in rows), key=lambda score: -score.cosine)
 
 
 class Encoder:
@@ -187,7 +203,7 @@ class Encoder:
             ImageError: an image can't be read. Use `stream_images` to go on with the others.
         """
         rows: list[NDArray[np.float32]] = []
-        for _, item in self.stream_images(_as_list(images), batch_size=batch_size, view=view):
+        for _, item in self.stream_images(as_sources(images), batch_size=batch_size, view=view):
             if isinstance(item, ImageError):
                 raise item
             rows.append(item)
@@ -213,7 +229,23 @@ class Encoder:
         self, images: ImageSource | Sequence[ImageSource], labels: Labels | None = None, *, batch_size: int = 8,
         view: View = DEFAULT_VIEW,
     ) -> list[Classification]:  # fmt: skip
-        """Score images against labels (texts, {label: prompts}, a bank, or None for the baked bank)."""
+        """Score images against labels.
+
+            medge.load_encoder("bundle").classify(["a.dcm", "b.png"], ["normal chest x-ray", "pneumonia"])[0].best
+
+        Args:
+            images: one or several, each as in `medge.image`.
+            labels: one text, several, {label: prompts}, a bank, or None for the labels baked into the bundle.
+            batch_size: images that go through the tower together, where its recipe allows that.
+            view: which frame and which window of a file.
+
+        Returns:
+            a classification for each image, in order.
+
+        Raises:
+            ImageError: an image can't be read. Use `stream_images` and `score` to go on with the others.
+            LabelError: no label, a blank one or the same one twice.
+        """
         bank = self.bank(labels)
         return self.score(self.embed_images(images, batch_size=batch_size, view=view), bank)
 
@@ -221,9 +253,10 @@ class Encoder:
         """Scores of image embeddings, (N, D), against a bank."""
         cosine = embeddings @ bank.embeddings.T
         logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
+        shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
         return [
-            Classification(bank.names, row, soft, sig)
-            for row, soft, sig in zip(cosine, softmax(logits), sigmoid(logits), strict=True)
+            Classification(bank.names, row, share, sig)
+            for row, share, sig in zip(cosine, shares, sigmoid(logits), strict=True)
         ]
 
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
@@ -240,10 +273,6 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float32]:
     """Element-wise logistic function."""
     return (1 / (1 + np.exp(-np.clip(logits, -700, 700)))).astype(np.float32)
-
-
-def _as_list(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
-    return images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
 
 
 def load(

@@ -46,9 +46,9 @@ def read_labels(path: Path) -> dict[str, list[str]]:
 
 
 def as_prompts(
-    labels: Sequence[str] | Mapping[str, str | Sequence[str]], where: str = "labels"
+    labels: str | Sequence[str] | Mapping[str, str | Sequence[str]], where: str = "labels"
 ) -> dict[str, list[str]]:
-    """Labels, or labels with their prompts, to {label: prompts}; checks that there is something to choose from.
+    """One label, several, or labels with their prompts, to {label: prompts}.
 
     Raises:
         LabelError: no label, a blank one, a repeated one, or a label whose prompts are not text.
@@ -56,7 +56,7 @@ def as_prompts(
     if isinstance(labels, Mapping):
         pairs = [(name, [value] if isinstance(value, str) else list(value or ())) for name, value in labels.items()]
     else:
-        pairs = [(name, []) for name in labels]
+        pairs = [(name, []) for name in ([labels] if isinstance(labels, str) else labels)]
     if not pairs:
         raise LabelError(f"{where}: the label list is empty")
     prompts: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def as_prompts(
         if not isinstance(name, str) or not name.strip():
             raise LabelError(f"{where}: a label is blank")
         if name in prompts:
-            raise LabelError(f"{where}: the label {name!r} stands there twice")
+            raise LabelError(f"{where}: the label {name!r} is listed twice")
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in given):
             raise LabelError(f"{where}: the prompts of {name!r} must be non-empty texts")
         prompts[name] = given or [template.format(name) for template in DEFAULT_TEMPLATES]

@@ -87,10 +87,10 @@ def _digest(tensors: dict[str, NDArray[np.float32]]) -> str:
 
 
 def fit_probe(embeddings: NDArray[np.float32], labels: list[str], fingerprint: str, *, seed: int = 0) -> Probe:
-    """Fit on (N, D) embeddings; the regularisation is chosen by stratified cross-validation where counts allow.
+    """Fit on (N, D) embeddings; the regularisation is chosen by stratified cross-validation.
 
     Raises:
-        ProbeError: fewer than two classes.
+        ProbeError: fewer than two classes, or a class with one image: nothing would be left to try a choice on.
         MissingExtraError: scikit-learn is not installed.
     """
     try:
@@ -104,21 +104,21 @@ def fit_probe(embeddings: NDArray[np.float32], labels: list[str], fingerprint: s
         raise ProbeError(f"a probe needs at least two labels, found {len(names)}: {', '.join(names)}")
     truth = np.array([names.index(label) for label in labels])
     counts = np.bincount(truth)
+    if lonely := [name for name, count in zip(names, counts, strict=True) if count < 2]:
+        raise ProbeError(
+            f"{', '.join(lonely)}: one image is not enough; a label needs at least two, better some dozens"
+        )
     scaler = StandardScaler().fit(embeddings)
     scaled = scaler.transform(embeddings)
     folds = int(min(5, counts.min()))
     model = LogisticRegression(max_iter=2000, class_weight="balanced")
     facts: dict[str, Any] = {"counts": {name: int(count) for name, count in zip(names, counts, strict=True)}}
-    if folds >= 2:
-        search = GridSearchCV(model, {"C": STRENGTHS}, cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
-                              scoring="neg_log_loss")  # fmt: skip
-        search.fit(scaled, truth)
-        model = search.best_estimator_
-        facts |= {"strength": float(search.best_params_["C"]), "folds": folds,
-                  "cross_validated_log_loss": -float(search.best_score_)}  # fmt: skip
-    else:
-        model.fit(scaled, truth)
-        facts |= {"strength": 1.0, "folds": 0}
+    search = GridSearchCV(model, {"C": STRENGTHS}, cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+                          scoring="neg_log_loss")  # fmt: skip
+    search.fit(scaled, truth)
+    model = search.best_estimator_
+    facts |= {"strength": float(search.best_params_["C"]), "folds": folds,
+              "cross_validated_log_loss": -float(search.best_score_)}  # fmt: skip
     # The scaling is folded into the matrix, so that applying the probe is one product.
     weight = np.asarray(model.coef_) / scaler.scale_
     bias = np.asarray(model.intercept_) - weight @ scaler.mean_

@@ -164,7 +164,7 @@ def build_index(
     if path.exists() and not force:
         raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")
     partial = path.with_name(f".{path.name}.building")
-    with storage_errors(f"writing {path}"):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _begin(partial, encoder.fingerprint)

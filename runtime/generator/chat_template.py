@@ -6,6 +6,7 @@ A template is code from outside: `template_sandbox` renders it. Text from outsid
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,19 +45,11 @@ def render(template: str, messages: Sequence[Message], *, is_control: Callable[[
     hidden: dict[str, str] = {}
 
     def guard(text: str) -> str:
-        if not is_control(text):
-            return text
         mark = f"\x02{secrets.token_hex(16)}\x02"
         hidden[mark] = text.strip()
         return mark
 
-    turns = [
-        {
-            "role": message.role,
-            "content": [{"type": "image"} if p is None else {"type": "text", "text": guard(p)} for p in message.parts],
-        }
-        for message in messages
-    ]
+    turns = [{"role": message.role, "content": _content(message, is_control, guard)} for message in messages]
     text = render_template(
         template, _refuse, messages=turns, bos_token="<bos>", eos_token="<eos>", add_generation_prompt=True, tools=None
     )
@@ -68,6 +61,20 @@ def render(template: str, messages: Sequence[Message], *, is_control: Callable[[
             for piece in (_around(source, mark, original) if trusted else [(source, trusted)])
         ]
     return [(piece, trusted) for piece, trusted in pieces if piece]
+
+
+def _content(message: Message, is_control: Callable[[str], bool], guard: Callable[[str], str]) -> list[dict[str, str]]:
+    """A message's parts as templates take them. Texts that stand side by side are judged together: a control token may be
+    split over two of them, and templates join them with or without the blanks at their ends."""
+    content: list[dict[str, str]] = []
+    for is_image, run in itertools.groupby(message.parts, key=lambda part: part is None):
+        texts = [part or "" for part in run]
+        if is_image:
+            content += [{"type": "image"}] * len(texts)
+            continue
+        unsafe = any(map(is_control, ("".join(texts), "".join(text.strip() for text in texts), *texts)))
+        content += [{"type": "text", "text": guard(text) if unsafe else text} for text in texts]
+    return content
 
 
 def _refuse(message: str) -> None:

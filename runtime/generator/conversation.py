@@ -1,19 +1,18 @@
 """What is said between a person and a language model, and what anything that chats offers; a leaf that runs no model.
 
-chat([user("film.dcm" as a Path, "Is there a pleural effusion?")], Sampling(limit=100)).text
+chat([user(Path("film.dcm"), "Is there a pleural effusion?")], Sampling(limit=100)).text
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from PIL import Image
-
-from ..pictures.images import ImageSource, read_image
+from ..errors import GeneratorError
+from ..pictures.images import SUFFIXES, ImageSource, as_sources, read_image
 from ..pictures.view import DEFAULT_VIEW, View
 
 Part = str | ImageSource
@@ -26,9 +25,12 @@ class Sampling:
 
     Attributes:
         limit: most tokens to generate.
-        temperature: 0 for the likeliest token each time, and then nothing below matters; else how freely to sample.
+        temperature: 0 for the likeliest token each time; else how freely to sample.
         seed: of sampling.
         top_k, top_p: sample among so many of the likeliest tokens, and among those that make up this probability.
+
+    Raises:
+        GeneratorError: a value that means nothing, or one that has no effect at temperature 0.
     """
 
     limit: int = 512
@@ -37,7 +39,22 @@ class Sampling:
     top_k: int = 64
     top_p: float = 0.95
 
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise GeneratorError(f"an answer needs a limit of at least 1 token, not {self.limit}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise GeneratorError(f"the temperature must be 0 or greater, not {self.temperature}")
+        if self.top_k < 1 or not 0 < self.top_p <= 1:
+            raise GeneratorError(f"top_k must be at least 1 and top_p in (0, 1], not {self.top_k} and {self.top_p}")
+        idle = [f.name for f in fields(self) if f.name in _OF_CHANCE and getattr(self, f.name) != f.default]
+        if self.temperature == 0 and idle:
+            raise GeneratorError(
+                f"at temperature 0 the likeliest token is taken each time: {idle[0]} has no effect; "
+                "set a temperature above 0, or leave it out"
+            )
 
+
+_OF_CHANCE = ("seed", "top_k", "top_p")  # what matters only where tokens are drawn
 DEFAULT_SAMPLING = Sampling()
 
 
@@ -50,8 +67,29 @@ class Turn:
 
 
 def user(*parts: Part) -> Turn:
-    """What the user says: texts and images in any order."""
+    """What the user says: texts and images in any order.
+
+    Args:
+        parts: a `str` is text; images are `Path`s, bytes, binary files, PIL images, arrays, or what `image` gives.
+
+    Raises:
+        GeneratorError: a text that is an image's path.
+    """
+    for part in parts:
+        if isinstance(part, str) and _names_an_image(part):
+            raise GeneratorError(
+                f"{part!r} names an image, but a str is text here: pass Path({part!r}) or medge.image({part!r})"
+            )
     return Turn("user", parts)
+
+
+def _names_an_image(text: str) -> bool:
+    if len(text) > 1000 or "\n" in text or "\0" in text:
+        return False
+    try:
+        return Path(text).suffix.lower() in SUFFIXES or Path(text).is_file()
+    except OSError:  # longer than a file's name can be
+        return False
 
 
 def assistant(text: str) -> Turn:
@@ -69,10 +107,11 @@ def about(images: ImageSource | Sequence[ImageSource] | None, question: str, vie
 
     Raises:
         ImageError: an image can't be read.
+        GeneratorError: the question is empty.
     """
-    single = isinstance(images, str | os.PathLike | Image.Image | np.ndarray)
-    many: Iterable[Any] = [images] if single else images or ()  # type: ignore[assignment]
-    return user(*(read_image(image, view) for image in many), question)
+    if not question.strip():
+        raise GeneratorError("the question is empty")
+    return user(*(read_image(image, view) for image in as_sources(images)), question)
 
 
 @dataclass(frozen=True)
@@ -91,7 +130,9 @@ class Answer:
         text: the answer.
         thought: the trace that came before it, or "".
         stop: why it ended: the model was done, `limit` was reached, or the context is full.
-        prompt_tokens, reused_tokens, tokens: of the prompt, of it already evaluated before, of the answer.
+        prompt_tokens: length of the prompt.
+        reused_tokens: how many of these the engine still had from the prompt before.
+        tokens: length of the answer.
     """
 
     text: str

@@ -7,6 +7,8 @@ generator.ask("film.dcm", "Is there a pleural effusion?").text
 from __future__ import annotations
 
 import codecs
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +39,8 @@ THINK = "SYSTEM INSTRUCTION: think silently if needed."
 class Generator:
     """A language model of a bundle, opened on first use.
 
+    Threads can share it: it gives one answer at a time, the others wait.
+
     Args:
         bundle: an opened bundle.
         context: positions to make room for; the planner's choice where None.
@@ -51,6 +55,9 @@ class Generator:
         self.facts = bundle.manifest.generator
         self._asked = (context, threads, gpu_layers)
         self._longest = DEFAULT_CONTEXT
+        self._engine: Engine | None = None
+        self._opening = threading.RLock()
+        self._turn = _Turnstile()
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -70,8 +77,15 @@ class Generator:
         context, threads, gpu_layers = self._asked
         return plan(self.bundle, context=context, threads=threads, gpu_layers=gpu_layers, longest=self._longest)
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
+        """llama.cpp with this model, opened on first use."""
+        with self._opening:
+            if self._engine is None:
+                self._engine = self._open()
+            return self._engine
+
+    def _open(self) -> Engine:
         chosen = self.plan.checked()
         projector, call = self.bundle.path("projector"), DEFAULT_CALL
         if projector is not None:
@@ -87,10 +101,12 @@ class Generator:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Free the model's memory; it is opened again when it is used again."""
-        self.__dict__.pop("plan", None)
-        if "engine" in self.__dict__:
-            self.__dict__.pop("engine").close()
+        """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again."""
+        with self._turn.alone(), self._opening:
+            self.__dict__.pop("plan", None)
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                engine.close()
 
     # Room
 
@@ -106,7 +122,8 @@ class Generator:
 
     def count_tokens(self, text: str) -> int:
         """Positions that a text takes."""
-        return len(self.engine.tokenize(text, special=False))
+        with self._opening:  # so that no other thread closes the engine meanwhile
+            return len(self.engine.tokenize(text, special=False))
 
     def make_room(self, tokens: int) -> int:
         """Make the context as long as this, as far as memory allows and the caller has not set its length.
@@ -134,7 +151,7 @@ class Generator:
         template = self.header.metadata.get("tokenizer.chat_template")
         if not isinstance(template, str):
             raise BundleError(f"{self.header.path} carries no chat template; export it from a checkpoint that has one")
-        messages = [Message(t.role, tuple(part if isinstance(part, str) else None for part in t.parts)) for t in turns]
+        messages = [_message(turn) for turn in turns]
         engine, waiting = self.engine, iter(pictures)
         items: list[Item] = []
         for text, trusted in render(template, messages, is_control=self._holds_control_token):
@@ -190,34 +207,86 @@ class Generator:
         if not think:
             return list(turns)
         if turns and turns[0].role == "system":
-            return [Turn("system", (THINK + "\n", *turns[0].parts)), *turns[1:]]
+            return [Turn("system", (THINK, *turns[0].parts)), *turns[1:]]
         return [system(THINK), *turns]
 
     def _run(self, turns: Sequence[Turn], sampling: Sampling, think: bool, schema: dict[str, Any] | None) -> _Run:
         if not turns or turns[-1].role != "user":
             raise GeneratorError("a conversation must end with the user's turn")
+        if not any(not isinstance(part, str) or part.strip() for part in turns[-1].parts):
+            raise GeneratorError("the question is empty")
         grammar = grammar_of(schema) if schema is not None else None
-        return _Run(self.engine, self.encode(self._with_thinking(turns, think)), sampling, grammar)
+        return _Run(self, self._with_thinking(turns, think), sampling, grammar)
+
+
+def _message(turn: Turn) -> Message:
+    """A turn as templates take it. A system message is one text: templates read its first part alone."""
+    if turn.role != "system":
+        return Message(turn.role, tuple(part if isinstance(part, str) else None for part in turn.parts))
+    if not all(isinstance(part, str) for part in turn.parts):
+        raise GeneratorError("a system message is text; an image belongs to the user's turn")
+    return Message("system", ("\n".join(str(part) for part in turn.parts),))
+
+
+class _Turnstile:
+    """One answer at a time: an engine holds one conversation, and llama.cpp's context is not made for two threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+
+    @contextlib.contextmanager
+    def one_answer(self) -> Iterator[None]:
+        """Wait for the answers before this one.
+
+        Raises:
+            GeneratorError: this thread is itself in the middle of an answer, and would wait for ever.
+        """
+        if self._owner == threading.get_ident():
+            raise GeneratorError("this generator is in the middle of an answer; read or close that stream first")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait for the answers of other threads; one that this thread has begun and left counts as ended."""
+        if self._owner == threading.get_ident():
+            yield
+            return
+        with self._lock:
+            yield
 
 
 @dataclass
 class _Run:
     """One answer being generated: splits bytes into text, and the trace from the answer."""
 
-    engine: Engine
-    items: list[Item]
+    generator: Generator
+    turns: Sequence[Turn]
     sampling: Sampling
     grammar: str | None = None
+    prompt: int = 0
     tokens: int = 0
     reused: int = 0
+    full: bool = False
 
     def fragments(self) -> Iterator[Fragment]:
-        engine, thinking = self.engine, False
+        with self.generator._turn.one_answer():
+            yield from self._fragments(self.generator.engine)
+
+    def _fragments(self, engine: Engine) -> Iterator[Fragment]:
+        items, thinking = self.generator.encode(self.turns), False
+        self.prompt = length(items)
         begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character can be spread over several tokens
-        for token in engine.generate(self.items, self.sampling, grammar=self.grammar):
+        for token in engine.generate(items, self.sampling, grammar=self.grammar):
             self.tokens += 1
             self.reused = engine.reused
+            self.full = self.prompt + self.tokens >= engine.context
             mark = [token] in (begin, end)
             if text := decoder.decode(b"" if mark else engine.piece(token), final=mark):
                 yield Fragment(text, thinking)
@@ -230,11 +299,9 @@ class _Run:
         texts = {True: "", False: ""}
         for fragment in self.fragments():
             texts[fragment.thought] += fragment.text
-        used = length(self.items)
-        full = used + self.tokens >= self.engine.context
-        stop: Stop = "context" if full else "limit" if self.tokens >= self.sampling.limit else "end"
+        stop: Stop = "context" if self.full else "limit" if self.tokens >= self.sampling.limit else "end"
         thought = texts[True].removeprefix("thought").strip()
-        return Answer(texts[False].strip(), thought, stop, used, self.reused, self.tokens)
+        return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
 
 
 def _check_pair(language: GGUFHeader, projector: GGUFHeader, folder: Path) -> None:

@@ -147,8 +147,9 @@ def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: i
     if decoded:
         embeddings = encoder.embed_images(decoded, batch_size=1)
         scores = encoder.score(embeddings, bank)
+        shares = [np.ones(1, np.float32) if score.softmax is None else score.softmax for score in scores]
         tensors |= {
-            "embeddings": embeddings, "bank": bank.embeddings, "softmax": np.stack([s.softmax for s in scores]),
+            "embeddings": embeddings, "bank": bank.embeddings, "softmax": np.stack(shares),
             "cosine": np.stack([s.cosine for s in scores]), "sigmoid": np.stack([s.sigmoid for s in scores]),
         }  # fmt: skip
         if probe is not None:

@@ -13,14 +13,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -40,8 +40,8 @@ GREY = {"MONOCHROME1", "MONOCHROME2"}
 COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"}
 
 
-def read_dicom(path: Path, view: View = DEFAULT_VIEW) -> Pixels:
-    """Decode one frame as it would be shown: (H, W, 3) uint8.
+def read_dicom(stream: BinaryIO, name: str, view: View = DEFAULT_VIEW) -> Pixels:
+    """Decode one frame of a file as it would be shown: (H, W, 3) uint8. `name` is for messages.
 
     Grey images go through the modality transform (rescale slope and intercept, or its LUT), then the given window,
     else the file's VOI LUT, else its first window, else the range of its own values; MONOCHROME1 is inverted.
@@ -49,7 +49,7 @@ def read_dicom(path: Path, view: View = DEFAULT_VIEW) -> Pixels:
     Raises:
         ImageError: not DICOM, not a picture, too large, damaged, or of a kind that can't be decoded.
     """
-    with _decoded(path, view.frame) as (dataset, values, chosen):
+    with _decoded(stream, name, view.frame) as (dataset, values, chosen):
         photometric = str(dataset.PhotometricInterpretation).strip()
         if photometric in GREY:
             return _show_grey(dataset, values, chosen, view.window, invert=photometric == "MONOCHROME1")
@@ -57,7 +57,7 @@ def read_dicom(path: Path, view: View = DEFAULT_VIEW) -> Pixels:
             return _show_palette(dataset, values)
         if photometric in COLOUR and values.ndim == 3:
             return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
-        raise ImageError(f"{path}: photometric interpretation {photometric!r} is not supported")
+        raise ImageError(f"{name}: photometric interpretation {photometric!r} is not supported")
 
 
 def read_units(path: Path) -> NDArray[np.float64]:
@@ -66,18 +66,28 @@ def read_units(path: Path) -> NDArray[np.float64]:
     Raises:
         ImageError: as in `read_dicom`, or the picture has colours.
     """
-    with _decoded(path, None) as (dataset, values, chosen):
+    with _opened(path) as stream, _decoded(stream, str(path), None) as (dataset, values, chosen):
         if values.ndim != 2:
             raise ImageError(f"{path}: a picture in colours has no units such as HU")
         return _units(dataset, values, chosen)
 
 
 @contextlib.contextmanager
-def _decoded(path: Path, frame: int | None) -> Iterator[tuple[Dataset, NDArray[Any], int]]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _decoded(stream: BinaryIO, path: str, frame: int | None) -> Iterator[tuple[Dataset, NDArray[Any], int]]:
     """Parse, check and decode one frame: (data set, stored values, which frame). Whatever fails is an `ImageError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # clinics' files break rules all the time; what matters is raised
-        dataset = _parse(path)
+        dataset = _parse(stream, path)
         frames = _check_is_picture(dataset, path)
         chosen = frames // 2 if frame is None else frame
         if not 0 <= chosen < frames:
@@ -105,13 +115,15 @@ def _reason(error: Exception) -> str:
     return text.split(" pylibjpeg: ")[0].split(" pillow: ")[0][:240]
 
 
-def _parse(path: Path) -> Dataset:
+def _parse(stream: BinaryIO, path: str) -> Dataset:
     try:
-        _check_deflated(path)
+        _check_deflated(stream, path)
+        stream.seek(0)
         try:
-            dataset = dcmread(path)
+            dataset = dcmread(stream)
         except InvalidDicomError:
-            dataset = dcmread(path, force=True)  # a data set without preamble is common in old archives
+            stream.seek(0)
+            dataset = dcmread(stream, force=True)  # a data set without preamble is common in old archives
             if "Rows" not in dataset and "SOPClassUID" not in dataset:
                 raise ImageError(f"{path}: not a DICOM file") from None
         if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:
@@ -135,27 +147,23 @@ def _assume_transfer_syntax(dataset: Dataset) -> None:
     dataset.file_meta.TransferSyntaxUID = uid
 
 
-def _check_deflated(path: Path) -> None:
+def _check_deflated(stream: BinaryIO, path: str) -> None:
     """pydicom inflates a deflated data set whole: count its bytes in small pieces first."""
     try:
-        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+        read_preamble(stream, force=False)
+        syntax = _read_file_meta_info(stream).get("TransferSyntaxUID")
     except Exception:  # no file meta: then it isn't deflated either, and _parse says what is wrong
         return
     if syntax != DeflatedExplicitVRLittleEndian:
         return
-    with path.open("rb") as stream:
-        from pydicom.filereader import _read_file_meta_info, read_preamble
-
-        read_preamble(stream, force=False)
-        _read_file_meta_info(stream)
-        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and (piece := inflater.unconsumed_tail or stream.read(1 << 16)):
-            total += len(inflater.decompress(piece, 1 << 20))
-            if total > 4 * MAX_PIXELS:
-                raise ImageError(f"{path}: refused before decoding, inflates to more than {4 * MAX_PIXELS} bytes")
+    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not inflater.eof and (piece := inflater.unconsumed_tail or stream.read(1 << 16)):
+        total += len(inflater.decompress(piece, 1 << 20))
+        if total > 4 * MAX_PIXELS:
+            raise ImageError(f"{path}: refused before decoding, inflates to more than {4 * MAX_PIXELS} bytes")
 
 
-def _check_is_picture(dataset: Dataset, path: Path) -> int:
+def _check_is_picture(dataset: Dataset, path: str) -> int:
     sop_class = dataset.get("SOPClassUID", "")
     kind = NOT_PICTURES.get(str(sop_class))
     if kind is not None:
@@ -166,7 +174,7 @@ def _check_is_picture(dataset: Dataset, path: Path) -> int:
     for name in ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated"):
         if dataset.get(name) in (None, ""):
             raise ImageError(f"{path}: the required attribute {name} is missing, so the pixels have no known shape")
-    check_size(str(path), int(dataset.Rows), int(dataset.Columns))
+    check_size(path, int(dataset.Rows), int(dataset.Columns))
     if int(dataset.BitsAllocated) == 1:
         raise ImageError(f"{path}: one bit per pixel is a mask, not a picture")
     try:
@@ -175,7 +183,7 @@ def _check_is_picture(dataset: Dataset, path: Path) -> int:
         raise ImageError(f"{path}: NumberOfFrames is not a number") from error
 
 
-def _check_codestream(dataset: Dataset, path: Path, frame: int, frames: int) -> None:
+def _check_codestream(dataset: Dataset, path: str, frame: int, frames: int) -> None:
     """A compressed frame states its own size: it must be the header's, or decoding could take any amount of memory."""
     if not dataset.file_meta.TransferSyntaxUID.is_compressed:
         return
@@ -186,11 +194,11 @@ def _check_codestream(dataset: Dataset, path: Path, frame: int, frames: int) -> 
         with Image.open(stream) as image:  # reads the header only
             width, height = image.size
     except Image.DecompressionBombError as error:
-        raise ImageError(too_large(str(path))) from error
+        raise ImageError(too_large(path)) from error
     except Exception:  # RLE, JPEG-LS: no size that Pillow can read; their decoders fill a buffer of the header's size
         return
     if (height, width) != (dataset.Rows, dataset.Columns):
-        check_size(str(path), height, width)
+        check_size(path, height, width)
         raise ImageError(
             f"{path}: the header says {dataset.Columns} x {dataset.Rows} pixels, the compressed frame {width} x {height}"
         )

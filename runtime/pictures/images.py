@@ -1,14 +1,16 @@
-"""Read an image of any kind that a clinic has: PNG, JPEG, TIFF, DICOM, a PIL image or an array.
+"""Read an image of any kind that a clinic has: PNG, JPEG, TIFF, DICOM; a path, bytes, a binary file, a PIL image or an array.
 
 The result is always (H, W, 3), uint8 or uint16. Sizes are read from the header and checked before anything is decoded.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from .limits import check_size, too_large
 from .preprocess import Pixels
 from .view import DEFAULT_VIEW, View
 
-ImageSource = str | os.PathLike[str] | Image.Image | NDArray[np.generic]
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
 
@@ -28,14 +30,48 @@ def describe(source: ImageSource) -> str:
     """A short name for messages; never anything read from inside the image."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
-    return f"a PIL image of {source.size}" if isinstance(source, Image.Image) else f"an array of {source.shape}"
+    if isinstance(source, Image.Image):
+        return f"a PIL image of {source.size}"
+    if isinstance(source, np.ndarray):
+        return f"an array of {source.shape}"
+    return f"an image of {len(source)} bytes" if isinstance(source, bytes) else "an open file"
+
+
+def as_sources(images: ImageSource | Sequence[ImageSource] | None) -> Sequence[ImageSource]:
+    """One image, several or none, as a sequence."""
+    if images is None:
+        return ()
+    return images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]  # mypy narrows no union of protocols
+
+
+def image(source: ImageSource, *, frame: int | None = None, window: str | tuple[float, float] | None = None) -> Pixels:
+    """Read an image, to be passed to `medge.user`, `ask`, `classify` and the rest.
+
+        medge.user(medge.image("scan.dcm", frame=12, window="lung"), "Is there a nodule?")
+
+    Args:
+        source: a path, bytes, a binary file, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8
+            or uint16.
+        frame: of a multi-frame file, from 0; the middle one where None.
+        window: of a grey DICOM: a name ("lung"), "centre,width", or (centre, width) in its rescaled units; the file's own
+            where None.
+
+    Returns:
+        (H, W, 3) uint8, or uint16 where the file has 16 bits a channel and no window of its own.
+
+    Raises:
+        ImageError: with one sentence that names the image and the reason.
+    """
+    view = View(frame, window) if isinstance(window, tuple) else View.of(frame, window)
+    return read_image(source, view)
 
 
 def read_image(source: ImageSource, view: View = DEFAULT_VIEW) -> Pixels:
     """Decode one image.
 
     Args:
-        source: a path, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
+        source: a path, bytes, a binary file, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8
+            or uint16.
         view: which frame and which window of a file.
 
     Returns:
@@ -48,27 +84,41 @@ def read_image(source: ImageSource, view: View = DEFAULT_VIEW) -> Pixels:
         return _from_pil(source, describe(source))
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    path = Path(os.fspath(source))
+    if isinstance(source, str | os.PathLike):
+        path = Path(os.fspath(source))
+        try:
+            with path.open("rb") as stream:
+                return _from_stream(stream, str(path), path.suffix.lower(), view)
+        except OSError as error:
+            raise ImageError(f"{path}: {error.strerror or error}") from error
+    name = describe(source)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from error
+        content = io.BytesIO(source if isinstance(source, bytes) else source.read())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ImageError(
+            f"{name}: can't be read ({error}); pass a path, bytes, a binary file, a PIL image or an array"
+        ) from error
+    return _from_stream(content, name, "", view)
+
+
+def _from_stream(stream: BinaryIO, name: str, suffix: str, view: View) -> Pixels:
+    head = stream.read(132)
     if not head:
-        raise ImageError(f"{path}: the file is empty")
-    if head[128:132] == b"DICM" or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
+        raise ImageError(f"{name}: the file is empty")
+    stream.seek(0)
+    if head[128:132] == b"DICM" or suffix in {".dcm", ".dicom", ".ima"}:
         from .dicom import read_dicom
 
-        return read_dicom(path, view)
+        return read_dicom(stream, name, view)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` is stricter where it matters
-            with Image.open(path) as image:
-                return _from_pil(image, str(path), view.frame)
+            with Image.open(stream) as image:
+                return _from_pil(image, name, view.frame)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
+        raise ImageError(f"{name}: not an image in a format that medge reads (PNG, JPEG, TIFF, DICOM)") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(too_large(str(path))) from error
+        raise ImageError(too_large(name)) from error
 
 
 def _from_pil(image: Image.Image, name: str, frame: int | None = None) -> Pixels:

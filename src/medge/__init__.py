@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .no_telemetry import switch_off
+
+switch_off()
+
 if TYPE_CHECKING:
     from .runtime.assistants.agent import Agent, encoder_tools
     from .runtime.assistants.ct_question import ask_series
     from .runtime.assistants.health_record import answer_from_record
     from .runtime.assistants.radiology_report import write_report
-    from .runtime.encoder.encoder import Classification, Encoder
+    from .runtime.encoder.encoder import Classification, Encoder, Score
     from .runtime.encoder.encoder import load as load_encoder
     from .runtime.encoder.labels import LabelBank
     from .runtime.errors import MedgeError
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from .runtime.generator.generator import Generator
     from .runtime.generator.generator import load as load_generator
     from .runtime.kinds import load
+    from .runtime.pictures.images import image
     from .runtime.pictures.view import View
 
 __version__ = "0.1.0"
@@ -34,12 +39,14 @@ __all__ = [
     "LabelBank",
     "MedgeError",
     "Sampling",
+    "Score",
     "View",
     "__version__",
     "answer_from_record",
     "ask_series",
     "assistant",
     "encoder_tools",
+    "image",
     "load",
     "load_encoder",
     "load_generator",
@@ -57,12 +64,14 @@ _HOMES = {
     "Generator": ("generator.generator", "Generator"),
     "LabelBank": ("encoder.labels", "LabelBank"),
     "MedgeError": ("errors", "MedgeError"),
+    "Score": ("encoder.encoder", "Score"),
     "Sampling": ("generator.conversation", "Sampling"),
     "View": ("pictures.view", "View"),
     "answer_from_record": ("assistants.health_record", "answer_from_record"),
     "ask_series": ("assistants.ct_question", "ask_series"),
     "assistant": ("generator.conversation", "assistant"),
     "encoder_tools": ("assistants.agent", "encoder_tools"),
+    "image": ("pictures.images", "image"),
     "load": ("kinds", "load"),
     "system": ("generator.conversation", "system"),
     "user": ("generator.conversation", "user"),
@@ -70,6 +79,11 @@ _HOMES = {
     "load_encoder": ("encoder.encoder", "load"),
     "load_generator": ("generator.generator", "load"),
 }
+
+
+def __dir__() -> list[str]:
+    """The names that a user of the package wants, also those that are not imported yet."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

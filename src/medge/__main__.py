@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
+import platform
 import sys
+import tempfile
+import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
+from .no_telemetry import stay_offline
 from .runtime.errors import MedgeError, MissingExtraError
 
 
@@ -22,6 +29,7 @@ class Command:
     panel: str
 
 
+HELP = {"help_option_names": ["-h", "--help"]}  # commands inherit it
 USE, MAKE = "Use a bundle (no torch, no network)", r"Make a bundle (pip install 'medge\[export]')"
 COMMANDS: dict[str, Command] = {
     "demo": Command(
@@ -60,7 +68,7 @@ def build_app(chosen: str | None) -> typer.Typer:
     Raises:
         MissingExtraError: the chosen command needs a package that is not installed.
     """
-    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", context_settings=HELP)
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
@@ -110,19 +118,57 @@ def overview(
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause end in one sentence and exit code 1."""
+    """Run the command line; whatever goes wrong ends in one sentence on stderr, and in exit code 1."""
+    stay_offline()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a file's name shows its code
+    try:
+        _run()
+    except BrokenPipeError:  # the reader of a pipe had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at the end is quiet, too
+        sys.exit(1)
+    except MedgeError as error:
+        _say(str(error))
+    except MemoryError:
+        _say("not enough memory for this; a smaller recipe needs less, and so does leaving out --fast")
+    except OSError as error:
+        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    except Exception as error:
+        _say(
+            f"a fault in medge itself ({type(error).__name__}); what happened is in {_write_report(error)}: please read it "
+            "for names that should not leave the house, and send it to medge's developers"
+        )
+
+
+def _run() -> None:
+    """Run the command that was asked for, and see that what it printed has arrived."""
     try:
         chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
         build_app(chosen)(prog_name="medge")
-    except MedgeError as error:
-        print(f"medge: {error}", file=sys.stderr)
-        sys.exit(1)
-    except MemoryError:
-        print(
-            "medge: not enough memory for this; a smaller recipe needs less, and so does leaving out --fast",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    finally:
+        sys.stdout.flush()
+
+
+def _say(sentence: str) -> NoReturn:
+    with contextlib.suppress(OSError):
+        print(f"medge: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # what a full disk did not take would be tried again, and told, when Python ends
+        sys.stdout.flush()
+    sys.exit(1)
+
+
+def _write_report(error: Exception) -> str:
+    """Write a fault down: where it happened and in which versions; no argument of the command, which may name patients."""
+    from . import __version__
+
+    text = "".join(traceback.format_exception(error))
+    facts = f"medge {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="medge-fault-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(facts + text)
+    return report.name
 
 
 if __name__ == "__main__":

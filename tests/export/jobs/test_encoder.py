@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from command_line import hears_ctrl_c
+from PIL import Image
 from tolerances import EXACT_HOP, FP32_ROUNDING
 
 import medge
@@ -20,7 +21,7 @@ from medge.export.families.encoder import Signature
 from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
-from medge.export.source.samples import builtin_samples
+from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.onnx_graph.graph import Graph
 from medge.quant.recipes.onnx import OnnxRecipe
@@ -28,6 +29,7 @@ from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.errors import BundleError, CheckpointError, ImageError, LabelError, RecipeError, StorageError
 from medge.runtime.golden.encoder import replay
+from medge.runtime.pictures.images import find_images, read_image
 
 
 def test_the_bundle_has_the_layout_of_transformers_js(make_bundle: Callable[[str], Path]) -> None:
@@ -221,3 +223,82 @@ def test_one_failed_gate_of_several_is_the_commands(
     assert "fp16 failed its parity gate" in done.stderr
     assert "fp32 failed" not in done.stderr
     assert all(f"Parity of {name} with shallow" in done.stdout for name in ("fp32", "fp16"))
+
+
+def copies(few_images: Path, folder: Path, count: int) -> Path:
+    """Different pictures, as many as are asked for."""
+    folder.mkdir()
+    paths = list(find_images([few_images]))
+    for number in range(count):
+        pixels = read_image(paths[number % len(paths)]).copy()
+        pixels[0, 0] = number
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    return folder
+
+
+def test_what_is_fitted_on_is_not_judged_on(shallow: Path, few_images: Path, tmp_path: Path) -> None:
+    folder = copies(few_images, tmp_path / "many", 32)
+    _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "a", "int4", calibration=folder))
+    assert (reports["onnx"].images, reports["onnx"].held_back) == (16, True)
+    fitted, judged = (set(map(bytes, half.images)) for half in read_samples(folder).halves())
+    assert not fitted & judged
+    assert len(fitted | judged) == 32
+    few = command_line.medge(
+        "export",
+        "medsiglip",
+        "--checkpoint",
+        shallow,
+        "--out",
+        tmp_path / "b",
+        "--recipe",
+        "fp32",
+        "--calibration",
+        few_images,
+    )
+    assert "(not measured on held-back images)" in " ".join(few.stdout.split())
+    assert "give others than the calibration's with --images" in few.stderr
+    assert "Not measured on held-back images" in (tmp_path / "b" / "parity.html").read_text()
+    manifest = Bundle.open(tmp_path / "b").manifest.artefacts["onnx"]
+    assert manifest.parity is not None
+    assert manifest.parity["held_back"] is False
+    _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder))
+    assert (reports["onnx"].images, reports["onnx"].held_back) == (32, True)
+
+
+def test_how_many_patches_to_merge_is_not_chosen_on_a_handful(shallow: Path, few_images: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="chosen on your images and judged on others: give at least 200 images"):
+        export_medsiglip(ExportJob(shallow, tmp_path / "a", "fast", calibration=few_images))
+    assert not (tmp_path / "a").exists()
+
+
+def test_folders_that_are_no_labels_are_named(
+    shallow: Path, few_images: Path, labels_file: Path, tmp_path: Path
+) -> None:
+    for name in ("hand x-ray", "pnuemonia"):
+        copies(few_images, tmp_path / name, 2)
+    (tmp_path / "judged").mkdir()
+    for name in ("hand x-ray", "pnuemonia"):
+        (tmp_path / name).rename(tmp_path / "judged" / name)
+    job = ExportJob(shallow, tmp_path / "a", "fp32", calibration=few_images, labels=labels_file, images=tmp_path / "judged",
+                    labelled=True)  # fmt: skip
+    with pytest.raises(LabelError, match=r"judged: no label for the folder\(s\).*pnuemonia"):
+        export_medsiglip(job)
+
+
+def test_images_that_can_not_be_read_are_named(shallow: Path, few_images: Path, tmp_path: Path) -> None:
+    folder = copies(few_images, tmp_path / "films", 3)
+    (folder / "broken.png").write_bytes(b"no film")
+    done = command_line.medge(
+        "export",
+        "medsiglip",
+        "--checkpoint",
+        shallow,
+        "--out",
+        tmp_path / "a",
+        "--recipe",
+        "fp32",
+        "--calibration",
+        folder,
+    )
+    assert "skipped:" in done.stderr
+    assert "broken.png" in done.stderr

@@ -20,7 +20,7 @@ from medge.export.source.corpus import (
     read_examples,
 )
 from medge.quant.texts.prompts import medical_texts
-from medge.runtime.errors import CorpusError
+from medge.runtime.errors import CorpusError, ImageError
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "texts": (lambda path: list(iterate_texts([path])), "'text' is missing"),
@@ -43,6 +43,21 @@ def test_a_wrong_line_is_named_in_one_form_of_sentence(name: str, tmp_path: Path
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(CorpusError, match="can't be read as text"):
         read(path)
+
+
+def test_one_broken_film_does_not_cost_the_others(few_images: Path, tmp_path: Path) -> None:
+    (tmp_path / "reports.txt").write_text("No effusion.")
+    (tmp_path / "films").mkdir()
+    for path in few_images.iterdir():
+        (tmp_path / "films" / path.name).write_bytes(path.read_bytes())
+    whole = read_corpus([tmp_path])
+    (tmp_path / "films" / "broken.png").write_bytes(b"no film")
+    corpus = read_corpus([tmp_path])
+    assert len(corpus.images) == len(whole.images) > 1
+    assert [message.split(":")[0].rsplit("/", 1)[-1] for message in corpus.images.skipped] == ["broken.png"]
+    assert corpus.texts == ["No effusion."]
+    with pytest.raises(ImageError, match="no image could be read"):
+        read_corpus([tmp_path / "reports.txt", tmp_path / "films" / "broken.png"])
 
 
 def test_questions_with_options(tmp_path: Path) -> None:
@@ -87,5 +102,8 @@ def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
     assert corpus.texts == ["A report.", "one", "two"]
     assert len(corpus.images) > 5
     assert read_corpus([]).texts == medical_texts()
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(CorpusError, match="neither texts"):
-        read_corpus([Path(__file__).parent / "__pycache__"])
+        read_corpus([tmp_path / "nothing"])
+    with pytest.raises(ImageError, match="No such file"):
+        read_corpus([tmp_path / "gone.png"])

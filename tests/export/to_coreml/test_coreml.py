@@ -232,7 +232,7 @@ def test_both_formats_in_one_bundle(checkpoint: Path, few_images: Path, labels_f
     assert 1.75e6 < weights.stat().st_size <= 1.92e6  # the wish, and what each constant takes for its place
     parity = command_line.medge("parity", tmp_path / "both", "--reference", checkpoint, "--json")
     assert [facts["status"] for facts in json.loads(parity.stdout)] == ["passed", "passed"]
-    assert "CoreML, vision" in command_line.medge("inspect", tmp_path / "both").stdout
+    assert "coreml, vision" in command_line.medge("inspect", tmp_path / "both").stdout
     command_line.medge("verify", tmp_path / "both")
 
 

@@ -24,7 +24,7 @@ from medge.quant.gguf_file.sensitivity import choose_types
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.device.gguf_header import read_header
-from medge.runtime.errors import BundleError, CheckpointError, RecipeError
+from medge.runtime.errors import BundleError, CheckpointError, RecipeError, StorageError
 from medge.runtime.generator.engine import Engine, Picture
 
 
@@ -108,10 +108,19 @@ def test_an_interrupted_run_goes_on(full: tuple[Path, Path], tmp_path: Path, mon
         np.testing.assert_allclose(resumed.sums[name], whole.sums[name], rtol=FP32_SUMS)
 
 
-def test_other_data_starts_afresh(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_models_matrix_and_other_data_are_not_overwritten(full: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "m.gguf"
-    gather(*full, lambda engine: prompts(engine)[:1], out=out)
-    assert gather(*full, prompts, out=out).chunks == len(prompts_of(full))
+
+    def few(engine: Engine) -> list[list[int | Picture]]:
+        return prompts(engine)[:1]
+
+    gather(*full, few, out=out, identity="one model")
+    before = out.read_bytes()
+    for identity, data in (("another model", few), ("one model", prompts)):
+        with pytest.raises(StorageError, match="for another model or on other data; --force replaces it"):
+            gather(*full, data, out=out, identity=identity)
+    assert out.read_bytes() == before
+    assert gather(*full, prompts, out=out, identity="another model", force=True).chunks == len(prompts_of(full))
 
 
 def prompts_of(full: tuple[Path, Path]) -> list[list[int | Picture]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from medge.runtime.assistants.health_record import answer_from_record, rank, read_record
-from medge.runtime.errors import RecordError
-from medge.runtime.generator.generator import Answer, Turn
+from medge.runtime.assistants.fhir import read_record, show_number
+from medge.runtime.assistants.health_record import answer_from_record, rank
+from medge.runtime.errors import GeneratorError, RecordError
+from medge.runtime.generator.conversation import Answer, Sampling, Turn
 
 
 def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
@@ -41,15 +42,15 @@ CLAIM = {"resourceType": "Claim", "id": "c", "created": "2021-01-03"}
 
 
 def test_lines_say_what_a_person_would_read() -> None:
-    lines = {line.resource: line for line in read_record(bundle(PATIENT, DRUG, PRESSURE, CLAIM))}
+    lines = {line.resource: line for line in read_record(bundle(PATIENT, DRUG, PRESSURE, CLAIM)).lines}
     assert set(lines) == {"Patient/p", "MedicationRequest/m", "Observation/b"}
     assert lines["Patient/p"].text == "1950-02-03 Patient female, born 1950-02-03"  # and no name
     assert lines["MedicationRequest/m"].text == "2020-05-01 MedicationRequest Metformin 500 MG Oral Tablet (active)"
-    assert "Systolic 141.2 mmHg: Diastolic 88 mmHg" in lines["Observation/b"].text
+    assert "Systolic 141.234 mmHg: Diastolic 88 mmHg" in lines["Observation/b"].text
 
 
 def test_what_fits_the_question_comes_first() -> None:
-    lines = read_record(bundle(PATIENT, DRUG, OLD_DRUG, PRESSURE, ALLERGY))
+    lines = read_record(bundle(PATIENT, DRUG, OLD_DRUG, PRESSURE, ALLERGY)).lines
     by_question = [line.resource for line in rank(lines, "What was the last blood pressure?")]
     assert set(by_question[:2]) == {"Patient/p", "AllergyIntolerance/a"}
     assert by_question[2] == "Observation/b"
@@ -61,7 +62,7 @@ def test_real_records(shared: Path) -> None:
     paths = sorted((shared / "fhir").glob("*.json"))
     assert paths
     for path in paths:
-        lines = read_record(path)
+        lines = read_record(path).lines
         assert len(lines) > 30
         assert len({line.resource for line in lines}) == len(lines)
         assert [line.date for line in lines] == sorted(line.date for line in lines)
@@ -71,7 +72,8 @@ def test_real_records(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("{", "not JSON"), ("[1]", "list"), ('{"resourceType": "Patient"}', "'Patient'"), ('{"a": 1}', "None"),
+        ("{", "not JSON"), ("[1]", "int"), ('{"resourceType": "Claim"}', "no resource"), ('{"a": 1}', "None"),
+        ('{"resourceType": "Patient"}\n{"resource', "line 2 is not JSON"),
         ('{"resourceType": "Bundle"}', "no resource"), ('{"resourceType": "Bundle", "entry": [1, {}]}', "no resource"),
     ],
 )  # fmt: skip
@@ -86,19 +88,109 @@ def test_what_is_no_record(tmp_path: Path, body: str, reason: str) -> None:
 
 def test_odd_resources_make_no_fuss() -> None:
     odd = {"resourceType": "Observation", "id": 7, "code": [], "valueQuantity": {"value": "high"}, "component": "none"}
-    [line] = read_record(bundle(odd))
+    [line] = read_record(bundle(odd)).lines
     assert line.resource == "Observation/7"
     assert line.date == ""
+
+
+def line_of(resource: dict[str, Any], *others: dict[str, Any]) -> str:
+    address = f"{resource['resourceType']}/{resource.get('id', '?')}"
+    return next(line.text for line in read_record(bundle(resource, *others)).lines if line.resource == address)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (12345, "12345"), (12345.0, "12345"), (1234567.0, "1234567"), (13.2, "13.2"), (0.000123456789, "0.000123457"),
+        (63.94871276493217, "63.9487"), (98765.4321, "98765.4"), (1234567.89, "1234567.9"), (-3.5, "-3.5"), (0, "0"),
+        (True, ""), ("7", ""), (float("nan"), ""), (float("inf"), ""),
+    ],
+)  # fmt: skip
+def test_numbers_are_as_they_were_measured(value: Any, shown: str) -> None:
+    assert show_number(value) == shown
+
+
+def lab(**value: Any) -> dict[str, Any]:
+    return {"resourceType": "Observation", "id": "l", "status": "final", "code": concept("CK"), **value}
+
+
+def test_values_of_every_form() -> None:
+    assert "CK: 12345 U/L" in line_of(lab(valueQuantity={"value": 12345, "unit": "U/L"}))
+    assert "CK: < 0.01 ng/mL" in line_of(lab(valueQuantity={"value": 0.01, "comparator": "<", "unit": "ng/mL"}))
+    assert "CK: 5 U/L to ?" in line_of(lab(valueRange={"low": {"value": 5, "unit": "U/L"}}))
+    assert "CK: 1 / 128" in line_of(lab(valueRatio={"numerator": {"value": 1}, "denominator": {"value": 128}}))
+    assert "CK: yes" in line_of(lab(valueBoolean=True))
+    assert "no value (not performed)" in line_of(lab(dataAbsentReason=concept("not performed")))
+
+
+def test_what_is_over_or_untrue_does_not_read_as_current() -> None:
+    done = {**DRUG, "status": "completed"}
+    assert line_of(done).endswith("(completed)")
+    [line] = read_record(bundle(done)).lines
+    assert not line.active
+    wrong = {**ALLERGY, "verificationStatus": {"coding": [{"code": "entered-in-error"}]}}
+    record = read_record(bundle(PATIENT, wrong, {**PRESSURE, "status": "entered-in-error"}))
+    assert [line.kind for line in record.lines] == ["Patient"]
+    assert record.note == "2 entries were entered in error and are left out"
+    refuted = line_of({**ALLERGY, "verificationStatus": {"coding": [{"code": "refuted"}]}})
+    assert "ruled out: Peanut" in refuted
+    assert refuted.endswith("(refuted)")
+    confirmed = {
+        "clinicalStatus": {"coding": [{"code": "active"}]},
+        "verificationStatus": {"coding": [{"code": "confirmed"}]},
+    }
+    assert line_of({**ALLERGY, **confirmed}).endswith("(active)")
+    assert "NOT to be given" in line_of({**DRUG, "doNotPerform": True})
+    family = {"resourceType": "FamilyMemberHistory", "id": "f", "status": "completed", "relationship": concept("mother"),
+              "condition": [{"code": concept("breast cancer")}]}  # fmt: skip
+    assert line_of(family) == "undated FamilyMemberHistory mother of the patient: breast cancer"
+
+
+def test_a_medicine_is_found_where_it_is_written() -> None:
+    pointing = {key: value for key, value in DRUG.items() if key != "medicationCodeableConcept"}
+    drug = {"resourceType": "Medication", "id": "x", "code": concept("Warfarin 5 MG")}
+    inside = {**pointing, "medicationReference": {"reference": "#x"}, "contained": [drug]}
+    assert "Warfarin 5 MG (active)" in line_of(inside)
+    beside = {**pointing, "medicationReference": {"reference": "Medication/x"}}
+    assert "Warfarin 5 MG (active)" in line_of(beside, drug)
+    by_url = bundle({**pointing, "medicationReference": {"reference": "urn:uuid:7"}}, drug)
+    by_url["entry"][1]["fullUrl"] = "urn:uuid:7"
+    assert "Warfarin 5 MG" in read_record(by_url).lines[0].text
+    assert "does not name" in line_of({**pointing, "medicationReference": {"reference": "Medication/gone"}})
+
+
+def page(total: int, *resources: dict[str, Any], link: str = "self") -> dict[str, Any]:
+    return {**bundle(*resources), "type": "searchset", "total": total, "link": [{"relation": link, "url": "x"}]}
+
+
+def test_a_servers_answers_are_records(tmp_path: Path) -> None:
+    outcome = {"resourceType": "OperationOutcome", "id": "w"}
+    first, second = page(3, PATIENT, DRUG, outcome), page(3, PRESSURE, DRUG, link="previous")
+    first["entry"][2]["search"] = {"mode": "outcome"}
+    second["entry"][1]["search"] = {"mode": "include"}
+    alone, both = read_record(first), read_record([first, second])
+    assert alone.note == "1 entries of the search are on pages that were not given"
+    assert both.note == ""
+    assert [line.resource for line in both.lines] == ["Patient/p", "MedicationRequest/m", "Observation/b"]
+    assert [line.resource for line in read_record(PATIENT).lines] == ["Patient/p"]
+    lines = tmp_path / "export.ndjson"
+    lines.write_text("\n".join(map(json.dumps, (PATIENT, DRUG))) + "\n")
+    assert len(read_record(lines).lines) == 2
+    with pytest.raises(RecordError, match="holds 2 patients"):
+        read_record([lines, {**PATIENT, "id": "q"}])
 
 
 class Scripted:
     """A generator for which a word is a token, which says what it is told to and keeps what it was asked."""
 
     def __init__(self, reply: str, context: int) -> None:
-        self.engine = SimpleNamespace(context=context, tokenize=str.split)
+        self.context = context
         self.reply = reply
 
-    def chat(self, turns: list[Turn], *, schema: dict[str, Any], **_: Any) -> Answer:
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def chat(self, turns: list[Turn], _: Sampling, *, schema: dict[str, Any]) -> Answer:
         [turn] = turns
         self.asked = str(turn.parts[0])
         self.labels = schema["properties"]["sources"]["items"]["enum"]
@@ -119,11 +211,22 @@ def test_a_source_is_the_resource_whose_label_was_cited() -> None:
 
 
 def test_what_does_not_fit_is_not_shown_and_can_not_be_cited() -> None:
-    generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 20)
+    generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 22)
     answer = answer_from_record(generator, RECORD, "Which allergy?")  # type: ignore[arg-type]
-    shown = [line for line in read_record(RECORD) if line.text in generator.asked]
+    shown = [line for line in read_record(RECORD).lines if line.text in generator.asked]
     assert "AllergyIntolerance/a" in {line.resource for line in shown}
     assert len(generator.labels) == len(shown) == answer.shown < answer.of == 5
+
+
+def test_no_question_no_answer() -> None:
+    with pytest.raises(GeneratorError, match="the question is empty"):
+        answer_from_record(Scripted("{}", context=2048), RECORD, "  ")  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_said_with_the_answer() -> None:
+    generator = Scripted('{"answer": "141 over 88", "sources": []}', context=2048)
+    answer = answer_from_record(generator, page(9, PATIENT, PRESSURE), "Blood pressure?")  # type: ignore[arg-type]
+    assert "7 entries" in answer.note
 
 
 def test_an_answer_that_was_cut_off_cites_nothing() -> None:
@@ -143,7 +246,7 @@ def test_answers_cite_what_was_shown(reader: Path, shared: Path, monkeypatch: py
         generator, "chat", lambda turns, *rest, **o: asked.append(turns[0].parts[0]) or chat(turns, *rest, **o)
     )
     answer = medge.answer_from_record(generator, path, "Which medicines does the patient take?")
-    lines = read_record(path)
+    lines = read_record(path).lines
     assert set(answer.sources) <= {line.resource for line in lines if f"] {line.text}\n" in asked[0]}
     assert len(re.findall(r"^\[R\d+\]", asked[0], re.MULTILINE)) == answer.shown
     assert 0 < answer.shown < answer.of == len(lines)  # this record is longer than the context

@@ -77,6 +77,16 @@ def test_a_refusal_of_the_file_system_is_named(tmp_path: Path) -> None:
         replace_text(tmp_path / "file" / "below", "text")
 
 
+def test_an_error_about_another_file_is_not_the_outputs(tmp_path: Path) -> None:
+    """What is read while something is written is named by its own error."""
+    for write in (atomic_file, atomic_folder):
+        with pytest.raises(FileNotFoundError, match="film.png"), write(tmp_path / "out"):
+            (tmp_path / "film.png").read_bytes()
+    with pytest.raises(StorageError, match="writing .*out: No such file"), atomic_folder(tmp_path / "out") as folder:
+        (folder / "gone" / "x").write_text("")
+    assert names(tmp_path) == []
+
+
 def test_the_first_of_several_writers_stays(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "shard", first_wins=True) as slow:
         (slow / "x").write_text("slow")

@@ -1,11 +1,15 @@
 """The commands as a user types them: output, JSON, exit codes, messages."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import medge
+from command_line import hears_ctrl_c, medge
 from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
@@ -20,6 +24,38 @@ def test_classify(bundle: Path, few_images: Path) -> None:
     assert {item["label"] for item in facts["results"][0]["labels"]} <= {"abdomen CT", "chest x-ray", "head MRI"}
     table = medge("classify", bundle, ct, "--label", "chest x-ray", "--label", "[bold]odd[/] label").stdout
     assert "[bold]odd[/] label" in table
+
+
+def test_classify_with_one_label(bundle: Path, few_images: Path) -> None:
+    done = medge("classify", bundle, few_images / "CT_small.dcm", "--label", "pneumonia")
+    assert "sigmoid" in done.stdout
+    assert "softmax" not in done.stdout
+    told = json.loads(medge("classify", bundle, few_images / "CT_small.dcm", "--label", "pneumonia", "--json").stdout)
+    assert told["results"][0]["labels"][0]["softmax"] is None
+
+
+def test_classify_interrupted_goes_on(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for number in range(160):
+        (films / f"{number:03}.dcm").write_bytes((few_images / "CT_small.dcm").read_bytes())
+    whole = medge("classify", bundle, films, "--out", tmp_path / "whole.csv")
+    assert "160 images: 160 " in whole.stderr
+    command = [sys.executable, "-m", "medge", "classify", str(bundle), str(films), "--out", str(tmp_path / "r.csv")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
+    while not (tmp_path / "r.csv").exists() or (tmp_path / "r.csv").read_text().count("\n") < 10:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "of 160 images; the same command goes on in" in told
+    done = (tmp_path / "r.csv").read_text().count("\n") - 1
+    assert 0 < done < 160
+    again = medge(*command[3:])
+    assert f"{done} done before" in again.stderr
+    assert (tmp_path / "r.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
 def test_one_bad_image_among_good_ones(bundle: Path, few_images: Path, tmp_path: Path) -> None:

@@ -57,12 +57,12 @@ def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_
     assert "raise --limit" in short.stderr
     fhir = sorted((shared / "fhir").glob("*.json"))[0]
     recorded = medge("record", reader, fhir, "Which medicines?", "--context", 1024, "--json", code=None)
-    answer, lines = json.loads(recorded.stdout), read_record(fhir)
+    answer, lines = json.loads(recorded.stdout), read_record(fhir).lines
     assert 0 < answer["lines_shown"] < answer["lines"] == len(lines)  # the record is longer than the context
     assert set(answer["sources"]) <= {line.resource for line in lines}
     assert recorded.returncode == (0 if answer["complete"] else 3)
     (tmp_path / "x.json").write_text("{}")
-    assert "not a FHIR bundle" in medge("record", reader, tmp_path / "x.json", "Why?", code=1).stderr
+    assert "not FHIR (resourceType None)" in medge("record", reader, tmp_path / "x.json", "Why?", code=1).stderr
 
 
 def test_chat_goes_on_after_a_mistake(reader: Path, pydicom_files: Path) -> None:
@@ -133,7 +133,7 @@ def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Pa
     out = tmp_path / "bundle"
     made = medge("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out, "--recipe", "q4_0", "--importance", matrix,
                  "--skip-parity", "--json")  # fmt: skip
-    assert json.loads(made.stdout)["parity"] is None
+    assert json.loads(made.stdout)["parity"] == {"gguf": None}
     assert (out / "Modelfile").read_text().startswith("FROM ./")
     assert "not measured" in medge("ask", out, "Why?", code=1).stderr
     again = ("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out)

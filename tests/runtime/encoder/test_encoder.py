@@ -1,5 +1,6 @@
 """The facade: one input and many, all kinds of sources, scores, errors that leave the others done."""
 
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +24,11 @@ def encoder(bundle: Path) -> Encoder:
 def test_paths_pil_images_and_arrays_agree(encoder: Encoder, few_images: Path) -> None:
     path = few_images / "CT_small.dcm"
     array = read_image(path)
-    embeddings = encoder.embed_images([path, str(path), Image.fromarray(array), array])
-    assert embeddings.shape == (4, encoder.manifest.encoder.embedding_size)
+    content = path.read_bytes()
+    embeddings = encoder.embed_images([path, str(path), Image.fromarray(array), array, content, io.BytesIO(content)])
+    assert embeddings.shape == (6, encoder.manifest.encoder.embedding_size)
     assert embeddings.dtype == np.float32
-    np.testing.assert_array_equal(embeddings[1:], embeddings[:1].repeat(3, 0))
+    np.testing.assert_array_equal(embeddings[1:], embeddings[:1].repeat(5, 0))
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=FP32_ROUNDING)
 
 
@@ -54,7 +56,19 @@ def test_classify_scores(encoder: Encoder, few_images: Path) -> None:
     assert result.softmax.sum() == pytest.approx(1, abs=FP32_ROUNDING)
     logits = result.cosine * encoder.manifest.encoder.logit_scale + encoder.manifest.encoder.logit_bias
     np.testing.assert_allclose(result.sigmoid, 1 / (1 + np.exp(-logits)), rtol=FP32_SUMS)
-    assert result.best == result.ranked()[0][0]
+    assert result.best == result.ranked()[0].label
+
+
+def test_a_single_label_is_not_certain(encoder: Encoder, few_images: Path) -> None:
+    """Softmax over one label would be 1 whatever the image shows."""
+    [result] = encoder.classify(few_images / "CT_small.dcm", "pneumonia")
+    assert result.labels == ("pneumonia",)
+    assert result.softmax is None
+    [score] = result.ranked()
+    assert score.softmax is None
+    assert score.sigmoid < 0.5
+    [two] = encoder.classify(few_images / "CT_small.dcm", ["pneumonia", "hand x-ray"])
+    assert score.cosine == pytest.approx(float(two.cosine[0]), abs=FP32_ROUNDING)
 
 
 def test_baked_labels_need_no_text_tower(encoder: Encoder, few_images: Path) -> None:

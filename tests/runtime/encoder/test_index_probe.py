@@ -141,6 +141,8 @@ def test_probes_that_can_not_be_used(tmp_path: Path) -> None:
     rows, labels = clusters(2)
     with pytest.raises(ProbeError, match="at least two labels"):
         fit_probe(rows[:5], labels[:5], "print")
+    with pytest.raises(ProbeError, match="class 1: one image is not enough"):
+        fit_probe(np.concatenate([rows[:5], rows[-1:]]), [*labels[:5], labels[-1]], "print")
     probe = fit_probe(rows, labels, "print")
     probe.save(tmp_path / "p")
     with pytest.raises(StorageError, match="--force"):

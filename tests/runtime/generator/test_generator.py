@@ -6,8 +6,11 @@ import dataclasses
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
 from medge.runtime.generator.conversation import Sampling, Turn, about, system, user
 from medge.runtime.generator.engine import Engine, Picture, length
-from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run
+from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run, _Turnstile
 from medge.runtime.generator.grammar import grammar_of
 from medge.runtime.golden.generator import replay_answers
 from medge.runtime.golden.phantom import phantom
@@ -202,13 +205,18 @@ class Scripted(Engine):
         yield from self.said
 
 
+def run_of(engine: Scripted) -> _Run:
+    generator = SimpleNamespace(_turn=_Turnstile(), engine=engine, encode=lambda turns: [2])
+    return _Run(generator, [user("Why?")], Sampling(50))  # type: ignore[arg-type]  # all of a generator that a run needs
+
+
 def test_a_trace_is_kept_apart() -> None:
     pieces = {1: b"thought\n", 2: b"look at ", 3: b"the base", 4: b"Ergu", 5: "ß ".encode()[:1], 6: "ß ".encode()[1:]}
     engine = Scripted(pieces, [94, 1, 2, 3, 95, 4, 5, 6])
-    answer = _Run(engine, [2], Sampling(50)).answer()
+    answer = run_of(engine).answer()
     assert answer.thought == "look at the base"
     assert answer.text == "Erguß"
-    fragments = list(_Run(engine, [2], Sampling(50)).fragments())
+    fragments = list(run_of(engine).fragments())
     assert [fragment.thought for fragment in fragments] == [True, True, True, False, False]
 
 
@@ -220,22 +228,100 @@ def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch)
     tiny.ask(None, "Why?", Sampling(1))
     assert asked == [
         [system(THINK), user("Why?")],
-        [Turn("system", (THINK + "\n", "Be kind.")), user("Why?")],
+        [Turn("system", (THINK, "Be kind.")), user("Why?")],
         [user("Why?")],
     ]
     assert "think silently" in THINK
+
+
+def test_thinking_keeps_the_callers_instruction(tiny: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the prompt itself: Gemma's template reads a system message's first part alone."""
+    prompts: list[str] = []
+    tokenize = Engine.tokenize
+    monkeypatch.setattr(Engine, "tokenize", lambda *a, **o: prompts.append(a[1]) or tokenize(*a, **o))
+    tiny.chat([system("Answer in French."), user("Why?")], Sampling(1), think=True)
+    assert f"{THINK}\nAnswer in French." in "".join(prompts)
+    with pytest.raises(GeneratorError, match="a system message is text"):
+        tiny.encode([Turn("system", (phantom(),)), user("Why?")])
+
+
+def test_four_threads_get_what_each_would_get_alone(tiny_reader: Path) -> None:
+    generator = medge.load_generator(tiny_reader, allow_failed_parity=True, context=512)
+    questions = [
+        (f"Question {number}: what does the film show?", phantom() if number % 2 else None) for number in range(8)
+    ]
+
+    def ask(question: tuple[str, np.ndarray | None]) -> str:
+        return generator.ask(question[1], question[0], Sampling(12)).text
+
+    alone = [ask(question) for question in questions]
+    assert len(set(alone)) > 1
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, questions)) == alone
+    # Closed while others ask, it is opened again.
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(ask, question) for question in questions]
+        generator.close()
+        assert [answer.result() for answer in answers] == alone
+    generator.close()
+
+
+def test_a_thread_that_would_wait_for_itself_is_told(tiny: Generator) -> None:
+    stream = tiny.stream([user("Why?")], Sampling(8))
+    next(stream)
+    with pytest.raises(GeneratorError, match="in the middle of an answer"):
+        tiny.ask(None, "And why?", Sampling(4))
+    waiting = threading.Thread(target=lambda: tiny.ask(None, "And why?", Sampling(1)))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()  # until the answer before it has ended
+    stream.close()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+def test_a_path_is_no_text(tmp_path: Path, few_images: Path) -> None:
+    there = tmp_path / "film"
+    there.write_bytes((few_images / "CT_small.dcm").read_bytes())
+    for text in ("film.jpg", "/nowhere/scan.DCM", str(there)):
+        with pytest.raises(GeneratorError, match="names an image"):
+            user("Explain: ", text)
+    assert user("What does a film.jpg\nshow?", "a" * 5000, "Is it like film.jpg?").role == "user"
+    picture = medge.image(there, window="lung")
+    assert picture.shape[2] == 3
+    assert user("Explain: ", picture).parts[1] is picture
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        ({"limit": 0}, "limit of at least 1"), ({"temperature": -0.1}, "0 or greater"),
+        ({"temperature": float("nan")}, "0 or greater"), ({"temperature": 1.0, "top_p": 0.0}, "top_p in"),
+        ({"temperature": 1.0, "top_k": 0}, "top_k must be"), ({"seed": 3}, "seed has no effect"),
+        ({"top_k": 5}, "top_k has no effect"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_means_nothing_is_refused(chosen: dict[str, float], reason: str) -> None:
+    with pytest.raises(GeneratorError, match=reason):
+        Sampling(**chosen)  # type: ignore[arg-type]  # limits are whole numbers, temperatures are not
+
+
+def test_an_empty_question_is_refused(tiny: Generator) -> None:
+    for ask in (lambda: tiny.ask(None, " \n"), lambda: tiny.chat([user("")]), lambda: tiny.chat([user()])):
+        with pytest.raises(GeneratorError, match="the question is empty"):
+            ask()
 
 
 @pytest.mark.parametrize("text", ["aé中😀", "naïve", "Ω"])
 def test_characters_are_never_torn(text: str) -> None:
     """Each byte a token of its own: fragments hold whole characters, and together the text."""
     pieces = {number: bytes([byte]) for number, byte in enumerate(text.encode())}
-    fragments = list(_Run(Scripted(pieces, list(pieces)), [2], Sampling(50)).fragments())
+    fragments = list(run_of(Scripted(pieces, list(pieces))).fragments())
     assert [fragment.text for fragment in fragments] == list(text)
 
 
 def test_half_a_character_at_the_end_is_marked() -> None:
-    fragments = list(_Run(Scripted({1: b"a", 2: "中".encode()[:2]}, [1, 2]), [2], Sampling(50)).fragments())
+    fragments = list(run_of(Scripted({1: b"a", 2: "中".encode()[:2]}, [1, 2])).fragments())
     assert "".join(fragment.text for fragment in fragments) == "a\ufffd"
 
 
@@ -288,7 +374,7 @@ def test_images_are_read_as_they_are_to_be_viewed(pydicom_files: Path) -> None:
         pixels, question = about(images, "What is it?", bone).parts
         np.testing.assert_array_equal(pixels, read_image(path, bone))
         assert question == "What is it?"
-    assert not np.array_equal(read_image(path, bone), about(path, "", medge.View(window=(40, 80))).parts[0])
+    assert not np.array_equal(read_image(path, bone), about(path, "Why?", medge.View(window=(40, 80))).parts[0])
 
 
 def test_a_window_forced_on_a_question_changes_its_prompt(

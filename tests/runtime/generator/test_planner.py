@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from medge.quant.recipes.gguf import GOLDEN
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.manifest import FileEntry, GeneratorFacts, Manifest, TowerFacts
+from medge.runtime.bundles.manifest import Artefact, FileEntry, GeneratorFacts, Manifest, TowerFacts
 from medge.runtime.errors import ContextError
 from medge.runtime.generator.planner import DEFAULT_CONTEXT, Device, need, plan
 
@@ -20,10 +21,16 @@ FACTS_27B = dataclasses.replace(FACTS_4B, parameters=27_400_000_000, layers=62, 
 GB = 10**9
 
 
-def bundle(facts: GeneratorFacts, weights: int) -> Bundle:
-    files = (FileEntry("m.gguf", "language", weights, ""), FileEntry("p.gguf", "projector", GB // 2, ""))
-    towers = {"language": TowerFacts("q4_k_m", "m.gguf")}
-    return Bundle(Path("nowhere"), Manifest("reader", facts, "finetune-pil", "any", {}, towers, files))
+def bundle(facts: GeneratorFacts, weights: int, projector: str = "gguf") -> Bundle:
+    files = (FileEntry("m.gguf", "language", weights, ""), FileEntry("p", "projector", GB // 2, ""))
+    towers = {
+        "language": TowerFacts("q4_k_m", "m.gguf", "gguf", GOLDEN), "projector": TowerFacts("int8", "p", projector, GOLDEN),
+    }  # fmt: skip
+    manifest = Manifest(
+        kind="generator", name="reader", model=facts, preprocessing=None, target="any", source={},
+        artefacts={"gguf": Artefact(towers)}, files=files,
+    )  # fmt: skip
+    return Bundle(Path("nowhere"), manifest)
 
 
 def device(free: float, *, gpu: float = 0) -> Device:
@@ -44,9 +51,7 @@ def test_a_tower_in_onnx_takes_more() -> None:
     assert beside.cache == inside.cache
     assert beside.working - inside.working > 0.4 * GB
     assert beside.working > 0.84 * GB
-    made = bundle(FACTS_4B, int(2.5 * GB))
-    files = (*made.manifest.files[:1], FileEntry("onnx/vision_encoder.onnx", "projector", GB // 2, ""))
-    other = Bundle(made.folder, dataclasses.replace(made.manifest, files=files))
+    made, other = bundle(FACTS_4B, int(2.5 * GB)), bundle(FACTS_4B, int(2.5 * GB), "onnx")
     free = device(inside.total / GB / 0.9 + 3.4)
     assert plan(made, device=free).context > plan(other, device=free).context
 

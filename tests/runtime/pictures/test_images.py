@@ -1,5 +1,6 @@
 """Ordinary image files: every common kind is read, everything else refused in one sentence."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -23,6 +24,22 @@ def test_lossless_files_give_their_pixels(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(picture()).save(path)
     np.testing.assert_array_equal(read_image(path), picture())
+
+
+def test_bytes_and_open_files_are_images_too(tmp_path: Path, pydicom_files: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(picture()).save(path)
+    for file in (path, pydicom_files / "CT_small.dcm"):
+        content = file.read_bytes()
+        with file.open("rb") as stream:
+            for source in (content, io.BytesIO(content), stream):
+                np.testing.assert_array_equal(read_image(source), read_image(file))
+    with pytest.raises(ImageError, match="an image of 9 bytes: not an image"):
+        read_image(b"no image!")
+    with pytest.raises(ImageError, match="an open file: the file is empty"):
+        read_image(io.BytesIO())
+    with pytest.raises(ImageError, match="an open file: can't be read"):
+        read_image(42)  # type: ignore[arg-type]  # what a caller gets who doesn't check types
 
 
 def test_jpeg_and_its_orientation(tmp_path: Path) -> None:

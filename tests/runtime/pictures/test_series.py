@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from medge.runtime.errors import ImageError
-from medge.runtime.pictures.ct_series import read_series, window_ct
+from medge.runtime.pictures.ct_series import Series, read_series, window_ct
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,58 @@ def test_two_series_are_not_one(series: Path, tmp_path: Path, pydicom_files: Pat
     other.save_as(tmp_path / "other.dcm")
     with pytest.raises(ImageError, match="2 series"):
         read_series([series, tmp_path / "other.dcm"])
+
+
+def written(folder: Path, pydicom_files: Path, places: list[float | None], **tags: object) -> Path:
+    """A slice for each place, by SliceLocation alone where `tags` say so."""
+    folder.mkdir()
+    for number, place in enumerate(places):
+        slice_ = dcmread(pydicom_files / "CT_small.dcm")
+        slice_.RescaleIntercept = -1024 + 10 * number
+        slice_.InstanceNumber = number + 1
+        slice_.ImageOrientationPatient, slice_.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, place]
+        for name, value in tags.items():
+            if value is None:
+                delattr(slice_, name)
+            else:
+                setattr(slice_, name, value(number, place) if callable(value) else value)
+        slice_.save_as(folder / f"{(number * 3) % 7}-{number}.dcm")
+    return folder
+
+
+def brightness(found: Series) -> list[float]:
+    return [float(image[..., 0].mean()) for image in found.slices]
+
+
+def test_a_slice_at_zero_keeps_its_place(tmp_path: Path, pydicom_files: Path) -> None:
+    """By SliceLocation: 0 is a place as any other, not an absent one."""
+    tags = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SliceLocation": lambda _, place: place}
+    found = read_series([written(tmp_path / "s", pydicom_files, [-10.0, -5.0, 0.0, 5.0, 10.0], **tags)])
+    assert brightness(found) == sorted(brightness(found))
+    assert found.note == ""
+
+
+def test_what_is_odd_about_a_stack_is_told(tmp_path: Path, pydicom_files: Path) -> None:
+    found = read_series([written(tmp_path / "gap", pydicom_files, [0, 5, 10, 30, 35, 35, 40])])
+    assert "1 slices lie where another one lies" in found.note
+    assert "1 gaps in the stack, the widest of 20 mm; slices are 5 mm apart elsewhere" in found.note
+    tags = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "SliceLocation": None}
+    found = read_series([written(tmp_path / "numbers", pydicom_files, [0, 0, 0], **tags)])
+    assert found.note.startswith("the files don't say where their slices lie")
+    assert brightness(found) == sorted(brightness(found))
+
+
+def test_localizers_other_planes_and_broken_slices_are_left_out_and_named(
+    series: Path, tmp_path: Path, pydicom_files: Path
+) -> None:
+    localizer = written(tmp_path / "localizer", pydicom_files, [0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    coronal = written(tmp_path / "coronal", pydicom_files, [0], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
+    broken = written(tmp_path / "broken", pydicom_files, [50.0], PixelData=b"short")
+    found = read_series([series, localizer, coronal, broken])
+    assert (len(found.slices), found.of) == (10, 11)
+    told = "\n".join(found.skipped)
+    for reason in ("a localizer, not a slice", "of another orientation", "can't be decoded"):
+        assert reason in told
 
 
 def test_what_is_no_ct(pydicom_files: Path) -> None:

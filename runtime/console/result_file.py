@@ -1,0 +1,128 @@
+"""Results that are written as they come, so that an interruption loses nothing and the same command goes on.
+
+`.jsonl` holds everything, an object a line; `.csv` is for a spreadsheet, a row an image.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from ..errors import StorageError, storage_errors
+
+Row = dict[str, Any]
+
+
+class Layout(Protocol):
+    """How rows are lines of a file."""
+
+    def head(self) -> str:
+        """What stands before the first row."""
+        ...
+
+    def write(self, row: Row) -> str:
+        """A row, with its end of line."""
+        ...
+
+    def read(self, text: str) -> list[Row]:
+        """Rows that were written, at least with what `key` needs."""
+        ...
+
+
+class JSONLines:
+    """An object a line."""
+
+    def head(self) -> str:
+        return ""
+
+    def write(self, row: Row) -> str:
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+    def read(self, text: str) -> list[Row]:
+        return [json.loads(line) for line in text.split("\n") if line]
+
+
+class CSV:
+    """A row of these columns a line, as spreadsheets read it."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+
+    def head(self) -> str:
+        return self._line(self.columns)
+
+    def write(self, row: Row) -> str:
+        return self._line([row.get(column, "") for column in self.columns])
+
+    def read(self, text: str) -> list[Row]:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+
+    def _line(self, cells: Sequence[Any]) -> str:
+        place = io.StringIO(newline="")
+        csv.writer(place, lineterminator="\n").writerow(cells)
+        return place.getvalue()
+
+
+class ResultFile:
+    """A file of results, one for each key; what stands in it already is not asked for again.
+
+    Args:
+        path: `.csv` or `.jsonl`.
+        columns: of a `.csv`.
+        key: the field that names a row, such as "image".
+        same: fields that must be the same in every row, with their values: the bundle, the labels.
+        force: begin anew.
+
+    Raises:
+        StorageError: another ending, a file that holds other results, or the file system refused.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], *, key: str, same: Row, force: bool = False) -> None:
+        layouts: dict[str, Layout] = {".jsonl": JSONLines(), ".csv": CSV(columns)}
+        if path.suffix.lower() not in layouts:
+            raise StorageError(f"{path}: results are written as {' or '.join(layouts)}")
+        self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
+        self.done: set[str] = set()
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = "" if force or not path.exists() else self._read_whole(same)
+            self._stream = path.open("w", encoding="utf-8", newline="")
+            self._stream.write(whole or self._layout.head())
+            self._stream.flush()
+
+    def _read_whole(self, same: Row) -> str:
+        """What the file holds, without a last line that was cut off; checks that it can be gone on with."""
+        try:
+            text = self.path.read_bytes().decode("utf-8", errors="ignore")
+            whole = text[: text.rfind("\n") + 1]
+            if not whole.startswith(self._layout.head()):
+                raise ValueError("other columns")
+            for row in self._layout.read(whole):
+                if any(str(row[field]) != str(value) for field, value in same.items()):
+                    raise ValueError("other results")
+                self.done.add(str(row[self._key]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(
+                f"{self.path} exists and holds other results ({error}); choose another file, or replace it with --force"
+            ) from error
+        return whole
+
+    def add(self, row: Row) -> None:
+        """Write a row; it is in the file when this returns."""
+        with storage_errors(self.path):
+            self._stream.write(self._layout.write(row))
+            self._stream.flush()
+        self.done.add(str(row[self._key]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()

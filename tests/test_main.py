@@ -1,0 +1,82 @@
+"""What becomes of errors that no command foresaw: one sentence, and a file for the developers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import command_line
+import pytest
+
+from medge import __main__ as command
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException) -> str:
+    def run() -> None:
+        raise error
+
+    monkeypatch.setattr(command, "_run", run)
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("medge: ")
+    assert told.count("\n") == 1
+    return told
+
+
+def test_a_fault_is_one_sentence_and_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["medge", "classify", "MUSTERMANN.dcm"])
+    told = ended(monkeypatch, capsys, ZeroDivisionError("division by zero"))
+    assert "a fault in medge itself (ZeroDivisionError)" in told
+    [report] = tmp_path.iterdir()
+    assert str(report) in told
+    text = report.read_text()
+    assert "Traceback" in text
+    assert "division by zero" in text
+    assert re.search(r"^medge \d+\.\d+", text)
+    assert "MUSTERMANN" not in text  # the command's arguments stay in the house
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (PermissionError(13, "Permission denied", "/b/x.onnx"), "medge: /b/x.onnx: Permission denied\n"),
+        (OSError(28, "No space left on device"), "medge: standard output: No space left on device\n"),
+        (MemoryError(), "medge: not enough memory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, sentence: str
+) -> None:
+    assert ended(monkeypatch, capsys, error).startswith(sentence)
+
+
+def medge(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "medge", *map(str, words)], stderr=subprocess.PIPE, text=True, check=False, **options
+    )  # type: ignore[call-overload]  # options of `run` that the types can't see through
+
+
+def test_a_full_disk_and_a_reader_that_left(bundle: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = medge("inspect", bundle, stdout=full)
+    assert (done.returncode, done.stderr) == (1, "medge: standard output: No space left on device\n")
+    done = subprocess.run(
+        f"{sys.executable} -m medge inspect {bundle} | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+def test_a_name_that_the_terminal_can_not_write(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    film = tmp_path / "żółć-\udcff.dcm"  # a byte that is no UTF-8, as old archives have them
+    film.write_bytes((few_images / "CT_small.dcm").read_bytes())
+    done = command_line.medge_process("classify", bundle, film, environment={"PYTHONIOENCODING": "ascii"})
+    assert r"\u017c" in done.stdout
+    done = command_line.medge_process("classify", bundle, film, "--json")
+    assert r"\udcff" in done.stdout

@@ -1,0 +1,114 @@
+"""medge sends nothing, and leaves nothing beside its output: every runtime in a fresh home, watched by strace.
+
+What libraries send, they send some time after they were imported: each process stays for half a minute after its work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import medge.no_telemetry
+
+WAIT = 30  # seconds; ONNX Runtime 1.32 looked up its maker's collector after some twenty
+STAYING = f"""
+import sys, time
+from medge.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+else:
+    code = 0
+sys.stdout.flush()
+time.sleep({WAIT})
+sys.exit(code)
+"""
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+class Watched:
+    """A command in a home of its own, with every network call of its processes written down."""
+
+    def __init__(self, place: Path, *words: object) -> None:
+        self.words = [*map(str, words)]
+        self.home, self.work, self.log = place / "home", place / "work", place / "calls.txt"
+        self.home.mkdir(parents=True)
+        self.work.mkdir()
+        kept = {name: value for name, value in os.environ.items() if name not in medge.no_telemetry.SWITCHES}
+        for name in [name for name in kept if name.startswith("XDG_")]:
+            del kept[name]
+        watch = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-e",
+            "trace=connect,sendto,sendmsg",
+            "-o",
+            str(self.log),
+        ]
+        self.process = subprocess.Popen(
+            [*watch, sys.executable, "-c", STAYING, *self.words], cwd=self.work, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env={**kept, "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+
+    def check(self) -> None:
+        told, _ = self.process.communicate(timeout=600)
+        assert self.process.returncode in (0, 3), f"{self.words}: {told}"
+        left = [str(path.relative_to(self.home)) for path in self.home.rglob("*") if not path.is_dir()]
+        assert left == [], f"{self.words} left these in the home folder"
+        # A socket alone says nothing: importing pydicom makes one, to see whether this machine knows IPv6.
+        calls = [line for line in self.log.read_text(errors="replace").splitlines() if re.search(r"AF_INET6?\b", line)]
+        assert calls == [], f"{self.words} opened the network"
+
+
+@needs_strace
+def test_nothing_is_sent_and_nothing_is_left(
+    bundle: Path, tiny_reader: Path, shallow: Path, few_images: Path, tmp_path: Path
+) -> None:
+    record = tmp_path / "record.json"
+    record.write_text('{"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1950-02-03"}')
+    film, unmeasured = few_images / "CT_small.dcm", ["--allow-failed-parity", "--context", 512]
+    commands: list[list[object]] = [
+        ["classify", bundle, film, "--json"], ["index", "build", bundle, "films.index", few_images],
+        ["verify", bundle], ["doctor"], ["bench", bundle, "--rounds", 1],
+        ["ask", tiny_reader, "What is it?", "--image", film, "--limit", 4, *unmeasured],
+        ["record", tiny_reader, record, "How old?", "--limit", 24, *unmeasured],
+        ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", "bundle"],
+    ]  # fmt: skip
+    watched = [Watched(tmp_path / str(number), *words) for number, words in enumerate(commands)]
+    for one in watched:
+        one.check()
+
+
+@needs_strace
+def test_the_watch_sees_what_it_watches_for(tmp_path: Path) -> None:
+    """Were this not seen, the test above would say nothing."""
+    code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    log = tmp_path / "calls.txt"
+    subprocess.run(["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=socket,connect", "-o", str(log), sys.executable,
+                    "-c", code], check=False)  # fmt: skip
+    assert "192.0.2.1" in log.read_text()
+
+
+def test_the_switches_are_set_before_anything_is_imported() -> None:
+    code = (
+        "import os, sys, medge\n"
+        "assert not {'onnxruntime', 'ray', 'transformers', 'huggingface_hub', 'llama_cpp'} & set(sys.modules)\n"
+        "print(*(os.environ.get(name) for name in medge.no_telemetry.SWITCHES))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in medge.no_telemetry.SWITCHES}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(medge.no_telemetry.SWITCHES.values())
+
+
+def test_ray_counts_nothing() -> None:
+    usage = pytest.importorskip("ray._common.usage.usage_lib", reason="ray is not installed: pip install 'medge[ray]'")
+    assert not usage.usage_stats_enabled()
