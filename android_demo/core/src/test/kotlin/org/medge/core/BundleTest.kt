@@ -65,7 +65,7 @@ class BundleTest {
         val file = File(source, Manifest.NAME)
         file.writeText(file.readText().replace("eval-tf", "hf-bicubic"))
         assertProblem(Problem.MANIFEST_CHANGED) { Bundle.open(source) }
-        file.writeText("""{"format_version":1}""")
+        file.writeText("""{"format_version":2}""")
         assertProblem(Problem.MANIFEST_CHANGED) { Bundle.open(source) }
         file.writeText("{")
         assertProblem(Problem.MANIFEST_DAMAGED) { Bundle.open(source) }
