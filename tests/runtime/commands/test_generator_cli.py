@@ -142,7 +142,7 @@ def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Pa
         (("--recipe", "q7"), "there is no recipe 'q7'"),
         (("--target-size", "1 parsec"), "is no size"),
         (("--recipe", "f16", "--target-size", "1GB"), "start from q4_k_m"),
-        (("--calibration", tmp_path / "empty"), "neither texts"),
+        (("--calibration", tmp_path / "gone"), "No such file"),
         (("--without-importance", "--importance", matrix), "leaves nothing"),
     ):
         other = ("export", "medgemma", "--checkpoint", tiny_gemma, "--out", tmp_path / "never")
