@@ -35,8 +35,7 @@ def calibrate(
     from ..source.corpus import read_corpus
 
     corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)
-    for message in corpus.images.skipped:
-        warn(f"skipped: {message}")
+    corpus.images.told(warn)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".calibrate-") as scratch, progress() as advance:
         found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, force=force, progress=advance)

@@ -29,6 +29,7 @@ from .pooling import PoolingAttention
 from .siglip import TowerOutput
 
 NEIGHBOURS = 16  # images that one image is compared among
+CHOSEN = "how many patches are merged"  # what `largest_merge` chooses, for messages
 SCORES = 1 << 24  # attention scores of an image that are held at once: 64 MB
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...quant.recipes.recipe import PIXELS, Recipe, all_gates, folder_name
-from ...runtime.bundles.atomic import refuse_existing
+from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import EncoderReport
@@ -33,6 +32,7 @@ from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
 from .encoder_job import ExportJob
 from .formats import FORMATS, look_up
+from .several import one_each
 
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -119,10 +119,7 @@ def export_medsiglip_recipes(
     Raises:
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
-    for one in jobs:
-        _read_job(one)
-        refuse_existing(one.out, force=one.force)
+    jobs = one_each(job, recipes, _read_job)
     with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full, warn=warn)
@@ -225,12 +222,12 @@ def _read_job(job: ExportJob) -> _Plan:
 
 def _samples(folder: Path | None, warn: Warn) -> Samples:
     """Images to calibrate on; pydicom's own files include broken ones, which are nobody's concern."""
-    return _told(read_samples(folder), warn) if folder else builtin_samples()
+    return read_samples(folder).told(warn) if folder else builtin_samples()
 
 
 def _judged(job: ExportJob, warn: Warn) -> Samples | None:
     """Images to measure on, where they are not those of the calibration."""
-    return _told(read_samples(job.images, labelled=job.labelled), warn) if job.images else None
+    return read_samples(job.images, labelled=job.labelled).told(warn) if job.images else None
 
 
 def _hold_back(samples: Samples, given: Samples | None) -> tuple[Samples, Samples, bool]:
@@ -240,12 +237,6 @@ def _hold_back(samples: Samples, given: Samples | None) -> tuple[Samples, Sample
     if len(samples) < LEAST_TO_HOLD_BACK:
         return samples, samples, False
     return *samples.halves(), True
-
-
-def _told(samples: Samples, warn: Warn) -> Samples:
-    for message in samples.skipped:
-        warn(f"skipped: {message}")
-    return samples
 
 
 def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:

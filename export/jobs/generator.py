@@ -15,9 +15,8 @@ from ... import __version__
 from ...quant.gguf_file.quantize import quantize_language
 from ...quant.gguf_file.sensitivity import choose_types
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
-from ...quant.recipes.recipe import Recipe, folder_name
+from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
-from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
@@ -40,6 +39,7 @@ from ..to_gguf.write import write_language
 from .formats import PROJECTORS
 from .full_language import FullLanguage
 from .generator_job import GeneratorJob
+from .several import one_each
 
 MEASURED_IMAGES = 16
 PRECISIONS = ("f16", "bf16")  # recipes that need no quantizer
@@ -83,6 +83,7 @@ def export_medgemma(
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
+    _read_job(job)
     with (
         new_bundle(job.out, force=job.force) as writer,  # first: an existing one is refused at once
         _open_full(job, writer.folder, progress, warn, logits=logits) as full,
@@ -101,13 +102,10 @@ def export_medgemma_recipes(
     Raises:
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
-    for one in jobs:
-        _read_job(one)
-        refuse_existing(one.out, force=one.force)
+    jobs = one_each(job, recipes, _read_job)
     job.out.mkdir(parents=True, exist_ok=True)
     with _open_full(job, job.out, progress, warn, shared=True) as full:
-        if not all(_without_matrix(one) for one in jobs):
+        if any(_weighed(one, _read_job(one)[0]) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
             with new_bundle(one.out, force=one.force) as writer:
@@ -168,8 +166,9 @@ def _read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
     return recipe, projector
 
 
-def _without_matrix(job: GeneratorJob) -> bool:
-    return job.without_importance or not _read_job(job)[0].importance
+def _weighed(job: GeneratorJob, recipe: GGUFRecipe) -> bool:
+    """Whether an importance matrix weighs the rounding."""
+    return recipe.importance and not job.without_importance
 
 
 @contextlib.contextmanager
@@ -177,7 +176,6 @@ def _open_full(
     job: GeneratorJob, place: Path, progress: Progress, warn: Warn, *, logits: CachedLogits | None = None, shared: bool = False
 ) -> Iterator[FullLanguage]:  # fmt: skip
     """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it."""
-    _read_job(job)
     checkpoint = open_gemma(job.checkpoint)
     if job.merge and "vision_config" not in checkpoint.config:
         raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
@@ -186,8 +184,7 @@ def _open_full(
             checkpoint, Path(scratch), calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
             progress=progress,
         )  # fmt: skip
-        for message in full.corpus.images.skipped:  # what can't be read at all is refused before anything is made
-            warn(f"skipped: {message}")
+        full.corpus.images.told(warn)  # what can't be read at all is refused before anything is made
         yield full
 
 
@@ -253,7 +250,7 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         return {}
     decisions: dict[str, Any] = {}
     importance, types = None, {}
-    if not _without_matrix(job):
+    if _weighed(job, recipe):
         importance = full.importance
         decisions["importance_chunks"] = importance.chunks
     if job.target_size is not None:

@@ -11,7 +11,7 @@ from ...runtime.bundles.manifest import KindName
 from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.encoder.labels import read_labels
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
-from ..source.samples import Samples, builtin_samples, read_samples
+from ..source.samples import builtin_samples, read_samples
 
 Reports = Mapping[str, ParityReport]  # {format, or "teacher": report}
 
@@ -53,9 +53,8 @@ def measure(bundle: Bundle, measuring: Measuring) -> Reports:
 def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
     from .encoder import measure_bundle
 
-    samples: Samples = read_samples(asked.images, labelled=asked.labelled) if asked.images else builtin_samples()
-    for message in samples.skipped if asked.images else ():
-        asked.warn(f"skipped: {message}")
+    given = read_samples(asked.images, labelled=asked.labelled).told(asked.warn) if asked.images else None
+    samples = given or builtin_samples()
     prompts = read_labels(asked.labels) if asked.labels else None
     return measure_bundle(bundle, asked.reference, samples, prompts=prompts, progress=asked.progress)[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...runtime.errors import ImageError, LabelError, RecipeError
 from ...runtime.pictures.images import find_images, labelled_folder, read_image
 from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess
+from ...runtime.progress import Warn
 
 # What is chosen on fewer images is chosen for them alone: on held-back chest films, a number of patches that 22 other pictures
 # allowed took the least centred cosine to 0.48.
@@ -92,6 +93,12 @@ class Samples:
     def halves(self) -> tuple[Samples, Samples]:
         """Every second image, and the others: to choose on the ones and to judge on the others."""
         return replace(self, images=self.images[::2], truth=None), replace(self, images=self.images[1::2], truth=None)
+
+    def told(self, warn: Warn) -> Self:
+        """These samples, after telling which images could not be read."""
+        for message in self.skipped:
+            warn(f"skipped: {message}")
+        return self
 
     def check_labels(self, names: Collection[str]) -> None:
         """Check that every sub-folder of labelled images is a label.

@@ -17,7 +17,7 @@ from ...runtime.bundles.manifest import TowerFacts
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
-from ..families.token_merging import MergingTower, largest_merge
+from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
 from .stages import OnnxStages, full_graph
 from .towers import export_tower, write_tower
@@ -48,23 +48,27 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     if not making.merge and not (making.merge is None and recipe.merge_within):
         return None
     making.full.reference.allow("merging")
-    tower = making.full.reference.tower("vision")
+    full, images = making.full, making.images
+    tower = full.reference.tower("vision")
+    if making.merge is not None:
+        return MergingTower(tower, making.merge)
+    # The images are kept, too, so that no others get their identity.
+    of_these = (id(images), making.profile)
+    inputs = full.kept(("choosing", of_these), lambda: (images, _choosing_inputs(making)))[1]
 
     @torch.inference_mode()
     def embed(merged: int) -> NDArray[np.float32]:
         merging = MergingTower(tower, merged)
         return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
 
-    count = making.merge
-    if count is None and recipe.merge_within:
-        gates, facts = part_gates("vision", recipe), making.full.reference.facts
-        inputs = making.images.for_choosing(
-            making.profile, facts.image_size, making.full.reference.normalisation, what="how many patches are merged"
-        )
-        # The images are kept, too, so that no others get their identity.
-        key = ("merge", gates, id(making.images), making.profile)
-        count = making.full.kept(key, lambda: (making.images, largest_merge(embed, tower, gates)))[1]
+    gates = part_gates("vision", recipe)
+    count = full.kept(("merge", gates, of_these), lambda: largest_merge(embed, tower, gates))
     return MergingTower(tower, count) if count else None
+
+
+def _choosing_inputs(making: Making) -> list[NDArray[np.float32]]:
+    reference = making.full.reference
+    return making.images.for_choosing(making.profile, reference.facts.image_size, reference.normalisation, what=CHOSEN)
 
 
 def _open(bundle: Bundle) -> Encoder:

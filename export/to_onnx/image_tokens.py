@@ -25,7 +25,7 @@ from ...runtime.errors import CheckpointError
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ..families.encoder import Signature
 from ..families.gemma3 import PROFILE, image_tokens, published_name, text_config, vision_config
-from ..families.token_merging import MergingEncoder, largest_merge
+from ..families.token_merging import CHOSEN, MergingEncoder, largest_merge
 from ..families.transformers_versions import vision_transformer
 from ..format import Projecting
 from ..source.checkpoint import Checkpoint
@@ -112,7 +112,7 @@ def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
     inputs = making.images.for_calibration(PROFILE, tower.config)
     if merge is None and recipe.merge_within:
         progress("vision tower: how many patches can be merged", 0, 1)
-        images = making.images.for_choosing(PROFILE, tower.config.image_size, what="how many patches are merged")
+        images = making.images.for_choosing(PROFILE, tower.config.image_size, what=CHOSEN)
         merge = most_merged(tower, projector, recipe, images)
     tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)

@@ -207,8 +207,7 @@ def encoder_tools(encoder: Encoder, index: Path | None = None) -> list[Tool]:
         if not labels:
             raise ToolError("give at least one label")
         ranked = encoder.classify(Path(image), labels)[0].ranked()
-        shares = [(score.label, score.sigmoid if score.softmax is None else score.softmax) for score in ranked]
-        return [{"label": label, "probability": round(share, 3)} for label, share in shares]
+        return [{"label": score.label, "probability": round(score.probability, 3)} for score in ranked]
 
     def search(words: str, count: int = 5) -> list[dict[str, Any]]:
         """Find the images of the archive that a description fits best; returns file names with their similarity."""

@@ -154,11 +154,8 @@ def _column(label: str) -> str:
 
 
 def _row(image: str, scores: Sequence[Score], bundle: str) -> dict[str, Any]:
-    """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's softmax, or of a
-    single label the sigmoid."""
-    shares = {
-        _column(score.label): round(score.sigmoid if score.softmax is None else score.softmax, 6) for score in scores
-    }
+    """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's probability."""
+    shares = {_column(score.label): round(score.probability, 6) for score in scores}
     best = scores[0].label if len(scores) > 1 else ""
     return {"image": image, "bundle": bundle, "best": best, **shares, "scores": [asdict(score) for score in scores]}
 

@@ -37,6 +37,11 @@ class Score:
     softmax: float | None
     sigmoid: float
 
+    @property
+    def probability(self) -> float:
+        """That it is this label among the others; of a single label, that it holds."""
+        return self.sigmoid if self.softmax is None else self.softmax
+
 
 @dataclass(frozen=True)
 class Classification:

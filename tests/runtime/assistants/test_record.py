@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medge.runtime.assistants.fhir import read_record, show_number
-from medge.runtime.assistants.health_record import answer_from_record, rank
+from medge.runtime.assistants.health_record import RecordAnswer, answer_from_record, rank
 from medge.runtime.errors import GeneratorError, RecordError
 from medge.runtime.generator.conversation import Answer, Sampling, Turn
 
@@ -197,12 +197,16 @@ class Scripted:
         return Answer(self.reply, "", "end", 1, 0, 1)
 
 
+def answered(chat: Scripted, record: dict[str, Any], question: str) -> RecordAnswer:
+    return answer_from_record(chat, record, question)  # type: ignore[arg-type]  # all of a chat that a record needs
+
+
 RECORD = bundle(PATIENT, DRUG, OLD_DRUG, PRESSURE, ALLERGY)
 
 
 def test_a_source_is_the_resource_whose_label_was_cited() -> None:
     generator = Scripted('{"answer": "141 over 88", "sources": ["R5", "R1", "R5"]}', context=2048)
-    answer = answer_from_record(generator, RECORD, "What was the last blood pressure?")  # type: ignore[arg-type]
+    answer = answered(generator, RECORD, "What was the last blood pressure?")
     assert generator.labels == ["R1", "R2", "R3", "R4", "R5"]
     assert "[R1] 1950-02-03 Patient" in generator.asked  # by date
     assert "[R5] 2021-01-02 Observation" in generator.asked
@@ -212,7 +216,7 @@ def test_a_source_is_the_resource_whose_label_was_cited() -> None:
 
 def test_what_does_not_fit_is_not_shown_and_can_not_be_cited() -> None:
     generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 22)
-    answer = answer_from_record(generator, RECORD, "Which allergy?")  # type: ignore[arg-type]
+    answer = answered(generator, RECORD, "Which allergy?")
     shown = [line for line in read_record(RECORD).lines if line.text in generator.asked]
     assert "AllergyIntolerance/a" in {line.resource for line in shown}
     assert len(generator.labels) == len(shown) == answer.shown < answer.of == 5
@@ -220,18 +224,18 @@ def test_what_does_not_fit_is_not_shown_and_can_not_be_cited() -> None:
 
 def test_no_question_no_answer() -> None:
     with pytest.raises(GeneratorError, match="the question is empty"):
-        answer_from_record(Scripted("{}", context=2048), RECORD, "  ")  # type: ignore[arg-type]
+        answered(Scripted("{}", context=2048), RECORD, "  ")
 
 
 def test_what_is_missing_is_said_with_the_answer() -> None:
     generator = Scripted('{"answer": "141 over 88", "sources": []}', context=2048)
-    answer = answer_from_record(generator, page(9, PATIENT, PRESSURE), "Blood pressure?")  # type: ignore[arg-type]
+    answer = answered(generator, page(9, PATIENT, PRESSURE), "Blood pressure?")
     assert "7 entries" in answer.note
 
 
 def test_an_answer_that_was_cut_off_cites_nothing() -> None:
     generator = Scripted('{"answer": "141 ov', context=2048)
-    answer = answer_from_record(generator, RECORD, "What was the last blood pressure?")  # type: ignore[arg-type]
+    answer = answered(generator, RECORD, "What was the last blood pressure?")
     assert (answer.text, answer.sources, answer.complete) == ('{"answer": "141 ov', (), False)
 
 

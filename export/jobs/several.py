@@ -1,0 +1,32 @@
+"""One job asked for with several recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from ...quant.recipes.recipe import folder_name
+from ...runtime.bundles.atomic import refuse_existing
+from .encoder_job import ExportJob
+from .generator_job import GeneratorJob
+
+Job = TypeVar("Job", ExportJob, GeneratorJob)
+
+
+def one_each(job: Job, recipes: Sequence[str], check: Callable[[Job], object]) -> list[Job]:
+    """The job for each recipe, into a folder of its own under `job.out`; what can be refused is refused before any runs.
+
+    Args:
+        job: what is asked for.
+        recipes: as the user says them; the same one twice counts once.
+        check: raises where a job does not fit.
+
+    Raises:
+        StorageError: a bundle stands there already.
+    """
+    jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
+    for one in jobs:
+        check(one)
+        refuse_existing(one.out, force=one.force)
+    return jobs
