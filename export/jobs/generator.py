@@ -205,7 +205,7 @@ def _export(
         baseline = _baseline(recipe, full)
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
         # The texts are medge's held-back ones or the user's; pydicom's images may have served to calibrate.
-        same_images = projector is not None and job.images is None and not job.calibration
+        same_images = sees and job.images is None and not job.calibration
         report = replace(report, held_back=not same_images)
         manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
         for path, (role, text) in _report_files(report).items():

@@ -11,6 +11,7 @@ import pytest
 
 from medge.export.families.generator_reference import GeneratorReference
 from medge.export.jobs import full_language, generator
+from medge.export.jobs.generator_job import GeneratorJob
 from medge.runtime.bundles.bundle import Bundle
 
 
@@ -68,3 +69,15 @@ def test_several_recipes_convert_calibrate_and_compute_once(
     done = command_line.medge(*words, "--out", tmp_path / "no", *recipes[:2], "--recipe", "q9", code=None)
     assert "there is no recipe 'q9'" in done.stderr
     assert not (tmp_path / "no").exists()
+
+
+def test_a_text_model_is_judged_on_held_back_texts(gemma: Path, tmp_path: Path) -> None:
+    """It has no images that could have served to calibrate it."""
+    from gemma_checkpoints import write_tiny_gemma
+
+    write_tiny_gemma(tmp_path / "text", gemma, sees=False)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("The heart is of normal size. There is no pleural effusion, and both lungs are clear.\n" * 3)
+    _, report = generator.export_medgemma(GeneratorJob(tmp_path / "text", tmp_path / "b", "f16", texts=(texts,)))
+    assert report is not None
+    assert report.held_back
