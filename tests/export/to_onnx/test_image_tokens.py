@@ -82,9 +82,16 @@ def test_pooling_is_over_the_patches_of_before(parts: tuple, pixels: torch.Tenso
 @torch.inference_mode()
 def test_the_export_computes_the_same(parts: tuple, pixels: torch.Tensor, merged: int) -> None:
     model = ImageTokens(*parts, merged)
+    expected = model(pixels)
+    # Where two patches are equally near, rounding decides which is merged, and another library rounds otherwise: such an image
+    # says nothing of the export. PyTorch itself answers otherwise there when its pixels move by less than a grey level's 2000th.
+    noise = torch.Generator().manual_seed(0)
+    nudged = [model(pixels + 4e-6 * torch.randn(pixels.shape, generator=noise)) for _ in range(6)]
+    decided = torch.stack([(expected - other).abs().amax((1, 2)) < 5e-4 for other in nudged]).all(0).numpy()
+    assert decided.sum() >= 3
     session = OrtSession(export_tower(model, SIGNATURE).model.SerializeToString(), device="cpu")
     (found,) = session.run([IMAGE_FEATURES], {"pixel_values": pixels.numpy()})
-    np.testing.assert_allclose(found, model(pixels).numpy(), **FP32_IMAGE_TOKENS)
+    np.testing.assert_allclose(found[decided], expected.numpy()[decided], **FP32_IMAGE_TOKENS)
 
 
 def test_looser_gates_allow_more(parts: tuple, pixels: torch.Tensor) -> None:
