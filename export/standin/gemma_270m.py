@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import MissingExtraError
 from .spiece import CONTROL, UNKNOWN, USER_DEFINED, Piece, gemma_pieces, gemma_spiece, merges
 
@@ -65,12 +66,14 @@ def read_weights(gguf_file: Path) -> State:
     RMSNorm weights are stored minus one. The 64 rows that images add to the embedding repeat those of the last
     <unused> pieces, which the model has learned never to say.
     """
-    from gguf import GGUFReader
+    from gguf import GGMLQuantizationType
     from gguf.quants import dequantize
 
     state: State = {}
-    for tensor in GGUFReader(gguf_file).tensors:
-        values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
+    whole = np.memmap(gguf_file, np.uint8, mode="r")
+    for tensor in read_header(gguf_file).tensors.values():
+        stored = whole[tensor.offset : tensor.offset + tensor.bytes]
+        values = dequantize(stored, GGMLQuantizationType[tensor.type]).reshape(tensor.shape[::-1])
         block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", tensor.name)
         if block:
             name = f"{PREFIX}layers.{block[1]}.{_BLOCK[block[2]]}.weight"
@@ -115,12 +118,9 @@ def permuted(state: State, seed: int = 0) -> State:
 
 def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
     """`tokenizer.model`, `tokenizer.json` and their companions, rebuilt from the GGUF's pieces, scores and types."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(gguf_file).fields
-    pieces = gemma_pieces(
-        *(fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type"))
-    )  # fmt: skip
+    keys = [f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type")]
+    metadata = read_header(gguf_file, keys).metadata
+    pieces = gemma_pieces(*(metadata[key] for key in keys))
     (folder / "tokenizer.model").write_bytes(gemma_spiece(pieces))
     named = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
     images = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": IMAGE_TOKEN}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -54,7 +54,8 @@ class GGUFHeader:
 
     Attributes:
         path: the file.
-        metadata: keys to values; an array stands as its length, since a vocabulary has a quarter of a million strings.
+        metadata: keys to values; an array stands as its length, since a vocabulary has a quarter of a million strings, but
+            for those that `read_header` was asked for, which are lists.
         tensors: name to place.
     """
 
@@ -79,15 +80,19 @@ class GGUFHeader:
         return {name: names.count(name) for name in sorted(set(names))}
 
 
-def read_header(path: Path) -> GGUFHeader:
+def read_header(path: Path, arrays: Collection[str] = ()) -> GGUFHeader:
     """Read and check a header.
+
+    Args:
+        path: the file.
+        arrays: keys of the arrays whose values are wanted.
 
     Raises:
         BundleError: with one sentence on what is wrong with the file.
     """
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(path, data).header()
+            return _Reader(path, data).header(arrays)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read as GGUF ({error}); copy or export it again") from error
 
@@ -96,7 +101,7 @@ class _Reader:
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.size, self.at = path, data, len(data), 0
 
-    def header(self) -> GGUFHeader:
+    def header(self, arrays: Collection[str]) -> GGUFHeader:
         if self.data[:4] != MAGIC:
             raise self._bad("it does not begin with GGUF")
         self.at = 4
@@ -107,7 +112,7 @@ class _Reader:
         metadata: dict[str, Any] = {}
         for _ in range(keys):
             key = self._string()
-            metadata[key] = self._value(self._number("<I"), 0)
+            metadata[key] = self._value(self._number("<I"), 0, whole=key in arrays)
         places = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
@@ -143,7 +148,7 @@ class _Reader:
             raise self._bad(f"tensor {name!r} can't have the shape {shape} as {label}")
         return GGUFTensor(name, shape, label, offset, prod(shape) // block * block_bytes)
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def _value(self, kind: int, depth: int, *, whole: bool = False) -> Any:
         if kind in _SCALARS:
             return self._number(_SCALARS[kind])
         if kind == _STRING:
@@ -151,6 +156,8 @@ class _Reader:
         if kind != _ARRAY or depth >= MAX_DEPTH:
             raise self._bad(f"a metadata value of the unknown type {kind}")
         inner, count = self._number("<I"), self._count("array elements", 1 << 28)
+        if whole:
+            return [self._value(inner, depth + 1, whole=True) for _ in range(count)]
         if inner in _SCALARS:
             self._skip(count * struct.calcsize(_SCALARS[inner]))
         elif inner == _STRING:

@@ -46,6 +46,17 @@ def test_a_sound_file(tmp_path: Path) -> None:
     assert header.types() == {"F32": 1, "Q8_0": 1}
 
 
+def test_arrays_stand_as_their_length_unless_asked_for(tmp_path: Path) -> None:
+    words = string("words") + struct.pack("<IIQ", 9, 8, 2) + string("aorta") + string("hilus")
+    numbers = string("numbers") + struct.pack("<IIQ3f", 9, 6, 3, 0.5, -1.0, 2.0)
+    path = write(tmp_path, gguf_file(keys=2, extra=words + numbers))
+    assert read_header(path).metadata == {"general.architecture": "gemma3", "words": 2, "numbers": 3}
+    asked = read_header(path, ["words", "numbers", "none"])
+    assert asked.metadata["words"] == ["aorta", "hilus"]
+    assert asked.metadata["numbers"] == [0.5, -1.0, 2.0]
+    assert asked.tensors == read_header(path).tensors
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
