@@ -32,6 +32,7 @@ from ...runtime.bundles.figures import (
     StageRow,
 )  # fmt: skip
 from ...runtime.bundles.gates import Gate
+from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.parity_report import GeneratorReport, judge
 from ...runtime.device.gguf_header import read_header
 from ...runtime.generator.conversation import user
@@ -109,8 +110,9 @@ def measure_generator(
         },
     )  # fmt: skip
     return GeneratorReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(),
-        recipes=manifest.artefacts["gguf"].recipes, profile=manifest.profile if "projector" in manifest.towers else "",
+        made=Origin.today(reference.checkpoint.hashes), bundle=manifest.name, reference=reference.checkpoint.folder.name,
+        machine=_machine(), recipes=manifest.artefacts["gguf"].recipes,
+        profile=manifest.profile if "projector" in manifest.towers else "",
         images=len(material.images) if material.images is not None else 0, texts=len(prompts),
         labelled=bool(material.tasks), figures=figures, stages=stages, plots=GeneratorPlots(found.by_position()),
         gates=judge(figures, _gates(manifest.artefacts["gguf"].recipes)),

@@ -1,0 +1,30 @@
+"""When, by which medge and from which checkpoint something was made or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from ... import __version__
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What stands at the beginning of every page.
+
+    Attributes:
+        date: the day, UTC, as "2026-11-26".
+        medge: medge's version.
+        source: {file: SHA-256} of the checkpoint: its configuration and its weights.
+    """
+
+    date: str
+    medge: str
+    source: dict[str, str]
+
+    @classmethod
+    def today(cls, source: Mapping[str, str]) -> Self:
+        """Of this day and this medge."""
+        return cls(datetime.now(UTC).date().isoformat(), __version__, dict(source))
