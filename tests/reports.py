@@ -42,7 +42,10 @@ from medge.runtime.bundles.parity_report import EncoderReport, GeneratorReport, 
 
 PAIRED = Paired(Interval(0.9, 0.8, 0.95), Interval(0.89, 0.79, 0.94), Interval(-0.01, -0.02, 0.0))
 ORIGIN = Origin("2026-11-26", "0.1.0", {"config.json": "1f" * 32, "model.safetensors": "a0" * 32})
-RATES = Rates(Interval(0.95, 0.76, 0.99), Interval(0.9, 0.7, 0.97)), Rates(Interval(0.9, 0.7, 0.97), Interval(0.95, 0.76, 0.99))
+RATES = (
+    Rates(Interval(0.95, 0.76, 0.99), Interval(0.9, 0.7, 0.97)),
+    Rates(Interval(0.9, 0.7, 0.97), Interval(0.95, 0.76, 0.99)),
+)
 BY_LABEL = (LabelFigures("chest x-ray", 20, *RATES), LabelFigures("head MRI", 20, *RATES[::-1]))
 CONFUSIONS = Confusions(("chest x-ray", "head MRI"), ((19, 1), (2, 18)), ((18, 2), (1, 19)))
 BINS = CalibrationBins((0.55, 0.95), (0.5, 1.0), (10, 30))
@@ -69,8 +72,8 @@ DIVERGENCE = DivergenceFigures(
     kld=KLDivergence(0.05, 0.04, 0.06, 0.02, 0.4, 0.8), same_top=0.93, perplexity_ratio=1.01, perplexity=20.0, tokens=900
 )  # fmt: skip
 GENERATOR = GeneratorReport(
-    made=ORIGIN, bundle="reader", reference="medgemma-mini", machine={"cpu": "x86"}, recipes={"language": "q4_k_m", "projector": "fast"},
-    profile="finetune-pil", images=16, texts=4, labelled=True, gates=(),
+    made=ORIGIN, bundle="reader", reference="medgemma-mini", machine={"cpu": "x86"},
+    recipes={"language": "q4_k_m", "projector": "fast"}, profile="finetune-pil", images=16, texts=4, labelled=True, gates=(),
     stages={"language": (StageRow("block 0", 0.01, 0.2), StageRow("logits", 0.02, 0.3)), "vision": TWO_HOPS},
     figures=GeneratorFigures(
         size=GeneratorSizes(200_000_000, 5.4, {"Q4_K": 90, "F32": 40}, 2_000_000), text=DIVERGENCE, tokenizer=SameIds(True),

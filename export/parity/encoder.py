@@ -26,7 +26,6 @@ from ...runtime.bundles.figures import (
     TowerSizes,
 )  # fmt: skip
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
@@ -88,7 +87,7 @@ def measure(
     }
     recipes = {tower: facts.recipe for tower, facts in encoder.towers.items()}
     return EncoderReport(
-        made=Origin.today(reference.checkpoint.hashes), bundle=manifest.name, reference=reference.checkpoint.folder.name,
+        made=reference.checkpoint.made_today(), bundle=manifest.name, reference=reference.checkpoint.folder.name,
         machine=machine(manifest.target) | stages.engine(), recipes=recipes, profile=manifest.profile, images=len(samples),
         texts=len(texts), labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates),
         plots=score_plots(scores, vision.reference, vision.bundle),

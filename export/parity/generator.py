@@ -32,7 +32,6 @@ from ...runtime.bundles.figures import (
     StageRow,
 )  # fmt: skip
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.parity_report import GeneratorReport, judge
 from ...runtime.device.gguf_header import read_header
 from ...runtime.generator.conversation import user
@@ -110,7 +109,7 @@ def measure_generator(
         },
     )  # fmt: skip
     return GeneratorReport(
-        made=Origin.today(reference.checkpoint.hashes), bundle=manifest.name, reference=reference.checkpoint.folder.name,
+        made=reference.checkpoint.made_today(), bundle=manifest.name, reference=reference.checkpoint.folder.name,
         machine=_machine(), recipes=manifest.artefacts["gguf"].recipes,
         profile=manifest.profile if "projector" in manifest.towers else "",
         images=len(material.images) if material.images is not None else 0, texts=len(prompts),

@@ -79,11 +79,11 @@ def score(
     """
     bank, own = _score_banks(encoder, reference, samples, prompts)
     facts = encoder.manifest.encoder
-    sides = (
-        Side.of((embeddings @ labels.embeddings.T).astype(np.float64) * facts.logit_scale + facts.logit_bias)
-        for embeddings, labels in ((theirs, bank), (ours, own))
-    )
-    return Scores(tuple(bank.names), *sides, truth=samples.truth, known=samples.labels)
+
+    def side(embeddings: Array, labels: LabelBank) -> Side:
+        return Side.of((embeddings @ labels.embeddings.T).astype(np.float64) * facts.logit_scale + facts.logit_bias)
+
+    return Scores(tuple(bank.names), side(theirs, bank), side(ours, own), samples.truth, samples.labels)
 
 
 def _score_banks(

@@ -13,7 +13,6 @@ from ...quant.recipes.recipe import STUDENT_GATES
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.figures import EncoderFigures, Paired, TowerSizes
-from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
@@ -60,8 +59,8 @@ def measure_against_teacher(
         operations_to_teacher=operations(_vision_config(bundle)) / operations(teacher.checkpoint.config["vision_config"]),
     )  # fmt: skip
     return EncoderReport(
-        made=Origin.today(teacher.checkpoint.hashes), bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}",
-        machine=machine(manifest.target),
+        made=teacher.checkpoint.made_today(), bundle=manifest.name,
+        reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
         recipes={tower: facts.recipe for tower, facts in encoder.towers.items()}, profile=manifest.profile,
         images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
         gates=judge(figures, STUDENT_GATES), plots=score_plots(scores, projected, vision.bundle),

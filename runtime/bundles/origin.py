@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Self
-
-from ... import __version__
 
 
 @dataclass(frozen=True)
@@ -23,8 +18,3 @@ class Origin:
     date: str
     medge: str
     source: dict[str, str]
-
-    @classmethod
-    def today(cls, source: Mapping[str, str]) -> Self:
-        """Of this day and this medge."""
-        return cls(datetime.now(UTC).date().isoformat(), __version__, dict(source))

@@ -25,7 +25,10 @@ def test_confusions_and_rates_by_label() -> None:
     assert figures.confusions is not None
     assert figures.confusions.labels == ("mri", "ct")
     assert figures.confusions.reference == ((2, 1), (0, 4))
-    assert figures.confusions.bundle == ((2, 1), (0, 4))  # of the last image the best label that the images know is "ct"
+    assert figures.confusions.bundle == (
+        (2, 1),
+        (0, 4),
+    )  # of the last image the best label that the images know is "ct"
     mri, ct = figures.by_label
     assert (mri.label, mri.images, ct.label, ct.images) == ("mri", 3, "ct", 4)
     assert mri.bundle.sensitivity is not None
