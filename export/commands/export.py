@@ -34,6 +34,7 @@ from .options import (
     TargetOption,
     TargetSizeOption,
     TaskOption,
+    ThumbnailsOption,
     UsualProfileOption,
 )
 
@@ -120,6 +121,7 @@ def medsiglip(
     without_text: Annotated[bool, typer.Option("--without-text", help="Leave the text tower out.")] = False,
     images: ParityImagesOption = None,
     labelled: LabelledOption = False,
+    thumbnails: ThumbnailsOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -144,7 +146,8 @@ def medsiglip(
         checkpoint=checkpoint, out=to, recipe=recipe[0] if recipe else None, formats=tuple(formats.split(",")),
         coreml_recipe=coreml_recipe, package=package, merge=merge, profile=profile, target=target,
         web_libraries=web_libraries or default_libraries(),
-        calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled, force=force,
+        calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled,
+        thumbnails=thumbnails, force=force,
     )  # fmt: skip
     several = len(recipe or ()) > 1
     with progress() as advance:

@@ -42,6 +42,13 @@ ParityImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of images to measure on.", show_default="pydicom's own files")
 ]
 LabelledOption = Annotated[bool, typer.Option("--labelled", help="--images has one sub-folder per label.")]
+ThumbnailsOption = Annotated[
+    bool,
+    typer.Option(
+        "--thumbnails",
+        help="Put small copies of an encoder's worst and changed images into parity.html. Such a page can show patients.",
+    ),
+]
 ParityTextsOption = Annotated[
     list[Path] | None,
     typer.Option("--texts", help="Texts to measure a language model on; repeat it.", show_default="medge's own"),

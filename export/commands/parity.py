@@ -12,7 +12,7 @@ from ...runtime.bundles.bundle import Bundle
 from ...runtime.console.options import BundleArgument, JsonOption, LabelsOption
 from ...runtime.console.terminal import out, print_json, progress, warn
 from ..jobs.measure import Measuring, measure
-from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption
+from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
 
 
 def parity(
@@ -27,6 +27,7 @@ def parity(
         list[Path] | None,
         typer.Option(help="Measured bundles of the same language model to draw beside it; repeat it."),
     ] = None,
+    thumbnails: ThumbnailsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a bundle against the full-precision PyTorch model and write the result into it.
@@ -49,6 +50,7 @@ def parity(
             tuple(beside or ()),
             warn,
             advance,
+            thumbnails,
         )
         reports = list(measure(opened, asked).values())
     if as_json:

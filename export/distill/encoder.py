@@ -256,6 +256,7 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
         if trains_text:
             figures["text_regression"] = words.held_back(EmbeddingTower(student.text_model)).get("regression", 0.0)
     result = Distillation(
+        made=checkpoint.made_today(),
         kind="medsiglip", student=job.student, teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
         facts={
             **_settings(job), **_size(vision, checkpoint),

@@ -139,6 +139,7 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
         "same_first_choice": float((student_best == teacher_best).mean()),
     }
     result = Distillation(
+        made=checkpoint.made_today(),
         kind="medgemma", student=job.student if inherited else Path(job.student).name,
         teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
         facts={

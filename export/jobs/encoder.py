@@ -23,6 +23,7 @@ from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
 from ..pages.parity import render_parity
+from ..pages.thumbnails import thumbnails
 from ..pages.web_page import check_web, write_page
 from ..parity.encoder import measure
 from ..parity.student import measure_against_teacher
@@ -105,7 +106,8 @@ def export_medsiglip(
             form.complete(writer, form.open(bundle))
             reports[name] = replace(_measure(form, bundle, full, judged, recipes, None, progress), held_back=held_back)
             manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
-            for path, role, text in report_files(form, reports[name]):
+            shown = judged if job.thumbnails else None
+            for path, role, text in report_files(form, reports[name], shown):
                 writer.add(path, role).write_text(text, encoding="utf-8")
         manifest = writer.finish(manifest)
     return Bundle(job.out, manifest), reports
@@ -150,6 +152,7 @@ def measure_bundle(
     *,
     prompts: Prompts | None = None,
     progress: Progress = no_progress,
+    small_copies: bool = False,
 ) -> tuple[Bundle, dict[str, EncoderReport]]:
     """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
 
@@ -162,13 +165,13 @@ def measure_bundle(
         CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
     """
     opened = open_encoder(reference)
-    checkpoint = opened.checkpoint
+    checkpoint, shown = opened.checkpoint, samples if small_copies else None
     teacher = bundle.manifest.source.get("teacher")
     if teacher and checkpoint.hashes == teacher["sha256"]:
         report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
-            "teacher/parity.html": ("teacher.parity.page", render_parity(report)),
+            "teacher/parity.html": ("teacher.parity.page", _page(report, shown)),
         }
         return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), texts), {"teacher": report}
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
@@ -181,17 +184,21 @@ def measure_bundle(
         for name, artefact in bundle.manifest.artefacts.items():
             reports[name] = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
             manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
-            texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name])}
+            texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name], shown)}
     return bundle.amend(manifest, texts), reports
 
 
-def report_files(form: Format, report: EncoderReport) -> list[tuple[str, str, str]]:
-    """(path, role, text) of the report's two forms inside a bundle."""
+def report_files(form: Format, report: EncoderReport, shown: Samples | None = None) -> list[tuple[str, str, str]]:
+    """(path, role, text) of the report's two forms inside a bundle; the page shows images of `shown`, small."""
     place, role = (f"{form.folder}/", f"{form.name}.parity") if form.folder else ("", "parity")
     return [
         (f"{place}parity.json", role, report.to_json()),
-        (f"{place}parity.html", f"{role}.page", render_parity(report)),
+        (f"{place}parity.html", f"{role}.page", _page(report, shown)),
     ]
+
+
+def _page(report: EncoderReport, shown: Samples | None) -> str:
+    return render_parity(report, pictures=thumbnails(report.plots, shown.images) if shown is not None else None)
 
 
 def describe_job(job: ExportJob) -> dict[str, Any]:

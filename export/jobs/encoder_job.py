@@ -28,6 +28,7 @@ class ExportJob:
         labels: label file to bake in.
         with_text: include the text tower.
         images, labelled: what parity is measured on; the calibration images where None.
+        thumbnails: put small copies of single images into the page.
         force: replace an existing bundle.
     """
 
@@ -46,6 +47,7 @@ class ExportJob:
     with_text: bool = True
     images: Path | None = None
     labelled: bool = False
+    thumbnails: bool = False
     force: bool = False
 
     def recipe_of(self, form: str) -> str | None:

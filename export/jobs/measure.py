@@ -28,6 +28,7 @@ class Measuring:
         beside: measured bundles of the same language model, drawn beside it.
         warn: told of every image that can't be read.
         progress: called as work advances.
+        thumbnails: put small copies of single images into an encoder's page.
     """
 
     reference: Path
@@ -39,6 +40,7 @@ class Measuring:
     beside: tuple[Path, ...] = ()
     warn: Warn = no_warning
     progress: Progress = no_progress
+    thumbnails: bool = False
 
 
 def measure(bundle: Bundle, measuring: Measuring) -> Reports:
@@ -56,7 +58,9 @@ def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
     given = read_samples(asked.images, labelled=asked.labelled).told(asked.warn) if asked.images else None
     samples = given or builtin_samples()
     prompts = read_labels(asked.labels) if asked.labels else None
-    return measure_bundle(bundle, asked.reference, samples, prompts=prompts, progress=asked.progress)[1]
+    return measure_bundle(
+        bundle, asked.reference, samples, prompts=prompts, progress=asked.progress, small_copies=asked.thumbnails
+    )[1]
 
 
 def _measure_generator(bundle: Bundle, asked: Measuring) -> Reports:

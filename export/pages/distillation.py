@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from matplotlib.figure import Figure
 
-from .plots import BUNDLE, REFERENCE, new_axes, pages, svg
+from ...runtime.bundles.origin import Origin
+from ...runtime.bundles.typed_json import build
+from .plots import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, Head, legend_below, new_axes, origin_facts, pages, svg
+from .verdict import Verdict
+from .words import number
 
-_COLOURS = (BUNDLE, REFERENCE, "#6b8f3a", "#8a5a9c", "#777777")
+_COLOURS = (BUNDLE, REFERENCE, THIRD, FOURTH, SOFT)
+MEANINGS = {
+    "regression": "Distance of the student's image embeddings from the teacher's; 0 is equal.",
+    "centred_cosine": "Likeness of the student's and the teacher's image embeddings; 1 is equal.",
+    "text_regression": "Distance of the student's text embeddings from the teacher's; 0 is equal.",
+    "perplexity_teacher": "How surprised the teacher is by the texts; less is better.",
+    "perplexity_before": "The same of the student before training.",
+    "perplexity_student": "The same of the student after training.",
+    "gap_recovered": "Share of the way from the untrained student to the teacher, by perplexity.",
+    "log_gap_recovered": "The same by the logarithm of perplexity.",
+    "same_first_choice_before": "Share of places with the teacher's likeliest token, before training.",
+    "same_first_choice": "Share of places with the teacher's likeliest token, after training.",
+}
 
 
 @dataclass(frozen=True)
@@ -18,6 +34,7 @@ class Distillation:
     """One finished run.
 
     Attributes:
+        made: when, by which medge, and of which teacher.
         kind: which family.
         student: the shape, as it was asked for.
         teacher: name and hashes of the checkpoint.
@@ -26,6 +43,7 @@ class Distillation:
         curves: {stage: rows}; a row has "step" and either the terms of the loss or held-back figures.
     """
 
+    made: Origin
     kind: Literal["medsiglip", "medgemma"]
     student: str
     teacher: dict[str, Any]
@@ -38,22 +56,49 @@ class Distillation:
 
     @classmethod
     def from_json(cls, text: str) -> Distillation:
-        return cls(**json.loads(text))
+        return cast(Distillation, build(cls, json.loads(text)))
 
 
 def render_distillation(run: Distillation) -> str:
     """The page as text; it loads nothing from anywhere."""
     plots = []
     for stage, rows in run.curves.items():
-        plots.append((f"Loss, {stage}", svg(_terms(rows)), "Terms of the loss as they were weighed, every tenth step."))
+        title = f"Loss, {stage}"
+        plots.append((title, svg(_terms(rows), title), "Terms of the loss as they were weighed, every tenth step."))
         if any(key.startswith("held_back_") for row in rows for key in row):
             note = "On examples that were never trained on; the tower is judged as it trains."
-            plots.append((f"Held back, {stage}", svg(_held_back(rows)), note))
+            title = f"Held back, {stage}"
+            plots.append((title, svg(_held_back(rows), title), note))
     flat = {
         key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         for key, value in run.facts.items()
     }
-    return pages().get_template("distillation.html.jinja").render(run=run, facts=flat, plots=plots)
+    name = f"Distillation of {run.teacher['name']} into {run.student}"
+    examples = ", ".join(
+        f"{flat[key]} {key.replace('_', ' ')}" for key in ("images", "texts", "examples") if key in flat
+    )
+    head = Head(name, distillation_verdict(run), [*origin_facts(run.made), ("trained on", examples)])
+    template = pages().get_template("distillation.html.jinja")
+    return template.render(run=run, facts=flat, plots=plots, head=head, meanings=MEANINGS)
+
+
+def distillation_verdict(run: Distillation) -> Verdict:
+    """Of a training run: it has no gates, so it says what is still to be measured."""
+    teacher = run.teacher["name"]
+    changed = "; ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in run.figures.items())
+    users = {
+        "medsiglip": "Who classifies or searches images with the student",
+        "medgemma": "Who reads the student's answers",
+    }
+    return Verdict(
+        "trained", "neutral", "The student is not yet held against its teacher: training alone passes no gate.",
+        f"The student {run.student} with its teacher {teacher}, on examples that it was not trained on.",
+        f"On these examples: {changed}.",
+        (f"{users[run.kind]}: it is another, smaller model, and its answers can differ from the teacher's.",),
+        (f"Export the student with medge export {run.kind}.",
+         f"Measure the bundle on your own data with medge parity; --reference {teacher} holds an encoder against its teacher.",
+         "If it is not good enough, train longer, on more data, or choose a larger student."),
+    )  # fmt: skip
 
 
 def _terms(rows: list[dict[str, float]]) -> Figure:
@@ -76,5 +121,5 @@ def _lines(rows: list[dict[str, float]], names: list[str], marker: str = "") -> 
     if all(row[name] > 0 for row in rows for name in names if name in row):
         axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.legend(frameon=False)
+    legend_below(figure)
     return figure

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ...runtime.bundles.figures import Curve, Curves, EncoderFigures, Places, ScorePoints, StageRow
+from ...runtime.bundles.figures import Calibration, Curve, Curves, EncoderFigures, Places, ScorePoints, StageRow
 from ...runtime.bundles.manifest import KindName
 from ...runtime.bundles.parity_report import EncoderReport, GeneratorReport, ParityReport
-from .plots import BUNDLE, REFERENCE, new_axes, pages, svg
+from .plots import BUNDLE, INK, REFERENCE, SOFT, Head, legend_below, new_axes, origin_facts, pages, svg
+from .verdict import Verdict, encoder_verdict, generator_verdict
 
 Plot = tuple[str, Figure, str]  # title, drawing, note
 
 
 @dataclass(frozen=True)
 class Page:
-    """How a kind of report is shown: its template, and what is drawn of it beside other reports of its kind."""
+    """How a kind of report is shown: its template, its verdict, and what is drawn of it beside others of its kind."""
 
     template: str
+    verdict: Callable[[Any], Verdict]
     plots: Callable[[Any, Sequence[Any]], list[Plot]]
 
 
-def render_parity(report: ParityReport, beside: Sequence[ParityReport] = ()) -> str:
+def render_parity(
+    report: ParityReport, beside: Sequence[ParityReport] = (), pictures: Mapping[int, str] | None = None
+) -> str:
     """The whole page as text; it loads nothing from anywhere.
 
     Args:
         report: what the page is about.
         beside: reports of other bundles of the same model, drawn into the plot of distance against size.
+        pictures: small copies of images, as `thumbnails` makes them; none unless the user asked for them.
     """
     page = PAGES[report.kind]
-    plots = [(title, svg(figure), note) for title, figure, note in page.plots(report, beside)]
-    return pages().get_template(page.template).render(report=report, plots=plots)
+    plots = [(title, svg(figure, title), note) for title, figure, note in page.plots(report, beside)]
+    head = Head(f"{report.bundle}: parity with {report.reference}", page.verdict(report), _facts(report))
+    return pages().get_template(page.template).render(report=report, plots=plots, head=head, pictures=pictures or {})
+
+
+def _facts(report: ParityReport) -> list[tuple[str, str]]:
+    counts = [f"{report.images} images", *([f"{report.texts} texts"] if report.texts else [])]
+    how = "held back" if report.held_back else "those of the calibration"
+    return [
+        *origin_facts(report.made), ("device", ", ".join(f"{key} {value}" for key, value in report.machine.items())),
+        ("measured on", f"{' and '.join(counts)}, {how}"),
+        *([("preprocessing", report.profile)] if report.profile else []),
+    ]  # fmt: skip
 
 
 def _encoder_plots(report: EncoderReport, _beside: Sequence[EncoderReport]) -> list[Plot]:
@@ -42,14 +58,23 @@ def _encoder_plots(report: EncoderReport, _beside: Sequence[EncoderReport]) -> l
         (
             f"Error by block, {tower} tower", _stage_plot(stages),
             "Norm of the error over the norm of the value after each block. Blue: the exporter's share. "
-            "Orange: what quantization adds. No error at all is drawn at 1e-9.",
+            "Orange: what the recipe adds. No error at all is drawn at 1e-9.",
         )
         for tower, stages in report.stages.items()
     ]  # fmt: skip
     note = "Softmax probability of every image and label, original against bundle. On the line they are equal."
     plots.append(("Scores", _scatter(points.scores), note))
     if points.roc is not None:
-        plots.append(("ROC", _roc_plot(points.roc), "Macro average over the labels, one against the rest."))
+        plots.append(
+            (
+                "ROC",
+                _roc_plot(points.roc),
+                "Macro average over the labels, one against the rest: the nearer to the upper left corner, the better.",
+            )
+        )
+    if points.calibration is not None:
+        note = "Share of right answers among images of about the same probability. On the line a stated probability is true."
+        plots.append(("Calibration", _calibration_plot(points.calibration), note))
     if figures.speed is not None:
         note = (
             "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."
@@ -71,8 +96,8 @@ def _generator_plots(report: GeneratorReport, beside: Sequence[GeneratorReport])
 
 
 PAGES: dict[KindName, Page] = {
-    "encoder": Page("parity_encoder.html.jinja", _encoder_plots),
-    "generator": Page("parity_generator.html.jinja", _generator_plots),
+    "encoder": Page("parity_encoder.html.jinja", encoder_verdict, _encoder_plots),
+    "generator": Page("parity_generator.html.jinja", generator_verdict, _generator_plots),
 }
 
 
@@ -91,7 +116,12 @@ def _size_plot(reports: Sequence[GeneratorReport]) -> Figure:
         x, y = report.figures.size.bits_per_weight, report.figures.text.kld.mean
         axes.plot([x], [max(y, 1e-7)], "o", color=BUNDLE, markersize=6)
         axes.annotate(
-            report.recipes["language"], (x, max(y, 1e-7)), textcoords="offset points", xytext=(6, 4), fontsize=8
+            report.recipes["language"],
+            (x, max(y, 1e-7)),
+            textcoords="offset points",
+            xytext=(6, 4),
+            fontsize=8,
+            color=INK,
         )
         if report.figures.baseline is not None:
             axes.plot([x], [report.figures.baseline.kld.mean], "x", color=REFERENCE, markersize=6)
@@ -101,7 +131,7 @@ def _size_plot(reports: Sequence[GeneratorReport]) -> Figure:
     axes.set_xlabel("bits a weight")
     axes.set_ylabel("mean KL divergence")
     axes.margins(0.18)
-    axes.legend(frameon=False)
+    legend_below(figure)
     return figure
 
 
@@ -124,22 +154,21 @@ def _stage_plot(stages: Sequence[StageRow]) -> Figure:
     ticks = sorted({*range(0, len(names), step), len(names) - 1})
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=40, ha="right")
     axes.set_ylabel("relative error")
-    axes.legend(frameon=False)
+    legend_below(figure)
     return figure
 
 
 def _scatter(points: ScorePoints) -> Figure:
-    figure, axes = new_axes()
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+    figure, axes = new_axes(square=True)
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1)
     axes.scatter(points.reference, points.bundle, s=9, alpha=0.5, color=BUNDLE, edgecolors="none")
     axes.set_xlabel("PyTorch")
     axes.set_ylabel("bundle")
-    axes.set_aspect("equal")
     return figure
 
 
 def _roc_plot(curves: Curves) -> Figure:
-    figure, axes = new_axes()
+    figure, axes = new_axes(square=True)
     sides: tuple[tuple[str, Curve, str, str], ...] = (
         ("PyTorch", curves.reference, "-", REFERENCE), ("bundle", curves.bundle, "--", BUNDLE),
     )  # fmt: skip
@@ -147,8 +176,20 @@ def _roc_plot(curves: Curves) -> Figure:
         axes.plot(curve.false_positive, curve.true_positive, style, color=colour, label=label)
     axes.set_xlabel("false-positive rate")
     axes.set_ylabel("true-positive rate")
-    axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="lower right")
+    legend_below(figure)
+    return figure
+
+
+def _calibration_plot(calibration: Calibration) -> Figure:
+    figure, axes = new_axes(square=True)
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1)
+    for label, bins, style, colour in (
+        ("PyTorch", calibration.reference, "o-", REFERENCE), ("bundle", calibration.bundle, "s--", BUNDLE),
+    ):  # fmt: skip
+        axes.plot(bins.probability, bins.right, style, color=colour, label=label, markersize=4)
+    axes.set_xlabel("probability of the first label")
+    axes.set_ylabel("share of right answers")
+    legend_below(figure)
     return figure
 
 
@@ -160,7 +201,7 @@ def _bars(figures: EncoderFigures) -> Figure:
     if figures.speed is not None:
         values["time of an image\n(PyTorch = 1)"] = figures.speed.ratio_to_pytorch
     bars = axes.barh(list(values), list(values.values()), color=BUNDLE, height=0.5)
-    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.bar_label(bars, fmt="%.2f", padding=4, color=INK)
     axes.axvline(1, color=REFERENCE, linewidth=1)
     axes.set_xlim(0, max([1.15, *(value * 1.2 for value in values.values())]))
     return figure

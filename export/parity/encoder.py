@@ -18,30 +18,24 @@ from numpy.typing import NDArray
 from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles import metrics
 from ...runtime.bundles.figures import (
-    Curve,
-    Curves,
     EmbeddingFigures,
     EncoderFigures,
-    EncoderPlots,
-    Interval,
-    Paired,
     PixelFigures,
-    ScoreFigures,
-    ScorePoints,
     SpeedFigures,
     Spread,
     TowerSizes,
 )  # fmt: skip
 from ...runtime.bundles.gates import Gate
 from ...runtime.bundles.parity_report import EncoderReport, judge
-from ...runtime.encoder.encoder import Encoder, softmax
-from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
+from ...runtime.encoder.encoder import Encoder
+from ...runtime.encoder.labels import Prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
 from ...runtime.progress import Progress, no_progress
 from ..families.encoder import BATCH, EncoderReference
 from ..format import StageSource
 from ..source.samples import Samples, spread
 from .pixels import reference_pixels
+from .scores import compare_scores, score, score_plots
 from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
@@ -81,11 +75,11 @@ def measure(
     runs = {"vision": vision}
     if texts:
         runs["text"] = run_text(encoder, reference, texts, progress)
-    scores, plots = compare_scores(encoder, reference, vision, samples, prompts)
+    scores = score(encoder, reference, vision.reference, vision.bundle, samples, prompts)
     figures = EncoderFigures(
         pixels=compare_pixels(encoder, samples), vision=compare_embeddings(vision.reference, vision.bundle),
         text=compare_texts(encoder, texts, runs["text"], lambda embeddings: embeddings) if texts else None,
-        scores=scores, size=_sizes(encoder),
+        scores=compare_scores(scores), size=_sizes(encoder),
         speed=_speed(encoder, reference, vision.stage_inputs[:1]) if stages.timed else None,
     )  # fmt: skip
     compared = {
@@ -93,9 +87,10 @@ def measure(
     }
     recipes = {tower: facts.recipe for tower, facts in encoder.towers.items()}
     return EncoderReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=machine(manifest.target) | stages.engine(),
-        recipes=recipes, profile=manifest.profile, images=len(samples), texts=len(texts),
-        labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates), plots=plots,
+        made=reference.checkpoint.made_today(), bundle=manifest.name, reference=reference.checkpoint.folder.name,
+        machine=machine(manifest.target) | stages.engine(), recipes=recipes, profile=manifest.profile, images=len(samples),
+        texts=len(texts), labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates),
+        plots=score_plots(scores, vision.reference, vision.bundle),
     )  # fmt: skip
 
 
@@ -161,107 +156,6 @@ def compare_texts(
 
 def spread_of(values: Array) -> Spread:
     return Spread(float(values.mean()), float(values.min()))
-
-
-def _score_banks(
-    encoder: Encoder, reference: EncoderReference, samples: Samples, prompts: Prompts | None
-) -> tuple[LabelBank, LabelBank]:
-    """The same labels on both sides: (reference's bank, bundle's bank)."""
-    baked = encoder.label_bank
-    if prompts is None:
-        usual = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])
-        prompts = baked.prompts if baked is not None else usual
-    samples.check_labels(list(prompts))
-    theirs = LabelBank.build(prompts, reference.embed_texts)
-    if baked is not None and prompts == baked.prompts:
-        return theirs, baked
-    if "text" not in encoder.towers:  # no text tower to ask: the bundle's images against the reference's bank
-        return theirs, theirs
-    return theirs, LabelBank.build(prompts, encoder.embed_texts)
-
-
-def compare_scores(
-    encoder: Encoder, reference: EncoderReference, vision: TowerRun, samples: Samples, prompts: Prompts | None
-) -> tuple[ScoreFigures, EncoderPlots]:
-    theirs, ours = _score_banks(encoder, reference, samples, prompts)
-    scale, bias = encoder.manifest.encoder.logit_scale, encoder.manifest.encoder.logit_bias
-    logits = {
-        "reference": (vision.reference @ theirs.embeddings.T).astype(np.float64) * scale + bias,
-        "bundle": (vision.bundle @ ours.embeddings.T).astype(np.float64) * scale + bias,
-    }
-    probabilities = {side: softmax(value).astype(np.float64) for side, value in logits.items()}
-    p, q = probabilities["reference"], probabilities["bundle"]
-    figures = ScoreFigures(
-        labels=tuple(theirs.names),
-        flips=metrics.flips(logits["reference"], logits["bundle"]),
-        kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
-        max_error=float(np.abs(p - q).max()),
-    )
-    points = spread(p.size, 2000)
-    plots = EncoderPlots(ScorePoints(*(tuple(side.ravel()[points].round(5).tolist()) for side in (p, q))))
-    if samples.truth is None:
-        return figures, plots
-    order = [theirs.names.index(label) for label in samples.labels]
-    by_label = {side: value[:, order] for side, value in logits.items()}
-    tasks = _compare_task(by_label, {s: v[:, order] for s, v in probabilities.items()}, samples.truth)
-    figures = replace(
-        figures, accuracy=tasks["accuracy"], auc=tasks["auc"], ece=tasks["ece"],
-        auc_difference=abs(tasks["auc"].difference.value),
-    )  # fmt: skip
-    return figures, replace(plots, roc=Curves(*(_roc(by_label[s], samples.truth) for s in ("reference", "bundle"))))
-
-
-def _compare_task(
-    logits: dict[str, Array], probabilities: dict[str, Array], truth: NDArray[np.intp]
-) -> dict[str, Paired]:
-    """Accuracy, macro AUC and calibration of both, with paired bootstrap intervals of each and of the difference."""
-    # AUC ranks images within a class by the margin over the other classes: the sum over labels says nothing by itself.
-    margins = {side: _margins(value) for side, value in logits.items()}
-    statistics: dict[str, tuple[dict[str, Array], Callable[[Array, Array], float]]] = {
-        "accuracy": (logits, metrics.accuracy),
-        "auc": (margins, metrics.macro_auc),
-        "ece": (probabilities, metrics.expected_calibration_error),
-    }
-    return {name: _paired(values["reference"], values["bundle"], statistic, truth)
-            for name, (values, statistic) in statistics.items()}  # fmt: skip
-
-
-def _paired(a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]) -> Paired:
-    """A statistic of both sides and of their difference on the same resampled images."""
-
-    def interval(function: Callable[[Array], float]) -> Interval:
-        low, high = metrics.bootstrap(function, len(truth))
-        return Interval(function(np.arange(len(truth))), low, high)
-
-    return Paired(
-        reference=interval(lambda rows: statistic(a[rows], truth[rows])),
-        bundle=interval(lambda rows: statistic(b[rows], truth[rows])),
-        difference=interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
-    )
-
-
-def _margins(logits: Array) -> Array:
-    """Each logit minus the log-sum-exp of the other labels': the log-odds of the softmax probability."""
-    if logits.shape[1] < 2:
-        return logits
-    columns = [np.logaddexp.reduce(np.delete(logits, index, axis=1), axis=1) for index in range(logits.shape[1])]
-    return logits - np.stack(columns, axis=1)
-
-
-def _roc(logits: Array, truth: NDArray[np.intp]) -> Curve:
-    """The macro-averaged ROC curve at 101 false-positive rates."""
-    rates = np.linspace(0, 1, 101)
-    curves = []
-    margins = _margins(logits)
-    for column in range(logits.shape[1]):
-        positive = truth == column
-        if positive.all() or not positive.any():
-            continue
-        order = np.argsort(-margins[:, column], kind="stable")
-        true = np.concatenate([[0], np.cumsum(positive[order]) / positive.sum()])
-        false = np.concatenate([[0], np.cumsum(~positive[order]) / (~positive).sum()])
-        curves.append(np.interp(rates, false, true))
-    return Curve(tuple(rates.round(3).tolist()), tuple(np.mean(curves, axis=0).round(5).tolist() if curves else ()))
 
 
 def _sizes(encoder: Encoder) -> TowerSizes:

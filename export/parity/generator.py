@@ -109,8 +109,9 @@ def measure_generator(
         },
     )  # fmt: skip
     return GeneratorReport(
-        bundle=manifest.name, reference=reference.checkpoint.folder.name, machine=_machine(),
-        recipes=manifest.artefacts["gguf"].recipes, profile=manifest.profile if "projector" in manifest.towers else "",
+        made=reference.checkpoint.made_today(), bundle=manifest.name, reference=reference.checkpoint.folder.name,
+        machine=_machine(), recipes=manifest.artefacts["gguf"].recipes,
+        profile=manifest.profile if "projector" in manifest.towers else "",
         images=len(material.images) if material.images is not None else 0, texts=len(prompts),
         labelled=bool(material.tasks), figures=figures, stages=stages, plots=GeneratorPlots(found.by_position()),
         gates=judge(figures, _gates(manifest.artefacts["gguf"].recipes)),

@@ -21,7 +21,8 @@ from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
 from ..source.student_files import ROLE, read_subspace
-from .encoder import compare_embeddings, compare_pixels, compare_scores, compare_texts, machine, run_text, run_vision
+from .encoder import compare_embeddings, compare_pixels, compare_texts, machine, run_text, run_vision
+from .scores import compare_scores, score, score_plots
 
 
 def measure_against_teacher(
@@ -46,21 +47,23 @@ def measure_against_teacher(
     vision = run_vision(encoder, teacher, samples, progress)
     texts = calibration_texts() if "text" in encoder.towers else []
     run = run_text(encoder, teacher, texts, progress) if texts else None
-    scores, plots = compare_scores(encoder, teacher, vision, samples, prompts)
+    scores = score(encoder, teacher, vision.reference, vision.bundle, samples, prompts)
+    answers, projected = compare_scores(scores), subspace.project(vision.reference)
     weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
     figures = EncoderFigures(
         pixels=compare_pixels(encoder, samples),
-        vision=compare_embeddings(subspace.project(vision.reference), vision.bundle),
+        vision=compare_embeddings(projected, vision.bundle),
         text=compare_texts(encoder, texts, run, subspace.project) if run else None,
-        scores=replace(scores, accuracy_kept=_kept(scores.accuracy), auc_kept=_kept(scores.auc)),
+        scores=replace(answers, accuracy_kept=_kept(answers.accuracy), auc_kept=_kept(answers.auc)),
         size=TowerSizes(weights, weights / (4 * teacher.facts.parameters)),
         operations_to_teacher=operations(_vision_config(bundle)) / operations(teacher.checkpoint.config["vision_config"]),
     )  # fmt: skip
     return EncoderReport(
-        bundle=manifest.name, reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
+        made=teacher.checkpoint.made_today(), bundle=manifest.name,
+        reference=f"its teacher {teacher.checkpoint.folder.name}", machine=machine(manifest.target),
         recipes={tower: facts.recipe for tower, facts in encoder.towers.items()}, profile=manifest.profile,
         images=len(samples), texts=len(texts), labelled=samples.truth is not None, figures=figures, stages={},
-        gates=judge(figures, STUDENT_GATES), plots=plots,
+        gates=judge(figures, STUDENT_GATES), plots=score_plots(scores, projected, vision.bundle),
     )  # fmt: skip
 
 

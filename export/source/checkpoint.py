@@ -6,13 +6,16 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from ... import __version__
 from ...runtime.bundles.manifest import sha256_file
+from ...runtime.bundles.origin import Origin
 from ...runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -100,6 +103,10 @@ class Checkpoint:
         """SHA-256 of the configuration and of each weights file, for the manifest."""
         files = [self.folder / "config.json", *sorted(set(self.shards.values()))]
         return {path.name: sha256_file(path) for path in files}
+
+    def made_today(self) -> Origin:
+        """What a report says of something that is made or measured of this checkpoint now."""
+        return Origin(datetime.now(UTC).date().isoformat(), __version__, self.hashes)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from .typed_json import field_types, without_none
 
+MOST_SHOWN = 12  # single images in a report, of each kind
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -22,7 +24,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its 95% bootstrap interval."""
+    """A statistic with its 95% interval: by bootstrap, Wilson's for the rates of a label."""
 
     value: float
     low: float
@@ -83,6 +85,33 @@ class EmbeddingFigures:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """How often images of a label get it, and how often others don't; None where there are no such images."""
+
+    sensitivity: Interval | None
+    specificity: Interval | None
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """One label against the others, on both sides, by each image's best label; `images` have the label."""
+
+    label: str
+    images: int
+    reference: Rates
+    bundle: Rates
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """How many images of each label (a row) got which label (a column), both in the order of `labels`."""
+
+    labels: tuple[str, ...]
+    reference: tuple[tuple[int, ...], ...]
+    bundle: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class ScoreFigures:
     """Scores of labels by softmax.
 
@@ -94,6 +123,7 @@ class ScoreFigures:
         accuracy, auc, ece: against the images' own labels; AUC is the macro average, ECE the calibration error.
         auc_difference: absolute.
         accuracy_kept, auc_kept: a student's share of its teacher's.
+        confusions, by_label: against the images' own labels.
     """
 
     labels: tuple[str, ...]
@@ -106,6 +136,8 @@ class ScoreFigures:
     auc_difference: float | None = None
     accuracy_kept: float | None = None
     auc_kept: float | None = None
+    confusions: Confusions | None = None
+    by_label: tuple[LabelFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -264,11 +296,59 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class CalibrationBins:
+    """Images by the probability of their best label: its mean, the share of right answers, and how many images, by bin."""
+
+    probability: tuple[float, ...]
+    right: tuple[float, ...]
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The same of both sides."""
+
+    reference: CalibrationBins
+    bundle: CalibrationBins
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """One image and what both sides answer.
+
+    Attributes:
+        number: its place among the images that could be read, from 1, by path; never a name.
+        centred_cosine: of its two embeddings.
+        reference, bundle: the best labels.
+        reference_probability, bundle_probability: of these labels, each by its own side.
+        truth: its own label, where it has one.
+    """
+
+    number: int
+    centred_cosine: float
+    reference: str
+    bundle: str
+    reference_probability: float
+    bundle_probability: float
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
 class EncoderPlots:
-    """Points of an encoder's plots; `roc` where the images had labels."""
+    """What an encoder's page draws.
+
+    Attributes:
+        scores: a spread of all.
+        roc, calibration: where the images had labels.
+        worst: the images with the least centred cosine, the least first.
+        flipped: images whose best label changed, the surest of their new one first; not more than `MOST_SHOWN` of each.
+    """
 
     scores: ScorePoints
     roc: Curves | None = None
+    calibration: Calibration | None = None
+    worst: tuple[ImageAnswer, ...] = ()
+    flipped: tuple[ImageAnswer, ...] = ()
 
 
 @dataclass(frozen=True)

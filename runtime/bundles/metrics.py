@@ -69,17 +69,45 @@ def macro_auc(scores: Floats, truth: NDArray[np.intp]) -> float:
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def expected_calibration_error(probabilities: Floats, truth: NDArray[np.intp], bins: int = 15) -> float:
-    """ECE of the greatest probability in equal-width bins (Guo et al. 2017)."""
-    confidence = probabilities.max(-1)
-    right = probabilities.argmax(-1) == truth
+def confusion(scores: Floats, truth: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many rows of (N, C) scores with each true column have which greatest column: (C, C), the true ones downwards."""
+    classes = scores.shape[1]
+    return np.bincount(truth * classes + scores.argmax(-1), minlength=classes**2).reshape(classes, classes)
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001).
+
+    For few cases, as of one label: a bootstrap of twelve hits in twelve is certain that there are no misses.
+    """
+    z = 1.959963984540054  # the normal distribution's 97.5% quantile
+    share, spread = successes / count, z**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * np.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def calibration_bins(
+    probabilities: Floats, truth: NDArray[np.intp], bins: int = 15
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Rows by their greatest probability, in equal-width bins that are not empty (Guo et al. 2017).
+
+    Returns:
+        by bin: the mean of that probability, the share of rows whose greatest column is the true one, and the rows' number.
+    """
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = (probabilities.argmax(-1) == truth).astype(np.float64)
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    total = 0.0
-    for index in range(bins):
-        inside = which == index
-        if inside.any():
-            total += inside.mean() * abs(float(right[inside].mean()) - float(confidence[inside].mean()))
-    return float(total)
+    count = np.bincount(which, minlength=bins)
+    used = count > 0
+    means = [np.bincount(which, values, minlength=bins)[used] / count[used] for values in (confidence, right)]
+    return means[0], means[1], count[used]
+
+
+def expected_calibration_error(probabilities: Floats, truth: NDArray[np.intp], bins: int = 15) -> float:
+    """ECE: the mean over all rows of the distance between a bin's probability and its share of right answers."""
+    confidence, right, count = calibration_bins(probabilities, truth, bins)
+    return float((count * np.abs(right - confidence)).sum() / count.sum())
 
 
 def bootstrap(

@@ -14,6 +14,7 @@ from ..errors import BundleError
 from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
 from .gates import Gate
 from .manifest import KindName
+from .origin import Origin
 from .typed_json import build
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ParityReport:
 
     Attributes:
         kind: of the bundle.
+        made: when, by which medge, and of which checkpoint.
         bundle, reference: names, not paths.
         machine: CPU target, engine versions.
         recipes: {tower: recipe}.
@@ -50,6 +52,7 @@ class ParityReport:
     """
 
     kind: KindName
+    made: Origin
     bundle: str
     reference: str
     machine: dict[str, str]

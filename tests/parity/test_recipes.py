@@ -135,7 +135,7 @@ def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shar
     assert parity is not None
     assert parity["labelled"] is True
     assert ParityReport.read(copy / "parity.json") == reports["onnx"]
-    assert (copy / "parity.html").read_text().count("<svg") == 5  # with the ROC
+    assert (copy / "parity.html").read_text().count("<svg") == 6  # with the ROC and the calibration
 
 
 def test_the_model_card_tells_the_truth() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 from typing import get_args
 
 import jinja2
+import numpy as np
 import pytest
+from PIL import Image
 from reports import ENCODER, GENERATOR, judged
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'medge[export]'")
@@ -15,10 +19,14 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 from medge.export.pages import parity
 from medge.export.pages.parity import PAGES, render_parity
 from medge.export.pages.plots import pages
+from medge.export.pages.thumbnails import thumbnails
+from medge.export.pages.verdict import encoder_verdict, generator_verdict
+from medge.export.pages.words import interval, measured, number
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS
+from medge.runtime.bundles.figures import Interval
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.bundles.manifest import KindName
-from medge.runtime.bundles.parity_report import REPORTS, ParityReport
+from medge.runtime.bundles.parity_report import REPORTS, GateResult, ParityReport
 
 
 def test_every_kind_has_its_page_and_its_report() -> None:
@@ -27,8 +35,17 @@ def test_every_kind_has_its_page_and_its_report() -> None:
 
 def test_an_encoder_page() -> None:
     page = render_parity(judged(ENCODER, PIXELS, Gate("vision.centred_cosine.min", ">=", 0.999)))
-    assert page.count("<svg") == 5  # two towers, scores, ROC, size and time
-    for said in ("0.8900 [0.7900, 0.9400]", "macro AUC", "calibration error", "chest x-ray, head MRI", "FAIL"):
+    assert page.count("<svg") == 6  # two towers, scores, ROC, calibration, size and time
+    for said in (
+        "0.890<small>0.790 to 0.940",
+        "macro AUC",
+        "was 19",
+        "sensitivity, bundle",
+        "config.json 1f1f1f1f1f1f",
+        "calibration error",
+        "chest x-ray, head MRI",
+        "FAIL",
+    ):
         assert said in page
     assert not re.search(r'(src|href)="http', page)  # it loads nothing
 
@@ -36,11 +53,12 @@ def test_an_encoder_page() -> None:
 def test_an_encoder_page_without_what_was_not_measured() -> None:
     figures = replace(
         ENCODER.figures, speed=None, text=None, vision=replace(ENCODER.figures.vision, centred_cosine=None),
-        scores=replace(ENCODER.figures.scores, accuracy=None, auc=None, ece=None, auc_difference=None),
+        scores=replace(ENCODER.figures.scores, accuracy=None, auc=None, ece=None, auc_difference=None,
+                       confusions=None, by_label=()),
     )  # fmt: skip
     bare = replace(
         ENCODER, figures=figures, recipes={"vision": "int8"}, stages={"vision": ENCODER.stages["vision"]}, labelled=False,
-        plots=replace(ENCODER.plots, roc=None),
+        plots=replace(ENCODER.plots, roc=None, calibration=None),
     )  # fmt: skip
     page = render_parity(judged(bare, Gate("scores.auc_difference", "<=", 0.1)))
     assert page.count("<svg") == 3  # one tower, scores, size
@@ -51,7 +69,7 @@ def test_an_encoder_page_without_what_was_not_measured() -> None:
 def test_a_generator_page() -> None:
     page = render_parity(judged(GENERATOR, *SAME_IDS), [GENERATOR])
     assert page.count("<svg") == 4  # two parts, position, distance against size
-    for said in ("held-back text", "with an image", "llama.cpp without a matrix", "MedQA", "90 × Q4_K", "10.0%"):
+    for said in ("held-back text", "with an image", "llama.cpp without a matrix", "MedQA", "90 × Q4_K", "10%"):
         assert said in page
     assert "None" not in page
 
@@ -67,6 +85,61 @@ def test_a_generator_page_without_images() -> None:
     assert "with an image" not in page
     assert "Tower and projector" not in page
     assert "None" not in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (9.25926e-06, "9.3\u00a0×\u00a010⁻⁶"), (-2e-5, "−2.0\u00a0×\u00a010⁻⁵"), (0.9999, "0.99990"),
+     (0.999987, "0.999987"), (0.0123456, "0.0123"),
+     (0.93, "0.930"), (123456.0, "123,456"), (12.345, "12.3"), (0.0, "0"), (float("nan"), "not a number")],
+)  # fmt: skip
+def test_numbers_as_people_read_them(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_failed_gate_does_not_look_like_its_bound() -> None:
+    for value, bound in ((0.98999, 0.99), (0.0100001, 0.01), (0.9899999, 0.99)):
+        assert measured(GateResult("vision.centred_cosine.mean", ">=", bound, value, False)) != number(bound)
+    assert measured(GateResult("x", ">=", 0.99, 0.99, True)) == number(0.99)
+    assert interval(Interval(0.0, -0.02, float("nan"))) == "−0.020 to –"
+
+
+def test_a_failed_gate_gets_its_advice() -> None:
+    few = encoder_verdict(
+        judged(ENCODER, PIXELS, Gate("scores.flips", "<=", 0.01), Gate("vision.cosine.min", ">=", 0.9999))
+    )
+    assert (few.status, few.tone) == ("failed", "bad")
+    assert few.lead.startswith("2 of 3 gates do not hold.")
+    assert "1 of 40 images" in few.changed
+    assert any("“chest x-ray”: the bundle finds 5.0 fewer of 100" in one for one in few.matters)
+    assert any("more images, at least 100" in step for step in few.todo)
+    assert any("another recipe" in step and "“vision”" in step for step in few.todo)
+    good = encoder_verdict(judged(ENCODER, PIXELS))
+    assert (good.status, good.tone) == ("passed", "good")
+    assert len(good.todo) == 1
+    assert good.todo[0].startswith("Nothing more for these images.")
+    unseen = encoder_verdict(judged(replace(ENCODER, held_back=False, labelled=False), PIXELS))
+    assert len(unseen.todo) == 2
+    text = generator_verdict(judged(GENERATOR, Gate("text.kld.ratio_to_plain", "<=", 0.5)))
+    assert any("“language”" in step for step in text.todo)
+    assert any("MedQA: 4 of 40 answers changed" in one for one in text.matters)
+
+
+def test_pictures_only_where_they_were_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 65535, (300, 200, 3)).astype(np.uint16) for _ in range(8)]
+    small = thumbnails(ENCODER.plots, images)
+    assert set(small) == {3, 7}
+    picture = Image.open(io.BytesIO(base64.b64decode(small[7].removeprefix("data:image/jpeg;base64,"))))
+    assert picture.format == "JPEG"
+    assert max(picture.size) == 128
+    assert not picture.getexif()
+    plain, shown = render_parity(ENCODER), render_parity(ENCODER, pictures=small)
+    assert "<img" not in plain
+    assert "With --thumbnails" in plain
+    assert shown.count("<img") == 3  # the changed one stands among the worst as well
+    assert "look at it before it leaves the house" in shown
+    assert "base64" not in ENCODER.to_json()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def test_auc_accuracy_against_scikit_learn(seed: int, rows: int, classes: int) -
     ]
     assert metrics.macro_auc(scores, truth) == pytest.approx(np.mean(areas), abs=METRIC)
     assert metrics.accuracy(scores, truth) == pytest.approx((scores.argmax(1) == truth).mean())
+    theirs = sklearn.confusion_matrix(truth, scores.argmax(1), labels=range(classes))
+    np.testing.assert_array_equal(metrics.confusion(scores, truth), theirs)
 
 
 def test_centred_cosine_sees_what_cosine_hides() -> None:
@@ -54,3 +56,26 @@ def test_bootstrap_covers_the_mean() -> None:
     low, high = metrics.bootstrap(lambda rows: float(data[rows].mean()), 400)
     assert low < 3 < high
     assert 0.12 < high - low < 0.28  # 2 x 1.96 / sqrt(400) = 0.196
+
+
+def test_wilsons_interval() -> None:
+    """Against scipy, and where a bootstrap would be certain of what twelve images can't show."""
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    for successes, count in ((0, 1), (1, 1), (12, 12), (0, 30), (7, 20), (399, 400)):
+        theirs = stats.binomtest(successes, count).proportion_ci(0.95, method="wilson")
+        assert metrics.wilson(successes, count) == pytest.approx((theirs.low, theirs.high), abs=METRIC)
+    assert metrics.wilson(12, 12)[0] < 0.76
+    assert metrics.bootstrap(lambda rows: float(np.ones(12)[rows].mean()), 12) == (1, 1)
+
+
+@given(st.integers(0, 10_000), st.integers(5, 60))
+@settings(max_examples=40, deadline=None)
+def test_calibration_bins_against_scikit_learn(seed: int, rows: int) -> None:
+    calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet((1.0, 1.0, 1.0), rows)
+    truth = rng.integers(0, 3, rows)
+    means, right, count = metrics.calibration_bins(probabilities, truth, 10)
+    theirs = calibration.calibration_curve(probabilities.argmax(1) == truth, probabilities.max(1), n_bins=10)
+    np.testing.assert_allclose((right, means), theirs, atol=METRIC)
+    assert count.sum() == rows

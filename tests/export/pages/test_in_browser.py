@@ -1,0 +1,103 @@
+"""The pages in a real browser: on a phone and a desk, light, dark and printed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import ENCODER, GENERATOR, ORIGIN, judged
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'medge[export]'")
+
+from medge.export.pages.distillation import Distillation, render_distillation
+from medge.export.pages.parity import render_parity
+from medge.quant.recipes.recipe import PIXELS, SAME_IDS
+from medge.runtime.bundles.gates import Gate
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+DISTILLATION = Distillation(
+    ORIGIN, "medsiglip", "width=96,heads=3,depth=5", {"name": "medsiglip-mini", "sha256": ORIGIN.source},
+    {"images": 13032, "texts": 318, "profile": "eval-tf", "quantize": None, "inherited_layers": [0, 1, 2, 4, 5],
+     "training": {"steps": 1000, "batch": 64, "rate": 0.001, "precision": "no", "seed": 0}},
+    {"regression": 0.0095, "centred_cosine": 0.9953},
+    {"vision": [{"step": 10, "rate": 1e-3, "regression": 0.5, "relational": 0.1, "loss": 0.6},
+                {"step": 20, "rate": 1e-3, "regression": 0.3, "relational": 0.05, "loss": 0.35},
+                {"step": 20, "held_back_regression": 0.4, "held_back_centred_cosine": 0.9}]},
+)  # fmt: skip
+
+BLOCKS = tuple(replace(ENCODER.stages["vision"][0], stage=f"block {number}") for number in range(27))
+PAGES = {
+    "encoder": lambda: render_parity(
+        judged(replace(ENCODER, stages={"vision": BLOCKS, "text": BLOCKS}), PIXELS, Gate("vision.max_error", "<=", 9.25926e-06))
+    ),
+    "generator": lambda: render_parity(judged(GENERATOR, *SAME_IDS), [GENERATOR]),
+    "distillation": lambda: render_distillation(DISTILLATION),
+}  # fmt: skip
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("pages")
+    for kind, render in PAGES.items():
+        (made / f"{kind}.html").write_text(render(), encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_nothing_is_out_of_sight(browser: Any, folder: Path, kind: str) -> None:
+    for size in (PHONE, DESK):
+        page = browser.new_context(viewport=size).new_page()
+        page.goto((folder / f"{kind}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        hidden = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth).length"
+        assert page.evaluate(hidden) == 0
+        status = page.locator(".status").bounding_box()
+        assert status["y"] + status["height"] < size["height"]
+        lead = page.locator(".verdict > p").bounding_box()
+        assert lead["y"] + lead["height"] < size["height"]
+        for mark in page.locator("td.pass, td.fail").all():
+            box = mark.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size["width"]
+        page.context.close()
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_the_page_is_dark_where_the_reader_wants_it(browser: Any, folder: Path, kind: str) -> None:
+    found = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_context(color_scheme=scheme).new_page()
+        page.goto((folder / f"{kind}.html").as_uri())
+        found[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        words = page.evaluate("getComputedStyle(document.querySelector('svg [style*=\"var(--ink)\"]')).fill")
+        assert words == page.evaluate("getComputedStyle(document.body).color")  # plots have the page's ink
+        page.emulate_media(media="print", color_scheme=scheme)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.context.close()
+    assert found["light"] == "rgb(255, 255, 255)"
+    assert found["dark"] != found["light"]
+
+
+def test_the_roc_is_square(browser: Any, folder: Path) -> None:
+    page = browser.new_context(viewport=DESK).new_page()
+    page.goto((folder / "encoder.html").as_uri())
+    box = page.locator("svg[aria-label=ROC] #patch_2").bounding_box()
+    assert box["width"] == pytest.approx(box["height"], rel=0.02)
+    page.context.close()
