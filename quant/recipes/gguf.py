@@ -76,7 +76,9 @@ def _promise(text: tuple[Gate, ...], images: tuple[Gate, ...], *, to_plain: floa
 # its 99%, same first choice. A fine type fails at a few times that: then something is wrong with the file.
 TEXT_F16 = loss(1e-4, 1e-3, 0.99)  # mini 2e-6, 1e-5, 99.9%; 8B bf16 to f16: 2.5e-5, 2e-4, 99.7%
 TEXT_BF16 = loss(1e-3, 5e-3, 0.98)  # mini 6e-5, 4e-4, 99.6%
-TEXT_Q8_0 = loss(0.004, 0.04, 0.95)  # mini 0.0029, 0.015, 96.4%; 7B 0.0004, 98.8%; 8B 0.0014, 97.7%
+# mini 0.0029, 0.015, 96.4%, and on medge's own texts 0.0038 (interval to 0.0042), 95.5% (from 94.1%): a bound of 0.004, as it
+# was, lies inside the interval. 7B 0.0004, 98.8%; 8B 0.0014, 97.7%.
+TEXT_Q8_0 = loss(0.006, 0.04, 0.93)
 TEXT_Q6_K = loss(0.02, 0.15, 0.92)  # mini 0.0090, 0.048, 93.9%; 7B 0.0021, 97.5%; 8B 0.0055, 96.0%
 TEXT_Q5_K_M = loss(0.06, 0.5, 0.88)  # mini 0.021, 0.15, 91.7%; 8B 0.011
 # A coarse one fails where the answers are others. Of 40 PubMedQA answers by mini 2 changed at q4_k_m (0.045, 0.26, 89.4%), 7 at

@@ -59,12 +59,12 @@ class Measured:
 
 @runtime_checkable
 class Sampled(Protocol):
-    """Figures of a sample: {figure's path in here: its interval}, and what they rest on: units, their name, tokens or None."""
+    """Figures of a sample: {figure's path: its interval}, and what a figure rests on: units, their name, tokens or None."""
 
     @property
     def intervals(self) -> dict[str, Interval]: ...
 
-    def rests_on(self) -> tuple[int, str, int | None]: ...
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]: ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class EmbeddingFigures:
     ids_equal: bool | None = None
     intervals: dict[str, Interval] = field(default_factory=dict)
 
-    def rests_on(self) -> tuple[int, str, int | None]:
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
         return self.count, "images" if self.ids_equal is None else "texts", None
 
 
@@ -154,7 +154,7 @@ class ScoreFigures:
     images: int = 0
     intervals: dict[str, Interval] = field(default_factory=dict)
 
-    def rests_on(self) -> tuple[int, str, int | None]:
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
         return self.images, "images", None
 
 
@@ -215,7 +215,7 @@ class DivergenceFigures:
     units: int
     intervals: dict[str, Interval] = field(default_factory=dict)
 
-    def rests_on(self) -> tuple[int, str, int | None]:
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
         return self.units, "passages", self.tokens
 
 
@@ -227,8 +227,9 @@ class ImageFigures(DivergenceFigures):
     cosine: Spread
     centred_cosine: Spread
 
-    def rests_on(self) -> tuple[int, str, int | None]:
-        return self.units, "images", self.tokens
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
+        # Cosines are of the images' own tokens, not of the words around them.
+        return self.units, "images", self.tokens if figure.startswith(("kld", "same_top", "perplexity")) else None
 
 
 @dataclass(frozen=True)
@@ -375,6 +376,6 @@ def read_figure(figures: EncoderFigures | GeneratorFigures, path: str) -> Measur
         return None
     if not isinstance(whole, Sampled):
         return Measured(float(value))
-    interval, (units, unit, tokens) = whole.intervals.get(rest), whole.rests_on()
+    interval, (units, unit, tokens) = whole.intervals.get(rest), whole.rests_on(rest)
     low, high = (None, None) if interval is None else (interval.low, interval.high)
     return Measured(float(value), low, high, units, unit, tokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .figures import Measured
@@ -54,8 +54,10 @@ class Gate:
 
     def _warning(self, measured: Measured) -> str:
         """What must be told of a figure that passes; "" where there is nothing."""
-        if 0 < measured.units < FEWEST or (measured.tokens or FEWEST_TOKENS) < FEWEST_TOKENS:
-            return f"only {measured.rests_on} were measured, too few to say what others would give"
+        few = 0 < measured.units < FEWEST
+        if few or (measured.tokens or FEWEST_TOKENS) < FEWEST_TOKENS:
+            what = replace(measured, tokens=None).rests_on if few else measured.rests_on
+            return f"only {what} measured, too few to say what others would give"
         worse = measured.high if self.sense == "<=" else measured.low
         if worse is not None and not self.passes(worse):
             return f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
@@ -114,9 +116,9 @@ def _of_hundred(share: float) -> str:
 # By the end of a figure's name: its value in words, and a bound of its interval in the same unit.
 _LOSSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "same_top": ("the first choice of words differs in {} of 100 tokens", lambda value: _of_hundred(1 - value)),
-    "kld.mean": ("the next word's probabilities are off by {} nats on average (KL divergence)", "{:.2g}".format),
-    "kld.p99": ("in one of 100 tokens these probabilities are off by more than {} nats", "{:.2g}".format),
-    "kld.ratio_to_plain": ("the KL divergence is {} of that of llama.cpp's own quantizer", "{:.2f}".format),
+    "kld.mean": ("the KL divergence of the next word is {} nats on average", "{:.2g}".format),
+    "kld.p99": ("in one of 100 tokens the KL divergence is above {} nats", "{:.2g}".format),
+    "kld.ratio_to_plain": ("the mean KL divergence is {} of that of llama.cpp's own quantizer", "{:.2f}".format),
     "centred_cosine.mean": ("the mean centred cosine with the original is {}", "{:.4f}".format),
     "centred_cosine.p01": ("the worst of 100 have a centred cosine with the original below {}", "{:.3f}".format),
     "flips": ("the best label changed on {} of 100 images", _of_hundred),

@@ -115,14 +115,16 @@ class ParityReport:
         doubt = "" if self.held_back else " [yellow](not measured on held-back images)[/]"
         title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.verdict}{doubt}"
         table = Table(title=title)
-        for column in ("figure", "measured", "95% interval", "on", "gate", ""):
+        for column in ("figure", "measured", "95% interval", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
         for gate in self.gates:
             value = "-" if gate.value is None else f"{gate.value:.6g}"
             interval = "" if gate.low is None else f"{gate.low:.3g} to {gate.high:.3g}"
             mark = "[yellow]warn[/]" if gate.warning else marks[gate.passed]
-            table.add_row(gate.figure, value, interval, gate.rests_on, f"{gate.sense} {gate.bound:g}", mark)
+            table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
+        measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}
+        table.caption = "; ".join(f"{name}: {what}" for name, what in measured.items())
         return table
 
 

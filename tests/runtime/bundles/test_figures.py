@@ -106,8 +106,8 @@ def test_three_verdicts() -> None:
     [told] = lost.warnings
     assert told == (
         "with an image in the prompt: the first choice of words differs in 27 of 100 tokens (95% interval 21 to 33); "
-        "the next word's probabilities are off by 0.54 nats on average (KL divergence); "
-        "in one of 100 tokens these probabilities are off by more than 3.9 nats (measured on 272 tokens of 16 images)"
+        "the KL divergence of the next word is 0.54 nats on average; "
+        "in one of 100 tokens the KL divergence is above 3.9 nats (measured on 272 tokens of 16 images)"
     )
     assert lost.summary()["warnings"] == [told]
     other = _language("q4_k_m", kld=KLDivergence(1.1, 0.4, 6.5), same_top=0.49)
@@ -121,7 +121,7 @@ def test_three_verdicts() -> None:
 
 def test_too_little_passes_with_a_warning() -> None:
     few = _language("q4_k_m", units=FEWEST - 1)
-    assert few.warnings == ("with an image in the prompt: only 272 tokens of 5 images were measured, too few to say what "
+    assert few.warnings == ("with an image in the prompt: only 5 images measured, too few to say what "
                             "others would give",)  # fmt: skip
     assert _language("q4_k_m", units=FEWEST).verdict == "passed"
     assert "only 90 tokens" in _language("q4_k_m", tokens=90).warnings[0]
