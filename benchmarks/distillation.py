@@ -99,7 +99,7 @@ def row(report: EncoderReport) -> dict[str, Any]:
     return {
         "centred_cosine": figures["vision"]["centred_cosine"],
         "text_centred_cosine": figures["text"]["centred_cosine"],
-        "flips": report.figures.scores.flips, "status": report.status,
+        "flips": report.figures.scores.flips, "status": report.verdict,
         **{key: figures["scores"][key] for key in ("accuracy", "auc", "accuracy_kept", "auc_kept")},
     }  # fmt: skip
 

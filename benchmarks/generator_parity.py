@@ -6,12 +6,14 @@ Prints and stores, in benchmarks/results/generator_parity.json: the distance of 
 llama.cpp's quantizer without a matrix, with a matrix from general text beside one from medical text and images for
 q4_k_m, the answers to MedQA, PubMedQA and VQA-RAD questions, and what each projector recipe costs.
 Calibration: PubMedQA's first 150 items and 40 VQA-RAD training images. Measured on: items from the 600th on, and
-VQA-RAD's held-back images. The joint page is left in the folder that --keep names.
+VQA-RAD's held-back images. The joint page is left in the folder that --keep names. --rejudge measures nothing: it holds the
+stored figures against the gates as they are now.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import pydoc_data.topics
@@ -32,8 +34,8 @@ from medge.export.jobs.generator import export_medgemma
 from medge.export.jobs.generator_job import GeneratorJob
 from medge.export.pages.parity import render_parity
 from medge.export.parity.divergence import CachedLogits
-from medge.export.parity.generator import Material, measure_generator
-from medge.export.source.corpus import Choice, json_lines, read_corpus, text_prompts
+from medge.export.parity.generator import Material, gates_of, measure_generator
+from medge.export.source.corpus import CHUNK, Choice, json_lines, read_corpus, text_prompts
 from medge.export.source.samples import read_samples
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import vqa_rad
@@ -43,7 +45,11 @@ from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.quantize import quantize_language
 from medge.quant.onnx_graph.pad import MULTIPLE
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.runtime.bundles.figures import GeneratorFigures
+from medge.runtime.bundles.gates import tell
 from medge.runtime.bundles.metrics import centred_cosine, cosine
+from medge.runtime.bundles.parity_report import judge, verdict
+from medge.runtime.bundles.typed_json import build
 from medge.runtime.generator.engine import Engine, Picture
 from medge.runtime.generator.generator import load
 from medge.runtime.pictures.preprocess import get_profile
@@ -146,12 +152,28 @@ def compare_matrices(
     return figures
 
 
+def rejudge() -> None:
+    """Hold the stored figures against today's gates. Rows of before there were intervals are judged without them."""
+    stored = json.loads(RESULTS.read_text())
+    fields = {field.name for field in dataclasses.fields(GeneratorFigures)}
+    for row in stored["rows"]:
+        figures: GeneratorFigures = build(GeneratorFigures, {name: row[name] for name in fields if name in row})
+        made = {"language": row["recipe"], "projector": GGUF_RECIPES[row["recipe"]].projector}
+        row["status"] = verdict(judge(figures, gates_of(made)))
+        print(f"{row['recipe']}: {row['status']}", *tell(judge(figures, gates_of(made))), sep="\n  ")
+    RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--recipes", nargs="*", default=list(GGUF_RECIPES))
     parser.add_argument("--keep", type=Path, help="Leave the bundles and pages here.")
+    parser.add_argument("--rejudge", action="store_true")
     arguments = parser.parse_args()
+    if arguments.rejudge:
+        rejudge()
+        return
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         checkpoint = place / "medgemma-mini"
@@ -169,8 +191,9 @@ def main() -> None:
         material = Material(contexts(arguments.data, 600, 640), images, tasks(arguments.data, place, ITEMS))
         full = place / "opened" / "full.gguf"
         with Engine(full, context=512) as engine:
-            cut = text_prompts(engine.tokenize, material.texts, 2)[:TEXT_PROMPTS]
-            material = replace(material, texts=[engine.text(prompt[1:]) for prompt in cut])
+            ends = np.cumsum([len(engine.tokenize(f"{text.strip()}\n\n")) for text in material.texts])
+            fitting = int((ends <= TEXT_PROMPTS * (CHUNK - 1)).sum())  # whole texts: intervals resample them
+            material = replace(material, texts=material.texts[:fitting])
         (place / "logits").mkdir()
         logits = CachedLogits(GeneratorReference(checkpoint), place / "logits")
         rows, reports = [], []
@@ -186,7 +209,7 @@ def main() -> None:
             report = measure_generator(generator, logits, material, baseline=baseline)
             generator.close()
             reports.append(report)
-            row = {"recipe": name, "status": report.status, **asdict(report.figures)}
+            row = {"recipe": name, "status": report.verdict, **asdict(report.figures)}
             if name == "q4_k_m":
                 others = matrices(full, medical, arguments.data)
                 bare = replace(material, images=None, tasks=None)
@@ -194,7 +217,7 @@ def main() -> None:
             rows.append(row)
             kld = report.figures.text.kld
             ratio = f", {kld.ratio_to_plain:.2f} of plain" if kld.ratio_to_plain is not None else ""
-            print(f"{name}: KLD {kld.mean:.5f}{ratio}, {report.status}, {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name}: KLD {kld.mean:.5f}{ratio}, {report.verdict}, {time.monotonic() - began:.0f} s", flush=True)
         result = {"rows": rows, "projectors": projectors(checkpoint, full, images, place), "images": len(images)}
         if RESULTS.is_file():  # what --recipes left out stays as it was measured before
             before = {row["recipe"]: row for row in json.loads(RESULTS.read_text())["rows"]}

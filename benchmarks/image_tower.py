@@ -110,7 +110,7 @@ def sweep(data: Path) -> list[dict[str, Any]]:
                 {
                     "recipe": recipe, "merged": decisions.get("merged_tokens_a_block", 0),
                     "tokens_left": decisions.get("tokens_left", 64), "centred": asdict(image.centred_cosine),
-                    "kld": image.kld.mean, "same_top": image.same_top, "status": report.status,
+                    "kld": image.kld.mean, "same_top": image.same_top, "status": report.verdict,
                     "tasks": {
                         task: {
                             "flips": found.flips, "bundle": found.accuracy.bundle.value,

@@ -67,7 +67,7 @@ def row(recipe: str, dataset: str, report: EncoderReport) -> dict[str, Any]:
         "recipe": recipe, "images": dataset, "max_error": vision.max_error, "centred_mean": vision.centred_cosine.mean,
         "centred_min": vision.centred_cosine.min, "text_centred_min": text.centred_cosine.min, "flips": scores.flips,
         "task": task, "reference": asdict(found.reference), "bundle": asdict(found.bundle),
-        "auc_difference": scores.auc_difference, "size_ratio": report.figures.size.ratio_to_fp32, "status": report.status,
+        "auc_difference": scores.auc_difference, "size_ratio": report.figures.size.ratio_to_fp32, "status": report.verdict,
     }  # fmt: skip
 
 

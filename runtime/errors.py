@@ -44,6 +44,10 @@ class ParityGateError(BundleError):
     """A bundle whose parity gate failed or was never measured, loaded without permission."""
 
 
+class ParityWarning(UserWarning):
+    """A bundle whose parity gates passed, and that lost something worth knowing all the same; the message says what."""
+
+
 class RecipeError(MedgeError):
     """An unknown recipe, target or profile, or one that does not fit the model."""
 

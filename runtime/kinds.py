@@ -80,7 +80,8 @@ def _describe_encoder(manifest: Manifest) -> list[tuple[str, str]]:
         ("input", f"{facts.image_size} x {facts.image_size} pixels, profile {manifest.profile}"),
         (
             "embedding",
-            f"{facts.embedding_size} numbers; logit = {facts.logit_scale:.4g} x cosine {facts.logit_bias:+.4g}",
+            f"{facts.embedding_size} numbers; logit = {facts.logit_scale:.4g} x cosine {facts.logit_bias:+.4g}"
+            + ("" if facts.sigmoid else "; read by softmax, it has no sigmoid"),
         ),
         ("labels", ", ".join(manifest.labels) or "none baked in"),
     ]

@@ -241,6 +241,8 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, 
     for bundle, reports in made:
         if any(not report.held_back for report in reports):
             warn(f"{bundle.folder}: not measured on held-back images; give others than the calibration's with --images")
+        for warning in (warning for report in reports if report.status == "passed" for warning in report.warnings):
+            warn(f"{bundle.folder} passed with a warning: {warning}")
     failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
     for folder in failed:
         warn(f"{folder} failed its parity gate: it was written, but the runtime will refuse it")

@@ -155,7 +155,7 @@ class Reference(EncoderReference):
                 text.max_position_embeddings, self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
             ),
             logit_scale=float(self.model.logit_scale.exp()), logit_bias=0.0,
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()), sigmoid=False,
         )  # fmt: skip
 
     @cached_property

@@ -216,7 +216,8 @@ def largest_merge(
         found = embed(merged)
         figures = {
             "mean": 2 * metrics.cosine(exact - centres, found - centres).mean() - 1,
-            "min": metrics.centred_cosine(exact, found).min(),
+            "min": (centred := metrics.centred_cosine(exact, found)).min(),
+            "p01": np.quantile(centred, 0.01),
         }
         return all(gate.passes(float(figures[gate.figure.rpartition(".")[2]])) for gate in gates)
 

@@ -10,7 +10,7 @@ from ...runtime.bundles.parity_report import EncoderReport, GateResult, Generato
 from .words import figure_words, number, percent
 
 Tone = Literal["good", "warn", "bad", "neutral"]
-TONES: dict[str, Tone] = {"passed": "good", "failed": "bad"}  # another status passes with a warning
+TONES: dict[str, Tone] = {"passed": "good", "passed with a warning": "warn", "failed": "bad"}
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def _verdict(report: ParityReport, on: str, changed: str, matters: list[str]) ->
         lead = f"All {len(judged)} measured gates hold: the bundle is as near to the original as its recipe promises."
     if report.status == "failed":
         lead += " medge refuses to load this bundle."
+    lead += "".join(f" Warning: {warning}." for warning in report.warnings)
     return Verdict(
-        report.status, TONES.get(report.status, "warn"), lead, compared, changed, tuple(matters), _todo(report, broken)
+        report.verdict, TONES[report.verdict], lead, compared, changed, tuple(matters), _todo(report, broken)
     )
 
 

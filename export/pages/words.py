@@ -19,6 +19,7 @@ FIGURES: dict[str, tuple[str, str]] = {
         "Likeness of two embeddings without what all images share; 1 is equal.",
     ),
     "centred_cosine.min": ("centred cosine, least", "The same for the input whose embeddings differ most."),
+    "centred_cosine.p01": ("centred cosine, 1%", "Of a hundred inputs, 99 are more alike than this."),
     "cosine.mean": ("cosine, mean", "Likeness of two embeddings; it flatters, because all embeddings are alike."),
     "cosine.min": ("cosine, least", "The same for the input whose embeddings differ most."),
     "flips": ("changed answers", "Share of images whose first label is another."),

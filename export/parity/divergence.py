@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundles import metrics
 from ...runtime.bundles.atomic import atomic_file
-from ...runtime.bundles.figures import DivergenceFigures, KLDivergence, Places
+from ...runtime.bundles.figures import DivergenceFigures, Interval, KLDivergence, Places
 from ...runtime.generator.engine import Engine, Item, Picture
 from ...runtime.progress import Progress
 from ..families.generator_reference import GeneratorReference
@@ -25,20 +25,29 @@ Array = NDArray[Any]
 
 @dataclass
 class Divergence:
-    """Per-position figures of two next-token distributions; arrays of equal length."""
+    """Per-position figures of two next-token distributions; lists of equal length.
+
+    Attributes:
+        kld, same, reference_nll, bundle_nll, place: of a position.
+        unit: the passage or the image that it belongs to: what is resampled for intervals.
+    """
 
     kld: list[float]
     same: list[bool]
     reference_nll: list[float]
     bundle_nll: list[float]
     place: list[int]
+    unit: list[int]
 
     @classmethod
     def empty(cls) -> Divergence:
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
-    def add(self, reference: Array, bundle: Array, following: Sequence[int], skip: int) -> None:
-        """Logits, (N, vocabulary) each, and the tokens that do follow."""
+    def add(
+        self, reference: Array, bundle: Array, following: Sequence[int], skip: int, units: Sequence[int]
+    ) -> None:  # fmt: skip
+        """Logits, (N, vocabulary) each, the tokens that do follow, and what these belong to."""
+        self.unit += units[skip:]
         for start in range(skip, len(following), 64):  # float64 of a quarter million logits is large
             rows = slice(start, min(start + 64, len(following)))
             p = torch.from_numpy(reference[rows]).double().log_softmax(-1)
@@ -52,13 +61,31 @@ class Divergence:
 
     def figures(self) -> DivergenceFigures:
         kld, same = np.array(self.kld), np.array(self.same, float)
-        low, high = metrics.bootstrap(lambda rows: float(kld[rows].mean()), len(kld))
         difference = np.mean(self.bundle_nll) - np.mean(self.reference_nll)
+        intervals = {
+            "kld.mean": self._interval(lambda rows: float(kld[rows].mean())),
+            "kld.p99": self._interval(lambda rows: float(np.quantile(kld[rows], 0.99))),
+            "same_top": self._interval(lambda rows: float(same[rows].mean())),
+        }
         return DivergenceFigures(
-            kld=KLDivergence(float(kld.mean()), low, high, float(np.median(kld)), float(np.quantile(kld, 0.99))),
-            same_top=float(same.mean()), perplexity_ratio=float(np.exp(difference)),
-            perplexity=float(np.exp(np.mean(self.reference_nll))), tokens=len(kld),
+            kld=KLDivergence(intervals["kld.mean"].value, float(np.median(kld)), intervals["kld.p99"].value),
+            same_top=intervals["same_top"].value, perplexity_ratio=float(np.exp(difference)),
+            perplexity=float(np.exp(np.mean(self.reference_nll))), tokens=len(kld), units=len(set(self.unit)),
+            intervals=intervals,
         )  # fmt: skip
+
+    def against(self, plain: Divergence) -> DivergenceFigures:
+        """The figures, with the mean's ratio to that of another bundle on the same positions."""
+        ours, theirs = np.array(self.kld), np.array(plain.kld)
+        ratio = self._interval(lambda rows: float(ours[rows].mean() / theirs[rows].mean()))
+        figures = self.figures()
+        return replace(
+            figures, kld=replace(figures.kld, ratio_to_plain=ratio.value),
+            intervals={**figures.intervals, "kld.ratio_to_plain": ratio},
+        )  # fmt: skip
+
+    def _interval(self, statistic: Callable[[Array], float]) -> Interval:
+        return Interval(statistic(np.arange(len(self.unit))), *metrics.grouped(statistic, np.array(self.unit)))
 
     def by_position(self) -> Places:
         """Share of equal first choices and mean KL divergence by place in the prompt, in eight bins."""
@@ -97,13 +124,22 @@ class CachedLogits:
 
 def diverge(
     engine: Engine, logits: Callable[[Sequence[Item]], Array], prompts: Sequence[Sequence[Item]],
-    progress: Progress, what: str,
+    progress: Progress, what: str, passages: Sequence[Sequence[int]] | None = None,
 ) -> Divergence:  # fmt: skip
+    """Compare the distributions after every token of prompts.
+
+    Args:
+        engine, logits: the bundle and the reference.
+        prompts: token ids, and images among them.
+        progress, what: what is told of the work.
+        passages: what each prompt's tokens but the first belong to; where None, each prompt stands for itself.
+    """
     found = Divergence.empty()
     for number, items in enumerate(prompts):
         ids = [item for item in items if not isinstance(item, Picture)]
         # The token that follows a text token in the text; an image between two is no token to predict.
         skip = SKIP if len(ids) > SKIP * 2 else 0
-        found.add(logits(items)[:-1], engine.logits(items)[:-1], ids[1:], skip)
+        units = [number] * (len(ids) - 1) if passages is None else passages[number]
+        found.add(logits(items)[:-1], engine.logits(items)[:-1], ids[1:], skip, units)
         progress(what, number + 1, len(prompts))
     return found

@@ -20,6 +20,7 @@ from ...runtime.bundles import metrics
 from ...runtime.bundles.figures import (
     EmbeddingFigures,
     EncoderFigures,
+    Interval,
     PixelFigures,
     SpeedFigures,
     Spread,
@@ -136,13 +137,15 @@ def run_text(encoder: Encoder, reference: EncoderReference, texts: Sequence[str]
 
 
 def compare_embeddings(reference: Array, bundle: Array) -> EmbeddingFigures:
+    centred = metrics.centred_cosine(reference, bundle)
     return EmbeddingFigures(
         max_error=float(np.abs(reference - bundle).max()),
         cosine=spread_of(metrics.cosine(reference, bundle)),
         # One input has no mean to take away: its centred reference is zero.
-        centred_cosine=spread_of(metrics.centred_cosine(reference, bundle)) if len(reference) > 1 else None,
+        centred_cosine=spread_of(centred) if len(reference) > 1 else None,
         recall_overlap=metrics.recall_overlap(reference, bundle),
         count=len(reference),
+        intervals=cosine_intervals(centred, np.arange(len(centred))) if len(reference) > 1 else {},
     )
 
 
@@ -155,7 +158,17 @@ def compare_texts(
 
 
 def spread_of(values: Array) -> Spread:
-    return Spread(float(values.mean()), float(values.min()))
+    return Spread(float(values.mean()), float(values.min()), float(np.quantile(values, 0.01)))
+
+
+def cosine_intervals(centred: Array, groups: Array) -> dict[str, Interval]:
+    """Intervals of the mean and the low percentile of centred cosines, (N,), by resampled groups (tokens come from images)."""
+    statistics: dict[str, Callable[[Array], float]] = {
+        "centred_cosine.mean": lambda rows: float(centred[rows].mean()),
+        "centred_cosine.p01": lambda rows: float(np.quantile(centred[rows], 0.01)),
+    }
+    everything = np.arange(len(centred))
+    return {name: Interval(value(everything), *metrics.grouped(value, groups)) for name, value in statistics.items()}
 
 
 def _sizes(encoder: Encoder) -> TowerSizes:

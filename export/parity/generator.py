@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from ...quant.recipes.gguf import RECIPES_OF
 from ...quant.recipes.recipe import PIXELS, SAME_IDS, all_gates, look_up
 from ...runtime.bundles import metrics
 from ...runtime.bundles.figures import (
-    DivergenceFigures,
     GeneratorFigures,
     GeneratorPlots,
     GeneratorSizes,
@@ -40,10 +39,10 @@ from ...runtime.generator.generator import Generator
 from ...runtime.pictures.preprocess import normalise_pixels
 from ...runtime.progress import Progress, no_progress
 from ..families.generator_reference import GeneratorReference
-from ..source.corpus import Choice, text_prompts
+from ..source.corpus import Choice, passage_prompts
 from ..source.samples import Samples, spread
-from .divergence import CachedLogits, diverge
-from .encoder import spread_of
+from .divergence import CachedLogits, Divergence, diverge
+from .encoder import cosine_intervals, spread_of
 from .generator_stages import VISION_STAGES, llama_stages
 from .questions import compare_task
 
@@ -85,15 +84,15 @@ def measure_generator(
     assert language is not None
     samples = material.images if generator.facts.image_tokens else None
     with Engine(language, projector, context=2048, measuring=True) as engine:
-        prompts = text_prompts(engine.tokenize, material.texts, BOS)
-        found = diverge(engine, logits, prompts, progress, "text")
+        prompts, passages = passage_prompts(engine.tokenize, material.texts, BOS)
+        found = diverge(engine, logits, prompts, progress, "text", passages)
         text, plain = found.figures(), None
         stages = {"language": llama_stages(language, None, prompts[0], reference)}
         speed = _speed(engine, reference, prompts[0])
         same_ids = _same_ids(engine, reference, material.texts)
         if baseline is not None:
-            plain = _without_matrix(baseline, logits, prompts, progress)
-            text = replace(text, kld=replace(text.kld, ratio_to_plain=text.kld.mean / plain.kld.mean))
+            unweighed = _without_matrix(baseline, logits, prompts, passages, progress)
+            text, plain = found.against(unweighed), unweighed.figures()
         image = None
         if samples is not None:
             asked = [generator.encode([user(image, QUESTION)]) for image in samples.images]
@@ -114,20 +113,21 @@ def measure_generator(
         profile=manifest.profile if "projector" in manifest.towers else "",
         images=len(material.images) if material.images is not None else 0, texts=len(prompts),
         labelled=bool(material.tasks), figures=figures, stages=stages, plots=GeneratorPlots(found.by_position()),
-        gates=judge(figures, _gates(manifest.artefacts["gguf"].recipes)),
+        gates=judge(figures, gates_of(manifest.artefacts["gguf"].recipes)),
     )  # fmt: skip
 
 
-def _gates(recipes: dict[str, str]) -> tuple[Gate, ...]:
+def gates_of(recipes: dict[str, str]) -> tuple[Gate, ...]:
+    """Every gate of a language model's bundle, by {part: recipe}."""
     made = {part: look_up(name, *RECIPES_OF[part]) for part, name in recipes.items()}
     return all_gates(made, *SAME_IDS, *((PIXELS,) if "projector" in made else ()))
 
 
 def _without_matrix(
-    path: Path, logits: CachedLogits, prompts: Sequence[Sequence[Item]], progress: Progress
-) -> DivergenceFigures:
+    path: Path, logits: CachedLogits, prompts: Sequence[Sequence[Item]], passages: Sequence[Sequence[int]], progress: Progress
+) -> Divergence:  # fmt: skip
     with Engine(path, context=2048, measuring=True) as engine:
-        return diverge(engine, logits, prompts, progress, "without a matrix").figures()
+        return diverge(engine, logits, prompts, progress, "without a matrix", passages)
 
 
 def _vision_stages(generator: Generator, items: Sequence[Item], reference: GeneratorReference) -> tuple[StageRow, ...]:
@@ -149,10 +149,14 @@ def _compare_images(
         progress("image embeddings", number + 1, len(pictures))
     a, b = np.concatenate(theirs), np.concatenate(ours)
     seen = diverge(engine, logits, prompts, progress, "images").figures()
+    centred, of_image = (
+        metrics.centred_cosine(a, b),
+        np.repeat(np.arange(len(pictures)), [len(rows) for rows in theirs]),
+    )
     return ImageFigures(
         kld=seen.kld, same_top=seen.same_top, perplexity_ratio=seen.perplexity_ratio, perplexity=seen.perplexity,
-        tokens=seen.tokens, max_error=float(np.abs(a - b).max()), cosine=spread_of(metrics.cosine(a, b)),
-        centred_cosine=spread_of(metrics.centred_cosine(a, b)),
+        tokens=seen.tokens, units=seen.units, max_error=float(np.abs(a - b).max()), cosine=spread_of(metrics.cosine(a, b)),
+        centred_cosine=spread_of(centred), intervals={**seen.intervals, **cosine_intervals(centred, of_image)},
     )  # fmt: skip
 
 

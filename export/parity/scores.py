@@ -106,9 +106,14 @@ def _score_banks(
 def compare_scores(scores: Scores) -> ScoreFigures:
     """The distance of the answers, and each side's against the images' own labels where they have some."""
     p, q = scores.reference.probabilities, scores.bundle.probabilities
+    a, b = scores.reference.logits, scores.bundle.logits
+    flips = metrics.flips(a, b)
+    changed = metrics.bootstrap(lambda rows: metrics.flips(a[rows], b[rows]), len(a))
     figures = ScoreFigures(
         labels=scores.names,
-        flips=metrics.flips(scores.reference.logits, scores.bundle.logits),
+        flips=flips,
+        images=len(a),
+        intervals={"flips": Interval(flips, *changed)},
         kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
         max_error=float(np.abs(p - q).max()),
     )

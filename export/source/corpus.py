@@ -205,6 +205,32 @@ def text_prompts(
     least: int = SKIP * 2 + 1,
 ) -> list[list[int]]:
     """Texts joined and cut into prompts of `size` tokens; of the end, what has `least` of them."""
-    ids = [token for text in texts for token in tokenize(f"{text.strip()}\n\n")]
-    pieces = (ids[start : start + size - 1] for start in range(0, len(ids), size - 1))
-    return [[bos, *piece] for piece in pieces if len(piece) >= least]
+    return [[bos, *ids] for ids, _ in _pieces(tokenize, texts, size, least)]
+
+
+def passage_prompts(
+    tokenize: Callable[[str], list[int]], texts: Sequence[str], bos: int
+) -> tuple[list[list[int]], list[list[int]]]:  # fmt: skip
+    """`text_prompts`, and which passage each of their tokens but the first belongs to.
+
+    A passage is a text, or as much of a long one as fills a prompt: what can count as independent of the rest.
+    """
+    pieces = list(_pieces(tokenize, texts, CHUNK, SKIP * 2 + 1))
+    return [[bos, *ids] for ids, _ in pieces], [passages for _, passages in pieces]
+
+
+def _pieces(
+    tokenize: Callable[[str], list[int]], texts: Sequence[str], size: int, least: int
+) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
+    """The joined tokens of texts in pieces of `size` - 1, each with its tokens' passages."""
+    ids: list[int] = []
+    passages: list[int] = []
+    begun = 0
+    for text in texts:
+        found = tokenize(f"{text.strip()}\n\n")
+        ids += found
+        passages += [begun + place // (size - 1) for place in range(len(found))]
+        begun += -(-len(found) // (size - 1))
+    for start in range(0, len(ids), size - 1):
+        if len(ids) - start >= least:
+            yield ids[start : start + size - 1], passages[start : start + size - 1]

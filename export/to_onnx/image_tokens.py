@@ -132,9 +132,9 @@ def most_merged(tower: Any, projector: Any, recipe: OnnxRecipe, inputs: Sequence
         model = ImageTokens(tower, projector, merged)
         return np.concatenate([model(torch.from_numpy(batch)).flatten(0, 1).numpy() for batch in inputs])
 
-    # The least of thousands of tokens is a matter of luck, and quantization takes its part: half of what its gate allows.
+    # The worst of thousands of tokens are a matter of luck, and quantization takes its part: half of what its gate allows.
     gates = [
-        replace(gate, bound=(1 + gate.bound) / 2) if gate.figure.endswith(".min") else gate
+        replace(gate, bound=(1 + gate.bound) / 2) if gate.figure.endswith((".min", ".p01")) else gate
         for gate in part_gates("projector", recipe)
     ]
     # An image has many tokens that are nearly one another: centred on its neighbours, nothing would be left of a token.

@@ -207,7 +207,9 @@ def encoder_tools(encoder: Encoder, index: Path | None = None) -> list[Tool]:
         if not labels:
             raise ToolError("give at least one label")
         ranked = encoder.classify(Path(image), labels)[0].ranked()
-        return [{"label": score.label, "probability": round(score.probability, 3)} for score in ranked]
+        if ranked[0].probability is None:
+            raise ToolError("this model only chooses among labels: give at least two")
+        return [{"label": score.label, "probability": round(score.probability or 0.0, 3)} for score in ranked]
 
     def search(words: str, count: int = 5) -> list[dict[str, Any]]:
         """Find the images of the archive that a description fits best; returns file names with their similarity."""

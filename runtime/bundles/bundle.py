@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BundleError, ParityGateError, storage_errors
+from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_text
 from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
 
@@ -27,7 +28,10 @@ class Bundle:
         Args:
             folder: where it lies.
             verify: hash every file (about a second per GB on a recent CPU). Existence and size are always checked.
-            allow_failed_parity: load even when the parity gate failed or was never measured.
+            allow_failed_parity: load even when the parity gate failed or was never measured, and tell no loss.
+
+        Warns:
+            ParityWarning: its gates passed, and something was lost all the same.
 
         Raises:
             BundleError: missing, half-written, changed or too new.
@@ -42,6 +46,9 @@ class Bundle:
                 f"{folder}: parity {status}, so it may not agree with the original model; see {folder / 'parity.html'}, "
                 "measure it with 'medge parity', or load it all the same with --allow-failed-parity"
             )
+        if manifest.warnings and not allow_failed_parity:
+            told = "; ".join(manifest.warnings)
+            warnings.warn(f"{folder.name} passed with a warning: {told}", ParityWarning, stacklevel=3)
         for problem in bundle.problems(hashes=verify):
             raise BundleError(f"{folder}: {problem}; copy or export the bundle again")
         return bundle

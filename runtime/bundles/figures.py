@@ -6,8 +6,8 @@ A figure that was not measured is None. A gate names a figure by its path, "visi
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from .typed_json import field_types, without_none
 
@@ -16,10 +16,11 @@ MOST_SHOWN = 12  # single images in a report, of each kind
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean and the least of all inputs."""
+    """The mean and the least of all inputs, and what one in a hundred is below: of few inputs, nearly the least."""
 
     mean: float
     min: float
+    p01: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,43 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, and how sure it is.
+
+    Attributes:
+        value: the figure.
+        low, high: its 95% interval; None where there is none.
+        units, unit: how many independent things it rests on, and what they are: 12 "passages".
+        tokens: how many they hold; None where they are not made of tokens.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    units: int = 0
+    unit: str = ""
+    tokens: int | None = None
+
+    @property
+    def rests_on(self) -> str:
+        """ "1,980 tokens of 12 passages", "40 images", or "" of what is not sampled."""
+        if not self.units:
+            return ""
+        units = f"{self.units:,} {self.unit if self.units > 1 else self.unit.removesuffix('s')}"
+        return units if self.tokens is None else f"{self.tokens:,} tokens of {units}"
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """Figures of a sample: {figure's path: its interval}, and what a figure rests on: units, their name, tokens or None."""
+
+    @property
+    def intervals(self) -> dict[str, Interval]: ...
+
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]: ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +112,7 @@ class EmbeddingFigures:
         recall_overlap: share of the ten nearest neighbours that both sides agree on.
         count: how many inputs.
         ids_equal: whether the bundle's tokenizer gives the reference's ids; of texts only.
+        intervals: {"centred_cosine.mean", "centred_cosine.p01": by resampled inputs}.
     """
 
     max_error: float
@@ -82,6 +121,10 @@ class EmbeddingFigures:
     recall_overlap: float
     count: int
     ids_equal: bool | None = None
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
+        return self.count, "images" if self.ids_equal is None else "texts", None
 
 
 @dataclass(frozen=True)
@@ -124,6 +167,8 @@ class ScoreFigures:
         auc_difference: absolute.
         accuracy_kept, auc_kept: a student's share of its teacher's.
         confusions, by_label: against the images' own labels.
+        images: how many.
+        intervals: {"flips": by resampled images}.
     """
 
     labels: tuple[str, ...]
@@ -138,6 +183,11 @@ class ScoreFigures:
     auc_kept: float | None = None
     confusions: Confusions | None = None
     by_label: tuple[LabelFigures, ...] = ()
+    images: int = 0
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
+        return self.images, "images", None
 
 
 @dataclass(frozen=True)
@@ -166,14 +216,11 @@ class KLDivergence:
     """Of the next token's distribution, in nats, over all positions.
 
     Attributes:
-        mean, low, high: with the mean's 95% bootstrap interval.
-        median, p99: of the positions.
-        ratio_to_plain: to llama.cpp's own quantizer without a matrix.
+        mean, median, p99: of the positions.
+        ratio_to_plain: of the mean, to llama.cpp's own quantizer without a matrix.
     """
 
     mean: float
-    low: float
-    high: float
     median: float
     p99: float
     ratio_to_plain: float | None = None
@@ -188,6 +235,8 @@ class DivergenceFigures:
         same_top: share of positions at which both find the same token likeliest.
         perplexity, perplexity_ratio: the reference's, and bundle to reference.
         tokens: positions.
+        units: independent things that the tokens come from. Tokens of one text resemble one another, so intervals resample these.
+        intervals: {"kld.mean", "kld.p99", "same_top", ...}.
     """
 
     kld: KLDivergence
@@ -195,6 +244,11 @@ class DivergenceFigures:
     perplexity_ratio: float
     perplexity: float
     tokens: int
+    units: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
+        return self.units, "passages", self.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +258,10 @@ class ImageFigures(DivergenceFigures):
     max_error: float
     cosine: Spread
     centred_cosine: Spread
+
+    def rests_on(self, figure: str) -> tuple[int, str, int | None]:
+        # Cosines are of the images' own tokens, not of the words around them.
+        return self.units, "images", self.tokens if figure.startswith(("kld", "same_top", "perplexity")) else None
 
 
 @dataclass(frozen=True)
@@ -383,14 +441,21 @@ def check_figure(kind: type, path: str) -> None:
         raise LookupError(f"{path!r} of {kind.__name__} is no single figure")
 
 
-def read_figure(figures: EncoderFigures | GeneratorFigures, path: str) -> float | None:
-    """The figure of this name; None where it was not measured.
+def read_figure(figures: EncoderFigures | GeneratorFigures, path: str) -> Measured | None:
+    """The figure of this name, with what it rests on; None where it was not measured.
 
     Raises:
         LookupError: figures of this type have none of this name.
     """
     check_figure(type(figures), path)
-    value: Any = figures
-    for name in path.split("."):
+    section, _, rest = path.partition(".")
+    whole = value = getattr(figures, section)
+    for name in rest.split("."):
         value = None if value is None else getattr(value, name)
-    return None if value is None else float(value)
+    if value is None:
+        return None
+    if not isinstance(whole, Sampled):
+        return Measured(float(value))
+    interval, (units, unit, tokens) = whole.intervals.get(rest), whole.rests_on(rest)
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return Measured(float(value), low, high, units, unit, tokens)

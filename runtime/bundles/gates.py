@@ -1,22 +1,136 @@
-"""What a figure of a parity report is held against. The bounds stand with the recipes, in `quant/recipes`."""
+"""What a figure of a parity report is held against, and the words for what was lost.
+
+The bounds stand with the recipes, in `quant/recipes`. A figure beyond `bound` fails. One that is beyond `warn`, or that rests on
+too little to say, passes with a warning.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from .figures import Measured
+
+# The range of n independent values holds their median with a probability of 1 - 2^(1 - n), whatever their distribution: 94% of 5
+# of them, 97% of 6. From fewer than 6 passages or images no interval of 95% can be had.
+FEWEST = 6
+FEWEST_TOKENS = 100  # of fewer, the 99% is the greatest of all
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`figure` must be `<=` or `>=` `bound`; the figure is named by its path in the report, `vision.centred_cosine.min`."""
+    """`figure` must be `<=` or `>=` `bound`; the figure is named by its path in the report, `vision.centred_cosine.min`.
+
+    Where there is `warn`, what lies between the two bounds passes, and is told.
+    """
 
     figure: str
     sense: Literal["<=", ">="]
     bound: float
+    warn: float | None = None
 
     def passes(self, value: float) -> bool:
-        return value <= self.bound if self.sense == "<=" else value >= self.bound
+        return self.within(value, self.bound)
+
+    def within(self, value: float, bound: float) -> bool:
+        """Whether a value is on the good side of a bound."""
+        return value <= bound if self.sense == "<=" else value >= bound
 
     def looser(self, other: Gate) -> Gate:
         """Whichever of two gates on the same figure allows more."""
         return self if self.passes(other.bound) else other
+
+    def judge(self, measured: Measured | None) -> GateResult:
+        """Hold a figure against the bounds; None was not measured. A figure that came out as NaN fails."""
+        if measured is None:
+            return GateResult(self.figure, self.sense, self.bound, None, None, self.warn)
+        passed = not math.isnan(measured.value) and self.passes(measured.value)
+        return GateResult(
+            self.figure, self.sense, self.bound, measured.value, passed, self.warn, measured.low, measured.high,
+            measured.rests_on, self._warning(measured) if passed else "",
+        )  # fmt: skip
+
+    def _warning(self, measured: Measured) -> str:
+        """What must be told of a figure that passes; "" where there is nothing."""
+        few = 0 < measured.units < FEWEST
+        if few or (measured.tokens or FEWEST_TOKENS) < FEWEST_TOKENS:
+            what = replace(measured, tokens=None).rests_on if few else measured.rests_on
+            return f"only {what} measured, too few to say what others would give"
+        worse = measured.high if self.sense == "<=" else measured.low
+        if worse is not None and not self.passes(worse):
+            return f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
+        if self.warn is not None and not self.within(measured.value, self.warn):
+            return _loss(self.figure, measured)
+        return ""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A gate with what was measured.
+
+    Attributes:
+        figure, sense, bound, warn: of the gate.
+        value, passed: None where nothing was measured.
+        low, high: the figure's 95% interval, where it has one.
+        rests_on: what was measured, "1,980 tokens of 12 passages".
+        warning: what was lost all the same, of a gate that is passed; "" for nothing worth telling.
+    """
+
+    figure: str
+    sense: str
+    bound: float
+    value: float | None
+    passed: bool | None
+    warn: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rests_on: str = ""
+    warning: str = ""
+
+
+def tell(results: Iterable[GateResult]) -> tuple[str, ...]:
+    """The warnings of gates as sentences, one for each of the places that they were measured at."""
+    places: dict[str, list[GateResult]] = {}
+    for result in results:
+        if result.warning:
+            places.setdefault(_PLACES.get(result.figure.split(".")[0], ""), []).append(result)
+    sentences = []
+    for place, warned in places.items():
+        clauses = list(dict.fromkeys(result.warning for result in warned))
+        rests_on = list(dict.fromkeys(result.rests_on for result in warned if result.rests_on))
+        few = all(clause.startswith("only ") for clause in clauses)
+        measured = f" (measured on {' and '.join(rests_on)})" if rests_on and not few else ""
+        sentences.append(f"{place}{': ' if place else ''}{'; '.join(clauses)}{measured}")
+    return tuple(sentences)
+
+
+_PLACES = {"text": "on text", "image": "with an image in the prompt", "vision": "on images"}
+
+
+def _of_hundred(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.01 else 1}f}"
+
+
+# By the end of a figure's name: its value in words, and a bound of its interval in the same unit.
+_LOSSES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "same_top": ("the first choice of words differs in {} of 100 tokens", lambda value: _of_hundred(1 - value)),
+    "kld.mean": ("the KL divergence of the next word is {} nats on average", "{:.2g}".format),
+    "kld.p99": ("in one of 100 tokens the KL divergence is above {} nats", "{:.2g}".format),
+    "kld.ratio_to_plain": ("the mean KL divergence is {} of that of llama.cpp's own quantizer", "{:.2f}".format),
+    "centred_cosine.mean": ("the mean centred cosine with the original is {}", "{:.4f}".format),
+    "centred_cosine.p01": ("the worst of 100 have a centred cosine with the original below {}", "{:.3f}".format),
+    "flips": ("the best label changed on {} of 100 images", _of_hundred),
+}
+
+
+def _loss(figure: str, measured: Measured) -> str:
+    """A figure in words, with its interval."""
+    tail = next((tail for tail in _LOSSES if figure.endswith(f".{tail}")), None)
+    words, form = _LOSSES[tail] if tail else (f"{figure} is {{}}", "{:.4g}".format)
+    told = words.format(form(measured.value))
+    if measured.low is None or measured.high is None:
+        return told
+    ends = (measured.high, measured.low) if tail == "same_top" else (measured.low, measured.high)
+    return f"{told} (95% interval {form(ends[0])} to {form(ends[1])})"

@@ -72,7 +72,12 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What the runtime must know of an image-text encoder without opening a file; `family` as in `export.families`."""
+    """What the runtime must know of an image-text encoder without opening a file; `family` as in `export.families`.
+
+    Attributes:
+        sigmoid: whether a logit's sigmoid says whether a label holds, whatever the others; not of a family that was trained to
+            choose among texts (CLIP's softmax).
+    """
 
     family: str
     embedding_size: int
@@ -83,6 +88,7 @@ class EncoderFacts:
     logit_scale: float  # already exponentiated: logit = scale * cosine + bias
     logit_bias: float
     parameters: int
+    sigmoid: bool = True
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,12 @@ class Manifest:
         """Parity of what this runtime opens, or of the only artefact: "passed", "failed" or "not measured"."""
         opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
         return str(opened.parity["status"]) if opened and opened.parity else "not measured"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was lost all the same, where parity passed with a warning: `ParityReport.warnings`."""
+        opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
+        return tuple(opened.parity.get("warnings", ())) if opened and opened.parity else ()
 
     @property
     def profile(self) -> str:

@@ -6,7 +6,9 @@ embedding away from both first, and is what the gates look at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +115,36 @@ def expected_calibration_error(probabilities: Floats, truth: NDArray[np.intp], b
 def bootstrap(
     statistic: Callable[[NDArray[np.intp]], float], count: int, *, rounds: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile 95% interval of a statistic of resampled row indices (Efron 1979)."""
+    """95% interval of a statistic of resampled row indices: the percentile bootstrap (Efron 1979), expanded for few rows.
+
+    Resamples of n rows spread too little, and their quantiles take no account of an unknown variance. Quantiles further out make
+    up for both (Hesterberg 2015, "What teachers should know about the bootstrap"): at 400 rows nothing changes, at 8 rows the
+    interval is three tenths wider. Rows must be independent of one another: tokens are resampled by their texts or images
+    (`grouped`).
+    """
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, count, count)) for _ in range(rounds)]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    tail = 100 * NormalDist().cdf(-_student(count - 1) * math.sqrt(count / (count - 1))) if count > 1 else 0.0
+    low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5% quantile of Student's t (Abramowitz and Stegun 1964, 26.7.5); to a hundredth from 4 degrees of freedom on."""
+    z, n = NormalDist().inv_cdf(0.975), freedom
+    terms = (
+        (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )  # fmt: skip
+    return z + sum(term / n**power for power, term in enumerate(terms, 1))
+
+
+def grouped(statistic: Callable[[NDArray[np.intp]], float], groups: NDArray[np.intp]) -> tuple[float, float]:
+    """95% interval of a statistic of row indices whose rows come in groups: whole groups are resampled.
+
+    Args:
+        statistic: of rows.
+        groups: (N,) which group each row is of.
+    """
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return bootstrap(lambda picks: statistic(np.concatenate([members[pick] for pick in picks])), len(members))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import BundleError
 from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
-from .gates import Gate
+from .gates import Gate, GateResult, tell
 from .manifest import KindName
 from .origin import Origin
 from .typed_json import build
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """A gate with what was measured; `value` and `passed` are None where nothing was."""
-
-    figure: str
-    sense: str
-    bound: float
-    value: float | None
-    passed: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +58,29 @@ class ParityReport:
     @property
     def status(self) -> str:
         """ "passed" when every gate that could be measured holds, and at least one could."""
-        measured = [gate.passed for gate in self.gates if gate.passed is not None]
-        return "passed" if measured and all(measured) else "failed"
+        return status(self.gates)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was lost all the same by a bundle that passed, and what too little was measured for; sentences without an end."""
+        return tell(self.gates)
+
+    @property
+    def verdict(self) -> str:
+        """The status for people: "passed", "passed with a warning" or "failed"."""
+        return verdict(self.gates)
 
     def summary(self) -> dict[str, Any]:
         """What the manifest repeats."""
         return {
-            "status": self.status, "images": self.images, "texts": self.texts, "labelled": self.labelled,
-            "held_back": self.held_back,
+            "status": self.status, "warnings": list(self.warnings), "images": self.images, "texts": self.texts,
+            "labelled": self.labelled, "held_back": self.held_back,
             "machine": self.machine, "gates": [dataclasses.asdict(gate) for gate in self.gates],
         }  # fmt: skip
 
     def to_json(self) -> str:
-        return json.dumps({"status": self.status, **dataclasses.asdict(self)}, indent=2) + "\n"
+        judged = {"status": self.status, "warnings": list(self.warnings)}
+        return json.dumps({**judged, **dataclasses.asdict(self)}, indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str) -> ParityReport:
@@ -92,7 +90,7 @@ class ParityReport:
             TypeError, KeyError: it was written by another version.
         """
         body = json.loads(text)
-        del body["status"]
+        del body["status"], body["warnings"]
         report: ParityReport = build(REPORTS[body["kind"]], body)
         return report
 
@@ -118,14 +116,18 @@ class ParityReport:
         on = f"{self.images} images" if self.images else f"{self.texts} texts"
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
         doubt = "" if self.held_back else " [yellow](not measured on held-back images)[/]"
-        title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.status}{doubt}"
+        title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.verdict}{doubt}"
         table = Table(title=title)
-        for column in ("figure", "measured", "gate", ""):
+        for column in ("figure", "measured", "95% interval", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
         for gate in self.gates:
             value = "-" if gate.value is None else f"{gate.value:.6g}"
-            table.add_row(gate.figure, value, f"{gate.sense} {gate.bound:g}", marks[gate.passed])
+            interval = "" if gate.low is None else f"{gate.low:.3g} to {gate.high:.3g}"
+            mark = "[yellow]warn[/]" if gate.warning else marks[gate.passed]
+            table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
+        measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}
+        table.caption = "; ".join(f"{name}: {what}" for name, what in measured.items())
         return table
 
 
@@ -150,16 +152,23 @@ class GeneratorReport(ParityReport):
 REPORTS: dict[KindName, type[ParityReport]] = {"encoder": EncoderReport, "generator": GeneratorReport}
 
 
+def status(gates: Iterable[GateResult]) -> Literal["passed", "failed"]:
+    """Whether every gate that could be measured holds, and at least one could."""
+    measured = [gate.passed for gate in gates if gate.passed is not None]
+    return "passed" if measured and all(measured) else "failed"
+
+
+def verdict(gates: Iterable[GateResult]) -> Literal["passed", "passed with a warning", "failed"]:
+    """The status of gates, and whether something must be told of what passed."""
+    gates = tuple(gates)
+    found = status(gates)
+    return "passed with a warning" if found == "passed" and tell(gates) else found
+
+
 def judge(figures: EncoderFigures | GeneratorFigures, gates: Iterable[Gate]) -> tuple[GateResult, ...]:
     """Hold figures against gates.
 
     Raises:
         LookupError: a gate names a figure that does not exist.
     """
-    return tuple(_judge(gate, read_figure(figures, gate.figure)) for gate in gates)
-
-
-def _judge(gate: Gate, value: float | None) -> GateResult:
-    # A figure that came out as NaN is a failure, never a gap.
-    passed = None if value is None else not math.isnan(value) and gate.passes(value)
-    return GateResult(gate.figure, gate.sense, gate.bound, value, passed)
+    return tuple(gate.judge(read_figure(figures, gate.figure)) for gate in gates)

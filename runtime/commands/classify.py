@@ -56,7 +56,8 @@ def classify(
 ) -> None:
     """Score images against labels.
 
-    Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others? A single label has no softmax.
+    Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others? A single label has no softmax,
+    and CLIP, which was trained to choose among labels, no sigmoid.
     An image that can't be read is named on stderr, the others are scored, and the exit code is 3.
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
@@ -155,7 +156,9 @@ def _column(label: str) -> str:
 
 def _row(image: str, scores: Sequence[Score], bundle: str) -> dict[str, Any]:
     """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's probability."""
-    shares = {_column(score.label): round(score.probability, 6) for score in scores}
+    shares = {
+        _column(score.label): "" if score.probability is None else round(score.probability, 6) for score in scores
+    }
     best = scores[0].label if len(scores) > 1 else ""
     return {"image": image, "bundle": bundle, "best": best, **shares, "scores": [asdict(score) for score in scores]}
 
@@ -180,5 +183,9 @@ def _print(image: str, scores: Sequence[Score]) -> None:
     for score in scores:
         # Of a single label softmax says nothing: what can be told is whether it holds.
         first = f"cosine {score.cosine:.3f}" if score.softmax is None else f"softmax {score.softmax:.3f}"
-        line = f"  {score.label:<{width}}  {first}  sigmoid {score.sigmoid:.3f}"
+        if score.sigmoid is not None:
+            second = f"sigmoid {score.sigmoid:.3f}"
+        else:
+            second = "" if score.softmax is None else f"cosine {score.cosine:.3f}"
+        line = f"  {score.label:<{width}}  {first}  {second}".rstrip()
         out.print(line, markup=False, highlight=False, soft_wrap=True)

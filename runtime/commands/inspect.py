@@ -37,6 +37,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
             facts.add_row(f"{form}, {part}", Text(f"{tower.recipe}" + (f" ({decided})" if decided else "")))
         parity = artefact.parity or {}
         facts.add_row(f"{form}, parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
+        for warning in parity.get("warnings", ()):
+            facts.add_row(f"{form}, warning", Text(warning))
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()

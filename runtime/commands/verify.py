@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ..console.options import BundleArgument, DeviceOption, JsonOption
-from ..console.terminal import out, print_json
+from ..console.terminal import out, print_json, warn
 
 
 def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
@@ -36,5 +36,7 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
             mark = "[green]ok[/]" if row["holds"] else "[red]FAIL[/]"
             table.add_row(str(row["check"]), f"{row['measured']:.7g}", f"{row['bound']:g}", mark)
         out.print(table)
+    for warning in opened.manifest.warnings:
+        warn(f"its parity passed with a warning: {warning}")
     if not holds:
         raise typer.Exit(1)

@@ -35,11 +35,11 @@ class Score:
     label: str
     cosine: float
     softmax: float | None
-    sigmoid: float
+    sigmoid: float | None
 
     @property
-    def probability(self) -> float:
-        """That it is this label among the others; of a single label, that it holds."""
+    def probability(self) -> float | None:
+        """That it is this label among the others; of a single label, that it holds, or None where the model can't say that."""
         return self.sigmoid if self.softmax is None else self.softmax
 
 
@@ -52,13 +52,13 @@ class Classification:
         cosine: (L,) float32, the cosine of the image's and each label's embedding.
         softmax: (L,) float32, sums to one over the labels: which of these is it? None of a single label, which would be
             certain whatever the image shows.
-        sigmoid: (L,) float32, independent for each: does this hold?
+        sigmoid: (L,) float32, independent for each: does this hold? None of a model that was not trained for that (CLIP).
     """
 
     labels: tuple[str, ...]
     cosine: NDArray[np.float32]
     softmax: NDArray[np.float32] | None
-    sigmoid: NDArray[np.float32]
+    sigmoid: NDArray[np.float32] | None
 
     @property
     def best(self) -> str:
@@ -66,8 +66,9 @@ class Classification:
 
     def ranked(self) -> list[Score]:
         """Every label with its scores, most likely first."""
-        shares = [None] * len(self.labels) if self.softmax is None else self.softmax.tolist()
-        rows = zip(self.labels, self.cosine.tolist(), shares, self.sigmoid.tolist(), strict=True)
+        none = [None] * len(self.labels)
+        shares, holds = (none if values is None else values.tolist() for values in (self.softmax, self.sigmoid))
+        rows = zip(self.labels, self.cosine.tolist(), shares, holds, strict=True)
         return sorted((Score(*row) for row in rows), key=lambda score: -score.cosine)
 
 
@@ -259,9 +260,9 @@ class Encoder:
         cosine = embeddings @ bank.embeddings.T
         logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
         shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
+        holds = sigmoid(logits) if self.facts.sigmoid else [None] * len(logits)
         return [
-            Classification(bank.names, row, share, sig)
-            for row, share, sig in zip(cosine, shares, sigmoid(logits), strict=True)
+            Classification(bank.names, row, share, sig) for row, share, sig in zip(cosine, shares, holds, strict=True)
         ]
 
     def cuts(self, texts: Sequence[str]) -> list[Cut]:

@@ -150,8 +150,10 @@ def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: i
         shares = [np.ones(1, np.float32) if score.softmax is None else score.softmax for score in scores]
         tensors |= {
             "embeddings": embeddings, "bank": bank.embeddings, "softmax": np.stack(shares),
-            "cosine": np.stack([s.cosine for s in scores]), "sigmoid": np.stack([s.sigmoid for s in scores]),
+            "cosine": np.stack([s.cosine for s in scores]),
         }  # fmt: skip
+        if encoder.facts.sigmoid:
+            tensors["sigmoid"] = np.stack([s.sigmoid for s in scores if s.sigmoid is not None])
         if probe is not None:
             tensors["probabilities"] = probe.predict(embeddings)
     if "text" in encoder.towers:

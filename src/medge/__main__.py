@@ -10,13 +10,14 @@ import platform
 import sys
 import tempfile
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import typer
 
 from .no_telemetry import stay_offline
-from .runtime.errors import MedgeError, MissingExtraError
+from .runtime.errors import MedgeError, MissingExtraError, ParityWarning
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ def overview(
 def main() -> None:
     """Run the command line; whatever goes wrong ends in one sentence on stderr, and in exit code 1."""
     stay_offline()
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, ParityWarning):
+            print(f"medge: {message}", file=sys.stderr)
+        else:
+            others(message, category, *place, **options)
+
+    warnings.showwarning = show
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a file's name shows its code

@@ -19,6 +19,7 @@ from medge.export.pages.parity import render_parity
 from medge.export.parity.divergence import CachedLogits, Divergence
 from medge.export.parity.generator import Material
 from medge.export.parity.questions import score_options
+from medge.export.source.corpus import passage_prompts
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.parity_report import GeneratorReport, ParityReport
 from medge.runtime.errors import CheckpointError, ParityGateError
@@ -93,13 +94,21 @@ def test_divergence_by_hand() -> None:
     """Two distributions over three tokens: KL, the first choice and the likelihood, worked out with logarithms."""
     p, q = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), np.array([[0.25, 0.5, 0.25], [0.1, 0.1, 0.8]])
     found = Divergence.empty()
-    found.add(np.log(p).astype(np.float32), np.log(q).astype(np.float32), [1, 2], 0)
+    found.add(np.log(p).astype(np.float32), np.log(q).astype(np.float32), [1, 2], 0, [0, 0])
     np.testing.assert_allclose(
         found.kld, [0.5 * np.log(2) + 0.3 * np.log(0.6) + 0.2 * np.log(0.8), 0], atol=FP32_ROUNDING
     )
     assert found.same == [False, True]
     np.testing.assert_allclose(found.bundle_nll, [-np.log(0.5), -np.log(0.8)], rtol=FP32_SUMS)
     assert found.figures().perplexity_ratio == pytest.approx(np.sqrt(0.3 / 0.5))
+
+
+def test_tokens_belong_to_passages() -> None:
+    """A text is a passage, and so is each promptful of a long one; joined and cut, every token keeps its own."""
+    prompts, passages = passage_prompts(lambda text: [len(text)] * len(text), ["a" * 98, "b" * 600, "c" * 48], 2)
+    assert [len(ids) - 1 for ids in prompts] == [len(of) for of in passages] == [511, 241]
+    counts = np.bincount(np.concatenate(passages))
+    assert counts.tolist() == [100, 511, 91, 50]
 
 
 def test_options_of_several_tokens_are_scored_whole() -> None:

@@ -23,11 +23,12 @@ from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
 from medge.export.to_onnx.stages import full_graph
 from medge.quant.onnx_graph.graph import Graph
+from medge.runtime.assistants.agent import encoder_tools
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.bundles.parity_report import EncoderReport
 from medge.runtime.encoder.encoder import Encoder, TextCutWarning
-from medge.runtime.errors import CheckpointError, RecipeError
+from medge.runtime.errors import CheckpointError, RecipeError, ToolError
 from medge.runtime.golden.encoder import replay
 
 RECIPES = ("fp32", "fp16", "int8", "int4")
@@ -185,6 +186,28 @@ def test_the_manifest_says_what_a_device_needs(trained_bundles: Made, trained_cl
     assert (manifest.encoder.logit_bias, manifest.encoder.tokenizer.length) == (0.0, LENGTH)
     config = json.loads((trained_clip / "config.json").read_text())["text_config"]
     assert manifest.encoder.tokenizer.end_id == manifest.encoder.tokenizer.pad_id == config["vocab_size"] - 1
+
+
+def test_no_sigmoid_is_shown(
+    trained_bundles: Made, encoder: Encoder, drawings: dict[str, Path], tmp_path: Path
+) -> None:  # fmt: skip
+    """CLIP learned to choose among texts: whether one of them holds by itself is nothing that its logits say."""
+    assert Manifest.read(trained_bundles["fp32"][0]).encoder.sigmoid is False
+    image = sorted(drawings["held-back"].rglob("*.png"))[0]
+    [result] = encoder.classify(image, list(LABELS[:2]))
+    assert result.sigmoid is None
+    assert [score.probability for score in result.ranked()] == sorted(result.softmax.tolist(), reverse=True)
+    [alone] = encoder.classify(image, LABELS[0])[0].ranked()
+    assert (alone.softmax, alone.sigmoid, alone.probability) == (None, None, None)
+    out = tmp_path / "scores.csv"
+    told = run("classify", encoder.bundle.folder, image, "--label", LABELS[0], "--label", LABELS[1]).stdout
+    assert "sigmoid" not in told
+    assert "softmax" in told
+    assert "cosine" in told
+    run("classify", encoder.bundle.folder, image, "--label", LABELS[0], "--out", out)
+    assert out.read_text().splitlines()[1].endswith(",")  # no probability: an empty cell
+    with pytest.raises(ToolError, match="give at least two"):
+        encoder_tools(encoder)[0].function(str(image), [LABELS[0]])
 
 
 def test_ids_and_mask_are_the_tokenizers(encoder: Encoder, trained_clip: Path) -> None:

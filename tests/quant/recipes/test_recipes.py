@@ -43,6 +43,12 @@ def test_every_recipe_has_its_gates() -> None:
             assert gates, (recipe.name, part)
             for gate in gates:
                 check_figure(GeneratorFigures if part in ("language", "projector") else EncoderFigures, gate.figure)
+            if part == "language":
+                after = [gate.figure.removeprefix("image.") for gate in recipe.promise.images]
+                assert {"same_top", "kld.mean", "kld.p99"} == set(after), recipe.name
+                assert {f"text.{figure}" for figure in after} <= {gate.figure for gate in gates}, recipe.name
+            else:  # the worst inputs, not only the mean
+                assert any(gate.figure.endswith((".min", ".p01", ".max_error")) for gate in gates), (recipe.name, part)
     assert not set(PROJECTOR_RECIPES) & set(ONNX_RECIPES)
     for recipe in GGUF_RECIPES.values():
         assert recipe.projector in PROJECTOR_RECIPES

@@ -15,7 +15,7 @@ import pytest
 import medge
 from medge.runtime.bundles.bundle import Bundle, new_bundle
 from medge.runtime.bundles.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
-from medge.runtime.errors import BundleError, ParityGateError
+from medge.runtime.errors import BundleError, ParityGateError, ParityWarning
 
 
 @pytest.fixture
@@ -162,6 +162,14 @@ def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
     with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}"):
         medge.load(copy)
     assert medge.load(copy, allow_failed_parity=True).manifest.artefacts["onnx"] == changed
+
+
+def test_what_was_lost_is_told_and_the_bundle_is_used(copy: Path) -> None:
+    onnx = Manifest.read(copy).artefacts["onnx"]
+    assert onnx.parity is not None
+    rewrite(copy, artefacts={"onnx": replace(onnx, parity={**onnx.parity, "warnings": ["on images: worse"]})})
+    with pytest.warns(ParityWarning, match=r"passed with a warning: on images: worse$"):
+        medge.load(copy)
 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:

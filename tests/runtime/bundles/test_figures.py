@@ -6,17 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reports import ENCODER, GENERATOR, judged
 
 from medge.quant.recipes.coreml import COREML_RECIPES
-from medge.quant.recipes.gguf import RECIPES_OF
+from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES, RECIPES_OF
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe, all_gates
-from medge.runtime.bundles.figures import EncoderFigures, GeneratorFigures, check_figure
-from medge.runtime.bundles.gates import Gate
-from medge.runtime.bundles.parity_report import ParityReport, judge
+from medge.runtime.bundles.figures import EncoderFigures, GeneratorFigures, Interval, KLDivergence, Spread, check_figure
+from medge.runtime.bundles.gates import FEWEST, Gate
+from medge.runtime.bundles.parity_report import GeneratorReport, ParityReport, judge
 from medge.runtime.errors import BundleError
 
 # Which parts stand together, and the type of what is measured on them.
@@ -79,6 +80,65 @@ def test_the_coarser_tower_decides_the_score_gates() -> None:
     assert bounds["scores.flips"] == 0.02
     assert bounds["vision.max_error"] == 2e-5
     assert bounds["text.centred_cosine.mean"] == 0.99
+
+
+def _language(recipe: str, **changed: Any) -> GeneratorReport:
+    """Made-up figures held against the gates of a language recipe, q8_0's tower beside it; `changed` are those after an image."""
+    near = replace(
+        GENERATOR.figures.text, kld=KLDivergence(0.002, 0.001, 0.02, 0.5), same_top=0.97, tokens=1200, units=12, intervals={}
+    )  # fmt: skip
+    assert GENERATOR.figures.image is not None
+    image = replace(GENERATOR.figures.image, **{**vars(near), "units": 16, "tokens": 272, **changed})
+    image = replace(image, centred_cosine=Spread(0.9999, 0.999, 0.9991), cosine=Spread(0.9999, 0.999, 0.9991))
+    report = replace(GENERATOR, figures=replace(GENERATOR.figures, text=near, image=image))
+    found: GeneratorReport = judged(
+        report, *SAME_IDS, *all_gates({"language": GGUF_RECIPES[recipe], "projector": PROJECTOR_RECIPES["q8_0"]})
+    )
+    return found
+
+
+def test_three_verdicts() -> None:
+    assert (_language("q4_k_m").verdict, _language("q4_k_m").warnings) == ("passed", ())
+    lost = _language(
+        "q4_k_m", kld=KLDivergence(0.54, 0.2, 3.9), same_top=0.728, intervals={"same_top": Interval(0.728, 0.67, 0.79)}
+    )
+    assert (lost.status, lost.verdict) == ("passed", "passed with a warning")  # phones read the status: it is usable
+    [told] = lost.warnings
+    assert told == (
+        "with an image in the prompt: the first choice of words differs in 27 of 100 tokens (95% interval 21 to 33); "
+        "the KL divergence of the next word is 0.54 nats on average; "
+        "in one of 100 tokens the KL divergence is above 3.9 nats (measured on 272 tokens of 16 images)"
+    )
+    assert lost.summary()["warnings"] == [told]
+    other = _language("q4_k_m", kld=KLDivergence(1.1, 0.4, 6.5), same_top=0.49)
+    assert other.verdict == "failed"
+    assert {gate.figure for gate in other.gates if gate.passed is False} == {
+        "image.same_top", "image.kld.mean", "image.kld.p99",
+    }  # fmt: skip
+    # What is a loss to tell at 4 bits is a fault at 8.
+    assert _language("q8_0", kld=KLDivergence(0.54, 0.2, 3.9), same_top=0.728).verdict == "failed"
+
+
+def test_too_little_passes_with_a_warning() -> None:
+    few = _language("q4_k_m", units=FEWEST - 1)
+    assert few.warnings == ("with an image in the prompt: only 5 images measured, too few to say what "
+                            "others would give",)  # fmt: skip
+    assert _language("q4_k_m", units=FEWEST).verdict == "passed"
+    assert "only 90 tokens" in _language("q4_k_m", tokens=90).warnings[0]
+    wide = _language("q4_k_m", intervals={"kld.mean": Interval(0.002, 0.001, 1.2)})
+    assert wide.warnings[0].endswith("(95% interval 0.001 to 1.2): by the interval it may be beyond the bound of 1 "
+                                     "(measured on 272 tokens of 16 images)")  # fmt: skip
+
+
+def test_a_text_model_has_no_gates_on_images() -> None:
+    figures = {gate.figure for gate in all_gates({"language": GGUF_RECIPES["q4_k_m"]})}
+    assert figures == {"text.same_top", "text.kld.mean", "text.kld.p99", "text.kld.ratio_to_plain"}
+
+
+def test_the_coarser_part_decides_the_gates_after_an_image() -> None:
+    recipes = {"language": GGUF_RECIPES["f16"], "projector": ONNX_RECIPES["turbo"]}
+    bounds = {gate.figure: gate.bound for gate in all_gates(recipes)}
+    assert (bounds["text.kld.mean"], bounds["image.kld.mean"]) == (1e-4, 0.3)
 
 
 @pytest.mark.parametrize("report", [ENCODER, GENERATOR], ids=lambda report: report.kind)

@@ -79,3 +79,22 @@ def test_calibration_bins_against_scikit_learn(seed: int, rows: int) -> None:
     theirs = calibration.calibration_curve(probabilities.argmax(1) == truth, probabilities.max(1), n_bins=10)
     np.testing.assert_allclose((right, means), theirs, atol=METRIC)
     assert count.sum() == rows
+
+
+def test_intervals_of_few_groups_cover() -> None:
+    """Tokens of 8 texts that differ from one another: resampled by texts the interval covers, by tokens it rarely does."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 50)
+    hits = {"groups": 0, "tokens": 0}
+    for _ in range(60):
+        values = rng.normal(size=8)[groups] + rng.normal(size=400)
+
+        def mean(rows: np.ndarray, values: np.ndarray = values) -> float:
+            return float(values[rows].mean())
+
+        low, high = metrics.grouped(mean, groups)
+        hits["groups"] += low < 0 < high
+        low, high = metrics.bootstrap(mean, 400)
+        hits["tokens"] += low < 0 < high
+    assert hits["groups"] >= 53  # 95% of 60 is 57, two standard deviations less are 53.6
+    assert hits["tokens"] <= 40

@@ -55,7 +55,7 @@ class MainActivity : Activity() {
         (view(R.id.picture) as ImageView).setImageBitmap(viewer.thumbnail)
         text(R.id.message).text = viewer.message
         text(R.id.scores).text = viewer.scores.joinToString("\n") {
-            getString(R.string.score_line, it.label, decimals.format(it.softmax), decimals.format(it.sigmoid))
+            getString(R.string.score_line, it.label, decimals.format(it.softmax), decimals.format(it.sigmoid ?: it.cosine))
         }
         text(R.id.similar).text = if (viewer.similar.isEmpty()) getString(R.string.similar_none) else viewer.similar.joinToString("\n") {
             getString(R.string.similar_line, it.name, decimals.format(it.cosine))

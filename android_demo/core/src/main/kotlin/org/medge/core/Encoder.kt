@@ -57,7 +57,7 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     fun classify(image: Pixels, bank: LabelBank): List<Score> = score(embed(image), bank)
 
     /** Scores of an embedding against a bank, in the labels' order. */
-    fun score(embedding: FloatArray, bank: LabelBank): List<Score> = score(embedding, bank, facts.logitScale, facts.logitBias)
+    fun score(embedding: FloatArray, bank: LabelBank): List<Score> = score(embedding, bank, facts)
 
     private fun run(tower: String, tensor: (String) -> OnnxTensor): FloatArray = try {
         val facts = bundle.manifest.towers[tower] ?: throw MedgeException(Problem.NO_TEXT_TOWER)

@@ -33,7 +33,7 @@ class Preprocessing(val profile: String, val normalisation: Normalisation)
 /** How a tokenizer's ids become a row of the text tower's input: [length] of them, ended by [endId], filled up with [padId]. */
 class TokenizerFacts(val length: Int, val endId: Int, val padId: Int)
 
-/** What is known of an image-text encoder without opening a file. `logitScale` is already exponentiated: logit = scale · cosine + bias. */
+/** What is known of an image-text encoder without opening a file. `logitScale` is already exponentiated: logit = scale · cosine + bias. [sigmoid]: whether its sigmoid says whether a label holds. */
 class EncoderFacts(
     val embeddingSize: Int,
     val imageSize: Int,
@@ -42,6 +42,7 @@ class EncoderFacts(
     val logitScale: Double,
     val logitBias: Double,
     val parameters: Long,
+    val sigmoid: Boolean = true,
 )
 
 /** What is known of a language model without opening a file; fields as in the Python runtime's `GeneratorFacts`. */
@@ -168,6 +169,7 @@ class Manifest(
             logitScale = model.number("logit_scale")!!,
             logitBias = model.number("logit_bias")!!,
             parameters = model.long("parameters")!!,
+            sigmoid = model.get("sigmoid")?.asBoolean ?: true,
         )
 
         private fun generatorFacts(model: JsonObject) = GeneratorFacts(

@@ -31,7 +31,7 @@ class EncoderTest {
                 // A logit is the cosine times the scale: half a scale's worth of the tolerance is what a probability can move.
                 val bound = (tolerance * golden.bundle.manifest.encoder!!.logitScale / 4).toFloat().coerceAtLeast(tolerance)
                 assertClose(softmax[index], FloatArray(scores.size) { scores[it].softmax }, bound)
-                assertClose(sigmoid[index], FloatArray(scores.size) { scores[it].sigmoid }, bound)
+                assertClose(sigmoid[index], FloatArray(scores.size) { scores[it].sigmoid!! }, bound)
                 assertEquals("image $index", top(cosine[index]), top(FloatArray(scores.size) { scores[it].cosine }))
             }
         }
