@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
-from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
+from ..jobs import encoder_job, generator_job
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
+from ..jobs.several import one_each
 from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
 from .options import (
@@ -36,6 +35,10 @@ from .options import (
     TaskOption,
     UsualProfileOption,
 )
+
+if TYPE_CHECKING:
+    from ...runtime.bundles.bundle import Bundle
+    from ...runtime.bundles.parity_report import ParityReport
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
 
@@ -147,6 +150,12 @@ def medsiglip(
         calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled, force=force,
     )  # fmt: skip
     several = len(recipe or ()) > 1
+    if several:  # what is wrong is said before torch is imported
+        one_each(job, recipe or (), encoder_job.read_job)
+    else:
+        encoder_job.read_job(job)
+    from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
+
     with progress() as advance:
         if several:
             made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=warn))
@@ -206,9 +215,13 @@ def medgemma(
         checkpoint, to, recipes[0], merge, target, tuple(calibration or ()), importance, without_importance,
         parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
+    several = len(recipes) > 1
+    if several:
+        one_each(job, recipes, generator_job.read_job)
+    else:
+        generator_job.read_job(job)
     from ..jobs.generator import export_medgemma, export_medgemma_recipes
 
-    several = len(recipes) > 1
     with progress() as advance:
         if several:
             made = list(export_medgemma_recipes(job, recipes, advance, warn=warn))
