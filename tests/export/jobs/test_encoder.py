@@ -69,14 +69,17 @@ def test_without_text(
 @pytest.mark.parametrize(
     ("machine", "features", "target"),
     [("x86_64", {"avx2"}, "avx2"), ("x86_64", {"avx2", "avx_vnni"}, "avx512-vnni"), ("AMD64", {"avx512_vnni"}, "avx512-vnni"),
-     ("aarch64", set(), "arm-dotprod"), ("arm64", set(), "arm-dotprod")],
+     ("aarch64", {"fp", "asimd", "asimddp"}, "arm-dotprod"), ("arm64", {"feat_dotprod"}, "arm-dotprod"),
+     ("aarch64", {"fp", "asimd"}, "arm"), ("ARM64", set(), "arm")],
 )  # fmt: skip
 def test_the_target_of_a_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], target: str
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("medge.runtime.device.cpu.cpu_features", lambda: frozenset(features))
-    assert pick_target("auto")[0].name == target
+    found, reason = pick_target("auto")
+    assert found.name == target
+    assert ("does not say" in reason) == (not features)
 
 
 @pytest.mark.parametrize(
