@@ -1,6 +1,8 @@
 """The commands as a user types them: output, JSON, exit codes, messages."""
 
+import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
 
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.pictures.images import read_image
 
 
@@ -56,6 +59,24 @@ def test_classify_interrupted_goes_on(bundle: Path, few_images: Path, tmp_path: 
     again = medge(*command[3:])
     assert f"{done} done before" in again.stderr
     assert (tmp_path / "r.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+def test_results_of_another_question_are_not_gone_on_with(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    """The same bundle's name and the same labels' names, but other prompts, another window or another manifest."""
+    ct, labels = few_images / "CT_small.dcm", tmp_path / "labels.json"
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    for name in ("r.csv", "r.jsonl"):
+        labels.write_text('{"ct": ["CT of the abdomen"], "film": ["chest x-ray"]}')
+        asked = ("classify", copy, ct, "--labels", labels, "--out", tmp_path / name)
+        medge(*asked)
+        assert "1 done before" in medge(*asked, few_images / "MR_small.dcm").stderr
+        assert "holds other results" in medge(*asked, "--window", "lung", code=1).stderr
+        labels.write_text('{"ct": ["CT of the head"], "film": ["chest x-ray"]}')
+        assert "holds other results" in medge(*asked, code=1).stderr
+        labels.write_text('{"ct": ["CT of the abdomen"], "film": ["chest x-ray"]}')
+        other = dataclasses.replace(Manifest.read(copy), medge_version=name)
+        (copy / "manifest.json").write_text(other.to_json())
+        assert "holds other results" in medge(*asked, code=1).stderr
 
 
 def test_one_bad_image_among_good_ones(bundle: Path, few_images: Path, tmp_path: Path) -> None:

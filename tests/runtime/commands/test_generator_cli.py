@@ -47,6 +47,12 @@ def test_messages_of_ask(reader: Path, bundle: Path, pydicom_files: Path, tmp_pa
     assert "not CT" in medge("ask", reader, "Why?", "--ct", mr, "--context", 512, "--limit", 64, code=1).stderr
 
 
+@pytest.mark.parametrize("words", [("ask", " ", "--ct", "series"), ("ask", ""), ("record", "x.json", "")])
+def test_an_empty_question_is_refused(tiny_reader: Path, words: tuple[str, ...]) -> None:
+    asked = (words[0], tiny_reader, *words[1:], "--allow-failed-parity", "--context", 512)
+    assert "the question is empty" in medge(*asked, code=1).stderr
+
+
 def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_path: Path) -> None:
     ct = pydicom_files / "CT_small.dcm"
     written = medge("report", reader, ct, "--limit", 200, "--context", 512, "--json", code=None)
