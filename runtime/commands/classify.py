@@ -20,9 +20,10 @@ from ..console.options import (
     ImagesArgument,
     JsonOption,
     LabelsOption,
+    ResultsOption,
     ThreadsOption,
 )
-from ..console.terminal import SOME_FAILED, err, out, print_json, progress, warn
+from ..console.terminal import SOME_FAILED, out, print_json, progress, told_stopped, told_totals, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -46,12 +47,7 @@ def classify(
     fast: Annotated[bool, typer.Option("--fast", help="Some per cent faster, for more memory.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the files' hashes.")] = False,
     allow_failed_parity: AllowFailed = False,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write each result as it comes: .csv or .jsonl. Interrupted, the same command goes on."
-        ),
-    ] = None,
+    to: ResultsOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,11 +79,7 @@ def classify(
         with _opened(to, run, force) as file, progress() as advance:
             run.score(paths, file, advance)
     except KeyboardInterrupt:
-        hint = (
-            f"; the same command goes on in {to}" if to else "; with --out FILE the same command goes on where it was"
-        )
-        warn(f"stopped after {run.count} of {len(paths)} images{hint}")
-        raise typer.Exit(130) from None
+        told_stopped(run.count, len(paths), to)
     if as_json:
         print_json({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": run.results,
                     "failed": run.failed})  # fmt: skip
@@ -137,16 +129,8 @@ class _Run:
 
     def tell_totals(self) -> None:
         """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
-        if self.count < 2:
-            return
         firsts = Counter(result["labels"][0]["label"] for result in self.results)
-        told = [f"{number} {label}" for label, number in firsts.most_common()] if len(self.bank.names) > 1 else []
-        if self.before:
-            told.append(f"{self.before} done before")
-        if told:
-            err.print(f"medge: {self.count} images: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
-        if self.failed:
-            warn(f"{len(self.failed)} of {self.count} images could not be read")
+        told_totals(self.count, firsts if len(self.bank.names) > 1 else {}, self.before, len(self.failed))
 
 
 def _opened(to: Path | None, run: _Run, force: bool) -> AbstractContextManager[ResultFile | None]:

@@ -16,7 +16,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
 
+import medge as medge_api
 from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.encoder.linear_probe import Probe
 from medge.runtime.pictures.images import read_image
 
 
@@ -154,3 +156,25 @@ def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     assert figures["images"] == 8
     assert figures["accuracy"]["value"] >= 0.75  # chance is a half; seven of eight, of a tiny model on quarters
     assert figures["auc"]["value"] > 0.9
+
+
+def test_probe_predict_writes_rows_and_goes_on(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    encoder = medge_api.load(bundle)
+    size = encoder.manifest.encoder.embedding_size
+    weight = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)
+    probe = tmp_path / "p.safetensors"
+    Probe(("a", "image"), weight, np.zeros(2, np.float32), encoder.fingerprint, {}).save(probe)
+    names = ("CT_small.dcm", "MR_small.dcm", "693_J2KI.dcm")
+    films = [few_images / name for name in names]
+    bad = tmp_path / "bad.dcm"
+    bad.write_bytes(b"junk")
+    for name in ("r.csv", "r.jsonl"):
+        asked = ("probe", "predict", bundle, probe, "--out", tmp_path / name)
+        medge(*asked, films[0])
+        done = medge(*asked, *films, bad, code=3)
+        assert "4 images: " in done.stderr
+        assert "1 done before" in done.stderr
+        assert "1 of 4 images could not be read" in done.stderr
+        lines = (tmp_path / name).read_text().splitlines()
+        assert [str(film) in line for film, line in zip(films, lines[-3:], strict=True)] == [True] * 3
+        assert "holds other results" in medge(*asked, films[0], "--window", "lung", code=1).stderr
