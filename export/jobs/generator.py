@@ -32,7 +32,8 @@ from ..pages.parity import render_parity
 from ..parity.divergence import CachedLogits
 from ..parity.generator import Material, measure_generator
 from ..source.checkpoint import Checkpoint
-from ..source.corpus import Choice, iterate_texts, read_choices
+from ..source.choices import read_choices
+from ..source.corpus import Choice, iterate_texts
 from ..source.given import not_made_from
 from ..source.samples import builtin_samples, read_samples, spread
 from ..to_gguf.companions import write_companions

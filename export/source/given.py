@@ -8,7 +8,8 @@ from pathlib import Path
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.errors import CorpusError, ImageError
 from ...runtime.pictures.images import is_image, labelled_folder
-from .corpus import TEXT_SUFFIXES, iterate_texts, read_choices
+from .choices import read_choices
+from .corpus import TEXT_SUFFIXES, iterate_texts
 from .samples import check_labels
 
 
