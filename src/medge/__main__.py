@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
     "golden": Command("runtime.commands.golden", "golden", "Files that another runtime must reproduce.", USE),
     "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
+    "help": Command("runtime.commands.help", "explain", "Explain a term, or the exit codes.", USE),
 }
 
 
@@ -67,7 +68,7 @@ def build_app(chosen: str | None) -> typer.Typer:
 
     No command imports a package of an extra before it runs, so that each has its help on the bare install.
     """
-    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", context_settings=HELP)
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP)
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
@@ -107,6 +108,8 @@ def overview(
 
         medge export medgemma --checkpoint medgemma-4b-it --out reader --recipe q4_k_m
         medge ask reader "Is there a pleural effusion?" --image film.dcm
+
+    What a word means, and what an exit code: [bold]medge help "KL divergence"[/], [bold]medge help exit-codes[/].
     """
 
 
@@ -137,7 +140,7 @@ def main() -> None:
 def _run() -> None:
     """Run the command that was asked for, and see that what it printed has arrived."""
     try:
-        chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+        chosen = next((word for word in _words() if not word.startswith("-")), None)
         build_app(chosen)(prog_name="medge")
     except (
         ModuleNotFoundError
@@ -147,6 +150,13 @@ def _run() -> None:
         raise MissingExtraError(error.name.split(".")[0], "export") from error
     finally:
         sys.stdout.flush()
+
+
+def _words() -> list[str]:
+    """What was typed after "medge": the arguments, or the line that a shell asks to complete."""
+    if "_MEDGE_COMPLETE" not in os.environ:
+        return sys.argv[1:]
+    return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
 
 
 def _say(sentence: str) -> NoReturn:
