@@ -102,7 +102,7 @@ SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--d
         ((*GEMMA, "--texts", "@bad"), "line 1: 'text' is missing"),
         ((*GEMMA, "--task", "@bad"), "line 1: 'options' is missing"),
         (("parity", "@gone", "--reference", "@siglip"), "is not a folder"),
-        ((*SMALLER, "@gone"), "'hidden_size' is missing"),
+        ((*SMALLER, "@gone"), "No such file"),
         ((*SMALLER, "@gone", "--student", "huge"), "'huge' names no student"),
         ((*SMALLER, "@gone", "--profile", "odd"), "odd"),
         ((*SHALLOWER, "@gone", "--student", "layers=2"), "No such file"),
@@ -123,8 +123,26 @@ def test_what_is_wrong_is_said_before_torch(places: dict[str, Path], words: tupl
     assert not places["out"].exists()
 
 
-def test_parity_and_bench_of_a_bundle(bundle: Path, places: dict[str, Path], tmp_path: Path) -> None:
+def test_parity_and_bench_of_a_bundle(
+    bundle: Path, checkpoint: Path, few_images: Path, places: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "films" / "knee").mkdir(parents=True)
+    (tmp_path / "films" / "knee" / "a.dcm").write_bytes((few_images / "CT_small.dcm").read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("hip\nhand\n")
+    asked = (
+        "parity",
+        bundle,
+        "--reference",
+        checkpoint,
+        "--images",
+        tmp_path / "films",
+        "--labelled",
+        "--labels",
+        labels,
+    )
     for words, reason in (
+        (asked, "no label for the folder(s) knee"),
         (("parity", bundle, "--reference", places["gone"]), "is not a folder"),
         (("parity", bundle, "--reference", places["siglip"]), "is not what"),
         (("bench", bundle, "--against", "pytorch", "--reference", places["gone"]), "is no checkpoint folder"),

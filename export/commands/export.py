@@ -161,7 +161,7 @@ def medsiglip(
             made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=warn))
         else:
             made = [export_medsiglip(job, advance, warn=warn)]
-    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json, several=several)
+    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json)
 
 
 @app.command()
@@ -227,11 +227,11 @@ def medgemma(
             made = list(export_medgemma_recipes(job, recipes, advance, warn=warn))
         else:
             made = [export_medgemma(job, advance, warn=warn)]
-    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json, several=several)
+    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json)
 
 
-def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, *, several: bool = False) -> None:
-    """What was made, and whether it passed; as JSON an object, or a list of them where several bundles were asked for."""
+def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) -> None:
+    """What was made, and whether it passed."""
     if as_json:
         facts = [
             {
@@ -241,7 +241,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, 
             }
             for bundle, _ in made
         ]
-        print_json(facts if several else facts[0])
+        print_json({"results": facts})
     for bundle, reports in made if not as_json else ():
         for report in reports:
             out.print(report.table())

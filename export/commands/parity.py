@@ -54,7 +54,7 @@ def parity(
         reports = list(measure(opened, asked).values())
     if as_json:
         facts = [{"status": report.status, "figures": asdict(report.figures), **report.summary()} for report in reports]
-        print_json(facts[0] if len(facts) == 1 else facts)
+        print_json({"bundle": opened.manifest.name, "results": facts})
     else:
         for report in reports:
             out.print(report.table())

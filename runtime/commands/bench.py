@@ -52,6 +52,6 @@ def bench(
     with progress() as advance:
         measured = KINDS[manifest.kind].bench(bundle, Asked(rounds, batch, commands), advance)
     if as_json:
-        print_json(measured.facts)
+        print_json({"bundle": manifest.name, "results": measured.facts})
     else:
         out.print(measured.table)

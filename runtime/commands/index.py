@@ -149,7 +149,7 @@ def search(
     with VectorIndex.open(index, encoder.fingerprint) as opened:
         hits = opened.search(query, count)
     if as_json:
-        print_json({"hits": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
+        print_json({"results": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
         return
     table = Table()
     table.add_column("image", overflow="fold")

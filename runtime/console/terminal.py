@@ -19,11 +19,13 @@ out = Console()
 err = Console(stderr=True)
 
 LINE_EVERY = 30.0  # seconds between two lines about work whose output is piped
+SCHEMA_VERSION = 1  # of what --json prints; raised when a key is taken away or means something else
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
 
 
-def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def print_json(facts: Mapping[str, Any]) -> None:
+    """Print what `--json` gives: an object with `schema_version`; what a command gives several of stands under `results`."""
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False) + "\n")
 
 
 def warn(message: str) -> None:

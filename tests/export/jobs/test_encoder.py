@@ -186,7 +186,7 @@ def test_several_recipes_export_the_towers_once(
     monkeypatch.setattr(stages, "export_tower", counted)
     words = ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all"]
     recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
-    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)
+    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)["results"]
     assert sorted(exported) == ["input_ids", "pixel_values"]
     assert [fact["bundle"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")

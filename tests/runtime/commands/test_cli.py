@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 from command_line import hears_ctrl_c, medge
@@ -18,6 +19,7 @@ from tolerances import FP32_SUMS
 
 import medge as medge_api
 from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.commands.inspect import said
 from medge.runtime.encoder.linear_probe import Probe
 from medge.runtime.pictures.images import read_image
 
@@ -117,7 +119,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     medge("index", "build", bundle, tmp_path / "i.index", few_images)
     hits = json.loads(
         medge("index", "search", bundle, tmp_path / "i.index", "--image", few_images / "CT_small.dcm", "--json").stdout
-    )["hits"]
+    )["results"]
     assert hits[0]["path"].endswith("CT_small.dcm")
     assert hits[0]["cosine"] == pytest.approx(1, abs=FP32_SUMS)
     assert "CT_small" in medge("index", "search", bundle, tmp_path / "i.index", "--text", "abdomen CT").stdout
@@ -129,7 +131,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     assert "Health AI Developer Foundations" in medge("inspect", bundle).stdout
     checks = json.loads(medge("verify", bundle, "--json").stdout)
     assert checks["holds"]
-    assert len(checks["checks"]) == 5
+    assert len(checks["results"]) == 5
 
 
 def write_quarters(images: Path, folder: Path, side: str) -> Path:
@@ -178,3 +180,42 @@ def test_probe_predict_writes_rows_and_goes_on(bundle: Path, few_images: Path, t
         lines = (tmp_path / name).read_text().splitlines()
         assert [str(film) in line for film, line in zip(films, lines[-3:], strict=True)] == [True] * 3
         assert "holds other results" in medge(*asked, films[0], "--window", "lung", code=1).stderr
+
+
+def test_json_is_an_object_with_a_version_and_results(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    ct, index = few_images / "CT_small.dcm", tmp_path / "i.index"
+    for words, several in (
+        (("classify", bundle, ct), True),
+        (("embed", bundle, ct, "--out", tmp_path / "e.safetensors"), False),
+        (("index", "build", bundle, index, ct), False),
+        (("index", "search", bundle, index, "--image", ct), True),
+        (("index", "info", index), False),
+        (("inspect", bundle), False),
+        (("verify", bundle), True),
+        (("doctor",), True),
+        (("bench", bundle, "--rounds", 1), True),
+    ):
+        facts = json.loads(medge(*words, "--json").stdout)
+        assert next(iter(facts)) == "schema_version"
+        assert facts["schema_version"] == 1
+        assert isinstance(facts.get("results"), list) == several, words
+
+
+def test_inspect_shows_whole_names_and_no_python(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said({"q4_K": 12, "kept": ["a", "b"], "x": None, "y": True, "z": 0.125}) == (
+        "q4_K 12, kept a, b, x none, y yes, z 0.125"
+    )
+    monkeypatch.setitem(command_line.ENVIRONMENT, "COLUMNS", "60")
+    page = medge("inspect", bundle).stdout
+    assert "…" not in page
+    assert not set(page) & set("{}[]")
+
+
+def test_doctor_takes_encoders_and_several_bundles(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    facts = json.loads(medge("doctor", bundle, other, "--json").stdout)["results"]
+    assert len(facts) == 2
+    assert facts[0]["fits"]
+    weights = sum((bundle / f"onnx/{tower}_model_quantized.onnx").stat().st_size for tower in ("vision", "text"))
+    assert facts[0]["need"]["weights"] == weights
+    assert "fits" in medge("doctor", bundle).stdout

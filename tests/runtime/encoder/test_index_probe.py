@@ -190,7 +190,9 @@ def test_the_same_file_is_there_once_and_can_be_taken_out(
     (pictures / "07.png").unlink()
     left = json.loads(medge_cli("index", "remove", path, "pictures/07.png", "--json").stdout)
     assert (left["removed"], left["images"]) == (1, 69)
-    hits = json.loads(medge_cli("index", "search", bundle, path, "--text", "x", "--count", 99, "--json").stdout)["hits"]
+    hits = json.loads(medge_cli("index", "search", bundle, path, "--text", "x", "--count", 99, "--json").stdout)[
+        "results"
+    ]
     assert {hit["path"] for hit in hits} == {str(found) for found in pictures.iterdir()}
     assert "holds no" in medge_cli("index", "remove", path, "pictures/07.png", code=1).stderr
     medge_cli("index", "remove", path, pictures)
@@ -206,7 +208,7 @@ def test_paths_below_a_folder_move_with_it(bundle: Path, pictures: Path, tmp_pat
     done = medge_cli("index", "add", bundle, moved / "a.index", moved, "--relative-to", moved, "--json")
     assert json.loads(done.stdout)["already_there"] == 70
     hits = medge_cli("index", "search", bundle, moved / "a.index", "--image", moved / "03.png", "--json")
-    assert json.loads(hits.stdout)["hits"][0]["path"] == "03.png"
+    assert json.loads(hits.stdout)["results"][0]["path"] == "03.png"
     outside = medge_cli("index", "add", bundle, moved / "a.index", tmp_path / "x.png", "--relative-to", moved, code=1)
     assert "x.png is not below" in outside.stderr
 
