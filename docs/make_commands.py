@@ -19,8 +19,9 @@ PAGES = tuple(
     for page in (
         "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma",
         "calibrate", "parity", "classify", "embed",
-        "index build", "index add", "index search", "probe fit", "probe predict", "probe evaluate", "ask", "report", "chat",
-        "record", "doctor", "inspect", "verify", "golden", "bench",
+        "index build", "index add", "index search", "index remove", "index info",
+        "probe fit", "probe predict", "probe evaluate", "ask", "report", "chat",
+        "record", "doctor", "inspect", "verify", "golden", "bench", "help",
     )
 )  # fmt: skip
 

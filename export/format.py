@@ -97,7 +97,6 @@ class Format:
 
     Attributes:
         name: as `--format` and the manifest say it.
-        parse: the user's recipe (None for the usual one), the options and the merge to {tower: recipe}.
         table: its recipes.
         make: writes the towers into the bundle.
         open: an encoder that runs them here.
@@ -107,7 +106,6 @@ class Format:
     """
 
     name: str
-    parse: Callable[[str | None, Any, int | None], Mapping[str, Recipe]]
     table: Mapping[str, Recipe]
     make: Callable[[Making, Mapping[str, Any]], dict[str, TowerFacts]]
     open: Callable[[Bundle], Encoder]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .bench.asked import Asked, Benched
     from .encoder.encoder import Encoder
     from .generator.generator import Generator
+    from .generator.planner import Device, Plan
     from .golden.files import Inputs
     from .progress import Progress
 
@@ -30,6 +31,7 @@ class Kind:
     Attributes:
         open: for use; options are those of `Encoder` or `Generator`.
         replay: the golden results on this device; the second argument is "auto", "cpu" or "cuda".
+        plan: what it takes on a device; the third argument is the context that a language model shall have, or None.
         describe: (row, text) for `medge inspect`.
         bench: time one; what is measured and the table that shows it.
         write_golden_files: what a runtime in another language must reproduce, into a folder; returns the index.
@@ -37,6 +39,7 @@ class Kind:
 
     open: Callable[..., Any]
     replay: Callable[[Bundle, str], Iterator[Check]]
+    plan: Callable[[Bundle, Device, int | None], Plan]
     describe: Callable[[Manifest], list[tuple[str, str]]]
     bench: Callable[[Path, Asked, Progress], Benched]
     write_golden_files: Callable[[Bundle, Path, Inputs], dict[str, Any]]
@@ -72,6 +75,25 @@ def _replay_encoder(bundle: Bundle, device: str) -> Iterator[Check]:
     if not bundle.manifest.towers:  # CoreML packages: hashes are all that can be checked away from a Mac
         return iter(())
     return replay(_open_encoder(bundle, device=device))
+
+
+def _plan_encoder(bundle: Bundle, device: Device, _context: int | None) -> Plan:
+    """Both towers' weights, since labels of one's own open the text tower, too, and of the vision tower one layer's attention
+    scores in two copies and a block's hidden values: the Android planner's formula, which benchmarks/android.py compares with
+    the measured peak at full size."""
+    from .encoder.encoder import Encoder
+    from .errors import BundleError
+    from .generator.planner import Need, Plan
+
+    manifest = bundle.manifest
+    if not manifest.towers:
+        raise BundleError(f"{bundle.folder} {Encoder.absent}")
+    facts = manifest.encoder
+    weights = sum(bundle.tower_bytes(tower) for tower in manifest.towers.values())
+    patches = (facts.image_size // facts.patch_size) ** 2
+    heads = max(1, facts.embedding_size // 64)
+    working = patches**2 * heads * 4 * 2 + patches * facts.embedding_size * 4 * 8
+    return Plan(manifest.name, device, Need(weights, 0, working), 0, device.cores, 0)
 
 
 def _describe_encoder(manifest: Manifest) -> list[tuple[str, str]]:
@@ -112,6 +134,12 @@ def _replay_generator(bundle: Bundle, _device: str) -> Iterator[Check]:
     return replay_answers(_open_generator(bundle, context=1024))
 
 
+def _plan_generator(bundle: Bundle, device: Device, context: int | None) -> Plan:
+    from .generator.planner import plan
+
+    return plan(bundle, device=device, context=context)
+
+
 def _describe_generator(manifest: Manifest) -> list[tuple[str, str]]:
     facts = manifest.generator
     sees = (
@@ -136,8 +164,15 @@ def _write_generator_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict
 
 
 KINDS: dict[KindName, Kind] = {
-    "encoder": Kind(_open_encoder, _replay_encoder, _describe_encoder, _bench_encoder, _write_encoder_files),
+    "encoder": Kind(
+        _open_encoder, _replay_encoder, _plan_encoder, _describe_encoder, _bench_encoder, _write_encoder_files
+    ),
     "generator": Kind(
-        _open_generator, _replay_generator, _describe_generator, _bench_generator, _write_generator_files
+        _open_generator,
+        _replay_generator,
+        _plan_generator,
+        _describe_generator,
+        _bench_generator,
+        _write_generator_files,
     ),
 }

@@ -31,11 +31,15 @@ def calibrate(
     Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
     """
     from ..families.gemma3 import open_gemma
-    from ..jobs.calibrate import calibrate as gather_matrix
     from ..source.corpus import read_corpus
+    from ..source.given import check_files
 
-    corpus, opened = read_corpus(data or ()), open_gemma(checkpoint)
+    opened = open_gemma(checkpoint)
+    check_files(data or ())
+    corpus = read_corpus(data or ())
     corpus.images.told(warn)
+    from ..jobs.calibrate import calibrate as gather_matrix  # after what can be refused: it imports torch
+
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".calibrate-") as scratch, progress() as advance:
         found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, force=force, progress=advance)

@@ -15,11 +15,7 @@ from rich.text import Text
 
 from ...runtime.console.options import ForceOption, JsonOption
 from ...runtime.console.terminal import out, print_json, progress, warn
-from ...runtime.encoder.encoder import load
 from ...runtime.errors import MissingExtraError
-from ..jobs.encoder import export_medsiglip
-from ..jobs.encoder_job import ExportJob
-from ..standin.write import write_medsiglip_mini
 from .options import FAILED_GATE
 
 # What medsiglip-mini was trained to tell apart; it has never seen an ultrasound, and says so in its model card.
@@ -52,6 +48,14 @@ def demo(
 
     Example: medge demo
     """
+    from ...runtime.bundles.atomic import refuse_existing
+
+    refuse_existing(to, force=force)
+    from ...runtime.encoder.encoder import load
+    from ..jobs.encoder import export_medsiglip
+    from ..jobs.encoder_job import ExportJob
+    from ..standin.write import write_medsiglip_mini
+
     with tempfile.TemporaryDirectory() as place, progress() as advance:
         checkpoint, labels = Path(place) / "medsiglip-mini", Path(place) / "labels.json"
         write_medsiglip_mini(checkpoint)

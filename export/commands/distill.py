@@ -22,6 +22,8 @@ from ..distill.job import (
     GeneratorDistillation,
     PassOptions,
     TrainOptions,
+    check_images_job,
+    check_texts_job,
 )
 from .options import ProfileOption
 
@@ -131,6 +133,7 @@ def medsiglip(
         ),
         force=force,
     )  # fmt: skip
+    check_images_job(job)  # what is wrong is said before torch is imported
     from ..distill.encoder import distill_medsiglip
 
     with progress() as advance:
@@ -214,6 +217,7 @@ def medgemma(
         ),
         force=force,
     )  # fmt: skip
+    check_texts_job(job)
     from ..distill.generator import distill_medgemma
 
     with progress() as advance:

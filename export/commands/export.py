@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
-from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
-from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
+from ..jobs import encoder_job, generator_job
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
+from ..jobs.several import one_each
 from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
 from .options import (
@@ -37,6 +36,10 @@ from .options import (
     ThumbnailsOption,
     UsualProfileOption,
 )
+
+if TYPE_CHECKING:
+    from ...runtime.bundles.bundle import Bundle
+    from ...runtime.bundles.parity_report import ParityReport
 
 app = typer.Typer(no_args_is_help=True, help="Checkpoint to a quantized, measured bundle.")
 
@@ -150,12 +153,18 @@ def medsiglip(
         thumbnails=thumbnails, force=force,
     )  # fmt: skip
     several = len(recipe or ()) > 1
+    if several:  # what is wrong is said before torch is imported
+        one_each(job, recipe or (), encoder_job.read_job)
+    else:
+        encoder_job.read_job(job)
+    from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
+
     with progress() as advance:
         if several:
             made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=warn))
         else:
             made = [export_medsiglip(job, advance, warn=warn)]
-    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json, several=several)
+    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json)
 
 
 @app.command()
@@ -209,19 +218,23 @@ def medgemma(
         checkpoint, to, recipes[0], merge, target, tuple(calibration or ()), importance, without_importance,
         parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
+    several = len(recipes) > 1
+    if several:
+        one_each(job, recipes, generator_job.read_job)
+    else:
+        generator_job.read_job(job)
     from ..jobs.generator import export_medgemma, export_medgemma_recipes
 
-    several = len(recipes) > 1
     with progress() as advance:
         if several:
             made = list(export_medgemma_recipes(job, recipes, advance, warn=warn))
         else:
             made = [export_medgemma(job, advance, warn=warn)]
-    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json, several=several)
+    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json)
 
 
-def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, *, several: bool = False) -> None:
-    """What was made, and whether it passed; as JSON an object, or a list of them where several bundles were asked for."""
+def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) -> None:
+    """What was made, and whether it passed."""
     if as_json:
         facts = [
             {
@@ -231,7 +244,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool, 
             }
             for bundle, _ in made
         ]
-        print_json(facts if several else facts[0])
+        print_json({"results": facts})
     for bundle, reports in made if not as_json else ():
         for report in reports:
             out.print(report.table())

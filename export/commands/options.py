@@ -55,5 +55,8 @@ ParityTextsOption = Annotated[
 ]
 TaskOption = Annotated[
     list[Path] | None,
-    typer.Option(help='Questions, JSON lines: {"question", "options", "answer", "image"}; repeat it.'),
+    typer.Option(
+        help='Questions: JSON lines of {"question", "options", "answer", "image"}, or the files of PubMedQA, MedQA or '
+        "VQA-RAD; repeat it."
+    ),
 ]

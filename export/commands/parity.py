@@ -11,7 +11,7 @@ import typer
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.console.options import BundleArgument, JsonOption, LabelsOption
 from ...runtime.console.terminal import out, print_json, progress, warn
-from ..jobs.measure import Measuring, measure
+from ..jobs.measure import Measuring, check, measure
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
 
 
@@ -52,10 +52,11 @@ def parity(
             advance,
             thumbnails,
         )
+        check(opened, asked)  # what is wrong is said before torch is imported
         reports = list(measure(opened, asked).values())
     if as_json:
         facts = [{"status": report.status, "figures": asdict(report.figures), **report.summary()} for report in reports]
-        print_json(facts[0] if len(facts) == 1 else facts)
+        print_json({"bundle": opened.manifest.name, "results": facts})
     else:
         for report in reports:
             out.print(report.table())

@@ -29,15 +29,15 @@ from ...quant.distill.inherit import (
     project_text_head,
 )
 from ...quant.distill.shards import PassPlan, ShardSet
-from ...quant.distill.student import operations, parse_student, student_config
+from ...quant.distill.student import operations
 from ...quant.distill.subspace import Subspace, principal_subspace
 from ...quant.distill.train import Curve, Objective, process_state, split_held_back, train
 from ...quant.texts.prompts import calibration_texts, medical_texts, prompt_texts
 from ...runtime.bundles import metrics
-from ...runtime.bundles.atomic import atomic_folder, refuse_existing
+from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.bundles.manifest import sha256_json
 from ...runtime.encoder.labels import LabelBank, read_labels
-from ...runtime.errors import DistillationError, ImageError, RecipeError
+from ...runtime.errors import DistillationError, ImageError
 from ...runtime.pictures.images import read_image
 from ...runtime.progress import Progress, no_progress
 from ..families.siglip import Reference, processor_config
@@ -47,7 +47,7 @@ from ..source.checkpoint import Checkpoint
 from ..source.corpus import read_captions, read_text
 from ..source.student_files import SUBSPACE
 from .image_teacher import ImageTeacher, as_pixels, digest, list_images
-from .job import KEPT, EncoderDistillation
+from .job import KEPT, EncoderDistillation, check_images_job, shapes_of
 from .steps import schedule_of, teacher_pass, write_result
 
 COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
@@ -209,12 +209,12 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
-    refuse_existing(job.out, force=job.force)
+    check_images_job(job)
     checkpoint = Checkpoint.open(job.teacher)
     family = family_of(checkpoint)
     family.allow("distillation")
     family.profile_of(job.profile)
-    vision, text = _shapes(job, checkpoint)
+    vision, text = shapes_of(job, checkpoint)
     paths = list_images(job.images)
     captions, caption_of = read_captions(job.captions, paths, job.images) if job.captions else ([], None)
     labels = read_labels(job.labels) if job.labels else None
@@ -285,25 +285,6 @@ def _size(vision: dict[str, Any], teacher: Checkpoint) -> dict[str, float]:
     """Operations of the student's vision tower on an image, and to the teacher's."""
     count = operations(vision)
     return {"operations": count, "operations_to_teacher": count / operations(teacher.config["vision_config"])}
-
-
-def _shapes(job: EncoderDistillation, checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The student's vision and text configurations.
-
-    Raises:
-        RecipeError: a shape that a tower can't have, or wider than the teacher's.
-    """
-    vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
-    text = dict(checkpoint.config["text_config"])
-    if job.text != KEPT:
-        spec = parse_student(job.text)
-        if spec.patch or spec.resolution:
-            raise RecipeError(f"--text {job.text}: a text tower has neither patches nor a resolution")
-        text = student_config(spec, text)
-    if vision["hidden_size"] > checkpoint.config["vision_config"]["hidden_size"]:
-        raise RecipeError(f"{job.student!r} is wider than its teacher; a student can't be")
-    text["projection_size"] = vision["hidden_size"]
-    return vision, text
 
 
 def _train_tower(

@@ -18,8 +18,8 @@ from ...quant.distill import losses
 from ...quant.distill.shards import PassPlan, ShardSet
 from ...quant.distill.student import choose_layers
 from ...quant.distill.train import process_state, train
-from ...runtime.bundles.atomic import atomic_folder, refuse_existing
-from ...runtime.errors import DistillationError, RecipeError
+from ...runtime.bundles.atomic import atomic_folder
+from ...runtime.errors import DistillationError
 from ...runtime.progress import Progress, no_progress
 from ..families.gemma3 import open_gemma, text_config
 from ..families.generator_reference import GeneratorReference
@@ -28,7 +28,7 @@ from ..source.checkpoint import INDEX, Checkpoint
 from ..source.shard_writer import ShardWriter
 from ..source.student_files import FACTS
 from .image_teacher import as_pixels
-from .job import GeneratorDistillation
+from .job import GeneratorDistillation, check_texts_job, parse_layers
 from .prompt_teacher import BATCH, NextTokens, Prompt, PromptTeacher, Tokens, digest, padded, read_prompts
 from .steps import schedule_of, teacher_pass, write_result
 
@@ -97,7 +97,7 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
-    refuse_existing(job.out, force=job.force)
+    check_texts_job(job)
     checkpoint = open_gemma(job.teacher)
     tokens = Tokens(checkpoint)
     work = job.workplace
@@ -201,12 +201,10 @@ def _start(job: GeneratorDistillation, teacher: Checkpoint, work: Path, progress
     """The student before training: a folder of its own, or some of the teacher's layers; and which."""
     if Path(job.student).is_dir():
         return Path(job.student), []
-    name, _, count = job.student.partition("=")
-    if name != "layers" or not count.isdigit() or not int(count):
-        raise RecipeError(f"{job.student!r} is no checkpoint folder; give one, or say layers=N")
+    count = parse_layers(job.student)
     config = text_config(teacher)
     types = layer_types(config["num_hidden_layers"])
-    kept = choose_layers(types, layer_types(int(count)))
+    kept = choose_layers(types, layer_types(count))
     start = work / f"start-{len(kept)}"
     if not start.is_dir():
         progress("pruning", 0, 1)

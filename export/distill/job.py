@@ -1,12 +1,20 @@
-"""What `medge distill` is asked for; apart, so that its help needs no torch."""
+"""What `medge distill` is asked for, and whether it can be had; importing it loads no torch."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ...runtime.pictures.preprocess import DEFAULT_PROFILE
+from ...quant.distill.student import parse_student, student_config
+from ...runtime.bundles.atomic import refuse_existing
+from ...runtime.encoder.labels import read_labels
+from ...runtime.errors import RecipeError
+from ...runtime.pictures.preprocess import DEFAULT_PROFILE, get_profile
+from ..families.gemma3 import open_gemma, refuse_language_model
+from ..source.checkpoint import Checkpoint
+from ..source.given import check_files, check_images
 
 Engine = Literal["local", "ray"]
 
@@ -154,3 +162,71 @@ class GeneratorDistillation(_WithWorkplace):
     data_pass: PassOptions = PassOptions(per_shard=PROMPTS_PER_SHARD)
     training: TrainOptions = TrainOptions()
     force: bool = False
+
+
+def check_images_job(job: EncoderDistillation) -> None:
+    """Check what a MedSigLIP distillation is asked for before work begins, without torch.
+
+    Raises:
+        RecipeError, LabelError: what does not exist or does not fit.
+        StorageError: the student stands there already.
+        CheckpointError, ImageError, CorpusError: the teacher is not whole, or the data are not where they should be.
+    """
+    refuse_existing(job.out, force=job.force)
+    get_profile(job.profile)
+    checkpoint = Checkpoint.open(job.teacher)
+    refuse_language_model(checkpoint)
+    with contextlib.suppress(KeyError):  # another family's configuration may leave out what equals its defaults
+        shapes_of(job, checkpoint)
+    if job.labels:
+        read_labels(job.labels)
+    check_images(job.images)
+    check_files([*job.texts, *([job.captions] if job.captions else ())])
+
+
+def shapes_of(job: EncoderDistillation, checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The student's vision and text configurations.
+
+    Raises:
+        RecipeError: a shape that a tower can't have, or wider than the teacher's.
+    """
+    vision = student_config(parse_student(job.student), checkpoint.config["vision_config"])
+    text = dict(checkpoint.config["text_config"])
+    if job.text != KEPT:
+        spec = parse_student(job.text)
+        if spec.patch or spec.resolution:
+            raise RecipeError(f"--text {job.text}: a text tower has neither patches nor a resolution")
+        text = student_config(spec, text)
+    if vision["hidden_size"] > checkpoint.config["vision_config"]["hidden_size"]:
+        raise RecipeError(f"{job.student!r} is wider than its teacher; a student can't be")
+    text["projection_size"] = vision["hidden_size"]
+    return vision, text
+
+
+def check_texts_job(job: GeneratorDistillation) -> None:
+    """Check what a MedGemma distillation is asked for before work begins, without torch.
+
+    Raises:
+        RecipeError: the student is neither a folder nor a number of layers.
+        StorageError: the student stands there already.
+        CheckpointError, CorpusError: teacher or student are not whole, or the data are not where they should be.
+    """
+    refuse_existing(job.out, force=job.force)
+    open_gemma(job.teacher)
+    if Path(job.student).is_dir():
+        open_gemma(Path(job.student))
+    else:
+        parse_layers(job.student)
+    check_files([*job.data, *job.held_back])
+
+
+def parse_layers(student: str) -> int:
+    """ "layers=N" to N.
+
+    Raises:
+        RecipeError: it is not of this form.
+    """
+    name, _, count = student.partition("=")
+    if name != "layers" or not count.isdigit() or not int(count):
+        raise RecipeError(f"{student!r} is no checkpoint folder; give one, or say layers=N")
+    return int(count)

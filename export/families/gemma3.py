@@ -61,6 +61,17 @@ def open_gemma(folder: Path) -> Checkpoint:
     return checkpoint
 
 
+def refuse_language_model(checkpoint: Checkpoint) -> None:
+    """For commands that take an encoder.
+
+    Raises:
+        CheckpointError: the checkpoint is a language model.
+    """
+    if (kind := checkpoint.config.get("model_type")) in MODEL_TYPES:
+        path = checkpoint.folder / "config.json"
+        raise CheckpointError(f"{path}: the model is of type {kind!r}, a language model: use 'medge export medgemma'")
+
+
 def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """The language model's part of the configuration, with transformers' defaults where it is silent.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ...runtime.errors import CheckpointError
 from ..source.checkpoint import Checkpoint
-from . import clip, gemma3, siglip
+from . import clip, siglip
 from .encoder import EncoderReference
+from .gemma3 import refuse_language_model
 
 FAMILIES: dict[str, type[EncoderReference]] = {
     family.family: family for family in (siglip.Reference, clip.Reference)
 }  # fmt: skip
-LANGUAGE_FAMILIES = {"gemma3": gemma3.MODEL_TYPES}
 
 
 def family_of(checkpoint: Checkpoint) -> type[EncoderReference]:
@@ -21,13 +21,12 @@ def family_of(checkpoint: Checkpoint) -> type[EncoderReference]:
     Raises:
         CheckpointError: it belongs to none; the sentence names the known ones.
     """
+    refuse_language_model(checkpoint)
     found = checkpoint.config.get("model_type")
     for family in FAMILIES.values():
         if found in family.model_types:
             return family
     path = checkpoint.folder / "config.json"
-    if any(found in kinds for kinds in LANGUAGE_FAMILIES.values()):
-        raise CheckpointError(f"{path}: the model is of type {found!r}, a language model: use 'medge export medgemma'")
     known = ", ".join(kind for family in FAMILIES.values() for kind in family.model_types)
     raise CheckpointError(f"{path}: the model is of type {found!r}; the known types of encoders are {known}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,27 @@ from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import EncoderReport
-from ...runtime.device.cpu import Target, pick_target
-from ...runtime.encoder.labels import LabelBank, Prompts, read_labels
-from ...runtime.errors import CheckpointError, RecipeError
-from ...runtime.pictures.preprocess import get_profile
+from ...runtime.encoder.labels import LabelBank, Prompts
+from ...runtime.errors import CheckpointError
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
 from ..families.full_precision import FullPrecision
 from ..families.table import family_of, open_encoder
 from ..format import Format, Making
 from ..pages.parity import render_parity
 from ..pages.thumbnails import thumbnails
-from ..pages.web_page import check_web, write_page
+from ..pages.web_page import write_page
 from ..parity.encoder import measure
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
+from ..source.given import not_made_from
 from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, read_samples
 from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
-from .encoder_job import ExportJob
-from .formats import FORMATS, look_up
+from .encoder_job import ExportJob, ExportPlan, read_job
+from .formats import FORMATS
 from .several import one_each
 
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A job, read: what to make in which format, for which CPU and with which labels."""
-
-    recipes: dict[str, Mapping[str, Recipe]]  # {format: {tower: recipe}}
-    target: Target
-    target_reason: str
-    prompts: Prompts | None
-
-    @property
-    def towers(self) -> list[str]:
-        return list(dict.fromkeys(tower for made in self.recipes.values() for tower in made))
 
 
 def export_medsiglip(
@@ -69,7 +54,7 @@ def export_medsiglip(
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    plan = _read_job(job)
+    plan = read_job(job)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(new_bundle(job.out, force=job.force))  # first: an existing one is refused at once
         if full is None:
@@ -121,7 +106,7 @@ def export_medsiglip_recipes(
     Raises:
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = one_each(job, recipes, _read_job)
+    jobs = one_each(job, recipes, read_job)
     with _open_full(job, progress) as full:
         for one in jobs:
             yield export_medsiglip(one, progress, full=full, warn=warn)
@@ -175,10 +160,7 @@ def measure_bundle(
         }
         return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), texts), {"teacher": report}
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
-        made_from = bundle.manifest.source.get("name")
-        raise CheckpointError(
-            f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
-        )
+        raise CheckpointError(not_made_from(bundle, reference))
     manifest, texts, reports = bundle.manifest, {}, {}
     with FullPrecision(opened) as full:
         for name, artefact in bundle.manifest.artefacts.items():
@@ -204,27 +186,6 @@ def _page(report: EncoderReport, shown: Samples | None) -> str:
 def describe_job(job: ExportJob) -> dict[str, Any]:
     """The job as plain data, for --json."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}
-
-
-def _read_job(job: ExportJob) -> _Plan:
-    """Check everything that can be checked before work begins.
-
-    Raises:
-        RecipeError, LabelError: what does not exist or does not fit.
-    """
-    forms = [look_up(name) for name in job.formats]
-    recipes = {form.name: form.parse(job.recipe_of(form.name), job.options_of(form.name), job.merge) for form in forms}
-    if not job.with_text:
-        if job.labels is None:
-            raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
-        recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
-    if job.profile is not None:
-        get_profile(job.profile)
-    target, reason = pick_target(job.target)
-    prompts = read_labels(job.labels) if job.labels else None
-    if job.target == "web":
-        check_web(job.web_libraries, has_labels=bool(prompts))
-    return _Plan(recipes, target, reason, prompts)
 
 
 def _samples(folder: Path | None, warn: Warn) -> Samples:
@@ -256,7 +217,7 @@ def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
     return FullPrecision(family(checkpoint))
 
 
-def _draft(full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, samples: Samples) -> Manifest:
+def _draft(full: FullPrecision, job: ExportJob, plan: ExportPlan, profile: str, samples: Samples) -> Manifest:
     """The manifest before anything is made."""
     checkpoint, reference = full.checkpoint, full.reference
     teacher = read_teacher(checkpoint.folder)
@@ -290,7 +251,7 @@ def _measure(
 
 
 def _write_companions(
-    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: _Plan, profile: str, progress: Progress
+    writer: BundleWriter, full: FullPrecision, job: ExportJob, plan: ExportPlan, profile: str, progress: Progress
 ) -> None:
     """What stands beside the towers whatever their format: configuration, tokenizer, labels, page."""
     checkpoint, reference = full.checkpoint, full.reference

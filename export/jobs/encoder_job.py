@@ -1,13 +1,29 @@
-"""What `medge export medsiglip` is asked for; importing it loads no torch."""
+"""What `medge export medsiglip` is asked for, and whether it can be had; importing it loads no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..pages.web_page import default_libraries
-from ..to_coreml.options import PackageOptions
+from ...quant.recipes.onnx import parse_onnx_recipes
+from ...quant.recipes.recipe import Recipe
+from ...runtime.bundles.atomic import refuse_existing
+from ...runtime.device.cpu import Target, pick_target
+from ...runtime.encoder.labels import Prompts, read_labels
+from ...runtime.errors import RecipeError
+from ...runtime.pictures.preprocess import get_profile
+from ..families.gemma3 import refuse_language_model
+from ..pages.web_page import check_web, default_libraries
+from ..source.checkpoint import Checkpoint
+from ..source.given import check_images, check_labelled
+from ..to_coreml.options import PackageOptions, parse_packages
+
+# {format: the user's recipe (None for the usual one), the format's options and the merge to {tower: recipe}}
+PARSERS: dict[str, Callable[[str | None, Any, int | None], Mapping[str, Recipe]]] = {
+    "onnx": lambda text, _options, _merge: parse_onnx_recipes(text or "int8"), "coreml": parse_packages,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,3 +74,48 @@ class ExportJob:
     def options_of(self, form: str) -> Any:
         """A format's own options."""
         return {"coreml": self.package}.get(form)
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """A job, read: what to make in which format, for which CPU and with which labels."""
+
+    recipes: dict[str, Mapping[str, Recipe]]  # {format: {tower: recipe}}
+    target: Target
+    target_reason: str
+    prompts: Prompts | None
+
+    @property
+    def towers(self) -> list[str]:
+        return list(dict.fromkeys(tower for made in self.recipes.values() for tower in made))
+
+
+def read_job(job: ExportJob) -> ExportPlan:
+    """Check everything that can be checked before work begins, without torch.
+
+    Raises:
+        RecipeError, LabelError: what does not exist or does not fit.
+        StorageError: a bundle stands there already.
+        CheckpointError, ImageError: the checkpoint is not whole, or there are no images where they should be.
+    """
+    recipes: dict[str, Mapping[str, Recipe]] = {}
+    for name in job.formats:
+        if name not in PARSERS:
+            raise RecipeError(f"there is no format {name!r}; choose from {', '.join(PARSERS)}, or several with commas")
+        recipes[name] = PARSERS[name](job.recipe_of(name), job.options_of(name), job.merge)
+    if not job.with_text:
+        if job.labels is None:
+            raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
+        recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
+    if job.profile is not None:
+        get_profile(job.profile)
+    target, reason = pick_target(job.target)
+    prompts = read_labels(job.labels) if job.labels else None
+    if job.target == "web":
+        check_web(job.web_libraries, has_labels=bool(prompts))
+    refuse_existing(job.out, force=job.force)
+    refuse_language_model(Checkpoint.open(job.checkpoint))
+    check_images(folder for folder in (job.calibration, job.images) if folder)
+    if job.images and job.labelled:
+        check_labelled(job.images, prompts or ())
+    return ExportPlan(recipes, target, reason, prompts)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ...runtime.bundles.manifest import TowerFacts
-from ...runtime.errors import RecipeError
 from ..format import Format, Projecting
 from ..to_coreml.format import FORMAT as COREML
 from ..to_gguf.projector import write_gguf_projector
@@ -14,17 +13,6 @@ from ..to_onnx.format import FORMAT as ONNX
 from ..to_onnx.image_tokens import write_image_tokens
 
 FORMATS: dict[str, Format] = {form.name: form for form in (ONNX, COREML)}
-
-
-def look_up(name: str) -> Format:
-    """The format of this name.
-
-    Raises:
-        RecipeError: there is none.
-    """
-    if name not in FORMATS:
-        raise RecipeError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}, or several with commas")
-    return FORMATS[name]
 
 
 # A language model's vision tower with its projector: {format of the recipe: what writes it}.

@@ -22,7 +22,7 @@ from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header
-from ...runtime.errors import CheckpointError, RecipeError
+from ...runtime.errors import CheckpointError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
@@ -32,13 +32,15 @@ from ..pages.parity import render_parity
 from ..parity.divergence import CachedLogits
 from ..parity.generator import Material, measure_generator
 from ..source.checkpoint import Checkpoint
-from ..source.corpus import Choice, iterate_texts, read_choices
+from ..source.choices import read_choices
+from ..source.corpus import Choice, iterate_texts
+from ..source.given import not_made_from
 from ..source.samples import builtin_samples, read_samples, spread
 from ..to_gguf.companions import write_companions
 from ..to_gguf.write import write_language
 from .formats import PROJECTORS
 from .full_language import FullLanguage
-from .generator_job import GeneratorJob
+from .generator_job import GeneratorJob, read_job
 from .several import one_each
 
 MEASURED_IMAGES = 16
@@ -83,7 +85,7 @@ def export_medgemma(
     Raises:
         MedgeError: any of its kinds; nothing stands under the final name then.
     """
-    _read_job(job)
+    read_job(job)
     with (
         new_bundle(job.out, force=job.force) as writer,  # first: an existing one is refused at once
         _open_full(job, writer.folder, progress, warn, logits=logits) as full,
@@ -102,10 +104,10 @@ def export_medgemma_recipes(
     Raises:
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
-    jobs = one_each(job, recipes, _read_job)
+    jobs = one_each(job, recipes, read_job)
     job.out.mkdir(parents=True, exist_ok=True)
     with _open_full(job, job.out, progress, warn, shared=True) as full:
-        if any(_weighed(one, _read_job(one)[0]) for one in jobs):
+        if any(_weighed(one, read_job(one)[0]) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
             with new_bundle(one.out, force=one.force) as writer:
@@ -124,10 +126,7 @@ def measure_generator_bundle(
     """
     checkpoint = open_gemma(reference)
     if checkpoint.hashes != bundle.manifest.source.get("sha256"):
-        made_from = bundle.manifest.source.get("name")
-        raise CheckpointError(
-            f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"
-        )
+        raise CheckpointError(not_made_from(bundle, reference))
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
     with tempfile.TemporaryDirectory() as place:
@@ -151,21 +150,6 @@ def material_of(texts: Sequence[Path], images: Path | None, tasks: Sequence[Path
     return Material(chosen, samples, questions)
 
 
-def _read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
-    """The recipes of both parts.
-
-    Raises:
-        RecipeError: what does not exist or does not fit.
-    """
-    recipe, projector = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
-    if job.target_size is not None and not recipe.importance:
-        raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
-    if job.without_importance and (job.target_size is not None or job.importance is not None):
-        raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
-    pick_target(job.target)
-    return recipe, projector
-
-
 def _weighed(job: GeneratorJob, recipe: GGUFRecipe) -> bool:
     """Whether an importance matrix weighs the rounding."""
     return recipe.importance and not job.without_importance
@@ -177,8 +161,6 @@ def _open_full(
 ) -> Iterator[FullLanguage]:  # fmt: skip
     """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it."""
     checkpoint = open_gemma(job.checkpoint)
-    if job.merge and "vision_config" not in checkpoint.config:
-        raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
     with tempfile.TemporaryDirectory(dir=place, prefix=".scratch-") as scratch:
         full = FullLanguage(
             checkpoint, Path(scratch), calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
@@ -192,7 +174,7 @@ def _export(
     job: GeneratorJob, full: FullLanguage, writer: BundleWriter, progress: Progress
 ) -> tuple[Manifest, GeneratorReport | None]:
     """Make one bundle, and measure it."""
-    recipe, projector = _read_job(job)
+    recipe, projector = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
     sees = "vision_config" in full.checkpoint.config
     material = material_of(job.texts, job.images, job.tasks, sees=sees)
     work = _Work(job, full, recipe, projector if sees else None, writer, _label(full.checkpoint), progress)

@@ -1,9 +1,17 @@
-"""What `medge export medgemma` is asked for; apart, so that its help needs neither torch nor gguf."""
+"""What `medge export medgemma` is asked for, and whether it can be had; importing it loads neither torch nor gguf."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...quant.recipes.gguf import GGUFRecipe, parse_gguf_recipes
+from ...quant.recipes.recipe import Recipe
+from ...runtime.bundles.atomic import refuse_existing
+from ...runtime.device.cpu import pick_target
+from ...runtime.errors import RecipeError
+from ..families.gemma3 import open_gemma
+from ..source.given import check_corpus, check_files, check_material
 
 
 @dataclass(frozen=True)
@@ -38,3 +46,27 @@ class GeneratorJob:
     tasks: tuple[Path, ...] = ()
     skip_parity: bool = False
     force: bool = False
+
+
+def read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
+    """The recipes of both parts; checks everything that can be checked before work begins, without torch.
+
+    Raises:
+        RecipeError: what does not exist or does not fit.
+        StorageError: a bundle stands there already.
+        CheckpointError, CorpusError, ImageError: the checkpoint or the data are not whole, or not where they should be.
+    """
+    recipe, projector = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
+    if job.target_size is not None and not recipe.importance:
+        raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
+    if job.without_importance and (job.target_size is not None or job.importance is not None):
+        raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
+    pick_target(job.target)
+    refuse_existing(job.out, force=job.force)
+    checkpoint = open_gemma(job.checkpoint)
+    if job.merge and "vision_config" not in checkpoint.config:
+        raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
+    check_files([job.importance] if job.importance else ())
+    check_corpus(job.calibration)
+    check_material(job.texts, job.images, job.tasks)
+    return recipe, projector

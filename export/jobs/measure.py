@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import KindName
+from ...runtime.bundles.manifest import KindName, sha256_file
 from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.encoder.labels import read_labels
+from ...runtime.errors import CheckpointError
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
+from ..source.checkpoint import Checkpoint
+from ..source.given import check_files, check_images, check_labelled, check_material, not_made_from
 from ..source.samples import builtin_samples, read_samples
 
 Reports = Mapping[str, ParityReport]  # {format, or "teacher": report}
@@ -43,6 +46,30 @@ class Measuring:
     thumbnails: bool = False
 
 
+def check(bundle: Bundle, asked: Measuring) -> None:
+    """Check everything that can be checked before work begins, without torch.
+
+    Raises:
+        CheckpointError: the reference is not whole, or its configuration is neither that of the bundle's checkpoint nor that
+            of its teacher.
+        LabelError, ImageError, CorpusError: what is measured on is not where it should be, or does not fit the labels.
+    """
+    checkpoint = Checkpoint.open(asked.reference)
+    source = bundle.manifest.source
+    made_from = [source.get("sha256") or {}, (source.get("teacher") or {}).get("sha256") or {}]
+    found = sha256_file(checkpoint.folder / "config.json")  # of the weights, gigabytes, when work begins
+    if found not in [hashes.get("config.json") for hashes in made_from]:
+        raise CheckpointError(not_made_from(bundle, asked.reference))
+    prompts = read_labels(asked.labels) if asked.labels else None
+    if bundle.manifest.kind == "encoder":
+        check_images([asked.images] if asked.images else ())
+        if asked.images and asked.labelled:
+            check_labelled(asked.images, prompts or bundle.manifest.labels)
+    else:
+        check_material(asked.texts, asked.images, asked.tasks)
+        check_files(folder / "parity.json" for folder in asked.beside)
+
+
 def measure(bundle: Bundle, measuring: Measuring) -> Reports:
     """Measure every artefact of a bundle and put the results into it.
 
@@ -53,11 +80,11 @@ def measure(bundle: Bundle, measuring: Measuring) -> Reports:
 
 
 def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
-    from .encoder import measure_bundle
-
     given = read_samples(asked.images, labelled=asked.labelled).told(asked.warn) if asked.images else None
     samples = given or builtin_samples()
     prompts = read_labels(asked.labels) if asked.labels else None
+    from .encoder import measure_bundle
+
     return measure_bundle(
         bundle, asked.reference, samples, prompts=prompts, progress=asked.progress, small_copies=asked.thumbnails
     )[1]

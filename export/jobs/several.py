@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ...quant.recipes.recipe import folder_name
-from ...runtime.bundles.atomic import refuse_existing
 from .encoder_job import ExportJob
 from .generator_job import GeneratorJob
 
@@ -21,12 +20,8 @@ def one_each(job: Job, recipes: Sequence[str], check: Callable[[Job], object]) -
         job: what is asked for.
         recipes: as the user says them; the same one twice counts once.
         check: raises where a job does not fit.
-
-    Raises:
-        StorageError: a bundle stands there already.
     """
     jobs = [replace(job, recipe=text, out=job.out / folder_name(text)) for text in dict.fromkeys(recipes)]
     for one in jobs:
         check(one)
-        refuse_existing(one.out, force=one.force)
     return jobs

@@ -104,22 +104,6 @@ def iterate_texts(paths: Sequence[Path]) -> Iterator[str]:
             yield read_text(path)
 
 
-def read_choices(path: Path) -> list[Choice]:
-    """Questions with options from JSON lines: {"question", "options": [...], "answer": index, "image": path or absent}.
-
-    Raises:
-        CorpusError: a line is none of this form.
-    """
-
-    def parse(body: dict[str, Any]) -> Choice:
-        options, answer = tuple(map(str, body["options"])), int(body["answer"])
-        if not 0 <= answer < len(options) >= 2:
-            raise ValueError('"answer" is no index of at least two options')
-        return Choice(str(body["question"]), options, answer, _image(path, body))
-
-    return list(json_lines(path, '{"question", "options": [...], "answer": index, "image": path or absent}', parse))
-
-
 def read_examples(paths: Sequence[Path], *, images: bool) -> Iterator[str | Answered]:
     """Texts and answered questions to learn from: text files, and JSON lines of either form.
 
@@ -137,7 +121,7 @@ def read_examples(paths: Sequence[Path], *, images: bool) -> Iterator[str | Answ
         def parse(body: dict[str, Any], path: Path = path) -> str | Answered:
             if "text" in body:
                 return str(body["text"])
-            image = _image(path, body)
+            image = named_image(path, body)
             if image is not None and not images:
                 raise ValueError("an image, but the model reads text only")
             return Answered(str(body["question"]), str(body["answer"]), image)
@@ -172,7 +156,7 @@ def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -
     return list(texts), numbers
 
 
-def _image(path: Path, body: dict[str, Any]) -> Path | None:
+def named_image(path: Path, body: dict[str, Any]) -> Path | None:
     """The image that a line names, relative to the file's folder."""
     return path.parent / str(body["image"]) if body.get("image") else None
 

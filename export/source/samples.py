@@ -106,11 +106,20 @@ class Samples:
         Raises:
             LabelError: one is none; scores for it would be judged by words that nobody asked for.
         """
-        if unknown := [label for label in self.labels if label not in names]:
-            raise LabelError(
-                f"{self.source}: no label for the folder(s) {', '.join(unknown)}; the labels are {', '.join(names)}. Rename the "
-                "folders, or give --labels with their names"
-            )
+        check_labels(self.labels, names, self.source)
+
+
+def check_labels(folders: Iterable[str], names: Collection[str], source: str) -> None:
+    """Check that folders of images are labels.
+
+    Raises:
+        LabelError: one is none.
+    """
+    if unknown := [folder for folder in folders if folder not in names]:
+        raise LabelError(
+            f"{source}: no label for the folder(s) {', '.join(unknown)}; the labels are {', '.join(names)}. Rename the "
+            "folders, or give --labels with their names"
+        )
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -1,8 +1,13 @@
-"""How CoreML packages are called and for which systems they are made; importing it loads no torch."""
+"""What CoreML packages are asked for: recipes, how they are called and for which systems; importing it loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ...quant.recipes.coreml import CoreMLRecipe, parse_coreml_recipes
+from ...runtime.errors import RecipeError
+
+MERGEABLE = ("half", "linear")  # kinds of recipes that need no layer in the Neural Engine's form
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,17 @@ class PackageOptions:
     batches: tuple[int, ...] = (1,)
     target_size: int | None = None
     merge: int = 0
+
+
+def parse_packages(text: str | None, options: PackageOptions, merge: int | None) -> dict[str, CoreMLRecipe]:
+    """The user's recipe (w8 where None) to {tower: recipe}.
+
+    Raises:
+        RecipeError: one that does not exist, or does not go with the options or with `merge`.
+    """
+    recipes = parse_coreml_recipes(text or "w8", options.ios)
+    if options.target_size is not None and any(recipe.kind != "palette" for recipe in recipes.values()):
+        raise RecipeError("--target-size chooses bits for palettes: say a palette recipe for both towers")
+    if merge and recipes["vision"].kind not in MERGEABLE:
+        raise RecipeError(f"in a CoreML package, merged patches go with fp16 or w8, not with {recipes['vision'].name}")
+    return recipes

@@ -29,7 +29,6 @@ INPUTS = {"vision": "pixel_values", "text": "input_ids"}
 
 IMAGE = "image"
 
-MERGEABLE = ("half", "linear")  # kinds of recipes that need no layer in the Neural Engine's form
 
 Array = NDArray[Any]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...quant.onnx_graph.apply import quantize
-from ...quant.recipes.onnx import ONNX_RECIPES, OnnxRecipe, parse_onnx_recipes
+from ...quant.recipes.onnx import ONNX_RECIPES, OnnxRecipe
 from ...quant.recipes.recipe import golden_bound, part_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter
 from ...runtime.bundles.manifest import TowerFacts
@@ -21,10 +20,6 @@ from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
 from .stages import OnnxStages, full_graph
 from .towers import export_tower, write_tower
-
-
-def _parse(text: str | None, _options: Any, _merge: int | None) -> dict[str, OnnxRecipe]:
-    return parse_onnx_recipes(text or "int8")
 
 
 def _make(making: Making, recipes: Mapping[str, OnnxRecipe]) -> dict[str, TowerFacts]:
@@ -79,4 +74,4 @@ def _complete(writer: BundleWriter, encoder: Encoder) -> None:
     write_golden(encoder, writer.add("golden.safetensors", "golden"))
 
 
-FORMAT = Format("onnx", _parse, ONNX_RECIPES, _make, _open, OnnxStages, _complete)
+FORMAT = Format("onnx", ONNX_RECIPES, _make, _open, OnnxStages, _complete)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ContextError, GeneratorError
-from ..generator.conversation import DEFAULT_SAMPLING, Answer, RoomyChat, Sampling, user
+from ..generator.conversation import DEFAULT_SAMPLING, Answer, RoomyChat, Sampling, refuse_empty, user
 from ..pictures.ct_series import MOST_SLICES, Series, read_series
 from ..pictures.images import find_images
 
@@ -34,6 +34,7 @@ def ask_series(
         ContextError: the context has no room for a slice.
         GeneratorError: the model reads text only.
     """
+    refuse_empty(question)
     if not chat.image_tokens:
         raise GeneratorError("this model reads text only, it has no vision tower for a CT series")
     each, rest = chat.image_tokens + LABEL_TOKENS, sampling.limit + QUESTION_TOKENS

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import GeneratorError
-from ..generator.conversation import RoomyChat, Sampling, user
+from ..generator.conversation import RoomyChat, Sampling, refuse_empty, user
 from .fhir import Line, Source, read_record
 
 _ALWAYS = frozenset({"Patient", "AllergyIntolerance"})
@@ -85,8 +84,7 @@ def answer_from_record(
         GeneratorError: the question is empty.
         ContextError: the question alone is too long for the context.
     """
-    if not question.strip():
-        raise GeneratorError("the question is empty")
+    refuse_empty(question)
     record = read_record(source)
     lines = record.lines
     room = chat.context - sampling.limit - 200 - chat.count_tokens(question)

@@ -27,7 +27,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Benched:
-    """What was measured: `facts` as JSON, `table` for the terminal."""
+    """What was measured: `facts` of each engine as JSON, `table` for the terminal."""
 
-    facts: Any
+    facts: Sequence[Mapping[str, Any]]
     table: Table

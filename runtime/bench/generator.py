@@ -46,7 +46,7 @@ def bench(folder: Path, asked: Asked, _progress: Progress = no_progress) -> Benc
         table.add_row("first question on an image, to the first token", f"{facts['first_question_seconds']:.2f} s")
         table.add_row("second question on it", f"{facts['second_question_seconds']:.2f} s")
     table.add_row("peak memory", f"{facts['peak_bytes'] / 1e6:.0f} MB")
-    return Benched(facts, table)
+    return Benched([facts], table)
 
 
 def run_apart(bundle: Path, rounds: int, context: int = 2048) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from ..console.options import BundleArgument, JsonOption
 from ..console.terminal import out, print_json, progress
 
-ENGINES = ("pytorch", "optimum", "openvino")
+ENGINES = {"pytorch": "torch", "optimum": "optimum", "openvino": "openvino"}  # name: package
 
 
 def bench(
@@ -29,8 +29,11 @@ def bench(
 
     Example: medge bench bundle --against pytorch --reference medsiglip-448
     """
+    from importlib.util import find_spec
+
     from ..bench.asked import Asked
     from ..bundles.manifest import Manifest
+    from ..errors import CheckpointError, MissingExtraError
     from ..kinds import KINDS
 
     manifest = Manifest.read(bundle)
@@ -40,11 +43,15 @@ def bench(
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(ENGINES)}")
         if reference is None:
             raise typer.BadParameter("--against needs --reference DIR, the checkpoint")
+        if not (reference / "config.json").is_file():
+            raise CheckpointError(f"{reference} is no checkpoint folder; give the folder that holds config.json")
+        if find_spec(ENGINES[name]) is None:
+            raise MissingExtraError(ENGINES[name], "export" if name == "pytorch" else "bench")
         # By name, in another process: the runtime imports nothing of the export room.
         commands[name] = [sys.executable, "-m", "medge.export.bench.engines", name, str(reference), str(batch)]
     with progress() as advance:
         measured = KINDS[manifest.kind].bench(bundle, Asked(rounds, batch, commands), advance)
     if as_json:
-        print_json(measured.facts)
+        print_json({"bundle": manifest.name, "results": measured.facts})
     else:
         out.print(measured.table)

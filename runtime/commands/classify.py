@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,10 @@ from ..console.options import (
     ImagesArgument,
     JsonOption,
     LabelsOption,
+    ResultsOption,
     ThreadsOption,
 )
-from ..console.terminal import SOME_FAILED, err, out, print_json, progress, warn
+from ..console.terminal import SOME_FAILED, out, print_json, progress, told_stopped, told_totals, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -45,12 +47,7 @@ def classify(
     fast: Annotated[bool, typer.Option("--fast", help="Some per cent faster, for more memory.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the files' hashes.")] = False,
     allow_failed_parity: AllowFailed = False,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write each result as it comes: .csv or .jsonl. Interrupted, the same command goes on."
-        ),
-    ] = None,
+    to: ResultsOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,14 +77,10 @@ def classify(
     )  # fmt: skip
     run = _Run(encoder, _bank(encoder, chosen), view, top, quiet=as_json)
     try:
-        with _opened(to, run.bank, encoder.manifest.name, force) as file, progress() as advance:
+        with _opened(to, run, force) as file, progress() as advance:
             run.score(paths, file, advance)
     except KeyboardInterrupt:
-        hint = (
-            f"; the same command goes on in {to}" if to else "; with --out FILE the same command goes on where it was"
-        )
-        warn(f"stopped after {run.count} of {len(paths)} images{hint}")
-        raise typer.Exit(130) from None
+        told_stopped(run.count, len(paths), to)
     if as_json:
         print_json({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": run.results,
                     "failed": run.failed})  # fmt: skip
@@ -105,6 +98,15 @@ class _Run:
         self.failed: list[dict[str, str]] = []
         self.before = 0  # images that an earlier run has done
 
+    @cached_property
+    def same(self) -> dict[str, str]:
+        """What every row of a file of results has in common: two files with these are results of the same question."""
+        from ..bundles.manifest import MANIFEST, sha256_file, sha256_json
+
+        bundle = self.encoder.bundle
+        asked = [sha256_file(bundle.folder / MANIFEST), list(self.bank.prompts.items()), asdict(self.view)]
+        return {"bundle": bundle.manifest.name, "made_with": sha256_json(asked)[:16]}
+
     @property
     def count(self) -> int:
         return self.before + len(self.results) + len(self.failed)
@@ -121,46 +123,37 @@ class _Run:
                 scores = self.encoder.score(item[None], self.bank)[0].ranked()
                 self.results.append({"image": image, "labels": [asdict(score) for score in scores[: self.top]]})
                 if file is not None:
-                    file.add(_row(image, scores, self.encoder.manifest.name))
+                    file.add(_row(image, scores, self.same))
                 if not self.quiet:
                     _print(image, scores[: self.top])
             advance("images", self.count, len(paths))
 
     def tell_totals(self) -> None:
         """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
-        if self.count < 2:
-            return
         firsts = Counter(result["labels"][0]["label"] for result in self.results)
-        told = [f"{number} {label}" for label, number in firsts.most_common()] if len(self.bank.names) > 1 else []
-        if self.before:
-            told.append(f"{self.before} done before")
-        if told:
-            err.print(f"medge: {self.count} images: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
-        if self.failed:
-            warn(f"{len(self.failed)} of {self.count} images could not be read")
+        told_totals(self.count, firsts if len(self.bank.names) > 1 else {}, self.before, len(self.failed))
 
 
-def _opened(to: Path | None, bank: LabelBank, bundle: str, force: bool) -> AbstractContextManager[ResultFile | None]:
+def _opened(to: Path | None, run: _Run, force: bool) -> AbstractContextManager[ResultFile | None]:
     from ..console.result_file import ResultFile
 
     if to is None:
         return nullcontext()
-    return ResultFile(
-        to, ["image", "bundle", "best", *map(_column, bank.names)], key="image", same={"bundle": bundle}, force=force
-    )
+    columns = ["image", *run.same, "best", *map(_column, run.bank.names)]
+    return ResultFile(to, columns, key="image", same=run.same, force=force)
 
 
 def _column(label: str) -> str:
-    return f"label {label}" if label in ("image", "bundle", "best", "scores") else label
+    return f"label {label}" if label in ("image", "bundle", "made_with", "best", "scores") else label
 
 
-def _row(image: str, scores: Sequence[Score], bundle: str) -> dict[str, Any]:
+def _row(image: str, scores: Sequence[Score], same: dict[str, str]) -> dict[str, Any]:
     """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's probability."""
     shares = {
         _column(score.label): "" if score.probability is None else round(score.probability, 6) for score in scores
     }
     best = scores[0].label if len(scores) > 1 else ""
-    return {"image": image, "bundle": bundle, "best": best, **shares, "scores": [asdict(score) for score in scores]}
+    return {"image": image, **same, "best": best, **shares, "scores": [asdict(score) for score in scores]}
 
 
 def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:

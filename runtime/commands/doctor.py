@@ -13,7 +13,7 @@ from ..console.terminal import out, print_json
 
 
 def doctor(
-    bundles: Annotated[list[Path] | None, typer.Argument(help="Language models' bundles to plan for.")] = None,
+    bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles of any kind to plan for.")] = None,
     context: ContextOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -21,24 +21,26 @@ def doctor(
 
     The exit code is 1 when a bundle does not fit.
 
-    Example: medge doctor bundle-q4_k_m bundle-q8_0
+    Example: medge doctor bundle-int8 reader-q4_k_m reader-q8_0
     """
     import dataclasses
 
     from rich.table import Table
+    from rich.text import Text
 
     from ..bundles.bundle import Bundle
-    from ..generator.planner import Device, plan
+    from ..generator.planner import Device
+    from ..kinds import KINDS
 
     device = Device.here()
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
-    plans = [plan(bundle, device=device, context=context) for bundle in opened]
+    plans = [KINDS[bundle.manifest.kind].plan(bundle, device, context) for bundle in opened]
     if as_json:
         rows = [
             {"bundle": p.name, "fits": p.fits, "context": p.context, "threads": p.threads, "gpu_layers": p.gpu_layers,
              "needs_bytes": p.need.total, "need": dataclasses.asdict(p.need)} for p in plans
         ]  # fmt: skip
-        print_json({"device": dataclasses.asdict(device), "bundles": rows})
+        print_json({"device": dataclasses.asdict(device), "results": rows})
     else:
         here = Table(title="This device", show_header=False)
         here.add_row("memory", f"{device.memory_total / 1e9:.1f} GB, {device.memory_free / 1e9:.1f} GB of it free")
@@ -49,12 +51,12 @@ def doctor(
         if plans:
             table = Table(title="Bundles")
             for column in ("bundle", "", "context", "threads", "needs GB", "weights", "cache", "working"):
-                table.add_column(column, justify="left" if column in ("bundle", "") else "right")
+                table.add_column(column, justify="left" if column in ("bundle", "") else "right", overflow="fold")
             for p in plans:
                 mark = "[green]fits[/]" if p.fits else "[red]does not fit[/]"
                 numbers = (p.need.total, p.need.weights, p.need.cache, p.need.working)
                 gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
-                table.add_row(p.name, mark, str(p.context), str(p.threads), *gigabytes)
+                table.add_row(Text(p.name), mark, str(p.context or "none"), str(p.threads), *gigabytes)
             out.print(table)
     if not all(p.fits for p in plans):
         raise typer.Exit(1)

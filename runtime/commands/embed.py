@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
-from ..console.terminal import SOME_FAILED, out, print_json, warn
+from ..console.terminal import SOME_FAILED, out, print_json, progress, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 
@@ -58,13 +58,18 @@ def embed(
             warnings.simplefilter("ignore", TextCutWarning)
             rows, names = list(encoder.embed_texts(text)), list(text)
     else:
-        for source, item in encoder.stream_images(find_images(images or []), view=view):
-            if isinstance(item, ImageError):
-                warn(str(item))
-                failed += 1
-            else:
-                names.append(describe(source))
-                rows.append(item)
+        paths = list(find_images(images or []))
+        with progress() as advance:
+            for done, (source, item) in enumerate(encoder.stream_images(paths, view=view), 1):
+                if isinstance(item, ImageError):
+                    warn(str(item))
+                    failed += 1
+                else:
+                    names.append(describe(source))
+                    rows.append(item)
+                advance("images", done, len(paths))
+        if failed:
+            warn(f"{failed} of {len(paths)} images could not be read")
     if not rows:
         raise ImageError("nothing was embedded")
     with atomic_file(to) as partial:

@@ -1,4 +1,4 @@
-"""`medge index build|add|search`."""
+"""`medge index build|add|search|remove|info`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from ..console.view_options import FrameOption, WindowOption, view_of
 
 app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
 IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]
+RelativeOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep paths below this folder, so that the archive can move with its index.", show_default="absolute paths"
+    ),
+]
 
 
 @app.command()
 def build(
-    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument, force: ForceOption = False,
+    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument, relative_to: RelativeOption = None,
+    force: ForceOption = False,
     frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -32,13 +39,15 @@ def build(
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with progress() as advance:
-        done, resumed = build_index(index, encoder, find_images(images), view=view, force=force, progress=advance)
+        done, resumed = build_index(
+            index, encoder, find_images(images), view=view, base=relative_to, force=force, progress=advance
+        )
     _tell(index, done.added, done.failed, as_json, resumed)
 
 
 @app.command()
 def add(
-    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument,
+    bundle: BundleArgument, index: IndexArgument, images: ImagesArgument, relative_to: RelativeOption = None,
     frame: FrameOption = None, window: WindowOption = None,
     device: DeviceOption = "auto", allow_failed_parity: AllowFailed = False, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -53,8 +62,56 @@ def add(
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
-        done = opened.add(encoder, find_images(images), advance, view=view)
+        done = opened.add(encoder, find_images(images), advance, view=view, base=relative_to)
     _tell(index, done.added, done.failed, as_json, done.present)
+
+
+@app.command()
+def remove(
+    index: IndexArgument,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them; the files may be gone.")],
+    relative_to: RelativeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take images out of an index.
+
+    Example: medge index remove archive.index /media/archive/withdrawn
+    """
+    from ..encoder.vector_index import VectorIndex
+
+    with VectorIndex.open(index, None) as opened:
+        removed = opened.remove(images, relative_to)
+        left = len(opened)
+    if as_json:
+        print_json({"index": str(index), "removed": removed, "images": left})
+    else:
+        out.print(f"{index}: {removed} images taken out, {left} left", markup=False, highlight=False)
+
+
+@app.command()
+def info(index: IndexArgument, as_json: JsonOption = False) -> None:
+    """Say what is in an index: how many images, how their paths are kept, and which bundle made it.
+
+    Example: medge index info archive.index
+    """
+    from rich.table import Table
+
+    from ..encoder.vector_index import VectorIndex
+
+    with VectorIndex.open(index, None) as opened:
+        facts = opened.facts()
+    if as_json:
+        print_json({"index": str(index), **facts})
+        return
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("images", f"{facts['images']:,}")
+    table.add_row("embedding", f"{facts['size']} numbers")
+    table.add_row("file", f"{facts['bytes']:,} bytes")
+    table.add_row("paths", facts["paths"])
+    table.add_row("made with", f"vision tower {facts['vision_sha256']}, profile {facts['profile']}")
+    out.print(table)
 
 
 @app.command()
@@ -92,7 +149,7 @@ def search(
     with VectorIndex.open(index, encoder.fingerprint) as opened:
         hits = opened.search(query, count)
     if as_json:
-        print_json({"hits": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
+        print_json({"results": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
         return
     table = Table()
     table.add_column("image", overflow="fold")

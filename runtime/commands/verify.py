@@ -27,7 +27,7 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
     rows = [{"check": what, "measured": value, "bound": bound, "holds": good} for what, value, bound, good in results]
     holds = all(row["holds"] for row in rows)
     if as_json:
-        print_json({"bundle": opened.manifest.name, "holds": holds, "checks": rows})
+        print_json({"bundle": opened.manifest.name, "holds": holds, "results": rows})
     else:
         table = Table(title=f"{opened.manifest.name} on this device: {'good' if holds else 'NOT GOOD'}")
         for column in ("check", "measured", "bound", ""):

@@ -15,6 +15,10 @@ AllowFailed = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the engine.", show_default="its own choice")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write each result as it comes: .csv or .jsonl. Interrupted, the same command goes on."),
+]
 IMAGES = "Images, or folders of images (PNG, JPEG, TIFF, DICOM)."
 ImagesArgument = Annotated[list[Path], typer.Argument(help=IMAGES)]
 OptionalImagesArgument = Annotated[list[Path] | None, typer.Argument(help=IMAGES)]

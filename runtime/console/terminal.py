@@ -6,9 +6,11 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
+import typer
 from rich.console import Console
 
 from ..progress import Progress
@@ -17,15 +19,41 @@ out = Console()
 err = Console(stderr=True)
 
 LINE_EVERY = 30.0  # seconds between two lines about work whose output is piped
+SCHEMA_VERSION = 1  # of what --json prints; raised when a key is taken away or means something else
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
 
 
-def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def print_json(facts: Mapping[str, Any]) -> None:
+    """Print what `--json` gives: an object with `schema_version`; what a command gives several of stands under `results`."""
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False) + "\n")
 
 
 def warn(message: str) -> None:
     err.print(f"medge: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def told_stopped(done: int, total: int, to: Path | None) -> NoReturn:
+    """After Ctrl-C: how far a command came, and how it goes on.
+
+    Raises:
+        typer.Exit: always.
+    """
+    hint = f"the same command goes on in {to}" if to else "with --out FILE the same command goes on where it was"
+    warn(f"stopped after {done} of {total} images; {hint}")
+    raise typer.Exit(130) from None
+
+
+def told_totals(count: int, firsts: Mapping[str, int], before: int, failed: int) -> None:
+    """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
+    if count < 2:
+        return
+    told = [f"{number} {label}" for label, number in sorted(firsts.items(), key=lambda pair: -pair[1])]
+    if before:
+        told.append(f"{before} done before")
+    if told:
+        err.print(f"medge: {count} images: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        warn(f"{failed} of {count} images could not be read")
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ TARGETS: dict[str, Target] = {
         Target("avx2", False, "U8 weights: without VNNI, signed weights saturate the 16-bit sums of AVX2's kernels"),
         Target("avx512-vnni", True, "S8 weights: VNNI sums in 32 bits, symmetric weights need no zero point"),
         Target("arm-dotprod", True, "S8 weights: sdot/smmla sum in 32 bits, symmetric weights need no zero point"),
+        # tests/arm runs S8 on an emulated CPU with dotprod and on one without: both agree with PyTorch.
+        Target("arm", True, "S8 weights: as exact as with dotprod, in more instructions"),
         Target("web", False, "U8 weights: WebAssembly SIMD widens them to 16 bits, and relaxed SIMD may saturate S8"),
     )
 }
@@ -36,6 +38,16 @@ TARGETS: dict[str, Target] = {
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of threads that a user asks for; None is the engine's own choice.
+
+    Raises:
+        RecipeError: fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise RecipeError(f"{threads} threads can compute nothing: say 1 or more, or leave the choice to the engine")
 
 
 def cpu_features() -> frozenset[str]:
@@ -65,9 +77,11 @@ def pick_target(name: str = "auto") -> tuple[Target, str]:
         if name not in TARGETS:
             raise RecipeError(f"there is no target {name!r}; choose from auto, {', '.join(TARGETS)}")
         return TARGETS[name], f"asked for {name}: {TARGETS[name].reason}"
+    features = cpu_features()
     if platform.machine().lower() in {"aarch64", "arm64"}:
-        found = "arm-dotprod"
+        if not features:
+            return TARGETS["arm"], f"this system does not say whether its ARM CPU has dotprod: {TARGETS['arm'].reason}"
+        found = "arm-dotprod" if features & {"asimddp", "feat_dotprod"} else "arm"
     else:
-        features = cpu_features()
         found = "avx512-vnni" if features & {"avx512_vnni", "avx_vnni"} else "avx2"
     return TARGETS[found], f"this CPU is {found}: {TARGETS[found].reason}"

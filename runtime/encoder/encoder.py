@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
+from ..device.cpu import check_threads
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
 from ..pictures.images import ImageSource, as_sources, describe, read_image
@@ -83,6 +84,9 @@ class Encoder:
         threads: threads of the engine; its own choice where None.
         device: "auto", "cpu" or "cuda".
         fast: some per cent faster, for more memory.
+
+    Raises:
+        RecipeError: fewer than one thread.
     """
 
     format = "onnx"
@@ -92,6 +96,7 @@ class Encoder:
     )
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:
+        check_threads(threads)
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.encoder  # refuses a language model's bundle

@@ -102,6 +102,16 @@ def system(text: str) -> Turn:
     return Turn("system", (text,))
 
 
+def refuse_empty(question: str) -> None:
+    """Refuse a question without a word, before images are read for it.
+
+    Raises:
+        GeneratorError: it is one.
+    """
+    if not question.strip():
+        raise GeneratorError("the question is empty")
+
+
 def about(images: ImageSource | Sequence[ImageSource] | None, question: str, view: View = DEFAULT_VIEW) -> Turn:
     """A question about one image, several or none; here a `str` among the images is a path. The images are read at once.
 
@@ -109,8 +119,7 @@ def about(images: ImageSource | Sequence[ImageSource] | None, question: str, vie
         ImageError: an image can't be read.
         GeneratorError: the question is empty.
     """
-    if not question.strip():
-        raise GeneratorError("the question is empty")
+    refuse_empty(question)
     return user(*(read_image(image, view) for image in as_sources(images)), question)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
+from ..device.cpu import check_threads
 from ..device.gguf_header import GGUFHeader, read_header
 from ..errors import BundleError, GeneratorError
 from ..pictures.images import ImageSource, read_image
@@ -50,6 +51,7 @@ class Generator:
     def __init__(
         self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None
     ) -> None:  # fmt: skip
+        check_threads(threads)
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.generator

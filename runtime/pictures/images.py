@@ -168,8 +168,13 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
             yield path
             continue
         for found in sorted(path.rglob("*")):
-            if found.is_file() and (found.suffix.lower() in SUFFIXES or (not found.suffix and _has_dicom_mark(found))):
+            if is_image(found):
                 yield found
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is taken for an image when its folder is walked: by its suffix or, without one, by DICOM's mark."""
+    return path.is_file() and (path.suffix.lower() in SUFFIXES or (not path.suffix and _has_dicom_mark(path)))
 
 
 def _has_dicom_mark(path: Path) -> bool:

@@ -60,16 +60,16 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
     "golden": Command("runtime.commands.golden", "golden", "Files that another runtime must reproduce.", USE),
     "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
+    "help": Command("runtime.commands.help", "explain", "Explain a term, or the exit codes.", USE),
 }
 
 
 def build_app(chosen: str | None) -> typer.Typer:
     """The whole command line, with only the chosen command's module imported; the others are outlines for the overview.
 
-    Raises:
-        MissingExtraError: the chosen command needs a package that is not installed.
+    No command imports a package of an extra before it runs, so that each has its help on the bare install.
     """
-    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", context_settings=HELP)
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP)
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
@@ -86,13 +86,7 @@ def _outline() -> None:
 
 
 def _import(entry: Command) -> Any:
-    try:
-        module = importlib.import_module(f"medge.{entry.module}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("medge"):
-            raise
-        raise MissingExtraError(error.name, "export") from error
-    return getattr(module, entry.attribute)
+    return getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
 
 
 def _version(wanted: bool) -> None:
@@ -115,6 +109,8 @@ def overview(
 
         medge export medgemma --checkpoint medgemma-4b-it --out reader --recipe q4_k_m
         medge ask reader "Is there a pleural effusion?" --image film.dcm
+
+    What a word means, and what an exit code: [bold]medge help "KL divergence"[/], [bold]medge help exit-codes[/].
     """
 
 
@@ -154,10 +150,23 @@ def main() -> None:
 def _run() -> None:
     """Run the command that was asked for, and see that what it printed has arrived."""
     try:
-        chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+        chosen = next((word for word in _words() if not word.startswith("-")), None)
         build_app(chosen)(prog_name="medge")
+    except (
+        ModuleNotFoundError
+    ) as error:  # what makes bundles needs one extra; the runtime names its own where it needs them
+        if error.name is None or error.name.startswith("medge") or COMMANDS[chosen or ""].panel != MAKE:
+            raise
+        raise MissingExtraError(error.name.split(".")[0], "export") from error
     finally:
         sys.stdout.flush()
+
+
+def _words() -> list[str]:
+    """What was typed after "medge": the arguments, or the line that a shell asks to complete."""
+    if "_MEDGE_COMPLETE" not in os.environ:
+        return sys.argv[1:]
+    return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
 
 
 def _say(sentence: str) -> NoReturn:

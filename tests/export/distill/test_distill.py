@@ -30,7 +30,7 @@ from medge.export.pages.distillation import Distillation
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
 from medge.export.source.student_files import FACTS
-from medge.runtime.errors import CheckpointError, CorpusError, DistillationError, RecipeError, StorageError
+from medge.runtime.errors import CheckpointError, CorpusError, DistillationError, ImageError, RecipeError, StorageError
 
 STUDENT = "width=96,heads=3,depth=2"
 FEW = TrainOptions(steps=6, batch=4, save_every=2)
@@ -219,7 +219,7 @@ def test_two_processes_make_one_student(checkpoint: Path, archive: Path, tmp_pat
     [
         ({"student": "width=384"}, RecipeError, "wider than its teacher"),
         ({"text": "patch=7"}, RecipeError, "neither patches"),
-        ({"images": (Path("nowhere"),)}, DistillationError, "nowhere does not exist"),
+        ({"images": (Path("nowhere"),)}, ImageError, "nowhere: No such file"),
     ],
 )
 def test_what_can_not_be_is_refused_at_once(

@@ -252,7 +252,7 @@ def test_the_command_line_takes_it(trained_clip: Path, drawings: dict[str, Path]
     assert np.mean(right) > 5 * CHANCE
     index = tmp_path / "drawings.index"
     run("index", "build", bundle, index, held)
-    hits = json.loads(run("index", "search", bundle, index, "--text", "red disc on white", "--json").stdout)["hits"]
+    hits = json.loads(run("index", "search", bundle, index, "--text", "red disc on white", "--json").stdout)["results"]
     assert Path(hits[0]["path"]).parent.name == "red disc on white"
     probe = tmp_path / "probe.safetensors"
     run("probe", "fit", bundle, drawings["probe"], "--out", probe)

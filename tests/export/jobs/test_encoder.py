@@ -69,14 +69,17 @@ def test_without_text(
 @pytest.mark.parametrize(
     ("machine", "features", "target"),
     [("x86_64", {"avx2"}, "avx2"), ("x86_64", {"avx2", "avx_vnni"}, "avx512-vnni"), ("AMD64", {"avx512_vnni"}, "avx512-vnni"),
-     ("aarch64", set(), "arm-dotprod"), ("arm64", set(), "arm-dotprod")],
+     ("aarch64", {"fp", "asimd", "asimddp"}, "arm-dotprod"), ("arm64", {"feat_dotprod"}, "arm-dotprod"),
+     ("aarch64", {"fp", "asimd"}, "arm"), ("ARM64", set(), "arm")],
 )  # fmt: skip
 def test_the_target_of_a_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], target: str
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("medge.runtime.device.cpu.cpu_features", lambda: frozenset(features))
-    assert pick_target("auto")[0].name == target
+    found, reason = pick_target("auto")
+    assert found.name == target
+    assert ("does not say" in reason) == (not features)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_several_recipes_export_the_towers_once(
     monkeypatch.setattr(stages, "export_tower", counted)
     words = ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", tmp_path / "all"]
     recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
-    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)
+    told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)["results"]
     assert sorted(exported) == ["input_ids", "pixel_values"]
     assert [fact["bundle"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")

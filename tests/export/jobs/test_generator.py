@@ -47,7 +47,9 @@ def test_several_recipes_convert_calibrate_and_compute_once(
     ]  # fmt: skip
     recipes = ["--recipe", "f16", "--recipe", "q4_k_m", "--recipe", "language=q8_0,projector=f16"]
     # Random weights need not pass a gate that is made for trained ones: what counts is what was made, and how often.
-    told = json.loads(command_line.medge(*words, "--out", tmp_path / "all", *recipes, "--json", code=None).stdout)
+    told = json.loads(command_line.medge(*words, "--out", tmp_path / "all", *recipes, "--json", code=None).stdout)[
+        "results"
+    ]
     assert [fact["bundle"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("f16", "q4_k_m", "language-q8_0_projector-f16")
     ]

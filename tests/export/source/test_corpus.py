@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medge.export.source.choices import read_choices
 from medge.export.source.corpus import (
     Answered,
     Choice,
     iterate_texts,
     read_captions,
-    read_choices,
     read_corpus,
     read_examples,
 )
@@ -107,3 +108,40 @@ def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
         read_corpus([tmp_path / "nothing"])
     with pytest.raises(ImageError, match="No such file"):
         read_corpus([tmp_path / "gone.png"])
+
+
+def test_questions_as_they_are_published(tmp_path: Path) -> None:
+    medqa = tmp_path / "medqa.jsonl"
+    options = {"A": "aspirin", "B": "rest"}
+    lines = [{"question": "What helps?", "options": options, "answer": "rest", "answer_idx": "B"},
+             {"question": "What helps?\nA) aspirin\nB) rest", "options": options, "answer": "A"}]  # fmt: skip
+    medqa.write_text("\n".join(map(json.dumps, lines)))
+    asked = "What helps?\nA) aspirin\nB) rest\nAnswer with the letter of the right option."
+    assert read_choices(medqa) == [Choice(asked, ("A", "B"), 1), Choice(asked, ("A", "B"), 0)]
+
+    pubmedqa = tmp_path / "ori_pqal.json"
+    entry = {"QUESTION": "Does it?", "CONTEXTS": ["It may.", "It did."], "final_decision": "maybe"}
+    pubmedqa.write_text(json.dumps({"1": entry}))
+    expected = Choice("It may. It did.\nDoes it? Answer yes, no or maybe.", ("yes", "no", "maybe"), 2)
+    assert read_choices(pubmedqa) == [expected]
+
+    vqa_rad = tmp_path / "qa.json"
+    closed = {"image_name": "a.jpg", "question": "Is it?", "answer": "No "}
+    vqa_rad.write_text(json.dumps([closed, {**closed, "answer": "the left lung"}]))
+    with pytest.raises(CorpusError, match="a.jpg is not beside the file"):
+        read_choices(vqa_rad)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    assert read_choices(vqa_rad) == [
+        Choice("Is it? Answer yes or no.", ("yes", "no"), 1, tmp_path / "images" / "a.jpg")
+    ]
+
+    for text in ("[]", "{}", "[1]", '{"1": {}}', '"x"', "no json"):
+        vqa_rad.write_text(text)
+        with pytest.raises(CorpusError, match="expected JSON lines of"):
+            read_choices(vqa_rad)
+
+
+def test_the_shared_questions_are_read(shared: Path) -> None:
+    for name, count in (("pubmedqa/pqal.json", 800), ("medqa/test.jsonl", 1000)):
+        assert len(read_choices(shared / name)) == count

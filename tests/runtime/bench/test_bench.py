@@ -13,7 +13,7 @@ from medge.runtime.progress import no_progress
 
 
 def test_bench(bundle: Path) -> None:
-    facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)
+    facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)["results"]
     assert facts[0]["cold_start_seconds"] > 0
     assert facts[0]["peak_bytes"] > 10_000_000
     assert "--reference" in medge("bench", bundle, "--against", "pytorch", code=2).stderr

@@ -1,12 +1,15 @@
 """The commands as a user types them: output, JSON, exit codes, messages."""
 
+import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 from command_line import hears_ctrl_c, medge
@@ -14,6 +17,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tolerances import FP32_SUMS
 
+import medge as medge_api
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.commands.inspect import said
+from medge.runtime.encoder.linear_probe import Probe
 from medge.runtime.pictures.images import read_image
 
 
@@ -58,6 +65,24 @@ def test_classify_interrupted_goes_on(bundle: Path, few_images: Path, tmp_path: 
     assert (tmp_path / "r.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
+def test_results_of_another_question_are_not_gone_on_with(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    """The same bundle's name and the same labels' names, but other prompts, another window or another manifest."""
+    ct, labels = few_images / "CT_small.dcm", tmp_path / "labels.json"
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    for name in ("r.csv", "r.jsonl"):
+        labels.write_text('{"ct": ["CT of the abdomen"], "film": ["chest x-ray"]}')
+        asked = ("classify", copy, ct, "--labels", labels, "--out", tmp_path / name)
+        medge(*asked)
+        assert "1 done before" in medge(*asked, few_images / "MR_small.dcm").stderr
+        assert "holds other results" in medge(*asked, "--window", "lung", code=1).stderr
+        labels.write_text('{"ct": ["CT of the head"], "film": ["chest x-ray"]}')
+        assert "holds other results" in medge(*asked, code=1).stderr
+        labels.write_text('{"ct": ["CT of the abdomen"], "film": ["chest x-ray"]}')
+        other = dataclasses.replace(Manifest.read(copy), medge_version=name)
+        (copy / "manifest.json").write_text(other.to_json())
+        assert "holds other results" in medge(*asked, code=1).stderr
+
+
 def test_one_bad_image_among_good_ones(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -94,7 +119,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     medge("index", "build", bundle, tmp_path / "i.index", few_images)
     hits = json.loads(
         medge("index", "search", bundle, tmp_path / "i.index", "--image", few_images / "CT_small.dcm", "--json").stdout
-    )["hits"]
+    )["results"]
     assert hits[0]["path"].endswith("CT_small.dcm")
     assert hits[0]["cosine"] == pytest.approx(1, abs=FP32_SUMS)
     assert "CT_small" in medge("index", "search", bundle, tmp_path / "i.index", "--text", "abdomen CT").stdout
@@ -106,7 +131,7 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     assert "Health AI Developer Foundations" in medge("inspect", bundle).stdout
     checks = json.loads(medge("verify", bundle, "--json").stdout)
     assert checks["holds"]
-    assert len(checks["checks"]) == 5
+    assert len(checks["results"]) == 5
 
 
 def write_quarters(images: Path, folder: Path, side: str) -> Path:
@@ -133,3 +158,64 @@ def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     assert figures["images"] == 8
     assert figures["accuracy"]["value"] >= 0.75  # chance is a half; seven of eight, of a tiny model on quarters
     assert figures["auc"]["value"] > 0.9
+
+
+def test_probe_predict_writes_rows_and_goes_on(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    encoder = medge_api.load(bundle)
+    size = encoder.manifest.encoder.embedding_size
+    weight = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)
+    probe = tmp_path / "p.safetensors"
+    Probe(("a", "image"), weight, np.zeros(2, np.float32), encoder.fingerprint, {}).save(probe)
+    names = ("CT_small.dcm", "MR_small.dcm", "693_J2KI.dcm")
+    films = [few_images / name for name in names]
+    bad = tmp_path / "bad.dcm"
+    bad.write_bytes(b"junk")
+    for name in ("r.csv", "r.jsonl"):
+        asked = ("probe", "predict", bundle, probe, "--out", tmp_path / name)
+        medge(*asked, films[0])
+        done = medge(*asked, *films, bad, code=3)
+        assert "4 images: " in done.stderr
+        assert "1 done before" in done.stderr
+        assert "1 of 4 images could not be read" in done.stderr
+        lines = (tmp_path / name).read_text().splitlines()
+        assert [str(film) in line for film, line in zip(films, lines[-3:], strict=True)] == [True] * 3
+        assert "holds other results" in medge(*asked, films[0], "--window", "lung", code=1).stderr
+
+
+def test_json_is_an_object_with_a_version_and_results(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    ct, index = few_images / "CT_small.dcm", tmp_path / "i.index"
+    for words, several in (
+        (("classify", bundle, ct), True),
+        (("embed", bundle, ct, "--out", tmp_path / "e.safetensors"), False),
+        (("index", "build", bundle, index, ct), False),
+        (("index", "search", bundle, index, "--image", ct), True),
+        (("index", "info", index), False),
+        (("inspect", bundle), False),
+        (("verify", bundle), True),
+        (("doctor",), True),
+        (("bench", bundle, "--rounds", 1), True),
+    ):
+        facts = json.loads(medge(*words, "--json").stdout)
+        assert next(iter(facts)) == "schema_version"
+        assert facts["schema_version"] == 1
+        assert isinstance(facts.get("results"), list) == several, words
+
+
+def test_inspect_shows_whole_names_and_no_python(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said({"q4_K": 12, "kept": ["a", "b"], "x": None, "y": True, "z": 0.125}) == (
+        "q4_K 12, kept a, b, x none, y yes, z 0.125"
+    )
+    monkeypatch.setitem(command_line.ENVIRONMENT, "COLUMNS", "60")
+    page = medge("inspect", bundle).stdout
+    assert "…" not in page
+    assert not set(page) & set("{}[]")
+
+
+def test_doctor_takes_encoders_and_several_bundles(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    facts = json.loads(medge("doctor", bundle, other, "--json").stdout)["results"]
+    assert len(facts) == 2
+    assert facts[0]["fits"]
+    weights = sum((bundle / f"onnx/{tower}_model_quantized.onnx").stat().st_size for tower in ("vision", "text"))
+    assert facts[0]["need"]["weights"] == weights
+    assert "fits" in medge("doctor", bundle).stdout

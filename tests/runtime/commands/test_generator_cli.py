@@ -47,6 +47,12 @@ def test_messages_of_ask(reader: Path, bundle: Path, pydicom_files: Path, tmp_pa
     assert "not CT" in medge("ask", reader, "Why?", "--ct", mr, "--context", 512, "--limit", 64, code=1).stderr
 
 
+@pytest.mark.parametrize("words", [("ask", " ", "--ct", "series"), ("ask", ""), ("record", "x.json", "")])
+def test_an_empty_question_is_refused(tiny_reader: Path, words: tuple[str, ...]) -> None:
+    asked = (words[0], tiny_reader, *words[1:], "--allow-failed-parity", "--context", 512)
+    assert "the question is empty" in medge(*asked, code=1).stderr
+
+
 def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_path: Path) -> None:
     ct = pydicom_files / "CT_small.dcm"
     written = medge("report", reader, ct, "--limit", 200, "--context", 512, "--json", code=None)
@@ -74,12 +80,12 @@ def test_chat_goes_on_after_a_mistake(reader: Path, pydicom_files: Path) -> None
 
 def test_doctor_inspect_verify_bench(reader: Path, tmp_path: Path) -> None:
     facts = json.loads(medge("doctor", reader, "--json").stdout)
-    assert facts["bundles"][0]["fits"]
+    assert facts["results"][0]["fits"]
     assert facts["device"]["cores"] == usable_cores()
     assert "does not fit" in medge("doctor", reader, "--context", 2_000_000_000, code=1).stdout
     assert "16 tokens" in medge("inspect", reader).stdout
     assert json.loads(medge("verify", reader, "--json").stdout)["holds"]
-    speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)
+    speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)["results"][0]
     timed = {"cold_start_seconds", "prefill_tokens_per_second", "tokens_per_second", "first_question_seconds",
              "second_question_seconds", "peak_bytes"}  # fmt: skip
     assert timed <= {name for name, value in speed.items() if isinstance(value, int | float) and value > 0}
@@ -133,7 +139,7 @@ def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Pa
     out = tmp_path / "bundle"
     made = medge("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out, "--recipe", "q4_0", "--importance", matrix,
                  "--skip-parity", "--json")  # fmt: skip
-    assert json.loads(made.stdout)["parity"] == {"gguf": None}
+    assert json.loads(made.stdout)["results"][0]["parity"] == {"gguf": None}
     assert (out / "Modelfile").read_text().startswith("FROM ./")
     assert "not measured" in medge("ask", out, "Why?", code=1).stderr
     again = ("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out)

@@ -96,7 +96,8 @@ def test_commands_with_sub_commands() -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
     found = {name: {words[1] for words in pages(name)} for name in COMMANDS if len(pages(name)[0]) > 1}
     assert found == {
-        "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"}, "index": {"build", "add", "search"},
+        "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"},
+        "index": {"build", "add", "search", "remove", "info"},
         "probe": {"fit", "predict", "evaluate"},
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,3 +131,11 @@ def test_softmax_and_sigmoid_do_not_overflow() -> None:
     logits = np.array([[1e4, -1e4, 0.0]])
     assert softmax(logits).tolist() == [[1.0, 0.0, 0.0]]
     assert sigmoid(logits).tolist() == [[1.0, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize("threads", [0, -4])
+def test_fewer_than_one_thread_is_refused(bundle: Path, threads: int) -> None:
+    with pytest.raises(RecipeError, match=f"{threads} threads can compute nothing"):
+        medge.load(bundle, threads=threads)
+    done = command_line.medge("classify", bundle, "x.png", "--threads", threads, code=2)
+    assert "Invalid value for '--threads'" in done.stderr

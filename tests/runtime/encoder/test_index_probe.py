@@ -1,5 +1,6 @@
 """The vector index and the linear probe."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import medge as medge_cli
 from PIL import Image
 from tolerances import FP32_SUMS, PROBE_PROBABILITY
 
@@ -172,3 +174,59 @@ def test_a_probe_learns_what_the_bundle_sees(make_bundle: Callable[[str], Path],
         data[split] = encoder.embed_images(paths), labels
     probe = fit_probe(*data["train"], encoder.fingerprint)
     assert evaluate_probe(probe, *data["test"])["auc"]["low"] > 0.8  # zero-shot reaches an AUC of 0.95 (MODEL_CARD.md)
+
+
+def test_the_same_file_is_there_once_and_can_be_taken_out(
+    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.index"
+    monkeypatch.chdir(tmp_path)
+    medge_cli("index", "build", bundle, path, "pictures", pictures)  # relative and absolute
+    (tmp_path / "link").symlink_to(pictures)
+    medge_cli("index", "add", bundle, path, "link/00.png")
+    facts = json.loads(medge_cli("index", "info", path, "--json").stdout)
+    assert (facts["images"], facts["paths"]) == (70, "absolute")
+    assert "absolute" in medge_cli("index", "info", path).stdout
+    (pictures / "07.png").unlink()
+    left = json.loads(medge_cli("index", "remove", path, "pictures/07.png", "--json").stdout)
+    assert (left["removed"], left["images"]) == (1, 69)
+    hits = json.loads(medge_cli("index", "search", bundle, path, "--text", "x", "--count", 99, "--json").stdout)[
+        "results"
+    ]
+    assert {hit["path"] for hit in hits} == {str(found) for found in pictures.iterdir()}
+    assert "holds no" in medge_cli("index", "remove", path, "pictures/07.png", code=1).stderr
+    medge_cli("index", "remove", path, pictures)
+    assert json.loads(medge_cli("index", "info", path, "--json").stdout)["images"] == 0
+    assert "holds no images" in medge_cli("index", "search", bundle, path, "--text", "x", code=1).stderr
+
+
+def test_paths_below_a_folder_move_with_it(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    path = pictures / "a.index"
+    medge_cli("index", "build", bundle, path, pictures, "--relative-to", pictures)
+    assert "say to which folder" in medge_cli("index", "add", bundle, path, pictures, code=1).stderr
+    moved = pictures.rename(tmp_path / "moved")
+    done = medge_cli("index", "add", bundle, moved / "a.index", moved, "--relative-to", moved, "--json")
+    assert json.loads(done.stdout)["already_there"] == 70
+    hits = medge_cli("index", "search", bundle, moved / "a.index", "--image", moved / "03.png", "--json")
+    assert json.loads(hits.stdout)["results"][0]["path"] == "03.png"
+    outside = medge_cli("index", "add", bundle, moved / "a.index", tmp_path / "x.png", "--relative-to", moved, code=1)
+    assert "x.png is not below" in outside.stderr
+
+
+def test_a_full_disk_is_no_damaged_index(
+    encoder: Encoder, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own error, by a limit on the pages of the file."""
+    path = tmp_path / "a.index"
+    store = VectorIndex._store
+
+    def limited(self: VectorIndex, fresh: list[tuple[str, bytes]]) -> None:
+        self._db.execute("PRAGMA max_page_count = 6")
+        store(self, fresh)
+
+    monkeypatch.setattr(VectorIndex, "_store", limited)
+    with pytest.raises(StorageError, match="no space left.* the same command goes on"):
+        build_index(path, encoder, find_images([pictures]))
+    monkeypatch.undo()
+    done, _ = build_index(path, encoder, find_images([pictures]))
+    assert done.added + done.present == 70

@@ -22,7 +22,7 @@ from tolerances import CACHED_LOGITS
 import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError
+from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError, RecipeError
 from medge.runtime.generator.conversation import Sampling, Turn, about, system, user
 from medge.runtime.generator.engine import Engine, Picture, length
 from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run, _Turnstile
@@ -403,3 +403,9 @@ def test_generating_is_one_by_one_what_prefill_says(tiny: Generator) -> None:
         tiny.engine.prefill([*prompt, *tokens[:count]])
         logits = tiny.engine.next_logits()
         assert logits[token] >= logits.max() - 1e-3
+
+
+@pytest.mark.parametrize("threads", [0, -4])
+def test_fewer_than_one_thread_is_refused(tiny_reader: Path, threads: int) -> None:
+    with pytest.raises(RecipeError, match=f"{threads} threads can compute nothing"):
+        medge.load(tiny_reader, allow_failed_parity=True, threads=threads)

@@ -44,7 +44,7 @@ def test_the_bound_is_the_manifests(bundle: Path, tmp_path: Path) -> None:
     strict = dataclasses.replace(onnx.towers["vision"], golden=GoldenBound("mean", 1.5))
     changed = dataclasses.replace(onnx, towers={**onnx.towers, "vision": strict})
     (copy / MANIFEST).write_text(manifest.with_artefact("onnx", changed).to_json())
-    rows = {row["check"]: row for row in json.loads(medge("verify", copy, "--json", code=1).stdout)["checks"]}
+    rows = {row["check"]: row for row in json.loads(medge("verify", copy, "--json", code=1).stdout)["results"]}
     assert (rows["image embeddings: mean cosine"]["bound"], rows["image embeddings: mean cosine"]["holds"]) == (
         1.5,
         False,

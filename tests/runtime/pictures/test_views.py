@@ -95,7 +95,7 @@ def test_an_index_holds_what_was_looked_at(bundle: Path, few_images: Path, tmp_p
     image, index = few_images / "CT_small.dcm", tmp_path / "i.index"
     medge("index", "build", bundle, index, image, "--window", "bone")
     same, other = (
-        json.loads(medge("index", "search", bundle, index, "--image", image, "--json", *words).stdout)["hits"][0][
+        json.loads(medge("index", "search", bundle, index, "--image", image, "--json", *words).stdout)["results"][0][
             "cosine"
         ]
         for words in (("--window", "bone"), ())

@@ -1,0 +1,59 @@
+"""`medge help`, and completion in shells."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import medge, medge_process
+
+from medge.runtime.console.glossary import read_glossary
+
+
+def test_terms_are_found_however_they_are_written() -> None:
+    said = medge("help", "KL divergence").stdout
+    assert said.startswith("KL divergence: How far one probability distribution is from another.")
+    for term in ("kl-divergence", "Kl Divergences"):
+        assert medge("help", term).stdout == said
+    assert "did you mean KL divergence" in medge("help", "KL divergense", code=1).stderr
+    assert "there is no term" in medge("help", "zzz", code=1).stderr
+    told = json.loads(medge("help", "gate", "--json").stdout)
+    assert [row["term"] for row in told["results"]] == ["gate"]
+    listed = " ".join(medge("help").stdout.split())
+    assert all(term in listed for term in (*read_glossary(), "exit-codes"))
+
+
+def test_the_glossary_explains_what_commands_say() -> None:
+    glossary = read_glossary()
+    assert list(glossary) == sorted(glossary, key=str.casefold)
+    wanted = {"KL divergence", "centred cosine", "recipe", "bundle", "gate", "flip", "perplexity", "importance matrix",
+              "projector", "tower", "golden", "parity", "profile", "probe"}  # fmt: skip
+    assert wanted <= set(glossary)
+    assert all(text.endswith((".", "?")) and len(text) > 40 for text in glossary.values())
+
+
+def test_exit_codes_are_those_of_the_commands() -> None:
+    from medge.export.commands.options import FAILED_GATE
+    from medge.runtime.commands.help import EXIT_CODES
+    from medge.runtime.console.terminal import SOME_FAILED
+
+    assert {0, 1, 2, SOME_FAILED, FAILED_GATE, 130} == set(EXIT_CODES)
+    said = medge("help", "exit-codes").stdout
+    assert all(f"{code}: " in said for code in EXIT_CODES)
+    assert "exit-codes" in medge("--help").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    def completed(line: str) -> str:
+        given = {
+            "_MEDGE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_WORD_TO_COMPLETE": line.split(" ")[-1],
+            "COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")),
+        }  # fmt: skip
+        return medge_process(environment=given, code=None).stdout
+
+    assert "classify" in completed("medge cl")
+    assert "--labels" in completed("medge classify --lab")
+    assert "search" in completed("medge index se")
+    assert "medsiglip" in completed("medge export med")
