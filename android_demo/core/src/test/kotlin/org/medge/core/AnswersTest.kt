@@ -10,8 +10,11 @@ import java.io.File
 abstract class GoldenEngine {
     internal val load = { System.load(given("medge.llama").path) }
 
+    /** No more threads than processors: they would spin, waiting for each other, and an emulated one takes minutes more. */
+    internal val threads = Runtime.getRuntime().availableProcessors().coerceAtMost(2)
+
     internal fun open(golden: GoldenFiles, vision: Boolean = true) = Engine(
-        golden.bundle.path("language")!!, golden.bundle.eyes.takeIf { vision }, 1024, 2, load = load,
+        golden.bundle.path("language")!!, golden.bundle.eyes.takeIf { vision }, 1024, threads, load = load,
     )
 
     internal fun answers(golden: GoldenFiles) = golden.list("answers.json").map { it as JsonObject }

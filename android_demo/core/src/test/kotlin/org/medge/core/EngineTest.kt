@@ -46,7 +46,7 @@ class EngineTest : GoldenEngine() {
         val bundle = Bundle.open(copy)
         val projector = bundle.path("projector")!!
         projector.writeBytes(projector.readBytes().also { for (at in it.size / 2 until it.size step 3) it[at] = 0x3c })
-        Engine(bundle.path("language")!!, bundle.eyes, 512, 2, load = load).use { engine ->
+        Engine(bundle.path("language")!!, bundle.eyes, 512, threads, load = load).use { engine ->
             assertProblem(Problem.COMPUTES_DIFFERENTLY) { Golden.replay(engine, chat(golden, engine), bundle) }
         }
         copy.deleteRecursively()
@@ -60,7 +60,7 @@ class EngineTest : GoldenEngine() {
         assertAnswersAreThoseOfPython(golden)
         // The tower of this model beside another one is noticed before anything is read past its end.
         val other = GoldenFiles(given("medge.small")).bundle
-        Engine(other.path("language")!!, golden.bundle.eyes, 512, 2, load = load).use { engine ->
+        Engine(other.path("language")!!, golden.bundle.eyes, 512, threads, load = load).use { engine ->
             val picture = Picture(ByteArray(112 * 112 * 3), 112, 16)
             val error = assertProblem(Problem.ANSWER_FAILED) { engine.generate(listOf(Token(2), picture, Token(5)), 1) { true } }
             assertTrue(error.message!!.contains("another model's"))
