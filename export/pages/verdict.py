@@ -91,9 +91,11 @@ def _verdict(report: ParityReport, on: str, changed: str, matters: list[str]) ->
     if report.status == "failed":
         lead += " Do not rely on it."
     lead += "".join(f" Warning: {warning}." for warning in report.warnings)
-    return Verdict(
-        report.verdict, TONES[report.verdict], lead, compared, changed, tuple(matters), _todo(report, broken)
-    )
+    tone = TONES[report.verdict]
+    if not report.held_back:
+        lead += " Not measured on held-back images: the bundle was calibrated on these."
+        tone = "warn" if tone == "good" else tone
+    return Verdict(report.verdict, tone, lead, compared, changed, tuple(matters), _todo(report, broken))
 
 
 def _todo(report: ParityReport, broken: list[GateResult]) -> tuple[str, ...]:

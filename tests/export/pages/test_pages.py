@@ -119,7 +119,8 @@ def test_a_failed_gate_gets_its_advice() -> None:
     assert len(good.todo) == 1
     assert good.todo[0].startswith("Nothing more for these images.")
     unseen = encoder_verdict(judged(replace(ENCODER, held_back=False, labelled=False), PIXELS))
-    assert len(unseen.todo) == 2
+    assert (unseen.tone, len(unseen.todo)) == ("warn", 2)
+    assert "Not measured on held-back images" in unseen.lead
     text = generator_verdict(judged(GENERATOR, Gate("text.kld.ratio_to_plain", "<=", 0.5)))
     assert any("“language”" in step for step in text.todo)
     assert any("MedQA: 4 of 40 answers changed" in one for one in text.matters)
