@@ -51,7 +51,7 @@ JOBS ?= 2
 test: install
 	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-# The encoder runtime on an emulated aarch64, for every recipe; its figures go into the README's table.
+# The encoder runtime on an emulated aarch64, for every recipe; its figures go into docs/results/arm.md.
 ARM ?= $(HOME)/.cache/medge/arm
 test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python

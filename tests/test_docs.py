@@ -1,7 +1,8 @@
-"""Docs that are generated are up to date, and the README's numbers are those that the scripts recorded."""
+"""Docs that are generated are up to date, and numbers in pages are those that the scripts recorded."""
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -24,9 +26,11 @@ def test_command_reference_is_generated(export_extra: None) -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == rendered, "run python docs/make_commands.py"
 
 
-def test_readme_tables_are_what_the_scripts_recorded() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert readme == script("make_tables").render(readme), "run python docs/make_tables.py"
+def test_tables_are_what_the_scripts_recorded() -> None:
+    pages = script("make_tables").render()
+    assert len(pages) > 10
+    old = [str(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+    assert not old, "run python docs/make_tables.py"
 
 
 def test_every_link_in_the_readme_leads_somewhere() -> None:
