@@ -58,6 +58,15 @@ def test_readme_is_short_and_every_page_is_in_the_navigation() -> None:
     assert not [page for page in pages if page not in navigation]
 
 
+def test_python_page_names_what_the_package_offers() -> None:
+    import medge
+
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    names = [name for name in medge.__all__ if not name.startswith("__")]
+    assert len(names) > 15
+    assert not [name for name in names if f"heading: medge.{name}," not in page]
+
+
 def test_recipes_page_names_every_recipe() -> None:
     from medge.quant.recipes.coreml import COREML_RECIPES
     from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
