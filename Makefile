@@ -71,7 +71,7 @@ lint: install
 	$(BIN)/lint-imports
 
 # The documentation site, into site/; a broken link or a page outside the navigation fails.
-docs: install
+docs: $(VENV)/.demo-ready
 	$(BIN)/pip install -q --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 

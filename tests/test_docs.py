@@ -24,7 +24,7 @@ def script(name: str) -> ModuleType:
 
 def test_command_reference_is_generated(export_extra: None) -> None:
     rendered = script("make_commands").render()
-    assert (ROOT / "docs" / "commands.md").read_text() == rendered, "run python docs/make_commands.py"
+    assert (ROOT / "docs" / "reference" / "commands.md").read_text() == rendered, "run python docs/make_commands.py"
 
 
 def test_tables_are_what_the_scripts_recorded() -> None:
