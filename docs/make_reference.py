@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from make_tables import fill
 
@@ -66,10 +67,15 @@ def _section(kind: type) -> str:
     said, _, attributes = inspect.getdoc(kind).partition("\n\nAttributes:\n")  # type: ignore[union-attr]
     meanings = _meanings(attributes)
     head = ["field", "type", "meaning"]
-    rows = [[f"`{one.name}`", f"`{one.type}`", meanings.get(one.name, "")] for one in dataclasses.fields(kind)]
+    rows = [[f"`{one.name}`", f"`{_type(one)}`", meanings.get(one.name, "")] for one in dataclasses.fields(kind)]
     if not meanings:
         head, rows = head[:-1], [row[:-1] for row in rows]
     return f"### {kind.__name__}\n\n{_prose(said)}\n\n{table(head, rows)}"
+
+
+def _type(field: dataclasses.Field[object]) -> str:
+    """A field's type as it is written, with the kinds by name."""
+    return str(field.type).replace("KindName", " | ".join(f'"{kind}"' for kind in get_args(manifest.KindName)))
 
 
 def _prose(text: str) -> str:
