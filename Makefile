@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint full-size install clean
+.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint docs full-size install clean
 
 install: $(VENV)/.ready
 
@@ -51,7 +51,7 @@ JOBS ?= 2
 test: install
 	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-# The encoder runtime on an emulated aarch64, for every recipe; its figures go into the README's table.
+# The encoder runtime on an emulated aarch64, for every recipe; its figures go into docs/results/arm.md.
 ARM ?= $(HOME)/.cache/medge/arm
 test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python
@@ -76,9 +76,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site, into site/; a broken link or a page outside the navigation fails.
+docs: $(VENV)/.demo-ready
+	$(BIN)/pip install -q --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The 878 M-parameter stand-in through every recipe; about an hour on two cores and 12 GB of disk.
 full-size: install
 	$(BIN)/python benchmarks/full_size.py
 
 clean:
-	rm -rf $(VENV) demo-bundle
+	rm -rf $(VENV) demo-bundle site

@@ -1,4 +1,4 @@
-"""Size, speed, memory and cold start with the full-size stand-in (878 M random weights): the ratios of the README.
+"""Size, speed, memory, cold start of the full-size stand-in (878 M random weights), for docs/results/encoder-full-size.md.
 
     python benchmarks/full_size.py --work DIR [--rounds 3] [--json FILE] [--parts sizes,engines,task]
 

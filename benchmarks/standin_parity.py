@@ -1,4 +1,4 @@
-"""Every recipe on medsiglip-mini against PyTorch, on the three held-back test sets: the parity table of the README.
+"""Every recipe on medsiglip-mini against PyTorch, on the three held-back test sets: docs/results/encoder-parity.md.
 
     python benchmarks/standin_parity.py [--data ../shared/data] [--recipes int8,int4] [--target auto] [--json FILE]
 

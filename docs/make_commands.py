@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own help; a test fails when the two differ.
+"""Write docs/reference/commands.md from the commands' own help; a test fails when the two differ.
 
 python docs/make_commands.py
 """
@@ -46,4 +46,4 @@ def _help(words: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("commands.md").write_text(render(), encoding="utf-8")
+    (Path(__file__).parent / "reference" / "commands.md").write_text(render(), encoding="utf-8")

@@ -27,7 +27,8 @@ def ask_series(
         chat: a multimodal model.
         paths: DICOM files, or folders of them.
         question: the question.
-        sampling, think: as in `Chat.chat`.
+        sampling: as in `Chat.chat`.
+        think: likewise.
 
     Raises:
         ImageError: no CT slice could be read, or the files belong to several series.

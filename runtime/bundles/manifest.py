@@ -33,7 +33,14 @@ LICENCE_NOTICE = (
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file: its path inside the bundle, what it is for, its size in bytes and its SHA-256."""
+    """One file of a bundle.
+
+    Attributes:
+        path: inside the bundle, with forward slashes.
+        role: what it is for.
+        bytes: its size.
+        sha256: of its content, as 64 hexadecimal digits.
+    """
 
     path: str
     role: str
@@ -72,9 +79,17 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What the runtime must know of an image-text encoder without opening a file; `family` as in `export.families`.
+    """What the runtime must know of an image-text encoder without opening a file.
 
     Attributes:
+        family: as in `export.families`.
+        embedding_size: numbers of an embedding.
+        image_size, patch_size: pixels of a side, of the image and of a patch.
+        vocabulary: how many token ids there are.
+        tokenizer: how a text becomes a row of ids.
+        logit_scale: already exponentiated: logit = scale * cosine + bias.
+        logit_bias: that bias; 0 of a family without one.
+        parameters: of the checkpoint, both towers.
         sigmoid: whether a logit's sigmoid says whether a label holds, whatever the others; not of a family that was trained to
             choose among texts (CLIP's softmax).
     """
@@ -85,7 +100,7 @@ class EncoderFacts:
     patch_size: int
     vocabulary: int
     tokenizer: TokenizerFacts
-    logit_scale: float  # already exponentiated: logit = scale * cosine + bias
+    logit_scale: float
     logit_bias: float
     parameters: int
     sigmoid: bool = True
@@ -99,9 +114,12 @@ class GeneratorFacts:
         family: "gemma3".
         parameters: of the language model and, where there is one, of tower and projector.
         layers, kv_heads, head_size: what the key-value cache is made of.
+        width: numbers of a token's state.
         window, global_every: attention of a layer reaches `window` tokens back, except in every `global_every`-th.
-        context_length: what it was trained for.
+        context_length: what it was trained for, in tokens.
+        vocabulary: how many token ids there are.
         image_size, image_tokens: pixels of a side, tokens of an image; 0 where the model reads text only.
+        patch_size: pixels of a patch's side; 0 likewise.
         stop_ids: tokens that end an answer.
     """
 
@@ -123,7 +141,12 @@ class GeneratorFacts:
 
 @dataclass(frozen=True)
 class GoldenBound:
-    """How near a device must come to the golden results: the least or the mean cosine of all of them."""
+    """How near a device must come to the golden results.
+
+    Attributes:
+        statistic: of the cosines of all of them: the least, or the mean.
+        cosine: what it must reach.
+    """
 
     statistic: Literal["min", "mean"]
     cosine: float
@@ -162,7 +185,12 @@ class TowerFacts:
 
 @dataclass(frozen=True)
 class Artefact:
-    """What one format holds of the model, and how far it is from the original: `ParityReport.summary()`, or None."""
+    """What one format holds of the model, and how far it is from the original.
+
+    Attributes:
+        towers: {part: how it was made}.
+        parity: `ParityReport.summary()`; None where it was not measured.
+    """
 
     towers: dict[str, TowerFacts]
     parity: dict[str, Any] | None = None
@@ -186,12 +214,18 @@ class Manifest:
 
     Attributes:
         kind: what the bundle is: "encoder" or "generator".
+        name: the name of the folder that it was made as.
+        model: the facts of its kind.
         artefacts: {format: what was made in it}; an artefact is named by the format of its main part.
         preprocessing: None where the model reads text only.
         target: the CPU whose kernels its number formats suit, or "any".
         source: name and hashes of the checkpoint, calibration, teacher.
+        files: every file but the manifest.
         labels: names of the labels that are baked in.
         teacher_parity: how near a student comes to the teacher that it was distilled from.
+        licence: the notice that goes on with the bundle.
+        medge_version: what made it.
+        format_version: of this format.
     """
 
     kind: KindName

@@ -1,8 +1,8 @@
 """Weights in large memory pages.
 
 A token reads every weight once, and with pages of 4 KB finding where each lies costs time, too (benchmarks/generator_speed.py
-measures both, the README has the ratio); Linux gives pages of 2 MB to whoever asks. llama.cpp does not ask, and
-its allocator can't be told to, but it reports progress after it has taken memory and before it fills it.
+measures both, docs/results/language-full-size.md has the ratio); Linux gives pages of 2 MB to whoever asks. llama.cpp does not
+ask, and its allocator can't be told to, but it reports progress after it has taken memory and before it fills it.
 """
 
 from __future__ import annotations

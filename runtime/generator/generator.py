@@ -45,7 +45,8 @@ class Generator:
     Args:
         bundle: an opened bundle.
         context: positions to make room for; the planner's choice where None.
-        threads, gpu_layers: as in `Engine`; the planner's choice where None.
+        threads: as in `Engine`; the planner's choice where None.
+        gpu_layers: likewise.
     """
 
     def __init__(

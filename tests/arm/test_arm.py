@@ -141,7 +141,7 @@ def test_embeddings_on_arm(
 
 
 def _record(path: Path, recipe: str, cpu: str, rows: dict[str, dict[str, float]]) -> None:
-    """For the README: `make test-arm` names benchmarks/results/arm.json."""
+    """For docs/results/arm.md: `make test-arm` names benchmarks/results/arm.json."""
     body = json.loads(path.read_text()) if path.exists() else {}
     body.setdefault(recipe, {})[cpu] = rows
     path.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")

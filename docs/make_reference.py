@@ -1,0 +1,166 @@
+"""Fill the reference pages from the code: the glossary, errors and exit codes, fields of manifest and report, gates.
+
+python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from make_tables import fill
+
+from medge.quant.recipes.coreml import COREML_RECIPES
+from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.quant.recipes.onnx import ONNX_RECIPES
+from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe
+from medge.runtime import errors
+from medge.runtime.bundles import figures, gates, manifest, origin, parity_report
+from medge.runtime.bundles.gates import Gate
+from medge.runtime.commands.help import EXIT_CODES
+from medge.runtime.console.glossary import read_glossary
+from medge.runtime.pictures.preprocess import PROFILES
+
+REFERENCE = Path(__file__).parent / "reference"
+MANIFEST = (
+    manifest.Manifest, manifest.FileEntry, manifest.Preprocessing, manifest.EncoderFacts, manifest.TokenizerFacts,
+    manifest.GeneratorFacts, manifest.Artefact, manifest.TowerFacts, manifest.GoldenBound,
+)  # fmt: skip
+REPORT = (
+    parity_report.ParityReport, origin.Origin, gates.GateResult, figures.EncoderFigures, figures.GeneratorFigures,
+    figures.EmbeddingFigures, figures.ScoreFigures, figures.DivergenceFigures, figures.ImageFigures, figures.KLDivergence,
+    figures.TaskFigures, figures.PixelFigures, figures.SameIds, figures.SpeedFigures, figures.TowerSizes,
+    figures.GeneratorSizes, figures.Spread, figures.Interval, figures.Paired, figures.LabelFigures, figures.Rates,
+    figures.Confusions, figures.StageRow, figures.EncoderPlots, figures.GeneratorPlots, figures.ScorePoints, figures.Curves,
+    figures.Curve, figures.Calibration, figures.CalibrationBins, figures.ImageAnswer, figures.Places,
+)  # fmt: skip
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def glossary() -> str:
+    return "\n\n".join(f"## {term}\n\n{meaning}" for term, meaning in read_glossary().items())
+
+
+def error_tree() -> str:
+    _, _, tree = (errors.__doc__ or "").partition("\n\n")
+    return f"```\n{tree.strip()}\n```"
+
+
+def exit_codes() -> str:
+    return table(["code", "when"], ((str(code), when) for code, when in EXIT_CODES.items()))
+
+
+def fields(kinds: Iterable[type]) -> str:
+    """A section for each dataclass: what its docstring says, and its fields."""
+    return "\n\n".join(_section(kind) for kind in kinds)
+
+
+def _section(kind: type) -> str:
+    said, _, attributes = inspect.getdoc(kind).partition("\n\nAttributes:\n")  # type: ignore[union-attr]
+    meanings = _meanings(attributes)
+    head = ["field", "type", "meaning"]
+    rows = [[f"`{one.name}`", f"`{_type(one)}`", meanings.get(one.name, "")] for one in dataclasses.fields(kind)]
+    if not meanings:
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return f"### {kind.__name__}\n\n{_prose(said)}\n\n{table(head, rows)}"
+
+
+def _type(field: dataclasses.Field[object]) -> str:
+    """A field's type as it is written, with the kinds by name."""
+    return str(field.type).replace("KindName", " | ".join(f'"{kind}"' for kind in get_args(manifest.KindName)))
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text).strip()
+
+
+def _meanings(attributes: str) -> dict[str, str]:
+    """{field: meaning} of a docstring's "Attributes:"; a line may name several fields, and go on below, indented."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in attributes.splitlines():
+        if begun := re.match(r" {4}((?:\w+, )*\w+): (.*)", line):
+            names = begun[1].split(", ")
+            found |= dict.fromkeys(names, begun[2])
+        elif names and line.strip():
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found
+
+
+def _gates(found: Iterable[Gate]) -> str:
+    return "<br>".join(_gate(gate) for gate in found) or "–"
+
+
+def _gate(gate: Gate) -> str:
+    warn = "" if gate.warn is None else f" (told beyond {gate.warn:g})"
+    return f"`{gate.figure}` {gate.sense.replace('>=', '≥').replace('<=', '≤')} {gate.bound:g}{warn}"
+
+
+def towers(recipes: Mapping[str, Recipe]) -> str:
+    """Gates of an encoder's recipes."""
+    rows = []
+    for recipe in recipes.values():
+        promise = recipe.promise
+        golden = f"{promise.golden.statistic} ≥ {promise.golden.cosine:g}"
+        rows.append([f"`{recipe.name}`", _gates(promise.part), _gates(promise.answers), golden])
+    return table(["recipe", "each tower", "scores of labels", "golden results, cosine"], rows)
+
+
+def languages(recipes: Mapping[str, Recipe]) -> str:
+    """Gates of a language model's recipes: on text, or of a projector on the tokens of an image, and after an image."""
+    rows = [
+        [f"`{one.name}`", _gates(one.promise.tokens or one.promise.part), _gates(one.promise.images)]
+        for one in recipes.values()
+    ]
+    return table(["recipe", "its own figures", "after an image"], rows)
+
+
+def common() -> str:
+    return table(
+        ["bundle", "gates"],
+        [
+            ["every encoder", _gates([PIXELS])],
+            ["every language model", _gates(SAME_IDS)],
+            ["one that reads images", _gates([PIXELS])],
+            ["a student against its teacher", _gates(STUDENT_GATES)],
+        ],
+    )
+
+
+def profiles() -> str:
+    return table(["profile", "how an image is resized"], ([f"`{one.name}`", one.summary] for one in PROFILES.values()))
+
+
+def render() -> dict[Path, str]:
+    """{file: its text with what is generated as the code is now}."""
+    pages = {
+        "glossary": {"glossary": glossary()},
+        "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
+        "bundle-format": {"fields": fields(MANIFEST)},
+        "recipes": {"profiles": profiles()},
+        "report": {
+            "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
+            "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),
+        },
+    }  # fmt: skip
+    found = {}
+    for name, bodies in pages.items():
+        path = REFERENCE / f"{name}.md"
+        text = path.read_text(encoding="utf-8")
+        for mark, body in bodies.items():
+            text = fill(text, mark, body)
+        found[path] = text
+    return found
+
+
+if __name__ == "__main__":
+    for path, text in render().items():
+        path.write_text(text, encoding="utf-8")
