@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-transformers transformers-4 test-arm android lint docs full-size install clean
+.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint docs full-size install clean
 
 install: $(VENV)/.ready
 
@@ -56,6 +56,12 @@ ARM ?= $(HOME)/.cache/medge/arm
 test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python
 	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS=benchmarks/results/arm.json $(BIN)/pytest tests/arm $(PYTEST_ARGS)
+
+# MedgeKit, the Swift package beside CoreML packages, compiled and tested on Linux against stand-ins of Apple's frameworks.
+SWIFT ?= $(HOME)/.cache/medge/swift
+test-swift: install
+	bash tests/swift/prepare '$(SWIFT)'
+	MEDGE_SWIFT='$(SWIFT)' $(BIN)/pytest tests/swift $(PYTEST_ARGS)
 
 # The Android app without Gradle: one APK for each ABI. ABI=x86_64 for an emulator.
 ANDROID ?= $(HOME)/.cache/medge/android

@@ -28,7 +28,7 @@ from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
 from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
-from medge.export.to_coreml.mil_evaluator import Program
+from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import selector
 from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save

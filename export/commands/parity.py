@@ -39,6 +39,12 @@ def parity(
     Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
     """
     opened = Bundle.open(bundle, allow_failed_parity=True)
+    others: dict[str, dict[str, object]] = {
+        "encoder": {"--texts": texts, "--task": task, "--beside": beside},
+        "generator": {"--labelled": labelled, "--labels": labels, "--thumbnails": thumbnails},
+    }
+    if useless := [name for name, given in others[opened.manifest.kind].items() if given]:
+        raise typer.BadParameter(f"{' and '.join(useless)}: not for this kind of bundle ({opened.manifest.kind})")
     with progress() as advance:
         asked = Measuring(
             reference,
@@ -53,9 +59,13 @@ def parity(
             thumbnails,
         )
         check(opened, asked)  # what is wrong is said before torch is imported
-        reports = list(measure(opened, asked).values())
+        measured = measure(opened, asked)
+        reports = list(measured.values())
     if as_json:
-        facts = [{"status": report.status, "figures": asdict(report.figures), **report.summary()} for report in reports]
+        facts = [
+            {"format": form, "verdict": report.verdict, "figures": asdict(report.figures), **report.summary()}
+            for form, report in measured.items()
+        ]
         print_json({"bundle": opened.manifest.name, "results": facts})
     else:
         for report in reports:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
@@ -27,7 +26,7 @@ from ..parity.encoder import measure
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
 from ..source.given import not_made_from
-from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, read_samples
+from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, calibrated_on, read_samples
 from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
 from .encoder_job import ExportJob, ExportPlan, read_job
@@ -164,7 +163,9 @@ def measure_bundle(
     manifest, texts, reports = bundle.manifest, {}, {}
     with FullPrecision(opened) as full:
         for name, artefact in bundle.manifest.artefacts.items():
-            reports[name] = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
+            report = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
+            fitted = calibrated_on(samples, bundle.manifest.source.get("calibration") or {})
+            reports[name] = replace(report, held_back=not fitted)
             manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
             texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name], shown)}
     return bundle.amend(manifest, texts), reports
@@ -181,11 +182,6 @@ def report_files(form: Format, report: EncoderReport, shown: Samples | None = No
 
 def _page(report: EncoderReport, shown: Samples | None) -> str:
     return render_parity(report, pictures=thumbnails(report.plots, shown.images) if shown is not None else None)
-
-
-def describe_job(job: ExportJob) -> dict[str, Any]:
-    """The job as plain data, for --json."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}
 
 
 def _samples(folder: Path | None, warn: Warn) -> Samples:

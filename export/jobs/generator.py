@@ -22,7 +22,7 @@ from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, CorpusError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
@@ -35,7 +35,7 @@ from ..source.checkpoint import Checkpoint
 from ..source.choices import read_choices
 from ..source.corpus import Choice, iterate_texts
 from ..source.given import not_made_from
-from ..source.samples import builtin_samples, read_samples, spread
+from ..source.samples import builtin_samples, calibrated_on, read_samples, spread
 from ..to_gguf.companions import write_companions
 from ..to_gguf.write import write_language
 from .formats import PROJECTORS
@@ -131,22 +131,35 @@ def measure_generator_bundle(
     generator = Generator(bundle, context=2048)
     with tempfile.TemporaryDirectory() as place:
         full = FullLanguage(checkpoint, Path(place), logits=logits, progress=progress)
-        baseline = _baseline(recipe, full)
+        weighed = "importance_chunks" in bundle.manifest.towers["language"].decisions
+        baseline = _baseline(recipe, full) if weighed else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
     generator.close()
+    calibration = bundle.manifest.source.get("calibration") or {}
+    report = replace(report, held_back=material.images is None or not calibrated_on(material.images, calibration))
     others = [ParityReport.read(folder / "parity.json") for folder in beside]
     measured = replace(bundle.manifest.artefacts["gguf"], parity=report.summary())
     return bundle.amend(bundle.manifest.with_artefact("gguf", measured), _report_files(report, others)), report
 
 
-def material_of(texts: Sequence[Path], images: Path | None, tasks: Sequence[Path], *, sees: bool) -> Material:
-    """What parity is measured on: the given files, medge's own texts and pydicom's images where there are none."""
+def material_of(
+    texts: Sequence[Path], images: Path | None, tasks: Sequence[Path], *, sees: bool, warn: Warn = no_warning
+) -> Material:
+    """What parity is measured on: the given files, medge's own texts and pydicom's images where there are none.
+
+    Raises:
+        CorpusError: two files of questions have the same name.
+    """
     chosen = list(iterate_texts(texts)) if texts else medical_texts(held_back=True)
-    samples = (read_samples(images) if images else builtin_samples()) if sees else None
+    samples = (read_samples(images).told(warn) if images else builtin_samples()) if sees else None
     if samples is not None:
         picks = [samples.images[index] for index in spread(len(samples), MEASURED_IMAGES)]
         samples = replace(samples, images=picks, truth=None)
-    questions: dict[str, Sequence[Choice]] = {path.stem: read_choices(path) for path in tasks}
+    questions: dict[str, Sequence[Choice]] = {}
+    for path in tasks:
+        if path.stem in questions:
+            raise CorpusError(f"two files of questions are called {path.stem}: rename one, reports name them so")
+        questions[path.stem] = read_choices(path)
     return Material(chosen, samples, questions)
 
 
@@ -184,7 +197,7 @@ def _export(
     write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
     report = None
     if not job.skip_parity:
-        baseline = _baseline(recipe, full)
+        baseline = _baseline(recipe, full) if _weighed(job, recipe) else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
         # The texts are medge's held-back ones or the user's; pydicom's images may have served to calibrate.
         same_images = sees and job.images is None and not job.calibration
@@ -245,10 +258,8 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
     return decisions
 
 
-def _baseline(recipe: GGUFRecipe, full: FullLanguage) -> Path | None:
-    """What llama.cpp's own quantizer makes without a matrix, for recipes that are held against it."""
-    if not recipe.importance:
-        return None
+def _baseline(recipe: GGUFRecipe, full: FullLanguage) -> Path:
+    """What llama.cpp's own quantizer makes without a matrix: what a file that a matrix weighed is held against."""
     path = full.scratch / "plain.gguf"
     quantize_language(full.file, path, recipe)
     return path

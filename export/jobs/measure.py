@@ -94,7 +94,7 @@ def _measure_generator(bundle: Bundle, asked: Measuring) -> Reports:
     from .generator import material_of, measure_generator_bundle
 
     sees = bundle.manifest.generator.image_tokens > 0
-    material = material_of(asked.texts, asked.images, asked.tasks, sees=sees)
+    material = material_of(asked.texts, asked.images, asked.tasks, sees=sees, warn=asked.warn)
     _, report = measure_generator_bundle(
         bundle, asked.reference, material, beside=asked.beside, progress=asked.progress
     )

@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from ...runtime.bundles.figures import read_figure
+from ...runtime.bundles.figures import EncoderFigures, GeneratorFigures, read_figure
 from ...runtime.bundles.origin import Origin
 from .verdict import Verdict
 from .words import figure_words, interval, measured, number, percent, three
@@ -72,9 +72,19 @@ def pages() -> Environment:
         three=three,
         measured=measured,
         words=figure_words,
-        figure=read_figure,
+        figure=_value,
     )
     return environment
+
+
+def _value(figures: EncoderFigures | GeneratorFigures, path: str) -> float | None:
+    """A figure's value by its path; None where it was not measured.
+
+    Raises:
+        LookupError: there is no such figure.
+    """
+    found = read_figure(figures, path)
+    return None if found is None else found.value
 
 
 def new_axes(*, square: bool = False) -> tuple[Figure, Any]:

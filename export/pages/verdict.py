@@ -89,16 +89,23 @@ def _verdict(report: ParityReport, on: str, changed: str, matters: list[str]) ->
     elif not broken:
         lead = f"All {len(judged)} measured gates hold: the bundle is as near to the original as its recipe promises."
     if report.status == "failed":
-        lead += " medge refuses to load this bundle."
+        lead += " Do not rely on it."
     lead += "".join(f" Warning: {warning}." for warning in report.warnings)
-    return Verdict(
-        report.verdict, TONES[report.verdict], lead, compared, changed, tuple(matters), _todo(report, broken)
-    )
+    tone = TONES[report.verdict]
+    if not report.held_back:
+        lead += " Not measured on held-back images: the bundle was calibrated on these."
+        tone = "warn" if tone == "good" else tone
+    return Verdict(report.verdict, tone, lead, compared, changed, tuple(matters), _todo(report, broken))
 
 
 def _todo(report: ParityReport, broken: list[GateResult]) -> tuple[str, ...]:
     """A step for each kind of failed gate, then what would make the measurement say more."""
     steps = [_advice(gate, report) for gate in broken]
+    if report.verdict == "passed with a warning":
+        steps.append(
+            "Decide whether what the warning names matters for your use. If it does, measure on more inputs of your own, or "
+            "export again with a recipe of more bits."
+        )
     if not report.held_back:
         steps.append("Measure on images that the bundle was not calibrated on: medge parity with --images.")
     if report.kind == "encoder" and not report.labelled:

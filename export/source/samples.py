@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ...runtime.progress import Warn
 LEAST_TO_CHOOSE = 100
 MOST_TO_CHOOSE = 256  # more cost time and say no more
 BATCH = 8
+BUILTIN = "pydicom's own files"
 LEAST_TO_HOLD_BACK = 32  # of fewer calibration images none can be spared for the gates
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
 CALIBRATION_ROWS = 8192
@@ -149,6 +150,19 @@ def read_images(paths: Sequence[Path], source: str) -> Samples:
     return _read(find_images(list(paths)), None, (), source)
 
 
+def calibrated_on(samples: Samples, calibration: Mapping[str, Any]) -> bool:
+    """Whether images are those that a bundle was calibrated on, as far as their names and how many they are tell.
+
+    Args:
+        samples: what is measured on.
+        calibration: of the manifest's `source`; where it counts images, half of what was given may have been held back.
+    """
+    source, count = str(calibration.get("source", "")), calibration.get("images")
+    if samples.source == BUILTIN:
+        return BUILTIN in source
+    return samples.source == source and count in (len(samples), (len(samples) + 1) // 2)
+
+
 def builtin_samples() -> Samples:
     """The pictures among the DICOM files inside pydicom's own package: CT, MR, US, CR and more, all public.
 
@@ -158,7 +172,7 @@ def builtin_samples() -> Samples:
 
     # By path: pydicom's own look-up tries to download the files that it does not carry.
     paths = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
-    samples = _read(paths, None, (), "pydicom's own files")
+    samples = _read(paths, None, (), BUILTIN)
     unique = {image.tobytes(): image for image in samples.images if min(image.shape[:2]) >= 32}
     return Samples(list(unique.values()), None, (), (), samples.source)
 

@@ -11,7 +11,7 @@ from ...runtime.bundles.manifest import MERGED, TowerFacts
 from ..families.full_precision import FullPrecision
 from ..format import Array, Making
 from .compress import make_package
-from .mil_evaluator import Program
+from .mil.evaluator import Program
 from .options import PackageOptions
 from .precision import fp32_operations
 from .weights import Compressing

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ...quant.onnx_graph.half import FP16_MAX, HEADROOM
-from .mil_evaluator import FLOATS, Program
-from .mil_ops import apply
-from .mil_package import Name, Operation
+from .mil.evaluator import FLOATS, Program
+from .mil.ops import apply
+from .mil.package import Name, Operation
 from .write import OUTPUT, Array, model_inputs
 
 DRIFT = 0.02  # relative error that a value may have gathered by computing in fp16

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.device.onnx_session import Session, Tensors
 from ...runtime.encoder.encoder import Encoder
-from .mil_evaluator import Program
+from .mil.evaluator import Program
 from .quietly import coremltools
 from .write import as_input, model_inputs
 
 
 class EvaluatorSession:
-    """A package computed by `mil_evaluator`, one input at a time; takes what the ONNX towers take."""
+    """A package computed by `mil.evaluator`, one input at a time; takes what the ONNX towers take."""
 
     def __init__(self, path: Path) -> None:
         self.program = Program(path)

@@ -7,7 +7,7 @@ import numpy as np
 from ..families.encoder import PATCH, POOLED, block_name
 from ..families.full_precision import FullPrecision
 from ..format import Array
-from .mil_evaluator import Program, residual_names
+from .mil.evaluator import Program, residual_names
 from .packages import full_program, options_of
 from .quietly import coremltools
 from .session import PackageEncoder

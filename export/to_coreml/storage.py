@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...quant.recipes.coreml import GROUP
-from .mil_evaluator import Program
-from .mil_package import Operation
+from .mil.evaluator import Program
+from .mil.package import Operation
 from .quietly import coremltools
 from .weights import Compressing
 from .write import OUTPUT, Array, model_inputs, save

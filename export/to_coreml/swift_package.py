@@ -8,11 +8,15 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.encoder.encoder import Encoder
-from ...runtime.golden.phantom import phantom
+from ...runtime.golden.phantom import SHAPES, phantom, phantom_16
+from ...runtime.pictures.preprocess import PROFILES
 from .packages import FOLDER
+
+SIDE = 16  # of the golden pictures' results: small, and on both sides of Pillow's rule which direction goes first
 
 
 def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
@@ -38,13 +42,29 @@ def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
     source = phantom()
     pixels = encoder.resize(source)
     golden = {
-        "width": source.shape[1], "height": source.shape[0], "source": base64.b64encode(source.tobytes()).decode(),
-        "pixels": base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode(),
+        "width": source.shape[1], "height": source.shape[0], "pixels": _base64(pixels),
         "embedding": encoder.embed_pixels(encoder.normalise(pixels)[None])[0].astype(float).tolist(),
-        "leastCosine": tower.golden.cosine,
+        "leastCosine": tower.golden.cosine, "side": SIDE, "pictures": golden_pictures(),
     }  # fmt: skip
     place = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests/golden.json"
     writer.add(place, "package.swift").write_text(json.dumps(golden))
+
+
+def golden_pictures() -> list[dict[str, int | str]]:
+    """What each profile makes of each golden picture of 8 and of 16 bits, at `SIDE`; Swift draws the pictures itself."""
+    return [
+        {
+            "height": source.shape[0], "width": source.shape[1], "bits": 8 * source.itemsize, "profile": profile.name,
+            "pixels": _base64(profile.resize(source, SIDE)),
+        }
+        for shape in SHAPES
+        for source in (phantom(*shape), phantom_16(*shape))
+        for profile in PROFILES.values()
+    ]  # fmt: skip
+
+
+def _base64(pixels: NDArray[np.uint8]) -> str:
+    return base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()
 
 
 def _files(folder: Traversable, prefix: str = "") -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ...runtime.bundles.manifest import LICENCE_NOTICE
 from ..families.token_merging import MergingTower
-from .mil_evaluator import Program
+from .mil.evaluator import Program
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower, gelu
 from .options import PackageOptions
 from .quietly import coremltools, quiet

@@ -9,7 +9,7 @@ type's. Then `allocate` gives bits where they help most.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -51,10 +51,15 @@ def choose_types(
     # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
     matrices = {name: tensor for name, tensor in header.tensors.items() if len(tensor.shape) == 2}
     fixed = full.stat().st_size - sum(tensor.bytes for tensor in matrices.values())
+    # A size that is too small is refused before anything is measured: of a large model that takes hours.
+    allocate({name: _choices(tensor, lambda _: 0.0) for name, tensor in matrices.items()}, target_size, fixed)
     sensitivities = measure_sensitivity(full, importance, matrices, texts, scratch, progress)
-    options = {
-        name: _options(full, tensor, sensitivities[group_of(name)], importance) for name, tensor in matrices.items()
-    }
+
+    def expected(tensor: GGUFTensor) -> Callable[[str], float]:
+        sensitivity = sensitivities[group_of(tensor.name)]
+        return lambda kind: sensitivity * _rounding_error(full, tensor, kind, importance)
+
+    options = {name: _choices(tensor, expected(tensor)) for name, tensor in matrices.items()}
     return {name: choice.value for name, choice in allocate(options, target_size, fixed).items()}
 
 
@@ -89,15 +94,14 @@ def measure_sensitivity(
     return found
 
 
-def _options(full: Path, tensor: GGUFTensor, sensitivity: float, importance: Importance) -> list[Choice[str]]:
-    options: list[Choice[str]] = []
-    for pair in LADDER:
-        kind = _fitting(pair, tensor)
-        if all(kind != choice.value for choice in options):
-            block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-            error = sensitivity * _rounding_error(full, tensor, kind, importance)
-            options.append(Choice(kind, prod(tensor.shape) // block * size, error))
-    return options
+def _choices(tensor: GGUFTensor, error: Callable[[str], float]) -> list[Choice[str]]:
+    """The types that a tensor can take, from coarse to fine, with what `error` expects of each."""
+    kinds = dict.fromkeys(_fitting(pair, tensor) for pair in LADDER)
+    choices = []
+    for kind in kinds:
+        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+        choices.append(Choice(kind, prod(tensor.shape) // block * size, error(kind)))
+    return choices
 
 
 def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:
@@ -123,5 +127,6 @@ def _sample(path: Path, tensor: GGUFTensor, columns: int, rows: int) -> NDArray[
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
-    wide -= np.logaddexp.reduce(wide, axis=-1, keepdims=True)
+    wide -= wide.max(axis=-1, keepdims=True)
+    wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
     return wide

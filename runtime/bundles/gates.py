@@ -54,16 +54,19 @@ class Gate:
 
     def _warning(self, measured: Measured) -> str:
         """What must be told of a figure that passes; "" where there is nothing."""
+        clauses = []
         few = 0 < measured.units < FEWEST
         if few or (measured.tokens or FEWEST_TOKENS) < FEWEST_TOKENS:
             what = replace(measured, tokens=None).rests_on if few else measured.rests_on
-            return f"only {what} measured, too few to say what others would give"
+            clauses.append(f"only {what} measured, too few to say what others would give")
         worse = measured.high if self.sense == "<=" else measured.low
         if worse is not None and not self.passes(worse):
-            return f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
-        if self.warn is not None and not self.within(measured.value, self.warn):
-            return _loss(self.figure, measured)
-        return ""
+            clauses.append(
+                f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
+            )
+        elif self.warn is not None and not self.within(measured.value, self.warn):
+            clauses.append(_loss(self.figure, measured))
+        return "; ".join(clauses)
 
 
 @dataclass(frozen=True)

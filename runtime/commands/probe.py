@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -135,7 +136,7 @@ class _Prediction:
     def predict(self, paths: Sequence[Path], file: ResultFile | None, advance: Progress) -> None:
         from ..errors import ImageError
 
-        waiting = [path for path in paths if file is None or str(path) not in file.done]
+        waiting = [path for path in paths if file is None or os.path.abspath(path) not in file.done]
         self.before = len(paths) - len(waiting)
         for source, item in self.encoder.stream_images(waiting, view=self.view):
             if isinstance(item, ImageError):
@@ -146,7 +147,9 @@ class _Prediction:
                 self.results.append({"image": str(source), "probabilities": scores})
                 if file is not None:
                     shares = {f"p {label}": round(score, 6) for label, score in scores.items()}
-                    file.add({"image": str(source), **self.same, "best": max(scores, key=scores.__getitem__), **shares})
+                    # The whole path: another folder's image of the same name is another image.
+                    image = os.path.abspath(str(source))
+                    file.add({"image": image, **self.same, "best": max(scores, key=scores.__getitem__), **shares})
             advance("images", self.count, len(paths))
 
     def table(self) -> Table:

@@ -28,7 +28,7 @@ def explanation(term: str) -> tuple[str, str]:
         if form in plain:
             return plain[form], glossary[plain[form]]
     near = difflib.get_close_matches(wanted, plain, 3, 0.5)
-    hint = f"; did you mean {' or '.join(plain[form] for form in near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(plain[form] for form in near)}?" if near else ";"
     raise MedgeError(f"there is no term {term!r}{hint} 'medge help' lists all")
 
 

@@ -87,7 +87,10 @@ class VectorIndex:
                 index = cls(path, connection)
                 facts = index._facts()
                 if facts.get("version") != VERSION:
-                    raise IndexFileError(f"{path} has index format {facts.get('version')}, expected {VERSION}")
+                    raise IndexFileError(
+                        f"{path} has index format {facts.get('version')}, this medge reads {VERSION}; build it again with "
+                        "'medge index build --force'"
+                    )
                 if fingerprint is not None and facts.get("fingerprint") != fingerprint:
                     raise IndexFileError(
                         f"{path} was made with another bundle or profile; search it with that one, or rebuild"
@@ -256,7 +259,7 @@ def build_index(
     partial = path.with_name(f".{path.name}.building")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _begin(partial, encoder.fingerprint, relative=base is not None)
+        _begin(partial, encoder.fingerprint, view, relative=base is not None)
         with VectorIndex.open(partial, encoder.fingerprint) as index:
             resumed = len(index)
             done = index.add(encoder, images, progress, view=view, base=base)
@@ -267,18 +270,20 @@ def build_index(
     return done, resumed
 
 
-def _begin(partial: Path, fingerprint: str, *, relative: bool) -> None:
-    """Create the file of a build, or keep what an interrupted build by the same bundle has left."""
+def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> None:
+    """Create the file of a build, or keep what an interrupted build by the same bundle, of the same view, has left."""
     if partial.exists():
         try:
             with VectorIndex.open(partial, fingerprint) as index:
-                if index.relative == relative:
+                if index.relative == relative and index._facts().get("view") == str(view):
                     return
         except IndexFileError:
             pass
-        partial.unlink()  # of another bundle, with other paths, or damaged: nothing that could be taken up
+        partial.unlink()  # of another bundle or view, with other paths, or damaged: nothing that could be taken up
     with contextlib.closing(sqlite3.connect(partial)) as connection, connection:
         connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
         connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")
-        facts = [("version", VERSION), ("fingerprint", fingerprint), ("relative", str(int(relative)))]
+        facts = [
+            ("version", VERSION), ("fingerprint", fingerprint), ("relative", str(int(relative))), ("view", str(view)),
+        ]  # fmt: skip
         connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)

@@ -26,11 +26,9 @@ from ..generator.engine import Picture
 from ..generator.generator import Generator
 from ..pictures.images import read_image
 from ..pictures.preprocess import PROFILES
-from .phantom import phantom
+from .phantom import SHAPES, phantom, phantom_16
 
-# Sizes of the sources: up, down, odd, extreme ratios, and the tower's own size as far as the stand-in goes.
-SIZES = ((28, 28), (64, 64), (150, 97), (112, 112), (7, 300), (300, 7), (257, 128), (188, 150), (189, 150), (1, 1))
-SIDES = (112, 96)
+SIDES = (112, 96, 16)
 QUESTIONS = (
     "What kind of image is this?",
     "Which part of the body is shown?",
@@ -80,10 +78,8 @@ def awkward_texts(words: Sequence[str], count: int, seed: int = 0) -> list[str]:
 def write_pixels(out: Path) -> None:
     """`pixels.safetensors`: sources of 8 and 16 bits, and what each profile makes of them at each side."""
     tensors: dict[str, NDArray[Any]] = {}
-    for number, (height, width) in enumerate(SIZES):
-        eight = phantom(height, width)
-        wide = eight.astype(np.uint16) * 257 + np.arange(width, dtype=np.uint16)[None, :, None] % 97
-        for name, source in ((f"{number}.u8", eight), (f"{number}.u16", wide)):
+    for number, shape in enumerate(SHAPES):
+        for name, source in ((f"{number}.u8", phantom(*shape)), (f"{number}.u16", phantom_16(*shape))):
             tensors[f"{name}.source"] = source
             for profile in PROFILES.values():
                 for side in SIDES:

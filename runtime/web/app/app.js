@@ -1,9 +1,10 @@
 // The page: load a bundle, take an image, show scores. Nothing leaves the device.
 
 import { entry, openBundle, readFile, readLabelBank, visionTower } from './bundle.js';
+import { decodeImage } from './decode.js';
 import { isDicom, readDicom } from './dicom.js';
 import { MedgeError } from './errors.js';
-import { MAX_PIXELS, normalisePixels, resize } from './pixels.js';
+import { normalisePixels, resize } from './pixels.js';
 
 // A module with one SIMD instruction: i32x4.splat (WebAssembly core specification, SIMD).
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 17, 11]);
@@ -50,21 +51,6 @@ async function load() {
   const model = new Model();
   await model.ask({ model: bytes }, [bytes.buffer]);
   return { manifest, bank, model };
-}
-
-async function decodeImage(bytes) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(new Blob([bytes]), { colorSpaceConversion: 'none', premultiplyAlpha: 'none' });
-  } catch {
-    throw new MedgeError('This is no image that the browser can read, and no DICOM file.');
-  }
-  const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new MedgeError(`This image has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are read.`);
-  const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height);
-  return { width, height, data: Uint8Array.from({ length: width * height * 3 }, (_, i) => data[Math.floor(i / 3) * 4 + (i % 3)]) };
 }
 
 async function classify({ manifest, bank, model }, file) {

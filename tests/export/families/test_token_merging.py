@@ -16,7 +16,7 @@ from medge.export.families.token_merging import MergingTower, largest_merge, mer
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples
-from medge.export.to_coreml.mil_evaluator import Program
+from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
 from medge.export.to_onnx.towers import export_tower

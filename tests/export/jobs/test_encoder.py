@@ -19,7 +19,7 @@ from tolerances import EXACT_HOP, FP32_ROUNDING
 import medge
 from medge.export.families.encoder import Signature
 from medge.export.families.full_precision import FullPrecision
-from medge.export.jobs.encoder import export_medsiglip
+from medge.export.jobs.encoder import export_medsiglip, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples, read_samples
 from medge.export.to_onnx.towers import export_tower
@@ -163,8 +163,6 @@ def test_a_failed_gate_is_written_and_refused(
 def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
     import shutil
 
-    from medge.export.jobs.encoder import measure_bundle
-
     other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "note": "changed"}))
@@ -264,6 +262,10 @@ def test_what_is_fitted_on_is_not_judged_on(shallow: Path, few_images: Path, tmp
     manifest = Bundle.open(tmp_path / "b").manifest.artefacts["onnx"]
     assert manifest.parity is not None
     assert manifest.parity["held_back"] is False
+    # Nor does measuring again on the same images take the doubt away.
+    for measured, held_back in ((few_images, False), (folder, True)):
+        _, reports = measure_bundle(Bundle.open(tmp_path / "b"), shallow, read_samples(measured))
+        assert reports["onnx"].held_back is held_back
     _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder))
     assert (reports["onnx"].images, reports["onnx"].held_back) == (32, True)
 

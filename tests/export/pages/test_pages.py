@@ -119,7 +119,8 @@ def test_a_failed_gate_gets_its_advice() -> None:
     assert len(good.todo) == 1
     assert good.todo[0].startswith("Nothing more for these images.")
     unseen = encoder_verdict(judged(replace(ENCODER, held_back=False, labelled=False), PIXELS))
-    assert len(unseen.todo) == 2
+    assert (unseen.tone, len(unseen.todo)) == ("warn", 2)
+    assert "Not measured on held-back images" in unseen.lead
     text = generator_verdict(judged(GENERATOR, Gate("text.kld.ratio_to_plain", "<=", 0.5)))
     assert any("“language”" in step for step in text.todo)
     assert any("MedQA: 4 of 40 answers changed" in one for one in text.matters)
@@ -162,3 +163,19 @@ def test_a_template_that_names_what_does_not_exist_fails(
         environment.loader = jinja2.ChoiceLoader([jinja2.DictLoader({template: broken}), real])
         with pytest.raises(jinja2.UndefinedError, match=f"no attribute '{missing}'"):
             render_parity(report)
+
+
+def test_a_warning_is_in_the_verdict_in_the_gates_and_in_what_to_do() -> None:
+    assert GENERATOR.figures.image is not None
+    kept = {"kld.mean": GENERATOR.figures.image.intervals["kld.mean"]}
+    lost = replace(GENERATOR.figures.image, same_top=0.728, units=16, tokens=272, intervals=kept)
+    report = judged(
+        replace(GENERATOR, figures=replace(GENERATOR.figures, image=lost)), Gate("image.same_top", ">=", 0.6, warn=0.9)
+    )
+    verdict = generator_verdict(report)
+    assert (verdict.status, verdict.tone) == ("passed with a warning", "warn")
+    assert "differs in 27 of 100 tokens" in verdict.lead
+    assert any("recipe of more bits" in step for step in verdict.todo)
+    page = render_parity(report)
+    assert '<td class="warn">warn</td>' in page
+    assert "Measured on 272 tokens of 16 images." in page

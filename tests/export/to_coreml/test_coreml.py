@@ -17,7 +17,7 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
-from medge.export.to_coreml.mil_evaluator import Program, residual_names
+from medge.export.to_coreml.mil.evaluator import Program, residual_names
 from medge.export.to_coreml.neural_engine import TextTower, VisionTower
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import fp32_operations, selector

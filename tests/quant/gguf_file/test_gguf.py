@@ -189,8 +189,18 @@ def test_a_size_is_kept(full: tuple[Path, Path], tmp_path: Path) -> None:
         kept += [read_header(tmp_path / "q").bits_per_weight(), len(set(types.values()))]
     assert coarse[0] < fine[0]
     assert coarse[1] > 1  # layers were told apart
+
+
+def test_a_size_that_is_too_small_is_refused_before_anything_is_measured(
+    full: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(RecipeError, match="too small"):
-        choose_types(full[0], GGUF_RECIPES["q4_k_m"], matrix, size // 100, medical_texts(), tmp_path)
+        choose_types(full[0], GGUF_RECIPES["q4_k_m"], Importance(), 1000, [], tmp_path, never)
+    assert not list(tmp_path.iterdir())
+
+
+def never(*_: object) -> None:
+    pytest.fail("it began to measure")
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q5_0", "Q4_1", "Q5_1"])

@@ -123,6 +123,9 @@ def test_too_little_passes_with_a_warning() -> None:
     few = _language("q4_k_m", units=FEWEST - 1)
     assert few.warnings == ("with an image in the prompt: only 5 images measured, too few to say what "
                             "others would give",)  # fmt: skip
+    both = _language("q4_k_m", units=FEWEST - 1, same_top=0.728).warnings[0]
+    assert "only 5 images" in both
+    assert "differs in 27 of 100" in both
     assert _language("q4_k_m", units=FEWEST).verdict == "passed"
     assert "only 90 tokens" in _language("q4_k_m", tokens=90).warnings[0]
     wide = _language("q4_k_m", intervals={"kld.mean": Interval(0.002, 0.001, 1.2)})

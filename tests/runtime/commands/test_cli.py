@@ -83,6 +83,17 @@ def test_results_of_another_question_are_not_gone_on_with(bundle: Path, few_imag
         assert "holds other results" in medge(*asked, code=1).stderr
 
 
+def test_another_folders_image_of_the_same_name_is_another_image(
+    bundle: Path, few_images: Path, tmp_path: Path
+) -> None:
+    for patient in ("a", "b"):
+        (tmp_path / patient).mkdir()
+        shutil.copy(few_images / "CT_small.dcm", tmp_path / patient / "IM0001.dcm")
+        medge("classify", bundle, "IM0001.dcm", "--label", "x", "--out", tmp_path / "r.jsonl", cwd=tmp_path / patient)
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == [str(tmp_path / patient / "IM0001.dcm") for patient in ("a", "b")]
+
+
 def test_one_bad_image_among_good_ones(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """The vector index and the linear probe."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from medge.runtime.encoder.linear_probe import Probe, evaluate_probe, fit_probe
 from medge.runtime.encoder.vector_index import VectorIndex, build_index
 from medge.runtime.errors import IndexFileError, ProbeError, StorageError
 from medge.runtime.pictures.images import find_images
+from medge.runtime.pictures.view import View
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,9 @@ def test_an_interrupted_build_resumes(encoder: Encoder, pictures: Path, tmp_path
     command = [sys.executable, "-c", code, str(encoder.bundle.folder), str(path), str(pictures)]
     assert subprocess.run(command, check=False).returncode == -9
     assert not path.exists()
+    shutil.copy(tmp_path / ".a.index.building", tmp_path / ".b.index.building")
+    lung = View(window=(-600, 1500))  # an index half of which was looked at otherwise would find the wrong images
+    assert build_index(tmp_path / "b.index", encoder, find_images([pictures]), view=lung)[1] == 0
     done, resumed = build_index(path, encoder, find_images([pictures]))
     assert resumed == 32  # the last commit before the kill
     assert done.added == 38

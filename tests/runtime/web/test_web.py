@@ -20,9 +20,9 @@ from tolerances import WEB_SCORES
 
 import medge
 from medge.runtime.bundles.manifest import Manifest
-from medge.runtime.golden.phantom import phantom
+from medge.runtime.golden.phantom import SHAPES, phantom, phantom_16
 from medge.runtime.pictures.images import read_image
-from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preprocess
+from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preprocess, to_8_bit
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -160,7 +160,7 @@ RESIZE = """async ([data, width, height, profile, side, mean, std]) => {
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-@pytest.mark.parametrize("size", [(150, 200), (64, 40), (112, 112), (300, 112), (300, 130), (7, 90)])
+@pytest.mark.parametrize("size", SHAPES)
 def test_pixels_equal_python_to_the_bit(page: Any, profile: str, size: tuple[int, int]) -> None:
     image = phantom(*size)
     data = base64.b64encode(image.tobytes()).decode()
@@ -168,6 +168,24 @@ def test_pixels_equal_python_to_the_bit(page: Any, profile: str, size: tuple[int
     asked = [data, size[1], size[0], profile, 112, list(normalise.mean), list(normalise.std)]
     found = np.array(page.evaluate(RESIZE, asked), np.float32)
     np.testing.assert_array_equal(found.reshape(3, 112, 112), preprocess(image, profile, 112, normalise))
+
+
+DECODE = """async ([data]) => {
+  const { decodeImage } = await import('./app/decode.js');
+  const image = await decodeImage(Uint8Array.from(atob(data), (c) => c.charCodeAt(0)));
+  return { ...image, data: Array.from(image.data) };
+}"""
+
+
+def test_16_bit_pictures_are_what_the_browser_makes_of_them_within_a_grey_level(page: Any, tmp_path: Path) -> None:
+    """A page gets eight bits of every picture from the browser; Python reads all sixteen."""
+    deep = phantom_16(65, 40)[..., 0]
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png").dtype == np.uint16
+    found = page.evaluate(DECODE, [base64.b64encode((tmp_path / "deep.png").read_bytes()).decode()])
+    image = np.array(found["data"], np.uint8).reshape(65, 40, 3)
+    expected = to_8_bit(read_image(tmp_path / "deep.png"))
+    assert int(np.abs(image.astype(int) - expected.astype(int)).max()) <= 1
 
 
 def test_a_profile_that_the_page_does_not_know_is_refused(page: Any) -> None:
@@ -179,16 +197,10 @@ def test_a_profile_that_the_page_does_not_know_is_refused(page: Any) -> None:
 
 DICOM = """async ([data]) => {
   const { readDicom } = await import('./app/dicom.js');
+  const { decodeImage } = await import('./app/decode.js');
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-  const decode = async (jpeg) => {
-    const bitmap = await createImageBitmap(new Blob([jpeg]));
-    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d');
-    context.drawImage(bitmap, 0, 0);
-    const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
-    return { width: bitmap.width, height: bitmap.height, data: data.filter((_, index) => index % 4 < 3) };
-  };
   try {
-    const image = await readDicom(bytes, decode);
+    const image = await readDicom(bytes, decodeImage);
     // As text: Playwright takes minutes for an array of nine million numbers.
     let text = '';
     for (let at = 0; at < image.data.length; at += 32768) text += String.fromCharCode(...image.data.subarray(at, at + 32768));

@@ -14,6 +14,26 @@ public struct RGBImage {
     }
 }
 
+/// An image of 16 bits a channel, RGB, row by row: what a 16-bit PNG or TIFF holds.
+public struct RGB16Image {
+    public let width: Int
+    public let height: Int
+    public let values: [UInt16]
+
+    public init(width: Int, height: Int, values: [UInt16]) {
+        precondition(values.count == width * height * 3, "an RGB image has three values a pixel")
+        self.width = width
+        self.height = height
+        self.values = values
+    }
+
+    /// To bytes, rounded to nearest (65535 = 257 · 255).
+    var rounded: RGBImage { RGBImage(width: width, height: height, bytes: values.map { UInt8((Int($0) + 128) / 257) }) }
+
+    /// To bytes in single precision, the fraction cut off.
+    var truncated: RGBImage { RGBImage(width: width, height: height, bytes: values.map { UInt8(Float($0) / 65535 * 255) }) }
+}
+
 /// The preprocessing path that a bundle was made and measured with; the same pixels as medge's Python runtime.
 public enum Profile: String {
     case evalTF = "eval-tf"
@@ -30,6 +50,10 @@ public enum Profile: String {
         case .servingPad: return resamplePIL(padToSquare(image), columns: side, rows: side, kernel: .bicubic)
         case .clipCrop: return shorterEdgeAndCrop(image, side: side)
         }
+    }
+
+    public func resize(_ image: RGB16Image, side: Int) -> RGBImage {
+        resize(self == .servingPad ? image.truncated : image.rounded, side: side)
     }
 }
 

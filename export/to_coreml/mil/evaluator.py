@@ -1,7 +1,7 @@
 """Compute a CoreML package without CoreML: its ML program, operation by operation, in the precision that it declares.
 
 Nothing on Linux runs these packages, so nobody measures there what a conversion or a compression did to a model. This
-reads the saved package as a phone would and computes it; `mil_ops.py` holds the operations, tests hold them against
+reads the saved package as a phone would and computes it; `ops.py` holds the operations, tests hold them against
 PyTorch and against coremltools' own folding of constants.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...runtime.errors import BundleError
-from .mil_ops import OPS, apply
-from .mil_package import Constant, Name, Operation, Package, TensorType
+from ....runtime.errors import BundleError
+from .ops import OPS, apply
+from .package import Constant, Name, Operation, Package, TensorType
 
 FLOATS = {"FLOAT16", "FLOAT32"}
 Observer = Callable[[Operation, Mapping[str, Any], Sequence[Any]], None]  # an operation, its arguments and its results

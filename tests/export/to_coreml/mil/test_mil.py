@@ -12,9 +12,9 @@ import pytest
 import torch
 from tolerances import FP32_ROUNDING, FP32_SUMS
 
-from medge.export.to_coreml.mil_evaluator import Program
-from medge.export.to_coreml.mil_ops import OPS, apply
-from medge.export.to_coreml.mil_package import ELEMENTS, _unpack
+from medge.export.to_coreml.mil.evaluator import Program
+from medge.export.to_coreml.mil.ops import OPS, apply
+from medge.export.to_coreml.mil.package import ELEMENTS, _unpack
 from medge.export.to_coreml.quietly import coremltools, quiet
 from medge.runtime.errors import BundleError
 

@@ -19,8 +19,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from ...runtime.errors import BundleError
-from .quietly import coremltools
+from ....runtime.errors import BundleError
+from ..quietly import coremltools
 
 _SENTINEL = 0xDEADBEEF
 # MIL's element types: numpy's type that holds one, bits that one takes in a blob.

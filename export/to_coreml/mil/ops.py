@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ...runtime.errors import BundleError
+from ....runtime.errors import BundleError
 
 Arguments = Mapping[str, Any]  # torch tensors, python scalars and texts, lists of tensors
 OPS: dict[str, Callable[[Arguments], Any]] = {}
