@@ -119,11 +119,11 @@ class ParityReport:
         title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.verdict}{doubt}"
         table = Table(title=title)
         for column in ("figure", "measured", "95% interval", "gate", ""):
-            table.add_column(column, justify="right" if column == "measured" else "left")
+            table.add_column(column, justify="right" if column == "measured" else "left", overflow="fold")
         marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
         for gate in self.gates:
             value = "-" if gate.value is None else f"{gate.value:.6g}"
-            interval = "" if gate.low is None else f"{gate.low:.3g} to {gate.high:.3g}"
+            interval = "" if gate.low is None else f"{gate.low:.5g} to {gate.high:.5g}"
             mark = "[yellow]warn[/]" if gate.warning else marks[gate.passed]
             table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
         measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}

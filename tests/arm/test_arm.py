@@ -127,6 +127,7 @@ def test_embeddings_on_arm(
         figures = {
             f"{tower}.max_error": float(np.abs(exact[tower] - ours).max()),
             f"{tower}.centred_cosine.mean": float(centred.mean()), f"{tower}.centred_cosine.min": float(centred.min()),
+            f"{tower}.centred_cosine.p01": float(np.quantile(centred, 0.01)),
         }  # fmt: skip
         for gate in part_gates(tower, ONNX_RECIPES[recipe]):
             assert gate.passes(figures[gate.figure]), (gate, figures)
