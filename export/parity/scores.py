@@ -108,12 +108,16 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     p, q = scores.reference.probabilities, scores.bundle.probabilities
     a, b = scores.reference.logits, scores.bundle.logits
     flips = metrics.flips(a, b)
-    changed = metrics.bootstrap(lambda rows: metrics.flips(a[rows], b[rows]), len(a))
+    # Where no answer changed, resampling changes none: its interval from 0 to 0 would say what so many images can't.
+    intervals = {}
+    if 0 < flips < 1:
+        changed = metrics.bootstrap(lambda rows: metrics.flips(a[rows], b[rows]), len(a))
+        intervals["flips"] = Interval(flips, *changed)
     figures = ScoreFigures(
         labels=scores.names,
         flips=flips,
         images=len(a),
-        intervals={"flips": Interval(flips, *changed)},
+        intervals=intervals,
         kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
         max_error=float(np.abs(p - q).max()),
     )

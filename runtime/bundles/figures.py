@@ -168,7 +168,7 @@ class ScoreFigures:
         accuracy_kept, auc_kept: a student's share of its teacher's.
         confusions, by_label: against the images' own labels.
         images: how many.
-        intervals: {"flips": by resampled images}.
+        intervals: {"flips": by resampled images}; none where no answer changed, or all.
     """
 
     labels: tuple[str, ...]
