@@ -57,7 +57,7 @@ def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_
     ct = pydicom_files / "CT_small.dcm"
     written = medge("report", reader, ct, "--limit", 200, "--context", 512, "--json", code=None)
     body = json.loads(written.stdout)
-    assert set(body) == {"template", "findings", "impression", "complete"}
+    assert set(body) == {"schema_version", "template", "findings", "impression", "complete"}
     assert written.returncode == (0 if body["complete"] else 3)
     short = medge("report", reader, ct, "--limit", 5, "--context", 512, code=3)
     assert "raise --limit" in short.stderr
