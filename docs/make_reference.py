@@ -64,7 +64,7 @@ def fields(kinds: Iterable[type]) -> str:
 
 
 def _section(kind: type) -> str:
-    said, _, attributes = inspect.getdoc(kind).partition("\n\nAttributes:\n")  # type: ignore[union-attr]
+    said, _, attributes = (inspect.getdoc(kind) or "").partition("\n\nAttributes:\n")
     meanings = _meanings(attributes)
     head = ["field", "type", "meaning"]
     rows = [[f"`{one.name}`", f"`{_type(one)}`", meanings.get(one.name, "")] for one in dataclasses.fields(kind)]

@@ -18,9 +18,10 @@ from ...runtime.errors import RecipeError
 from ..jobs import encoder_job, generator_job
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator_job import GeneratorJob
-from ..jobs.several import one_each
+from ..jobs.several import check_each
 from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
+from .losses import tell_losses
 from .options import (
     CORPUS,
     FAILED_GATE,
@@ -153,10 +154,7 @@ def medsiglip(
         thumbnails=thumbnails, force=force,
     )  # fmt: skip
     several = len(recipe or ()) > 1
-    if several:  # what is wrong is said before torch is imported
-        one_each(job, recipe or (), encoder_job.read_job)
-    else:
-        encoder_job.read_job(job)
+    check_each(job, recipe or (), encoder_job.read_job)  # what is wrong is said before torch is imported
     from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
 
     with progress() as advance:
@@ -219,10 +217,7 @@ def medgemma(
         parse_size(target_size) if target_size else None, tuple(texts or ()), images, tuple(task or ()), skip_parity, force,
     )  # fmt: skip
     several = len(recipes) > 1
-    if several:
-        one_each(job, recipes, generator_job.read_job)
-    else:
-        generator_job.read_job(job)
+    check_each(job, recipes, generator_job.read_job)
     from ..jobs.generator import export_medgemma, export_medgemma_recipes
 
     with progress() as advance:
@@ -254,8 +249,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
     for bundle, reports in made:
         if any(not report.held_back for report in reports):
             warn(f"{bundle.folder}: not measured on held-back images; give others than the calibration's with --images")
-        for warning in (warning for report in reports if report.status == "passed" for warning in report.warnings):
-            warn(f"{bundle.folder} passed with a warning: {warning}")
+        tell_losses(bundle.folder, reports)
     failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
     for folder in failed:
         warn(f"{folder} failed its parity gate: it was written, but the runtime will refuse it")

@@ -12,6 +12,7 @@ from ...runtime.bundles.bundle import Bundle
 from ...runtime.console.options import BundleArgument, JsonOption, LabelsOption
 from ...runtime.console.terminal import out, print_json, progress, warn
 from ..jobs.measure import Measuring, check, measure
+from .losses import tell_losses
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
 
 
@@ -73,7 +74,6 @@ def parity(
         for entry in Bundle.open(bundle, verify=False, allow_failed_parity=True).manifest.files:
             if entry.role.endswith("parity.page"):
                 out.print(f"report: {bundle / entry.path}", markup=False, highlight=False)
-    for warning in (warning for report in reports if report.status == "passed" for warning in report.warnings):
-        warn(f"{bundle} passed with a warning: {warning}")
+    tell_losses(bundle, reports)
     if any(report.status != "passed" for report in reports):
         raise typer.Exit(FAILED_GATE)

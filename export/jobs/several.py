@@ -25,3 +25,11 @@ def one_each(job: Job, recipes: Sequence[str], check: Callable[[Job], object]) -
     for one in jobs:
         check(one)
     return jobs
+
+
+def check_each(job: Job, recipes: Sequence[str], check: Callable[[Job], object]) -> None:
+    """Check a job as it will run: once as it is, or where several recipes are asked for, with each of them."""
+    if len(recipes) > 1:
+        one_each(job, recipes, check)
+    else:
+        check(job)

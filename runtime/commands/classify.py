@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -113,7 +112,9 @@ class _Run:
         return self.before + len(self.results) + len(self.failed)
 
     def score(self, paths: Sequence[Path], file: ResultFile | None, advance: Progress) -> None:
-        waiting = [path for path in paths if file is None or os.path.abspath(path) not in file.done]
+        from ..console.result_file import image_name
+
+        waiting = list(paths) if file is None else file.missing(paths)
         self.before = len(paths) - len(waiting)
         for source, item in self.encoder.stream_images(waiting, view=self.view):
             image = str(source)
@@ -124,8 +125,7 @@ class _Run:
                 scores = self.encoder.score(item[None], self.bank)[0].ranked()
                 self.results.append({"image": image, "labels": [asdict(score) for score in scores[: self.top]]})
                 if file is not None:
-                    # The whole path: another folder's image of the same name is another image.
-                    file.add(_row(os.path.abspath(image), scores, self.same))
+                    file.add(_row(image_name(image), scores, self.same))
                 if not self.quiet:
                     _print(image, scores[: self.top])
             advance("images", self.count, len(paths))

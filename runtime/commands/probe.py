@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -134,9 +133,10 @@ class _Prediction:
         return ResultFile(to, columns, key="image", same=self.same, force=force)
 
     def predict(self, paths: Sequence[Path], file: ResultFile | None, advance: Progress) -> None:
+        from ..console.result_file import image_name
         from ..errors import ImageError
 
-        waiting = [path for path in paths if file is None or os.path.abspath(path) not in file.done]
+        waiting = list(paths) if file is None else file.missing(paths)
         self.before = len(paths) - len(waiting)
         for source, item in self.encoder.stream_images(waiting, view=self.view):
             if isinstance(item, ImageError):
@@ -147,9 +147,8 @@ class _Prediction:
                 self.results.append({"image": str(source), "probabilities": scores})
                 if file is not None:
                     shares = {f"p {label}": round(score, 6) for label, score in scores.items()}
-                    # The whole path: another folder's image of the same name is another image.
-                    image = os.path.abspath(str(source))
-                    file.add({"image": image, **self.same, "best": max(scores, key=scores.__getitem__), **shares})
+                    best = max(scores, key=scores.__getitem__)
+                    file.add({"image": image_name(str(source)), **self.same, "best": best, **shares})
             advance("images", self.count, len(paths))
 
     def table(self) -> Table:

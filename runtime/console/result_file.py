@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,11 @@ class CSV:
         return place.getvalue()
 
 
+def image_name(image: str | Path) -> str:
+    """What an image is called in a file of results: its whole path, since another folder's image of the same name is another."""
+    return os.path.abspath(image)
+
+
 class ResultFile:
     """A file of results, one for each key; what stands in it already is not asked for again.
 
@@ -111,6 +117,10 @@ class ResultFile:
                 f"{self.path} exists and holds other results ({error}); choose another file, or replace it with --force"
             ) from error
         return whole
+
+    def missing(self, images: Sequence[Path]) -> list[Path]:
+        """Those of these images that have no row yet, where rows are named by `image_name`."""
+        return [path for path in images if image_name(path) not in self.done]
 
     def add(self, row: Row) -> None:
         """Write a row; it is in the file when this returns."""

@@ -152,9 +152,8 @@ def _run() -> None:
     try:
         chosen = next((word for word in _words() if not word.startswith("-")), None)
         build_app(chosen)(prog_name="medge")
-    except (
-        ModuleNotFoundError
-    ) as error:  # what makes bundles needs one extra; the runtime names its own where it needs them
+    except ModuleNotFoundError as error:
+        # What makes bundles needs one extra; the runtime names its own where it needs them.
         if error.name is None or error.name.startswith("medge") or COMMANDS[chosen or ""].panel != MAKE:
             raise
         raise MissingExtraError(error.name.split(".")[0], "export") from error

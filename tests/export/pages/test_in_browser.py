@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from medge.export.pages.distillation import Distillation, render_distillation
 from medge.export.pages.parity import render_parity
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS
 from medge.runtime.bundles.gates import Gate
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 DISTILLATION = Distillation(
     ORIGIN, "medsiglip", "width=96,heads=3,depth=5", {"name": "medsiglip-mini", "sha256": ORIGIN.source},
@@ -39,17 +35,6 @@ PAGES = {
     "distillation": lambda: render_distillation(DISTILLATION),
 }  # fmt: skip
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,6 @@ from medge.runtime.golden.phantom import SHAPES, phantom, phantom_16
 from medge.runtime.pictures.images import read_image
 from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preprocess, to_8_bit
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-
 PROMPTS = {"abdomen CT": ["CT of the abdomen"], "2": ["a second label"], "1 [odd], {label}": ["MRI of the head"]}
 
 
@@ -53,17 +51,6 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
