@@ -122,7 +122,7 @@ def test_a_command_in_the_tests_process_is_what_a_process_of_its_own_is(bundle: 
         assert (inside.stdout, inside.stderr) == (outside.stdout, outside.stderr), words
 
 
-def test_a_missing_extra_is_named() -> None:
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['medge', 'standin', 'medsiglip-mini', 'x']\n"
         "import builtins; real = builtins.__import__\n"
@@ -132,7 +132,8 @@ def test_a_missing_extra_is_named() -> None:
         "builtins.__import__ = no_torch; sys.argv = ['medge', 'demo']\n"
         "from medge.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    # In an empty folder: where `make demo` has run, the demo's place is taken, and that is said first.
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'medge[export]'" in done.stderr
     assert "Traceback" not in done.stderr
