@@ -136,7 +136,9 @@ def _check(source: bytes, runner: DecodeRunner) -> int:
             f"the header says {runner.samples_per_pixel} samples a pixel, the compressed frame {header.samples}"
         )
     if header.precision > runner.bits_allocated:
-        raise HeaderRefusal(f"the compressed frame has {header.precision} bits, the header room for {runner.bits_allocated}")
+        raise HeaderRefusal(
+            f"the compressed frame has {header.precision} bits, the header room for {runner.bits_allocated}"
+        )
     if header.precision > 8 and syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit):
         raise Refusal(
             "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"

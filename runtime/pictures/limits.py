@@ -7,7 +7,7 @@ from ..errors import ImageError
 MAX_PIXELS = 150_000_000  # a 12k x 12k slide; RGB takes 450 MB, what an 8 GB machine can spare
 MAX_BYTES = 8 * MAX_PIXELS  # of a file that is read whole: 16 bits in each of four channels
 # Pillow's names. It opens every other format that it knows as well, and starts Ghostscript for one of them.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 
 def check_size(name: str, height: int, width: int) -> None:

@@ -80,9 +80,7 @@ def _answer(decoders: dict[str, Decode], options: dict[str, Any], given: int, sa
             return []
         decode = decoders[options["what"]]
         found = decode(payload, options, lambda pixels: sandbox.allow_memory(given, pixels))
-        head = ANSWER.pack(
-            PIXELS, found.itemsize, found.samples, found.planar, found.rows, found.columns, found.length
-        )
+        head = ANSWER.pack(PIXELS, found.itemsize, found.samples, found.planar, found.rows, found.columns, found.length)
         return _chain(head, found.pieces)
     except MemoryError:
         reason = NO_MEMORY

@@ -22,6 +22,7 @@ def prepare() -> None:
     """Import what Pillow would import at an image, when no file can be opened any more."""
     from PIL import (  # noqa: F401
         BmpImagePlugin,
+        ImageCms,
         JpegImagePlugin,
         MpoImagePlugin,
         PngImagePlugin,
@@ -102,6 +103,7 @@ def _eight_bits(image: Image.Image) -> Raster:
 def _in_strips(image: Image.Image, mode: str, samples: int, itemsize: int) -> Raster:
     """Converted piece by piece: a second image of the whole size would double the memory."""
     line = image.width * samples * itemsize
+    image.crop((0, 0, 1, 1)).convert(mode)  # what can't be converted is said before the first pixel is sent
 
     def strips() -> Iterator[bytes]:
         step = max(STRIP // line, 1)

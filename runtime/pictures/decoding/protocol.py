@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 READY = b"medge-decoder-1"  # the first that a process says, when it can take a request
 REQUEST = struct.Struct("<IQ")  # lengths of the JSON object and of the payload
-ANSWER = struct.Struct("<BBBBIIQ")  # status, bytes a sample, samples a pixel, planar configuration, rows, columns, length
+ANSWER = struct.Struct(
+    "<BBBBIIQ"
+)  # status, bytes a sample, samples a pixel, planar configuration, rows, columns, length
 
 PIXELS, REFUSED = 0, 1  # status
 LONGEST_REASON = 2000  # bytes
