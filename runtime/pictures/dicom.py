@@ -24,7 +24,6 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ..errors import ImageError
-from .decoding.protocol import Refusal
 from .dicom_frames import HeaderRefusal, decode
 from .limits import MAX_PIXELS, check_size
 from .preprocess import Pixels

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
-from pydicom.pixels.decoders.base import DecodeRunner, Decoder
+from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
 from .codestream import read_header
 from .decoding.protocol import CHARLS, GDCM, OPENJPEG, PILLOW, Refusal
@@ -70,7 +70,8 @@ def decode(dataset: Dataset, frame: int) -> NDArray[Any]:
         raise Refusal("nothing here decodes this transfer syntax")
     refusals: list[Refusal] = []
     try:
-        return _decoder(syntax).as_array(dataset, index=frame, decoding_plugin=_PLUGIN, refusals=refusals)[0]
+        options: dict[str, Any] = {"refusals": refusals}
+        return _decoder(syntax).as_array(dataset, index=frame, decoding_plugin=_PLUGIN, **options)[0]
     except RuntimeError:
         if refusals:  # pydicom has made a list of its plugins' complaints of it
             raise refusals[0] from None
@@ -110,7 +111,7 @@ def _decode_frame(source: bytes, runner: DecodeRunner) -> memoryview:
     runner.set_option("bits_allocated", 8 * itemsize)
     if library == OPENJPEG and runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
         runner.set_option("photometric_interpretation", "RGB")  # OpenJPEG undoes these itself
-    return memoryview(pixels).cast("B")
+    return pixels.data.cast("B")
 
 
 def _check(source: bytes, runner: DecodeRunner) -> int:

@@ -5,7 +5,7 @@ What GDCM needs is taken over from pydicom's plugin (pydicom.pixels.decoders.gdc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from .protocol import Raster, Refusal
 
@@ -14,7 +14,7 @@ def decode_jpeg_2000(payload: bytes, options: dict[str, Any]) -> Raster:
     """JPEG 2000 and High-Throughput JPEG 2000, by OpenJPEG."""
     from openjpeg import decode_pixel_data
 
-    frame = decode_pixel_data(payload, version=2)
+    frame = cast(bytearray, decode_pixel_data(payload, version=2))  # what version 2 gives
     return _as_stated(frame, options, planar=0)
 
 

@@ -12,10 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-try:
+if sys.platform != "win32":  # which has no such limits
     import resource
-except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
 
 MEBIBYTE = 1 << 20
 SLACK = 192 * MEBIBYTE  # what a decoder may take beside its input and its pixels
@@ -28,7 +26,7 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._start = _address_space()
-        if resource is None:
+        if sys.platform == "win32":
             return
         for name, most in (
             ("RLIMIT_CORE", 0),  # a core file would hold a patient's pixels
@@ -45,7 +43,7 @@ class Sandbox:
 
     def allow_seconds(self, seconds: float) -> None:
         """End the process if it is not called again within so many seconds of processor time (on Windows: of time)."""
-        if resource is None:
+        if sys.platform == "win32":
             faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
             return
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -53,12 +51,14 @@ class Sandbox:
 
     def rest(self) -> None:
         """Between two requests: no limit of time."""
-        if resource is None:
+        if sys.platform == "win32":
             faulthandler.cancel_dump_traceback_later()
 
 
 def _limit(name: str, most: int, hard: int | None = None) -> None:
     """Set a limit as far as the system has it and allows it: macOS has no limit on memory that holds."""
+    if sys.platform == "win32":
+        return
     which = getattr(resource, name, None)
     if which is None:
         return

@@ -1,7 +1,7 @@
 """The parent's side: decoder processes that are started at the first image that needs them, and used again.
 
-A process that aborts, hangs or takes too much memory costs one image; the next image gets a new one. Several threads get a process
-each. Processes end with their parent, since their input then ends.
+A process that aborts, hangs or takes too much memory costs one image; the next image gets a new one. Several threads get a
+process each. Processes end with their parent, since their input then ends.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Worker:
         ):  # fmt: skip
             raise _GoneError
         pixels = np.empty(shape, f"u{itemsize}")
-        self._read_into(memoryview(pixels).cast("B"))
+        self._read_into(pixels.data.cast("B"))
         return (pixels[..., 0] if samples == 1 and not planar else pixels), planar
 
     def _read(self, size: int) -> bytearray:
