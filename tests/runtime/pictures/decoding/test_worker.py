@@ -27,7 +27,7 @@ from medge.runtime.pictures.decoding.protocol import GDCM, LONGEST_REASON, Refus
 from medge.runtime.pictures.decoding.worker import WORKERS, Workers
 from medge.runtime.pictures.images import read_image
 
-# Runs in the decoder process, in place of Pillow's decoder: what a broken or taken-over library could do, by the file's first word.
+# Runs in the decoder process, in place of Pillow's decoder: what a broken or taken-over library could do, by the first word.
 HOOK = """
 import ctypes, os, signal, socket, sys, time
 from medge.runtime.pictures.decoding import pillow
