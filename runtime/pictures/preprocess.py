@@ -24,7 +24,16 @@ def to_8_bit(image: Pixels) -> NDArray[np.uint8]:
     """(H, W, 3) of 8 or 16 bits to 8 bits, rounded to nearest (65535 = 257 * 255)."""
     if image.dtype == np.uint8:
         return image.astype(np.uint8, copy=False)
-    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _look_up(image, ((np.arange(65536, dtype=np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _look_up(image: Pixels, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each value's entry in a table, a strip at a time: an index of 8 bytes for each sample of a large film is too much."""
+    found = np.empty(image.shape, np.uint8)
+    step = max((1 << 18) // image.shape[1], 1)
+    for top in range(0, len(image), step):
+        found[top : top + step] = table[image[top : top + step]]
+    return found
 
 
 def resize_tf_bilinear(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -73,16 +82,17 @@ def _finetune_pil(image: Pixels, side: int) -> NDArray[np.uint8]:
 
 def _serving_pad(image: Pixels, side: int) -> NDArray[np.uint8]:
     """Divide by the dtype's maximum, pad with zeros to a centred square, back to 8 bits (truncated, as PIL), bicubic."""
-    unit = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if image.dtype == np.uint8:
+        eight = image  # divided and multiplied by 255, and rounded: the same
+    else:
+        levels = np.arange(65536).astype(np.float32) / np.float32(65535)
+        eight = _look_up(image, np.floor(levels * np.float32(255)).astype(np.uint8))
     height, width = image.shape[:2]
     size = max(height, width)
     before = ((size - height) // 2, (size - width) // 2)
-    square = np.zeros((size, size, 3), np.float32)
-    square[before[0] : before[0] + height, before[1] : before[1] + width] = unit
-    # Rounded where the source had 8 bits already, so that 8-bit images pass unchanged.
-    scaled = square * np.float32(255)
-    eight = np.rint(scaled) if image.dtype == np.uint8 else np.floor(scaled)
-    return _pil(eight.astype(np.uint8), side, Image.Resampling.BICUBIC)
+    square = np.zeros((size, size, 3), np.uint8)
+    square[before[0] : before[0] + height, before[1] : before[1] + width] = eight
+    return _pil(square, side, Image.Resampling.BICUBIC)
 
 
 def _clip_crop(image: Pixels, side: int) -> NDArray[np.uint8]:

@@ -1,20 +1,32 @@
 """DICOM: every file that pydicom ships is read or refused, and what is read is right."""
 
 import io
+import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pydicom
 import pytest
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_windowing
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+    generate_uid,
+)
 from tolerances import COLOUR_LEVELS, GREY_ROUNDING
 
 from medge.runtime.errors import ImageError
+from medge.runtime.pictures import dicom
+from medge.runtime.pictures.decoding.worker import WORKERS
 from medge.runtime.pictures.dicom import _window
 from medge.runtime.pictures.images import read_image
 from medge.runtime.pictures.view import View
@@ -216,7 +228,8 @@ def test_bombs_are_refused_before_decoding(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_a_deflate_bomb_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+def test_a_deflate_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "MAX_PIXELS", 1_000_000)
     path = write(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), DeflatedExplicitVRLittleEndian)
     body = path.read_bytes()
     with path.open("rb") as stream:
@@ -226,11 +239,89 @@ def test_a_deflate_bomb_is_refused_before_it_is_inflated(tmp_path: Path) -> None
         _read_file_meta_info(stream)
         head = body[: stream.tell()]
     deflater = zlib.compressobj(9, wbits=-15)
-    packed = b"".join(deflater.compress(bytes(1 << 24)) for _ in range(40)) + deflater.flush()
+    packed = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(5)) + deflater.flush()
     path.write_bytes(head + packed)
-    assert path.stat().st_size < 1_000_000
+    assert path.stat().st_size < 10_000
     with pytest.raises(ImageError, match="inflates to more than"):
         read_image(path)
+    path.write_bytes(path.read_bytes()[132:])  # without the preamble, as old archives have it
+    with pytest.raises(ImageError, match="inflates to more than"):
+        read_image(path)
+
+
+def test_a_width_that_is_wrong_is_refused_and_not_read_sheared(tmp_path: Path) -> None:
+    """Columns one too few leave as many bytes over as the film has rows: here zeros, as of a film with a black edge."""
+    film = np.zeros((128, 128), np.int16)
+    film[8:100, 20:100] = np.linspace(0, 900, 80).astype(np.int16)
+    film[20:60, 40:50] = 1500
+    for columns in (127, 126, 129, 64):
+        with pytest.raises(ImageError, match=rf"{columns} x 128 pixels take .*; Rows, Columns or the data are wrong"):
+            read_image(write(tmp_path / "a.dcm", film, Columns=columns))
+    for rows in (129, 1):
+        with pytest.raises(ImageError, match="Rows, Columns or the data are wrong"):
+            read_image(write(tmp_path / "a.dcm", film + 1, Rows=rows))
+    with pytest.raises(ImageError, match="Rows, Columns or the data are wrong"):
+        read_image(write(tmp_path / "a.dcm", film, BitsAllocated=8, BitsStored=8, HighBit=7))
+    odd = np.arange(9, dtype=np.uint8).reshape(3, 3) * 20
+    assert read_image(write(tmp_path / "odd.dcm", odd, PixelData=odd.tobytes() + b"\0"))[2, 2, 0] == 160
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless", "JPEG2000", "SC_rgb_jpeg_gdcm", "examples_ybr_color"])
+@pytest.mark.parametrize("attribute", ["Rows", "Columns", "SamplesPerPixel"])
+def test_a_compressed_frame_of_another_size_is_refused(
+    pydicom_files: Path, tmp_path: Path, name: str, attribute: str
+) -> None:
+    dataset = pydicom.dcmread(pydicom_files / f"{name}.dcm")
+    change = {3: 1, 1: 3} if attribute == "SamplesPerPixel" else {}
+    value = dataset[attribute].value
+    setattr(dataset, attribute, change.get(value, value - 1))
+    dataset.PlanarConfiguration = 0
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match=r"the header says .*, the compressed frame"):
+        read_image(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("words", ["nan", "1e400", "-inf", "many"])
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, name: str, words: str) -> None:
+    path = write(
+        tmp_path / "a.dcm", ramp(), **({"WindowCenter": 40, "WindowWidth": 400, "RescaleSlope": 1} | {name: 7})
+    )
+    content = path.read_bytes()
+    tag = pydicom.tag.Tag(name)
+    at = content.index(tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little") + b"DS")
+    size = int.from_bytes(content[at + 6 : at + 8], "little")
+    words += " " * (len(words) % 2)
+    new = content[: at + 6] + len(words).to_bytes(2, "little") + words.encode() + content[at + 8 + size :]
+    path.write_bytes(new)
+    with pytest.raises(ImageError, match=rf"a\.dcm: .*({name} is not a finite number|could not convert)"):
+        read_image(path)
+
+
+def test_an_rle_frame_unpacks_to_no_more_than_its_header_says(tmp_path: Path) -> None:
+    """128 times 5 MB: half a gigabyte as pydicom unpacks it."""
+    segment = bytes([129, 7]) * (5 << 19)
+    frame = struct.pack("<16L", 1, 64, *[0] * 14) + segment
+    path = write(tmp_path / "a.dcm", np.zeros((64, 64), np.uint8), RLELossless, PixelData=encapsulate([frame]))
+    assert (read_image(path) == 7).all()
+    peak = max(psutil.Process(pid).memory_info().rss for pid in WORKERS.pids())
+    assert peak < 200e6
+    short = struct.pack("<16L", 1, 64, *[0] * 14) + bytes([129, 7]) * 3
+    path = write(tmp_path / "a.dcm", np.zeros((64, 64), np.uint8), RLELossless, PixelData=encapsulate([short]))
+    with pytest.raises(ImageError, match="an RLE segment is shorter than rows and columns need"):
+        read_image(path)
+
+
+def test_a_large_film_takes_little_more_than_its_pixels(tmp_path: Path) -> None:
+    """16-bit grey to 8-bit RGB: 2 bytes of a pixel are read twice, 3 are given."""
+    film = (np.arange(1500 * 1500) % 4000).astype(np.uint16).reshape(1500, 1500)
+    path = write(tmp_path / "a.dcm", film)
+    read_image(path)
+    tracemalloc.start()
+    read_image(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / film.size < 9
 
 
 def test_messages_hold_nothing_of_the_patient(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Ordinary image files: every common kind is read, everything else refused in one sentence."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -110,6 +111,9 @@ def test_damaged_files(tmp_path: Path) -> None:
     cut.write_bytes(good.read_bytes()[:200])
     with pytest.raises(ImageError, match=r"cut\.png: damaged or truncated"):
         read_image(cut)
+    cut.write_bytes(good.read_bytes()[:20])
+    with pytest.raises(ImageError, match=r"cut\.png: "):
+        read_image(cut)
     (tmp_path / "empty.png").touch()
     with pytest.raises(ImageError, match="the file is empty"):
         read_image(tmp_path / "empty.png")
@@ -118,6 +122,24 @@ def test_damaged_files(tmp_path: Path) -> None:
         read_image(tmp_path / "words.png")
     with pytest.raises(ImageError, match="No such file"):
         read_image(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("suffix", ["eps", "gif", "ico", "ppm", "pdf"])
+def test_other_formats_are_not_opened_whatever_their_name(tmp_path: Path, suffix: str) -> None:
+    """Pillow would start Ghostscript for an EPS."""
+    Image.fromarray(picture()).save(tmp_path / f"a.{suffix}")
+    path = (tmp_path / f"a.{suffix}").rename(tmp_path / "film.png")
+    with pytest.raises(ImageError, match=r"film\.png: not an image in a format that medge reads"):
+        read_image(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path, tmp_path / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match=f"{path}: not a file"):
+            read_image(path)
+    with pytest.raises(ImageError, match="null"):
+        read_image("a\0b.png")
 
 
 def test_float_tiff_is_refused(tmp_path: Path) -> None:

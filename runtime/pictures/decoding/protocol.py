@@ -1,0 +1,48 @@
+"""What the decoder processes and their parent say to each other over two pipes.
+
+The parent sends the length of a JSON object and of a payload, the object, the payload. The process answers with a fixed header
+and raw bytes: pixels, or the reason of a refusal. It is not trusted, so nothing that it sends is parsed beyond that.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+READY = b"medge-decoder-1"  # the first that a process says, when it can take a request
+REQUEST = struct.Struct("<IQ")  # lengths of the JSON object and of the payload
+ANSWER = struct.Struct(
+    "<BBBBIIQ"
+)  # status, bytes a sample, samples a pixel, planar configuration, rows, columns, length
+
+PIXELS, REFUSED = 0, 1  # status
+LONGEST_REASON = 2000  # bytes
+
+# Which library decodes in a process: a process imports no other.
+PILLOW, OPENJPEG, CHARLS, GDCM = "pillow", "openjpeg", "charls", "gdcm"
+
+
+class Refusal(Exception):
+    """Why an image can't be decoded: one clause, without the image's name."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Decoded pixels.
+
+    Attributes:
+        rows, columns, samples: shape, the samples of a pixel last (or first: `planar`).
+        itemsize: bytes of a sample, in the machine's byte order.
+        planar: 1 where each sample has a plane of its own.
+        length: bytes of all.
+        pieces: the bytes, in order.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    itemsize: int
+    planar: int
+    length: int
+    pieces: Iterable[bytes | bytearray | memoryview]

@@ -1,0 +1,259 @@
+"""The parent's side: decoder processes that are started at the first image that needs them, and used again.
+
+A process that aborts, hangs or takes too much memory costs one image; the next image gets a new one. Several threads get a
+process each. Processes end with their parent, since their input then ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..limits import MAX_PIXELS
+from .protocol import ANSWER, LONGEST_REASON, PIXELS, READY, REFUSED, REQUEST, Refusal
+
+SECONDS = 60.0  # of processor time for an image; 150 million pixels of JPEG 2000 take 20 on one core
+PATIENCE = 5  # times as long by the clock, since a machine that swaps gives little processor time
+START = 60.0  # seconds until a process can take its first image
+MOST = 4  # processes of a library at a time; threads beyond that wait
+_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from {} import main; main()"
+# How libraries are found, where a system needs that; nothing else of the environment reaches a decoder.
+_KEPT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class _GoneError(Exception):
+    """The process ended, or its answer makes no sense."""
+
+
+class Worker:
+    """One decoder process.
+
+    Args:
+        library: which library it decodes with.
+
+    Raises:
+        Refusal: it can't be started.
+    """
+
+    def __init__(self, library: str) -> None:
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise Refusal("the decoder needs a Python interpreter of its own, and this program has none to start")
+        code = _CODE.format(f"{__package__}.child")
+        # By `-c`, so that the main module of whoever uses this is not run again; `-I -S`, so that nothing else is.
+        command = [sys.executable, "-I", "-S", "-c", code, library, json.dumps(_search_path())]
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        apart: dict[str, Any] = {"start_new_session": True}  # the terminal's Ctrl-C is for the parent
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+                env=environment | {"OPENBLAS_NUM_THREADS": "1"}, cwd=os.path.abspath(os.sep), **apart,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError) as error:
+            raise Refusal(f"the decoder process can't be started ({error})") from error
+        assert self._process.stdin is not None  # both are pipes
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(self._out, select.POLLIN)
+        try:
+            self._deadline = time.monotonic() + START
+            if self._read(len(READY)) != READY:
+                raise _GoneError
+        except _GoneError as error:
+            self.stop()
+            raise Refusal("the decoder process doesn't start; is the installation of medge complete?") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def decode(self, what: str, payload: bytes, options: dict[str, Any], seconds: float) -> tuple[NDArray[Any], int]:
+        """Pixels, (rows, columns) or (rows, columns, samples), or with the samples first; and the planar configuration.
+
+        Raises:
+            Refusal: this image can't be decoded. Where the process ended with it, `alive` is false.
+        """
+        self._deadline = time.monotonic() + PATIENCE * seconds
+        words = json.dumps({"what": what, "seconds": seconds, **options}).encode()
+        try:
+            for piece in (REQUEST.pack(len(words), len(payload)), words, payload):
+                self._write(piece)
+            return self._answer()
+        except _GoneError as error:
+            self.stop()
+            raise Refusal(self._why(seconds)) from error
+        except Refusal:
+            raise
+        except BaseException:  # Ctrl-C in the middle: what comes next from this process would be an old answer
+            self.stop()
+            raise
+
+    def _answer(self) -> tuple[NDArray[Any], int]:
+        status, itemsize, samples, planar, rows, columns, length = ANSWER.unpack(self._read(ANSWER.size))
+        if status == REFUSED and length <= LONGEST_REASON:
+            words = bytes(self._read(length)).decode("utf-8", "replace")
+            raise Refusal("".join(letter if letter.isprintable() else " " for letter in words)[:240])
+        shape = (samples, rows, columns) if planar else (rows, columns, samples)
+        if not (
+            status == PIXELS and itemsize in (1, 2, 4) and 1 <= samples <= 4 and planar in (0, 1)
+            and 0 < rows * columns <= MAX_PIXELS and length == rows * columns * samples * itemsize
+        ):  # fmt: skip
+            raise _GoneError
+        pixels = np.empty(shape, f"u{itemsize}")
+        self._read_into(pixels.data.cast("B"))
+        return (pixels[..., 0] if samples == 1 and not planar else pixels), planar
+
+    def _read(self, size: int) -> bytearray:
+        found = bytearray(size)
+        self._read_into(memoryview(found))
+        return found
+
+    def _read_into(self, rest: memoryview) -> None:
+        while rest:
+            self._wait()
+            count = self._out.readinto(rest)  # type: ignore[attr-defined]  # without a buffer, this is a FileIO
+            if not count:
+                raise _GoneError
+            rest = rest[count:]
+
+    def _wait(self) -> None:
+        """Until the process has said something; on Windows, which can't wait for a pipe, it limits its time itself."""
+        if self._poll is not None and not self._poll.poll(max(self._deadline - time.monotonic(), 0) * 1000):
+            self._process.kill()
+            raise _GoneError
+
+    def _write(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[self._in.write(rest) :]
+        except OSError as error:
+            raise _GoneError from error
+
+    def _why(self, seconds: float) -> str:
+        code = self._process.returncode
+        if time.monotonic() >= self._deadline or code == -getattr(signal, "SIGXCPU", 0):
+            return f"not decoded within {seconds:g} s; the file is damaged"
+        return "the decoder broke down while it read this file; the file is damaged"
+
+    def stop(self) -> None:
+        """End the process, and wait until it has."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close this process's ends of the pipes."""
+        for pipe in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def disown(self) -> None:
+        """In a fork of the parent: the process is the parent's, neither to be used nor waited for here."""
+        self.let_go()
+        self._process.returncode = 0
+
+
+class Workers:
+    """The decoder processes of this process, by library."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Worker]] = {}
+        self._all: set[Worker] = set()
+        self._turns: dict[str, threading.Semaphore] = {}
+
+    def decode(
+        self, library: str, what: str, payload: bytes, options: dict[str, Any], seconds: float | None = None
+    ) -> tuple[NDArray[Any], int]:
+        """As `Worker.decode`, in a process that is free."""
+        with self._borrowed(library) as worker:
+            return worker.decode(what, payload, options, SECONDS if seconds is None else seconds)
+
+    @contextlib.contextmanager
+    def _borrowed(self, library: str) -> Iterator[Worker]:
+        with self._lock:
+            turns = self._turns.setdefault(library, threading.Semaphore(MOST))
+        with turns:
+            worker = self._take(library)
+            try:
+                yield worker
+            finally:
+                with self._lock:
+                    if worker.alive:
+                        self._idle.setdefault(library, []).append(worker)
+                    else:
+                        self._all.discard(worker)
+
+    def _take(self, library: str) -> Worker:
+        with self._lock:
+            while idle := self._idle.get(library):
+                worker = idle.pop()
+                if worker.alive:
+                    return worker
+                self._all.discard(worker)  # ended from outside while it waited
+                worker.let_go()
+        worker = Worker(library)
+        with self._lock:
+            self._all.add(worker)
+        return worker
+
+    def pids(self) -> list[int]:
+        """Of all processes that run."""
+        with self._lock:
+            return [worker.pid for worker in self._all if worker.alive]
+
+    def stop(self) -> None:
+        """End all processes; the next image starts one again."""
+        with self._lock:
+            found = list(self._all)
+            self._all.clear()
+            self._idle.clear()
+        for worker in found:
+            worker.stop()
+
+    def forget(self) -> None:
+        """After a fork, in the child: the processes answer the parent."""
+        for worker in self._all:
+            worker.disown()
+        self._reset()
+
+
+def _search_path() -> list[str]:
+    """Where this process finds its packages; the current folder only where it is named."""
+    home = sys.modules[(__package__ or "").partition(".")[0]].__file__
+    return [*(os.path.abspath(place) for place in sys.path if place), str(Path(home or "").parents[1])]
+
+
+WORKERS = Workers()
+atexit.register(WORKERS.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WORKERS.forget)
