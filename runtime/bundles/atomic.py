@@ -79,10 +79,9 @@ def only_writer(final: Path, *, force: bool) -> Iterator[None]:
     Raises:
         StorageError: it exists and `force` is false, or another process is writing there.
     """
-    refuse_existing(final, force=force)
     with claimed(final):
         _restore(final)
-        refuse_existing(final, force=force)  # the writer before this one may have ended in between
+        refuse_existing(final, force=force)
         yield
 
 
