@@ -55,7 +55,7 @@ def medge_process(*words: object, code: int | None = 0, environment: dict[str, s
 def _checked(done: Done, code: int | None) -> Done:
     assert code is None or done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    fault = re.search(r"what happened is in (\S+):", done.stderr)
+    fault = re.search(r"where it happened is in (\S+),", done.stderr)
     assert fault is None, Path(fault[1]).read_text(encoding="utf-8")
     return done
 

@@ -118,4 +118,5 @@ def svg(figure: Figure, title: str) -> Markup:
     text = text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
     for colour, name in _VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
-    return Markup(text)  # nosec B704  - matplotlib escapes what it draws, and the title is escaped above
+    # matplotlib escapes what it draws, and the title is escaped above.
+    return Markup(text)  # nosec B704

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -99,8 +100,8 @@ def _main() -> None:
         _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except Exception as error:
         _say(
-            f"a fault in medge itself ({type(error).__name__}); what happened is in {_write_report(error)}: please read it "
-            "for names that should not leave the house, and send it to medge's developers"
+            f"a fault in medge itself ({type(error).__name__}); where it happened is in {_write_report(error)}, without names or "
+            "contents of files: please send it to medge's developers"
         )
 
 
@@ -136,16 +137,28 @@ def _say(sentence: str) -> NoReturn:
 
 
 def _write_report(error: Exception) -> str:
-    """Write a fault down: where it happened and in which versions; no argument of the command, which may name patients."""
+    """Write a fault down: its kinds, where it happened and in which versions.
+
+    Neither the command's arguments nor what the errors say: both may hold a patient's name, a file's name or a text.
+    """
     from . import __version__
 
-    text = "".join(traceback.format_exception(error))
     facts = f"medge {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     with tempfile.NamedTemporaryFile(
         "w", prefix="medge-fault-", suffix=".txt", delete=False, encoding="utf-8"
     ) as report:
-        report.write(facts + text)
+        report.write(facts + "".join(_outline(error)))
     return report.name
+
+
+def _outline(error: BaseException) -> Iterator[str]:
+    """An error and those that led to it: each one's lines of code and its kind, without its message."""
+    if (earlier := error.__cause__ or error.__context__) is not None:
+        yield from _outline(earlier)
+        yield "\nwhich led to:\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__module__}.{type(error).__qualname__}\n"
 
 
 if __name__ == "__main__":
