@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint docs full-size install clean
+.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -75,6 +75,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r runtime quant export src/medge
+	$(BIN)/python docs/make_supply.py --check
+
+# Writing commands killed at random moments; each moment is a line of benchmarks/results/kills.jsonl, and a campaign that was
+# stopped goes on. 200 take about two hours on two cores.
+MOMENTS ?= 200
+kill-campaign: install
+	$(BIN)/python tests/faults/campaign.py --moments '$(MOMENTS)'
 
 # The documentation site, into site/; a broken link or a page outside the navigation fails.
 docs: $(VENV)/.demo-ready

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from unittest import mock
 
-from medge.__main__ import build_app
+from medge.command_line import build_app
 
 PAGES = tuple(
     page.split()

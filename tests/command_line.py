@@ -55,7 +55,7 @@ def medge_process(*words: object, code: int | None = 0, environment: dict[str, s
 def _checked(done: Done, code: int | None) -> Done:
     assert code is None or done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    fault = re.search(r"what happened is in (\S+):", done.stderr)
+    fault = re.search(r"where it happened is in (\S+),", done.stderr)
     assert fault is None, Path(fault[1]).read_text(encoding="utf-8")
     return done
 
@@ -83,6 +83,7 @@ def _fresh_process(command: list[str], said: str) -> Iterator[None]:
     importlib.invalidate_caches()
     root = logging.getLogger()
     handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     root.handlers, root.level = [], logging.WARNING
     with (
         mock.patch.object(sys, "argv", command),
@@ -98,6 +99,8 @@ def _fresh_process(command: list[str], said: str) -> Iterator[None]:
             yield
         finally:
             root.handlers, root.level, sys.excepthook = handlers, level, hook
+            for number, handler in signals.items():
+                signal.signal(number, handler)
 
 
 def _belongs_to_the_command_line(module: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import ENVIRONMENT
 
-from medge.__main__ import COMMANDS
+from medge.command_line import COMMANDS
 
 # Not in the bare install, or seconds of import.
 ABSENT = (
@@ -40,7 +40,7 @@ def test_every_command_has_its_help_on_the_bare_install() -> None:
     code = (
         f"{PRELUDE}import contextlib, io\n"
         "import typer\n"
-        "from medge.__main__ import COMMANDS, build_app\n"
+        "from medge.command_line import COMMANDS, build_app\n"
         "for name, entry in COMMANDS.items():\n"
         "    app = typer.main.get_command(build_app(name)).commands[name]\n"
         "    for words in [[name, sub] for sub in getattr(app, 'commands', {})] or [[name]]:\n"

@@ -32,15 +32,18 @@ def test_a_fault_is_one_sentence_and_a_report(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["medge", "classify", "MUSTERMANN.dcm"])
-    told = ended(monkeypatch, capsys, ZeroDivisionError("division by zero"))
-    assert "a fault in medge itself (ZeroDivisionError)" in told
+    fault = ValueError("no number: 'MUSTERMANN'")
+    fault.__cause__ = KeyError("MUSTERMANN")
+    told = ended(monkeypatch, capsys, fault)
+    assert "a fault in medge itself (ValueError)" in told
     [report] = tmp_path.iterdir()
     assert str(report) in told
     text = report.read_text()
     assert "Traceback" in text
-    assert "division by zero" in text
+    assert "builtins.KeyError" in text
+    assert "in run" in text  # the line of code
     assert re.search(r"^medge \d+\.\d+", text)
-    assert "MUSTERMANN" not in text  # the command's arguments stay in the house
+    assert "MUSTERMANN" not in text + told  # arguments, and what errors quote, stay in the house
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from transformers import AutoConfig
 
 from ...runtime.bench.worker import serve
+from ...runtime.bundles.claim import scratch_folder
 from ...runtime.golden.phantom import phantom
 from ...runtime.pictures.preprocess import preprocess
 from ..families.table import family_of, open_encoder
@@ -47,10 +47,10 @@ def optimum(folder: Path) -> Run:
     whole = open_encoder(folder).model
     model = SiglipVisionModel(whole.config.vision_config)
     model.vision_model = whole.vision_model
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_folder() as place:
         onnx_export_from_model(model.eval(), place, task="feature-extraction", do_validation=False)
         del model
-        session = onnxruntime.InferenceSession(str(next(Path(place).glob("*.onnx"))))
+        session = onnxruntime.InferenceSession(str(next(place.glob("*.onnx"))))
     names = [item.name for item in session.get_outputs() if "pool" in item.name] or None
     return lambda pixels: session.run(names, {"pixel_values": pixels})
 
@@ -63,11 +63,11 @@ def openvino(folder: Path) -> Run:
 
     reference = open_encoder(folder)
     graph = export_tower(reference.tower("vision"), reference.signatures["vision"])
-    with tempfile.TemporaryDirectory() as place:
-        graph.save(Path(place) / "vision.onnx")
+    with scratch_folder() as place:
+        graph.save(place / "vision.onnx")
         del graph
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        compiled = ov.Core().compile_model(str(Path(place) / "vision.onnx"), "CPU", hints)
+        compiled = ov.Core().compile_model(str(place / "vision.onnx"), "CPU", hints)
     request = compiled.create_infer_request()
     return lambda pixels: request.infer({"pixel_values": pixels})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,7 @@ def calibrate(
 
     Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
     """
+    from ...runtime.bundles.claim import claimed, scratch_folder
     from ..families.gemma3 import open_gemma
     from ..source.corpus import read_corpus
     from ..source.given import check_files
@@ -40,9 +40,8 @@ def calibrate(
     corpus.images.told(warn)
     from ..jobs.calibrate import calibrate as gather_matrix  # after what can be refused: it imports torch
 
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".calibrate-") as scratch, progress() as advance:
-        found = gather_matrix(opened, corpus, scratch=Path(scratch), out=to, force=force, progress=advance)
+    with claimed(to), scratch_folder(to) as scratch, progress() as advance:
+        found = gather_matrix(opened, corpus, scratch=scratch, out=to, force=force, progress=advance)
     facts = {"out": str(to), "chunks": found.chunks, "matrices": len(found.sums), "texts": len(corpus.texts),
              "images": len(corpus.images)}  # fmt: skip
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +48,7 @@ def demo(
     Example: medge demo
     """
     from ...runtime.bundles.atomic import refuse_existing
+    from ...runtime.bundles.claim import scratch_folder
 
     refuse_existing(to, force=force)
     from ...runtime.encoder.encoder import load
@@ -56,8 +56,8 @@ def demo(
     from ..jobs.encoder_job import ExportJob
     from ..standin.write import write_medsiglip_mini
 
-    with tempfile.TemporaryDirectory() as place, progress() as advance:
-        checkpoint, labels = Path(place) / "medsiglip-mini", Path(place) / "labels.json"
+    with scratch_folder() as place, progress() as advance:
+        checkpoint, labels = place / "medsiglip-mini", place / "labels.json"
         write_medsiglip_mini(checkpoint)
         labels.write_text(json.dumps(LABELS))
         bundle, reports = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)

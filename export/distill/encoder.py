@@ -48,7 +48,7 @@ from ..source.corpus import read_captions, read_text
 from ..source.student_files import SUBSPACE
 from .image_teacher import ImageTeacher, as_pixels, digest, list_images
 from .job import KEPT, EncoderDistillation, check_images_job, shapes_of
-from .steps import schedule_of, teacher_pass, write_result
+from .steps import one_run, schedule_of, teacher_pass, write_result
 
 COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 RELATIONAL, CONTRASTIVE, LABELS = 0.5, 0.05, 0.2  # weights beside the regression's 1
@@ -210,6 +210,11 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
     check_images_job(job)
+    with one_run(job.out, job.training):
+        return _distill(job, progress)
+
+
+def _distill(job: EncoderDistillation, progress: Progress) -> tuple[Distillation, list[str]]:
     checkpoint = Checkpoint.open(job.teacher)
     family = family_of(checkpoint)
     family.allow("distillation")

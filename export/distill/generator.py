@@ -30,7 +30,7 @@ from ..source.student_files import FACTS
 from .image_teacher import as_pixels
 from .job import GeneratorDistillation, check_texts_job, parse_layers
 from .prompt_teacher import BATCH, NextTokens, Prompt, PromptTeacher, Tokens, digest, padded, read_prompts
-from .steps import schedule_of, teacher_pass, write_result
+from .steps import one_run, schedule_of, teacher_pass, write_result
 
 GLOBAL_EVERY = 6  # Gemma 3's fixed pattern, which llama.cpp takes for granted: every sixth layer sees the whole context
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -98,6 +98,11 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
     check_texts_job(job)
+    with one_run(job.out, job.training):
+        return _distill(job, progress)
+
+
+def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillation, list[str]]:
     checkpoint = open_gemma(job.teacher)
     tokens = Tokens(checkpoint)
     work = job.workplace

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...quant.distill.shards import PassPlan, ShardSet, Worker, run_pass
-from ...quant.distill.train import Schedule
+from ...quant.distill.train import Schedule, process_state
+from ...runtime.bundles.claim import claimed
 from ...runtime.progress import Progress
 from ..pages.distillation import Distillation, render_distillation
 from ..source.student_files import FACTS
@@ -31,6 +33,17 @@ def teacher_pass(
             plan, make_worker, engine=options.engine, address=options.address, workers=options.workers, gpus=gpus, what=what,
             progress=progress,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_run(out: Path, options: TrainOptions) -> Iterator[None]:
+    """Be the only run that makes a student at `out`; of several processes of one run the first sees to it.
+
+    Raises:
+        StorageError: another run is making one there.
+    """
+    with claimed(out) if process_state(cpu=options.cpu).is_main_process else contextlib.nullcontext():
+        yield
 
 
 def schedule_of(options: TrainOptions, *, decay: float = Schedule.decay) -> Schedule:

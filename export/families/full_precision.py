@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Callable, Hashable
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...quant.texts.prompts import calibration_texts
+from ...runtime.bundles.claim import scratch_folder
 from ..source.samples import Samples
 from .encoder import EncoderReference
 
@@ -30,6 +31,7 @@ class FullPrecision:
         self.reference = reference
         self.checkpoint = reference.checkpoint
         self._kept: dict[Hashable, Any] = {}
+        self._at_end = contextlib.ExitStack()
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, made once for each key."""
@@ -51,19 +53,15 @@ class FullPrecision:
         return [ids[index : index + 1] for index in range(len(ids))]
 
     @cached_property
-    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="medge-")
-
-    @property
     def scratch(self) -> Path:
         """A folder for derived files."""
-        return Path(self._scratch.name)
+        return self._at_end.enter_context(scratch_folder())
 
     def close(self) -> None:
         """Remove the scratch folder and forget what was derived."""
         self._kept.clear()
-        if "_scratch" in self.__dict__:
-            self.__dict__.pop("_scratch").cleanup()
+        self.__dict__.pop("scratch", None)
+        self._at_end.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from pathlib import Path
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
+from ...runtime.bundles.claim import claimed
 from ...runtime.bundles.manifest import Artefact, Manifest
 from ...runtime.bundles.parity_report import EncoderReport
 from ...runtime.encoder.labels import LabelBank, Prompts
@@ -106,7 +107,10 @@ def export_medsiglip_recipes(
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
     jobs = one_each(job, recipes, read_job)
-    with _open_full(job, progress) as full:
+    with contextlib.ExitStack() as stack:
+        for one in jobs:
+            stack.enter_context(claimed(one.out))
+        full = stack.enter_context(_open_full(job, progress))
         for one in jobs:
             yield export_medsiglip(one, progress, full=full, warn=warn)
 

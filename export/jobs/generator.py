@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
 from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
+from ...runtime.bundles.claim import claimed, scratch_folder
 from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
@@ -105,8 +105,10 @@ def export_medgemma_recipes(
         MedgeError: any of its kinds; bundles that were made before it stay. What can be refused is refused before any is made.
     """
     jobs = one_each(job, recipes, read_job)
-    job.out.mkdir(parents=True, exist_ok=True)
-    with _open_full(job, job.out, progress, warn, shared=True) as full:
+    with contextlib.ExitStack() as stack:
+        for one in jobs:
+            stack.enter_context(claimed(one.out))
+        full = stack.enter_context(_open_full(job, job.out, progress, warn, shared=True))
         if any(_weighed(one, read_job(one)[0]) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
@@ -129,8 +131,8 @@ def measure_generator_bundle(
         raise CheckpointError(not_made_from(bundle, reference))
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
-    with tempfile.TemporaryDirectory() as place:
-        full = FullLanguage(checkpoint, Path(place), logits=logits, progress=progress)
+    with scratch_folder() as place:
+        full = FullLanguage(checkpoint, place, logits=logits, progress=progress)
         weighed = "importance_chunks" in bundle.manifest.towers["language"].decisions
         baseline = _baseline(recipe, full) if weighed else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
@@ -172,11 +174,14 @@ def _weighed(job: GeneratorJob, recipe: GGUFRecipe) -> bool:
 def _open_full(
     job: GeneratorJob, place: Path, progress: Progress, warn: Warn, *, logits: CachedLogits | None = None, shared: bool = False
 ) -> Iterator[FullLanguage]:  # fmt: skip
-    """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it."""
+    """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it.
+
+    In a bundle on its way, the folder goes with it; in a folder of several bundles, by `scratch_folder`.
+    """
     checkpoint = open_gemma(job.checkpoint)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".scratch-") as scratch:
+    with scratch_folder(place / "full") as scratch:
         full = FullLanguage(
-            checkpoint, Path(scratch), calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
+            checkpoint, scratch, calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
             progress=progress,
         )  # fmt: skip
         full.corpus.images.told(warn)  # what can't be read at all is refused before anything is made

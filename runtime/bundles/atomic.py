@@ -2,21 +2,18 @@
 
 Each is written under a hidden temporary name beside its place, flushed to the disk, made readable to others as the umask
 allows (some writers leave mode 0600), and renamed. An exception removes it; what a killed process left is removed by the
-next writer of the same name on the same machine.
+next writer of the same name. A folder has one writer at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
-import platform
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError, storage_errors
+from .claim import claimed, remove, temporary_name
 
 
 @contextlib.contextmanager
@@ -29,15 +26,12 @@ def atomic_file(final: Path) -> Iterator[Path]:
     final = final.absolute()
     with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = _temporary(final)
-        partial.touch()
-        mode = partial.stat().st_mode
-        try:
+        with temporary_name(final, "partial") as partial:
+            partial.touch()
+            mode = partial.stat().st_mode
             yield partial
             partial.chmod(mode)
             replace_file(partial, final)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def replace_file(partial: Path, final: Path) -> None:
@@ -69,52 +63,36 @@ def atomic_folder(final: Path, *, force: bool = False, first_wins: bool = False)
         StorageError: `final` exists and neither is set, or the file system refused.
     """
     final = final.absolute()
-    if not first_wins:
-        refuse_existing(final, force=force)
-    with storage_errors(final):
+    with contextlib.nullcontext() if first_wins else only_writer(final, force=force), storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = _temporary(final)
-        partial.mkdir()
-        try:
+        with temporary_name(final, "partial") as partial:
+            partial.mkdir()
             yield partial
             _settle(partial)
-            _move(partial, final, first_wins=first_wins)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _move(partial, final, force=force, first_wins=first_wins)
+
+
+@contextlib.contextmanager
+def only_writer(final: Path, *, force: bool) -> Iterator[None]:
+    """Be the only one who writes `final` while the block runs; for work that takes long before it comes to writing.
+
+    Raises:
+        StorageError: it exists and `force` is false, or another process is writing there.
+    """
+    with claimed(final):
+        _restore(final)
+        refuse_existing(final, force=force)
+        yield
 
 
 def refuse_existing(final: Path, *, force: bool) -> None:
-    """Refuse to write over a file or folder; for work that takes long before it comes to writing.
+    """Refuse to write over a file or folder; for checks that come before any work.
 
     Raises:
         StorageError: it exists and `force` is false.
     """
     if final.exists() and not force:
         raise StorageError(f"{final} exists; choose another place, or replace it with --force")
-
-
-def _temporary(final: Path) -> Path:
-    """A name that nothing has; first removes what processes of this machine that are gone have left for `final`."""
-    prefix = (
-        f".{final.name}.partial-{platform.node()}"  # a shared folder holds the files of other machines' processes, too
-    )
-    for stale in final.parent.glob(f"{glob.escape(prefix)}-*-*"):
-        if not _alive(stale.name.rsplit("-", 2)[-2]):
-            if stale.is_dir():
-                shutil.rmtree(stale, ignore_errors=True)
-            else:
-                stale.unlink(missing_ok=True)
-    return final.parent / f"{prefix}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _settle(partial: Path) -> None:
@@ -133,21 +111,36 @@ def _settle(partial: Path) -> None:
         _flush_folder(folder)
 
 
-def _move(partial: Path, final: Path, *, first_wins: bool) -> None:
-    if final.exists():
-        if first_wins:
-            return
-        aside = partial.with_name(partial.name.replace(".partial-", ".replaced-"))  # nobody removes it as stale
+def _move(partial: Path, final: Path, *, force: bool, first_wins: bool) -> None:
+    if force and final.exists():
+        aside = _aside(final)
         final.rename(aside)
         partial.rename(final)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        try:
-            partial.rename(final)
-        except OSError:  # another process was faster
-            if not (first_wins and final.exists()):
-                raise
+        _flush_folder(final.parent)
+        remove(aside)
+        return
+    try:
+        if not (first_wins and final.exists()):
+            partial.rename(final)  # the system refuses to put a folder in the place of another that is not empty
+    except OSError:
+        if not final.exists():
+            raise
+        if not first_wins:
+            refuse_existing(final, force=False)
     _flush_folder(final.parent)
+
+
+def _aside(final: Path) -> Path:
+    """Where a folder lies for the moment in which another takes its place."""
+    return final.with_name(f".{final.name}.replaced")
+
+
+def _restore(final: Path) -> None:
+    """Put right what a process left that was killed in the middle of a replacement: the old folder is back, or gone."""
+    aside = _aside(final)
+    if aside.exists() and not final.exists():
+        aside.rename(final)
+    remove(aside)
 
 
 def _flush(path: Path) -> None:

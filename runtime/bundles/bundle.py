@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_text
 from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
+
+
+Identity = tuple[int, int, int, int] | None  # of a file: None where there is none
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    checked: Mapping[str, Identity] = field(default_factory=dict, compare=False)  # {path: the file that was looked at}
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False) -> Bundle:
@@ -38,7 +42,8 @@ class Bundle:
             ParityGateError: its gate failed or was not measured.
         """
         folder = Path(folder)
-        bundle = cls(folder, Manifest.read(folder))
+        checked: dict[str, Identity] = {}
+        bundle = cls(folder, Manifest.read(folder), checked)
         manifest = bundle.manifest
         status = manifest.status
         if status != "passed" and not allow_failed_parity:
@@ -49,6 +54,8 @@ class Bundle:
         if manifest.warnings and not allow_failed_parity:
             told = "; ".join(manifest.warnings)
             warnings.warn(f"{folder.name} passed with a warning: {told}", ParityWarning, stacklevel=3)
+        # Taken before the bytes are read: what is replaced from here on is seen by `path`.
+        checked |= {entry.path: _identity(folder / entry.path) for entry in manifest.files}
         for problem in bundle.problems(hashes=verify):
             raise BundleError(f"{folder}: {problem}; copy or export the bundle again")
         return bundle
@@ -65,9 +72,21 @@ class Bundle:
                 yield f"{entry.path} was changed (its SHA-256 is not the manifest's)"
 
     def path(self, role: str) -> Path | None:
-        """The path of the file with this role, or None where the bundle has none."""
+        """The path of the file with this role, or None where the bundle has none.
+
+        A tower is opened when it is first needed, which may be hours after its hash was checked: who opens a file asks for
+        its path again afterwards, and so knows that what was opened is what was checked.
+
+        Raises:
+            BundleError: another file lies there than the one that was checked when the bundle was opened.
+        """
         entry = self.manifest.file(role)
-        return self.folder / entry.path if entry else None
+        if entry is None:
+            return None
+        path = self.folder / entry.path
+        if entry.path in self.checked and _identity(path) != self.checked[entry.path]:
+            raise BundleError(f"{self.folder} was replaced or changed after it had been opened; load it again")
+        return path
 
     def tower_bytes(self, tower: TowerFacts) -> int:
         """Bytes of a tower: its main file, or its package folder, and what lies beside it for it."""
@@ -97,6 +116,15 @@ class Bundle:
             manifest = dataclasses.replace(manifest, files=tuple(kept))
             replace_text(self.folder / MANIFEST, manifest.to_json())
         return Bundle(self.folder, manifest)
+
+
+def _identity(path: Path) -> Identity:
+    """Which file lies there, and in which state; a replacement has another number, a change another time or size."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class BundleWriter:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import sys
+from typing import Annotated, Any
+
+import typer
 
 from ..console.options import BundleArgument, JsonOption
 from ..console.terminal import out, print_json
@@ -20,11 +23,19 @@ def said(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+def inspect(
+    bundle: BundleArgument,
+    as_json: JsonOption = False,
+    sbom: Annotated[
+        bool, typer.Option("--sbom", help="Print a software bill of materials instead: CycloneDX 1.6, JSON.")
+    ] = False,
+) -> None:
     """Say what is in a bundle: model, recipes and what they decided, files, labels, parity, licence.
 
     Example: medge inspect bundle
     """
+    import json
+
     from rich.table import Table
     from rich.text import Text
 
@@ -32,6 +43,11 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     from ..kinds import KINDS
 
     manifest = Manifest.read(bundle)
+    if sbom:
+        from ..bundles.sbom import bill_of_materials
+
+        sys.stdout.write(json.dumps(bill_of_materials(manifest), indent=2, ensure_ascii=False) + "\n")
+        return
     if as_json:
         print_json(dataclasses.asdict(manifest))
         return

@@ -51,14 +51,16 @@ def fit(
 
     Example: medge probe fit bundle training/ --out tb.safetensors
     """
+    from ..bundles.atomic import only_writer
     from ..encoder.encoder import load
     from ..encoder.linear_probe import fit_probe
 
     view = view_of(frame, window)
-    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-    embeddings, labels, failed = _embed_labelled(encoder, folder, view)
-    probe = fit_probe(embeddings, labels, encoder.fingerprint)
-    probe.save(to, force=force)
+    with only_writer(to, force=force):
+        encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+        embeddings, labels, failed = _embed_labelled(encoder, folder, view)
+        probe = fit_probe(embeddings, labels, encoder.fingerprint)
+        probe.save(to, force=force)
     if as_json:
         print_json({"probe": str(to), **probe.facts, "failed": failed})
     else:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from ..bundles.claim import claimed
 from ..errors import StorageError, storage_errors
 
 Row = dict[str, Any]
+_ERRORS = "surrogateescape"  # a file's name that is no UTF-8 is written, and read again, byte for byte
 
 
 class Layout(Protocol):
@@ -24,6 +27,10 @@ class Layout(Protocol):
 
     def head(self) -> str:
         """What stands before the first row."""
+        ...
+
+    def beginning(self, key: str) -> str:
+        """With what the first line begins."""
         ...
 
     def write(self, row: Row) -> str:
@@ -41,6 +48,9 @@ class JSONLines:
     def head(self) -> str:
         return ""
 
+    def beginning(self, key: str) -> str:
+        return json.dumps({key: ""})[:-2]  # up to the quotation mark that begins the value
+
     def write(self, row: Row) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n"
 
@@ -56,6 +66,9 @@ class CSV:
 
     def head(self) -> str:
         return self._line(self.columns)
+
+    def beginning(self, key: str) -> str:
+        return key
 
     def write(self, row: Row) -> str:
         return self._line([row.get(column, "") for column in self.columns])
@@ -94,19 +107,29 @@ class ResultFile:
             raise StorageError(f"{path}: results are written as {' or '.join(layouts)}")
         self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
         self.done: set[str] = set()
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = "" if force or not path.exists() else self._read_whole(same)
-            self._stream = path.open("w", encoding="utf-8", newline="")
-            self._stream.write(whole or self._layout.head())
-            self._stream.flush()
+        self._claim = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(claimed(path))  # another run that goes on in the same file would cut this one's rows
+            with storage_errors(path):
+                kept = 0 if force or not path.exists() else self._read_whole(same)
+                self._stream = path.open("r+b" if kept else "wb")
+                self._stream.truncate(kept)  # what stands there is not written again: a kill now loses nothing
+                self._stream.seek(kept)
+                if not kept:
+                    self._write(self._layout.head())
+            self._claim = stack.pop_all()
 
-    def _read_whole(self, same: Row) -> str:
-        """What the file holds, without a last line that was cut off; checks that it can be gone on with."""
+    def _write(self, text: str) -> None:
+        self._stream.write(text.encode(errors=_ERRORS))
+        self._stream.flush()
+
+    def _read_whole(self, same: Row) -> int:
+        """Bytes that the file holds, without a last line that was cut off; checks that it can be gone on with."""
         try:
-            text = self.path.read_bytes().decode("utf-8", errors="ignore")
-            whole = text[: text.rfind("\n") + 1]
-            if not whole.startswith(self._layout.head()):
+            data = self.path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1].decode("utf-8", _ERRORS)
+            begun = data and not whole and data.startswith(self._layout.beginning(self._key).encode())
+            if data and not begun and not (whole and whole.startswith(self._layout.head())):
                 raise ValueError("other columns")
             for row in self._layout.read(whole):
                 if any(str(row[field]) != str(value) for field, value in same.items()):
@@ -116,7 +139,7 @@ class ResultFile:
             raise StorageError(
                 f"{self.path} exists and holds other results ({error}); choose another file, or replace it with --force"
             ) from error
-        return whole
+        return len(whole.encode(errors=_ERRORS))
 
     def missing(self, images: Sequence[Path]) -> list[Path]:
         """Those of these images that have no row yet, where rows are named by `image_name`."""
@@ -125,8 +148,7 @@ class ResultFile:
     def add(self, row: Row) -> None:
         """Write a row; it is in the file when this returns."""
         with storage_errors(self.path):
-            self._stream.write(self._layout.write(row))
-            self._stream.flush()
+            self._write(self._layout.write(row))
         self.done.add(str(row[self._key]))
 
     def __enter__(self) -> Self:
@@ -136,3 +158,4 @@ class ResultFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+        self._claim.close()

@@ -60,7 +60,7 @@ def cpu_features() -> frozenset[str]:
                 return frozenset(value.lower().split())
         return frozenset()
     if platform.system() == "Darwin":
-        listing = subprocess.run(["sysctl", "-a"], capture_output=True, text=True, check=False).stdout
+        listing = subprocess.run(["/usr/sbin/sysctl", "-a"], capture_output=True, text=True, check=False).stdout
         return frozenset(
             line.split(".")[-1].split(":")[0].lower() for line in listing.splitlines() if line.startswith("hw.optional")
         )

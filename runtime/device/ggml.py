@@ -14,3 +14,12 @@ class GGMLTensor(ctypes.Structure):
         ("src", ctypes.c_void_p * 10), ("view_src", ctypes.c_void_p), ("view_offs", ctypes.c_size_t),
         ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64),
     )  # fmt: skip
+
+
+def ggml_build() -> tuple[str, str]:
+    """Version and commit of the ggml that is installed with llama-cpp-python, as the library says them."""
+    from llama_cpp._ggml import libggml
+
+    for name in ("ggml_version", "ggml_commit"):
+        getattr(libggml, name).restype = ctypes.c_char_p
+    return libggml.ggml_version().decode(), libggml.ggml_commit().decode()

@@ -155,7 +155,10 @@ class Encoder:
         if path is None:
             hint = "; it was exported with --without-text: use its baked labels" if tower == "text" else ""
             raise BundleError(f"{self.bundle.folder} has no {tower} tower{hint}")
-        return OrtSession(path, **self._options)  # type: ignore[arg-type]
+        session = OrtSession(path, **self._options)  # type: ignore[arg-type]
+        for role in (tower, f"{tower}.data"):
+            self.bundle.path(role)  # refuses what was put there in the meantime
+        return session
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.atomic import replace_file
+from ..bundles.claim import claimed
 from ..errors import ImageError, IndexFileError, StorageError, storage_errors
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
@@ -33,7 +34,8 @@ VERSION = "2"  # names are absolute, or relative to one folder
 # What SQLite says of the place where a file lies, rather than of the file.
 _REFUSED = {
     sqlite3.SQLITE_FULL: "no space left", sqlite3.SQLITE_IOERR: "the disk refuses",
-    sqlite3.SQLITE_READONLY: "the file can't be written",
+    sqlite3.SQLITE_READONLY: "the file can't be written", sqlite3.SQLITE_CANTOPEN: "the file can't be written",
+    sqlite3.SQLITE_BUSY: "another program holds it",
 }  # fmt: skip
 COMMIT_EVERY = 32  # images; what an interruption costs at most
 
@@ -158,9 +160,10 @@ class VectorIndex:
 
         Raises:
             IndexFileError: one of them is not in the index; nothing is taken out then.
+            StorageError: another process is changing the index.
         """
         removed = 0
-        with self._db:
+        with claimed(self.path), self._db:
             for path in images:
                 name = self.name(path, base)
                 below = f"{name}{os.sep if base is None else '/'}"
@@ -179,7 +182,17 @@ class VectorIndex:
         self, encoder: Encoder, images: Iterable[Path], progress: Progress = no_progress, *, view: View = DEFAULT_VIEW,
         base: Path | None = None,
     ) -> Added:  # fmt: skip
-        """Embed and store images that are not in the index yet; commits as it goes."""
+        """Embed and store images that are not in the index yet; commits as it goes.
+
+        Raises:
+            StorageError: another process is changing the index.
+        """
+        with claimed(self.path):
+            return self._add(encoder, images, progress, view, base)
+
+    def _add(
+        self, encoder: Encoder, images: Iterable[Path], progress: Progress, view: View, base: Path | None
+    ) -> Added:
         known = {row[0] for row in self._db.execute("SELECT path FROM items")}
         paths = {self.name(path, base): str(path) for path in images}
         names = {path: name for name, path in paths.items()}
@@ -210,18 +223,21 @@ class VectorIndex:
         vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32)
         return np.array([row[0] for row in rows], np.int64), vectors.reshape(len(rows), -1)
 
-    def _write_graph(self) -> None:
-        if not len(self):
-            return
+    def _make_graph(self) -> Any:
         from usearch.index import Index
 
         ids, vectors = self._vectors()
         graph = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
         graph.add(ids.astype(np.uint64), vectors)
+        return graph
+
+    def _write_graph(self) -> None:
+        if not len(self):
+            return
+        self._graph = self._make_graph()
         with self._db:
-            values = [("graph", bytes(graph.save() or b"")), ("graph_count", str(len(ids)))]
+            values = [("graph", bytes(self._graph.save() or b"")), ("graph_count", str(len(self)))]
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
-        self._graph = graph
 
     def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
         """The images nearest to an embedding.
@@ -238,7 +254,8 @@ class VectorIndex:
         """
         if self._graph is None:
             if len(self) and self._facts().get("graph_count") != str(len(self)):
-                self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings
+                # An `add` goes on, or was interrupted after it had stored embeddings. Searching never writes.
+                self._graph = self._make_graph()
             elif len(self):
                 from usearch.index import Index
 
@@ -282,11 +299,10 @@ def build_index(
         >>> done.added, done.failed, resumed
         (1, (), 0)
     """
-    if path.exists() and not force:
-        raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")
     partial = path.with_name(f".{path.name}.building")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(path), storage_errors(path):
+        if path.exists() and not force:
+            raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")
         _begin(partial, encoder.fingerprint, view, relative=base is not None)
         with VectorIndex.open(partial, encoder.fingerprint) as index:
             resumed = len(index)
@@ -294,8 +310,18 @@ def build_index(
             if not len(index):
                 first = f"; the first problem: {done.failed[0]}" if done.failed else ""
                 raise IndexFileError(f"{path}: no image could be read, so there is nothing to search{first}")
+        _forget_journal(path)
         replace_file(partial, path)
     return done, resumed
+
+
+def _forget_journal(path: Path) -> None:
+    """Let SQLite undo what a killed `add` left half-done in a file that is about to go: it would do so to the new file."""
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists():
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as old:
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        journal.unlink(missing_ok=True)
 
 
 def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> None:
@@ -307,7 +333,9 @@ def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> No
                     return
         except IndexFileError:
             pass
-        partial.unlink()  # of another bundle or view, with other paths, or damaged: nothing that could be taken up
+        # Of another bundle or view, with other paths, or damaged: nothing that could be taken up.
+        _forget_journal(partial)
+        partial.unlink()
     with contextlib.closing(sqlite3.connect(partial)) as connection, connection:
         connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
         connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..device import huge_pages
 from ..device.cpu import usable_cores
+from ..device.held_stops import stops_held
 from ..device.llama_library import forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
 from .conversation import DEFAULT_SAMPLING, Sampling
@@ -91,7 +92,8 @@ class Engine:
             loading = huge_pages.asked_once()
             progress = lib.llama_progress_callback(lambda *_: next(loading))
             options.progress_callback = progress
-        self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
+        with stops_held():
+            self._model = lib.llama_model_load_from_file(os.fsencode(model), options)
         if not self._model:
             raise BundleError(f"{model}: llama.cpp can't load it ({native_messages()})")
         self._free.callback(lib.llama_model_free, self._model)
@@ -105,10 +107,12 @@ class Engine:
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
         params.no_perf = True
         self._observer: Any = None
+        self._observer_failed: Exception | None = None
         if observer is not None:
-            self._observer = lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _: observer(tensor, ask))
+            self._observer = lib.ggml_backend_sched_eval_callback(self._watched(observer))
             params.cb_eval = self._observer
-        self._context = lib.llama_init_from_model(self._model, params)
+        with stops_held():
+            self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
             self.close()
             raise ContextError(
@@ -123,10 +127,11 @@ class Engine:
         self._tower: ImageTower | None = None
         if projector is not None:
             try:
-                self._tower = open_tower(
-                    projector, self._model, self.width, call, threads=threads, gpu=gpu_layers > 0,
-                    callback=self._observer,
-                )  # fmt: skip
+                with stops_held():
+                    self._tower = open_tower(
+                        projector, self._model, self.width, call, threads=threads, gpu=gpu_layers > 0,
+                        callback=self._observer,
+                    )  # fmt: skip
             except BaseException:
                 self.close()
                 raise
@@ -212,10 +217,29 @@ class Engine:
         return np.concatenate(rows) if rows else np.empty((0, self.vocabulary_size), np.float32)
 
     def observe_prompt(self, items: Sequence[Item], stride: int) -> None:
-        """Evaluate a prompt from scratch for an observer, with the output head at every `stride`-th token only."""
+        """Evaluate a prompt from scratch for an observer, with the output head at every `stride`-th token only.
+
+        What the observer raises is raised, and Ctrl-C waits until the prompt is through: see `stops_held`.
+        """
         self._check(list(items), room=0)
         self._rewind(0)
-        self._advance(list(items), outputs=[], stride=stride)
+        with stops_held():
+            self._advance(list(items), outputs=[], stride=stride)
+        if self._observer_failed is not None:
+            failed, self._observer_failed = self._observer_failed, None
+            raise failed
+
+    def _watched(self, observer: Observer) -> Callable[[int, bool, object], bool]:
+        """An observer that keeps its exception for `observe_prompt`: raised inside a callback of C, it would be lost."""
+
+        def watch(tensor: int, ask: bool, _: object) -> bool:
+            try:
+                return observer(tensor, ask)
+            except Exception as error:
+                self._observer_failed = self._observer_failed or error
+                return False
+
+        return watch
 
     def next_logits(self) -> NDArray[np.float32]:
         """Logits of the token after what is evaluated, (vocabulary,)."""

@@ -108,10 +108,17 @@ class Generator:
                 _check_pair(self.header, read_header(projector), self.bundle.folder)
             else:
                 call = TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std))
-        return Engine(
+        engine = Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
             call=call,
         )  # fmt: skip
+        try:
+            for role in ("language", "projector"):
+                self.bundle.path(role)  # refuses what was put there in the meantime
+        except BaseException:
+            engine.close()
+            raise
+        return engine
 
     def close(self) -> None:
         """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again."""

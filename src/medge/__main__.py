@@ -1,121 +1,79 @@
-"""The command line: a table of commands, each imported only when it is called for."""
+"""The command line as a program: what was asked for is run, and whatever goes wrong ends in one sentence.
+
+Nothing heavy is imported before `main` runs, so that Ctrl-C is heard from the first moment.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NoReturn
-
-import typer
 
 from .no_telemetry import stay_offline
 from .runtime.errors import MedgeError, MissingExtraError, ParityWarning
 
-
-@dataclass(frozen=True)
-class Command:
-    """Where a command lives, and what the overview says of it."""
-
-    module: str
-    attribute: str
-    help: str
-    panel: str
+ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+STOPPED = 130  # by Ctrl-C: 128 and the signal's number
 
 
-HELP = {"help_option_names": ["-h", "--help"]}  # commands inherit it
-USE, MAKE = "Use a bundle (no torch, no network)", r"Make a bundle (pip install 'medge\[export]')"
-COMMANDS: dict[str, Command] = {
-    "demo": Command(
-        "export.commands.demo", "demo", "Export the stand-in at int8, gate it, classify real images.", MAKE
-    ),
-    "standin": Command("export.commands.standin", "standin", "Write a stand-in checkpoint.", MAKE),
-    "export": Command("export.commands.export", "app", "Checkpoint to a quantized, measured bundle.", MAKE),
-    "calibrate": Command(
-        "export.commands.calibrate", "calibrate", "Gather a language model's importance matrix.", MAKE
-    ),
-    "distill": Command(
-        "export.commands.distill", "app", "Train a smaller model to give what a larger one gives.", MAKE
-    ),
-    "parity": Command("export.commands.parity", "parity", "Measure a bundle against full-precision PyTorch.", MAKE),
-    "classify": Command("runtime.commands.classify", "classify", "Score images against labels, zero-shot.", USE),
-    "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),
-    "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
-    "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
-    "ask": Command("runtime.commands.ask", "ask", "Ask a language model about images, or without.", USE),
-    "report": Command(
-        "runtime.commands.radiology_report", "radiology_report", "Findings and impression of an image.", USE
-    ),
-    "chat": Command("runtime.commands.chat", "chat", "Talk with a language model in the terminal.", USE),
-    "record": Command("runtime.commands.record", "record", "Questions over a FHIR record, with sources.", USE),
-    "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
-    "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
-    "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
-    "golden": Command("runtime.commands.golden", "golden", "Files that another runtime must reproduce.", USE),
-    "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
-    "help": Command("runtime.commands.help", "explain", "Explain a term, or the exit codes.", USE),
-}
+class Ended(KeyboardInterrupt):
+    """The system asks this process to end: work stops as at Ctrl-C, and what lies half-made is removed."""
 
-
-def build_app(chosen: str | None) -> typer.Typer:
-    """The whole command line, with only the chosen command's module imported; the others are outlines for the overview.
-
-    No command imports a package of an extra before it runs, so that each has its help on the bare install.
-    """
-    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP)
-    app.callback()(overview)
-    for name, entry in COMMANDS.items():
-        found = _import(entry) if name == chosen else _outline
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
-        else:
-            text = found.__doc__ if name == chosen else entry.help
-            app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
-    return app
-
-
-def _outline() -> None:
-    """Stands in for a command that was not asked for."""
-
-
-def _import(entry: Command) -> Any:
-    return getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from . import __version__
-
-        print(f"medge {__version__}")
-        raise typer.Exit
-
-
-def overview(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    """Open medical AI as small files that run offline, each with its measured distance from the original.
-
-    Start with [bold]medge demo[/], or make a bundle of your own:
-
-        medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8
-        medge classify bundle film.dcm --label "normal chest x-ray" --label pneumonia
-
-        medge export medgemma --checkpoint medgemma-4b-it --out reader --recipe q4_k_m
-        medge ask reader "Is there a pleural effusion?" --image film.dcm
-
-    What a word means, and what an exit code: [bold]medge help "KL divergence"[/], [bold]medge help exit-codes[/].
-    """
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong ends in one sentence on stderr, and in exit code 1."""
+    ended = _hear_endings()
+    try:
+        _main()
+    except KeyboardInterrupt:
+        _stop(ended, told=False)
+    except SystemExit as end:
+        if end.code == STOPPED:  # typer turns Ctrl-C into it, too, and tells nothing
+            _stop(ended, told=not isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt))
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the rest is Python's own end, which would print a traceback
+
+
+def _stop(ended: list[Ended], *, told: bool) -> NoReturn:
+    """End as a program that was stopped; `told` where the command has said so by itself."""
+    if not told:
+        with contextlib.suppress(OSError):
+            print("medge: stopped", file=sys.stderr)
+    sys.exit(ended[0].code if ended else STOPPED)
+
+
+def _hear_endings() -> list[Ended]:
+    """Let a request to end be an exception, which cleans up; what this process was told to ignore stays ignored."""
+    heard: list[Ended] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        heard.append(Ended(number))
+        raise heard[-1]
+
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDINGS:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, end)
+    return heard
+
+
+def _main() -> None:
     stay_offline()
     others = warnings.showwarning
 
@@ -142,13 +100,15 @@ def main() -> None:
         _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except Exception as error:
         _say(
-            f"a fault in medge itself ({type(error).__name__}); what happened is in {_write_report(error)}: please read it "
-            "for names that should not leave the house, and send it to medge's developers"
+            f"a fault in medge itself ({type(error).__name__}); where it happened is in {_write_report(error)}, without names or "
+            "contents of files: please send it to medge's developers"
         )
 
 
 def _run() -> None:
     """Run the command that was asked for, and see that what it printed has arrived."""
+    from .command_line import COMMANDS, MAKE, build_app
+
     try:
         chosen = next((word for word in _words() if not word.startswith("-")), None)
         build_app(chosen)(prog_name="medge")
@@ -177,16 +137,28 @@ def _say(sentence: str) -> NoReturn:
 
 
 def _write_report(error: Exception) -> str:
-    """Write a fault down: where it happened and in which versions; no argument of the command, which may name patients."""
+    """Write a fault down: its kinds, where it happened and in which versions.
+
+    Neither the command's arguments nor what the errors say: both may hold a patient's name, a file's name or a text.
+    """
     from . import __version__
 
-    text = "".join(traceback.format_exception(error))
     facts = f"medge {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     with tempfile.NamedTemporaryFile(
         "w", prefix="medge-fault-", suffix=".txt", delete=False, encoding="utf-8"
     ) as report:
-        report.write(facts + text)
+        report.write(facts + "".join(_outline(error)))
     return report.name
+
+
+def _outline(error: BaseException) -> Iterator[str]:
+    """An error and those that led to it: each one's lines of code and its kind, without its message."""
+    if (earlier := error.__cause__ or error.__context__) is not None:
+        yield from _outline(earlier)
+        yield "\nwhich led to:\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__module__}.{type(error).__qualname__}\n"
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from medge.runtime.bundles.atomic import atomic_file, atomic_folder, replace_text
+from medge.runtime.bundles.claim import claimed, scratch_folder
 from medge.runtime.errors import StorageError
 
 
@@ -32,30 +33,103 @@ def test_existing_output_needs_force(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def killed_inside(place: Path) -> None:
+    """A process that is killed while it writes the folder `place`."""
     code = (
         "import os, sys; from pathlib import Path; from medge.runtime.bundles.atomic import atomic_folder\n"
-        "with atomic_folder(Path(sys.argv[1])) as folder:\n"
-        "    (folder / 'x').write_bytes(b'half'); os.kill(os.getpid(), 9)"
+        "from medge.runtime.bundles.claim import scratch_folder\n"
+        "place = Path(sys.argv[1])\n"
+        "with atomic_folder(place) as folder, scratch_folder(place) as scratch:\n"
+        "    (folder / 'x').write_bytes(b'half'); (scratch / 'full').touch(); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=False)
-    assert done.returncode == -9
-    assert not (tmp_path / "b").exists()
-    assert len(list(tmp_path.iterdir())) == 1  # the partial folder, under a hidden name
-    with atomic_folder(tmp_path / "b"):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert subprocess.run([sys.executable, "-c", code, str(place)], check=False).returncode == -9
 
 
-def test_partials_of_living_processes_are_kept(tmp_path: Path) -> None:
-    living = tmp_path / f".b.partial-{platform.node()}-{os.getpid()}-0000"
-    elsewhere = tmp_path / ".b.partial-another.machine-999999999-0000"
-    living.mkdir()
-    elsewhere.mkdir()
-    with atomic_folder(tmp_path / "b"):
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    killed_inside(tmp_path / "b")
+    left = [name for name in names(tmp_path) if not name.endswith(".claim")]
+    assert [name.rsplit("-", 1)[0] for name in left] == [".b.partial", ".b.scratch"]
+    with atomic_folder(tmp_path / "b"), scratch_folder(tmp_path / "b"):
         pass
-    assert living.is_dir()
-    assert elsewhere.is_dir()  # whether its process lives can't be seen from here
+    assert names(tmp_path) == ["b"]
+
+
+def test_what_a_living_one_works_on_is_kept(tmp_path: Path) -> None:
+    """Other work for the same name, in this process or another: a thread of this one takes its own locks."""
+    with atomic_folder(tmp_path / "b", first_wins=True) as mine, scratch_folder(tmp_path / "b") as scratch:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(killed_inside, tmp_path / "b").result()
+        with atomic_folder(tmp_path / "b", first_wins=True):
+            pass
+        assert mine.is_dir()
+        assert scratch.is_dir()
+    with claimed(tmp_path / "b"), scratch_folder(tmp_path / "b"):
+        pass
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_place_has_one_writer(tmp_path: Path) -> None:
+    """The second would replace what the first wrote, or be refused after hours."""
+
+    def second(force: bool) -> None:
+        with atomic_folder(tmp_path / "b", force=force):
+            pytest.fail("the block must not run")
+
+    with atomic_folder(tmp_path / "b") as folder:
+        (folder / "x").write_text("first")
+        with ThreadPoolExecutor() as pool:
+            for force in (False, True):
+                with pytest.raises(StorageError, match="is being written by another medge; wait until it has ended"):
+                    pool.submit(second, force).result()
+    assert (tmp_path / "b" / "x").read_text() == "first"
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """A writer that knows nothing of claims: a copy by hand, or a machine whose shared folder has no locks."""
+    with pytest.raises(StorageError, match="exists"), atomic_folder(tmp_path / "b"):
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "x").write_text("theirs")
+    assert (tmp_path / "b" / "x").read_text() == "theirs"
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_replacement_that_was_killed_half_way_is_put_right(tmp_path: Path) -> None:
+    (tmp_path / ".b.replaced").mkdir()
+    (tmp_path / ".b.replaced" / "x").write_text("old")
+    with pytest.raises(StorageError, match="--force"), atomic_folder(tmp_path / "b"):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "b" / "x").read_text() == "old"
+    (tmp_path / ".b.replaced").mkdir()
+    with atomic_folder(tmp_path / "b", force=True):
+        pass
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_claim_is_retaken_within_the_same_work_and_ends_with_it(tmp_path: Path) -> None:
+    with claimed(tmp_path / "b"), atomic_folder(tmp_path / "b"):
+        assert ".b.claim" in names(tmp_path)
+    assert names(tmp_path) == ["b"]
+
+
+def test_two_that_take_the_same_claim_at_once(tmp_path: Path) -> None:
+    """Many threads, each for a moment: never two inside, and nothing stays."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(_: int) -> None:
+        try:
+            with claimed(tmp_path / "b"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+        except StorageError:
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(400)))
+    assert max(most) == 1
+    assert names(tmp_path) == []
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

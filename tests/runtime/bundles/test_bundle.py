@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import medge
@@ -201,3 +203,34 @@ def test_manifest_is_stable_json(bundle: Path) -> None:
     source = json.loads(text)["source"]
     assert source
     assert "/" + str(bundle).split("/")[1] + "/" not in json.dumps(source)  # no machine's paths
+
+
+def test_a_bundle_that_is_replaced_while_it_is_used(copy: Path, few_images: Path, tmp_path: Path) -> None:
+    """What is open goes on; what is opened later is refused, since its hash was never compared with this manifest's."""
+    encoder = medge.load(copy)
+    before = encoder.embed_images(few_images / "CT_small.dcm")
+    other = Path(shutil.copytree(copy, tmp_path / "other"))
+    aside = copy.rename(tmp_path / "aside")
+    other.rename(copy)
+    np.testing.assert_array_equal(encoder.embed_images(few_images / "CT_small.dcm"), before)
+    with pytest.raises(BundleError, match="was replaced or changed after it had been opened; load it again"):
+        encoder.embed_texts("chest x-ray")
+    shutil.rmtree(copy)
+    aside.rename(copy)
+    assert encoder.embed_texts("chest x-ray").shape[0] == 1  # the very files that were checked
+
+
+def test_a_file_that_is_changed_while_it_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medge.runtime.encoder import encoder as module
+
+    loaded = medge.load(copy)
+    real = module.OrtSession
+
+    def slow(path: Path, **options: Any) -> Any:
+        session = real(path, **options)
+        os.utime(path, (1, 1))
+        return session
+
+    monkeypatch.setattr(module, "OrtSession", slow)
+    with pytest.raises(BundleError, match="was replaced or changed"):
+        _ = loaded.vision

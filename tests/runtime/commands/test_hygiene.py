@@ -11,7 +11,7 @@ import pytest
 import typer
 from command_line import medge, medge_process
 
-from medge.__main__ import COMMANDS
+from medge.command_line import COMMANDS
 
 HEAVY = ("torch", "transformers", "onnx", "coremltools", "sklearn", "matplotlib", "tensorflow")
 
