@@ -46,29 +46,30 @@ def spent():
 
 if sys.argv[1] == "inside":
     import numpy as np
-    from medge.runtime.pictures import dicom_frames
+    from medge.runtime.pictures import images
     from medge.runtime.pictures.decoding import child
     from medge.runtime.pictures.decoding.worker import WORKERS
     libraries = {}
 
-    def decode(library, what, payload, options, seconds=None):
+    def decode(library, what, payload, options, as_rgb=False):
         if library not in libraries:
             libraries[library] = child._decoders(library)
         found = libraries[library][what](payload, options, lambda pixels: None)
         pixels = np.frombuffer(b"".join(found.pieces), f"u{found.itemsize}")
         shape = (found.samples, found.rows, found.columns) if found.planar else (found.rows, found.columns, found.samples)
         pixels = pixels.reshape(shape)
+        if as_rgb:
+            return images._from_array(pixels), 0
         return (pixels[..., 0] if found.samples == 1 and not found.planar else pixels), found.planar
 
     WORKERS.decode = decode
 
 for line in sys.stdin:
-    paths, repeat = json.loads(line)
+    paths = json.loads(line)
     wall, cpu = time.perf_counter(), spent()
-    for _ in range(repeat):
-        for path in paths:
-            read_image(Path(path))
-    facts = {"wall": (time.perf_counter() - wall) / repeat, "cpu": (spent() - cpu) / repeat, "peak": peak_memory()}
+    for path in paths:
+        read_image(Path(path))
+    facts = {"wall": time.perf_counter() - wall, "cpu": spent() - cpu, "peak": peak_memory()}
     facts["decoders"] = []
     for process in processes():
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -88,10 +89,10 @@ class Reader:
             env=os.environ | {"PYTHONPATH": str(source)},
         )  # fmt: skip
 
-    def read(self, paths: Sequence[Path], repeat: int = 1) -> dict[str, Any]:
+    def read(self, paths: Sequence[Path]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([[str(path) for path in paths], repeat]) + "\n")
+        self._process.stdin.write(json.dumps([str(path) for path in paths]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
@@ -139,7 +140,7 @@ def measure(readers: dict[str, Path], by_kind: dict[str, list[Path]], rounds: in
         for kind, paths in sets.items():
             order = list(running) if number % 2 else list(running)[::-1]
             for name in order:
-                runs[kind][name].append(running[name].read(paths, 1 if kind == "all" else 3))
+                runs[kind][name].append(running[name].read(paths))
     last = {name: reader.read(everything) for name, reader in running.items()}
     for reader in running.values():
         reader.close()

@@ -123,10 +123,10 @@ def _from_stream(stream: BinaryIO, name: str, suffix: str, view: View) -> Pixels
     if len(content) > MAX_BYTES:
         raise ImageError(f"{name}: refused before decoding, more than {MAX_BYTES // 1_000_000} million bytes")
     try:
-        pixels, _ = WORKERS.decode(PILLOW, "file", content, {"frame": view.frame, "pixels": 0})
+        pixels, _ = WORKERS.decode(PILLOW, "file", content, {"frame": view.frame, "pixels": 0}, as_rgb=True)
     except Refusal as refusal:
         raise ImageError(f"{name}: {refusal}") from refusal
-    return _from_array(pixels)
+    return pixels
 
 
 def _from_pil(image: Image.Image, name: str) -> Pixels:
