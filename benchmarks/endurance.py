@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gc
 import itertools
 import json
 import time
@@ -45,7 +44,6 @@ def watched(work: Callable[[int], object], count: int) -> dict[str, Any]:
     for number in range(count):
         work(number)
         if number in stops:
-            gc.collect()
             rounds.append(number)
             memory.append(process.memory_info().rss)
             files.append(process.num_fds())
