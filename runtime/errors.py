@@ -104,6 +104,14 @@ class MissingExtraError(MedgeError):
 
 
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is too large"}
+# What libraries that write by code of their own say in the place of an `OSError`: safetensors, numpy, PyTorch.
+_NATIVELY_FULL = (
+    "No space left on device",
+    "os error 28",
+    " requested and ",
+    "PytorchStreamWriter failed",
+    "unexpected pos",
+)
 
 
 @contextlib.contextmanager
@@ -114,12 +122,24 @@ def storage_errors(place: Path) -> Iterator[None]:
     """
     try:
         yield
+    except MedgeError:
+        raise
     except OSError as error:
         full = _FULL.get(error.errno or 0)
+        if error.errno is None and any(text in str(error) for text in _NATIVELY_FULL):
+            full = _FULL[errno.ENOSPC]
         if not (full or _is_about(error, place.absolute())):
             raise
         reason = full or error.strerror or str(error)
-        raise StorageError(f"writing {place}: {reason}; nothing was left under the final name") from error
+        raise _refused(place, reason) from error
+    except Exception as error:
+        if not any(text in str(error) for text in _NATIVELY_FULL):
+            raise
+        raise _refused(place, "no space left, or the disk refuses") from error
+
+
+def _refused(place: Path, reason: str) -> StorageError:
+    return StorageError(f"writing {place}: {reason}; nothing was left under the final name")
 
 
 def _is_about(error: OSError, place: Path) -> bool:

@@ -30,6 +30,7 @@ sys.stdout.flush()
 time.sleep({WAIT})
 sys.exit(code)
 """
+DEVICES = ("/dev/null", "/dev/tty", "/dev/shm/sem.")  # semaphores of joblib, which are gone when it has made them
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -39,8 +40,9 @@ class Watched:
     def __init__(self, place: Path, *words: object) -> None:
         self.words = [*map(str, words)]
         self.home, self.work, self.log = place / "home", place / "work", place / "calls.txt"
-        self.home.mkdir(parents=True)
-        self.work.mkdir()
+        self.temporary = place / "tmp"
+        for folder in (self.home, self.work, self.temporary):
+            folder.mkdir(parents=True)
         kept = {name: value for name, value in os.environ.items() if name not in medge.no_telemetry.SWITCHES}
         for name in [name for name in kept if name.startswith("XDG_")]:
             del kept[name]
@@ -50,13 +52,14 @@ class Watched:
             "--seccomp-bpf",
             "-qq",
             "-e",
-            "trace=connect,sendto,sendmsg",
+            "trace=connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,link,linkat,symlink",
             "-o",
             str(self.log),
         ]
         self.process = subprocess.Popen(
             [*watch, sys.executable, "-c", STAYING, *self.words], cwd=self.work, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env={**kept, "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"},
+            stderr=subprocess.STDOUT, text=True,
+            env={**kept, "HOME": str(self.home), "TMPDIR": str(self.temporary), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
 
     def check(self) -> None:
@@ -67,6 +70,27 @@ class Watched:
         # A socket alone says nothing: importing pydicom makes one, to see whether this machine knows IPv6.
         calls = [line for line in self.log.read_text(errors="replace").splitlines() if re.search(r"AF_INET6?\b", line)]
         assert calls == [], f"{self.words} opened the network"
+        mine = (str(self.work), str(self.temporary))
+        strange = [
+            path for path in written(self.log, self.work) if not path.startswith(mine) and not path.startswith(DEVICES)
+        ]
+        assert strange == [], f"{self.words} wrote where nothing was asked for"
+        left = [str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*") if not path.is_dir()]
+        assert left == [], f"{self.words} left these in the folder for temporary files"
+
+
+def written(log: Path, work: Path) -> set[str]:
+    """The paths that the processes of a strace log opened for writing, made, renamed or removed."""
+    found = set()
+    for line in log.read_text(errors="replace").splitlines():
+        call = re.match(r"\d+ +(\w+)\((.*)\) += (-?\d+)", line)
+        if call is None or int(call[3]) < 0 or call[1] in {"connect", "sendto", "sendmsg"}:
+            continue
+        if call[1] in {"open", "openat"} and not re.search(r"O_WRONLY|O_RDWR|O_CREAT", call[2]):
+            continue
+        # A path below an open folder (a number before it) lies where that folder was opened.
+        found |= {os.path.normpath(work / path) for path in re.findall(r'(?:AT_FDCWD, |^)"([^"]*)"', call[2])}
+    return found
 
 
 @needs_strace
@@ -75,10 +99,16 @@ def test_nothing_is_sent_and_nothing_is_left(
 ) -> None:
     record = tmp_path / "record.json"
     record.write_text('{"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1950-02-03"}')
+    labelled = tmp_path / "labelled"
+    for number, name in enumerate(("CT_small", "CT_small", "MR_small", "MR_small")):
+        (labelled / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(few_images / f"{name}.dcm", labelled / name / f"{number}.dcm")
     film, unmeasured = few_images / "CT_small.dcm", ["--allow-failed-parity", "--context", 512]
     commands: list[list[object]] = [
         ["classify", bundle, film, "--json"], ["index", "build", bundle, "films.index", few_images],
         ["verify", bundle], ["doctor"], ["bench", bundle, "--rounds", 1],
+        ["probe", "fit", bundle, labelled, "--out", "p.safetensors"],
+        ["report", tiny_reader, film, "--limit", 4, *unmeasured],
         ["ask", tiny_reader, "What is it?", "--image", film, "--limit", 4, *unmeasured],
         ["record", tiny_reader, record, "How old?", "--limit", 24, *unmeasured],
         ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", "bundle"],

@@ -22,7 +22,9 @@ PERSON = {
     "StudyDescription": "QUACKMARK ZELDA 19310203", "PatientComments": "QUACKMARK",
 }  # fmt: skip
 MARKS = ("QUACKMARK", "ZELDA", "PID-77313", "19310203", "1931-02-03", "OID-88424", "ACC-55919", "REFMARK", "MARKSTREET")
-FILE_MARK = "FILMOFQUACK"  # in the files' names: allowed where results are asked for, and in the sentence about a broken file
+FILE_MARK = (
+    "FILMOFQUACK"  # in the files' names: allowed where results are asked for, and in the sentence about a broken file
+)
 
 
 def marked(source: Path) -> Dataset:
@@ -141,7 +143,10 @@ def test_a_damaged_record_does_not_print_what_is_in_it(tiny_reader: Path, tmp_pa
 def cut_off() -> list[str]:
     """What puts a command into a network of its own that has not even a loopback."""
     for words in (["unshare", "-n"], ["unshare", "-rn"]):
-        if shutil.which(words[0]) and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+        if (
+            shutil.which(words[0])
+            and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+        ):
             return words
     pytest.skip("this machine lets nobody make a network namespace (unshare -n, unshare -rn)")
 

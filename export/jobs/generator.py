@@ -88,7 +88,7 @@ def export_medgemma(
     read_job(job)
     with (
         new_bundle(job.out, force=job.force) as writer,  # first: an existing one is refused at once
-        _open_full(job, writer.folder, progress, warn, logits=logits) as full,
+        _open_full(job, progress, warn, logits=logits) as full,
     ):
         manifest, report = _export(job, full, writer, progress)
     return Bundle(job.out, manifest), report
@@ -108,7 +108,7 @@ def export_medgemma_recipes(
     with contextlib.ExitStack() as stack:
         for one in jobs:
             stack.enter_context(claimed(one.out))
-        full = stack.enter_context(_open_full(job, job.out, progress, warn, shared=True))
+        full = stack.enter_context(_open_full(job, progress, warn, shared=True))
         if any(_weighed(one, read_job(one)[0]) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
@@ -172,14 +172,11 @@ def _weighed(job: GeneratorJob, recipe: GGUFRecipe) -> bool:
 
 @contextlib.contextmanager
 def _open_full(
-    job: GeneratorJob, place: Path, progress: Progress, warn: Warn, *, logits: CachedLogits | None = None, shared: bool = False
+    job: GeneratorJob, progress: Progress, warn: Warn, *, logits: CachedLogits | None = None, shared: bool = False
 ) -> Iterator[FullLanguage]:  # fmt: skip
-    """The job's checkpoint with its calibration data, and a scratch folder in `place` for what is derived of it.
-
-    In a bundle on its way, the folder goes with it; in a folder of several bundles, by `scratch_folder`.
-    """
+    """The job's checkpoint with its calibration data, and a scratch folder beside what it makes for what is derived of it."""
     checkpoint = open_gemma(job.checkpoint)
-    with scratch_folder(place / "full") as scratch:
+    with scratch_folder(job.out) as scratch:
         full = FullLanguage(
             checkpoint, scratch, calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
             progress=progress,

@@ -13,7 +13,6 @@ from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_text
 from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
 
-
 Identity = tuple[int, int, int, int] | None  # of a file: None where there is none
 
 

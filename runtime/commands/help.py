@@ -16,7 +16,8 @@ EXIT_CODES = {
     2: "An option or an argument is missing or not allowed.",
     3: "Done, but some inputs could not be read, or an answer was cut off; stderr names them.",
     4: "The bundle was written or measured, and failed its parity gate.",
-    130: "Stopped with Ctrl-C.",
+    130: "Stopped with Ctrl-C; what lay half-made is removed, and what can be gone on with is kept.",
+    143: "The same, at the system's request (SIGTERM; 129 at SIGHUP).",
 }
 EXIT_CODES_TOPIC = "exit-codes"
 

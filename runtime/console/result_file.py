@@ -157,5 +157,6 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
-        self._claim.close()
+        # What a full disk did not take would be tried again here, and told in the place of the first error.
+        with self._claim, contextlib.suppress(OSError) if error else storage_errors(self.path):
+            self._stream.close()

@@ -57,6 +57,19 @@ class Added:
     failed: tuple[str, ...]
 
 
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """What SQLite says of an index file, in medge's words."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if reason := _REFUSED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF):
+            raise StorageError(
+                f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
+            ) from error
+        raise IndexFileError(f"{path} is no index, or damaged ({error})") from error
+
+
 class VectorIndex:
     """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one.
 
@@ -96,26 +109,19 @@ class VectorIndex:
         """
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
-        try:
-            with contextlib.closing(sqlite3.connect(path)) as connection:
-                index = cls(path, connection)
-                facts = index._facts()
-                if facts.get("version") != VERSION:
-                    raise IndexFileError(
-                        f"{path} has index format {facts.get('version')}, this medge reads {VERSION}; build it again with "
-                        "'medge index build --force'"
-                    )
-                if fingerprint is not None and facts.get("fingerprint") != fingerprint:
-                    raise IndexFileError(
-                        f"{path} was made with another bundle or profile; search it with that one, or rebuild"
-                    )
-                yield index
-        except sqlite3.DatabaseError as error:
-            if reason := _REFUSED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF):
-                raise StorageError(
-                    f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
-                ) from error
-            raise IndexFileError(f"{path} is no index, or damaged ({error})") from error
+        with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
+            index = cls(path, connection)
+            facts = index._facts()
+            if facts.get("version") != VERSION:
+                raise IndexFileError(
+                    f"{path} has index format {facts.get('version')}, this medge reads {VERSION}; build it again with "
+                    "'medge index build --force'"
+                )
+            if fingerprint is not None and facts.get("fingerprint") != fingerprint:
+                raise IndexFileError(
+                    f"{path} was made with another bundle or profile; search it with that one, or rebuild"
+                )
+            yield index
 
     def _facts(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT key, value FROM facts WHERE key != 'graph'").fetchall())
@@ -336,7 +342,7 @@ def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> No
         # Of another bundle or view, with other paths, or damaged: nothing that could be taken up.
         _forget_journal(partial)
         partial.unlink()
-    with contextlib.closing(sqlite3.connect(partial)) as connection, connection:
+    with _sqlite_errors(partial), contextlib.closing(sqlite3.connect(partial)) as connection, connection:
         connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
         connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")
         facts = [

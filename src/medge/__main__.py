@@ -99,9 +99,13 @@ def _main() -> None:
     except OSError as error:
         _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except Exception as error:
+        fault = f"a fault in medge itself ({type(error).__name__})"
+        try:
+            report = _write_report(error)
+        except OSError as refusal:
+            _say(f"{fault}; where it happened could not be written down ({refusal.strerror})")
         _say(
-            f"a fault in medge itself ({type(error).__name__}); where it happened is in {_write_report(error)}, without names or "
-            "contents of files: please send it to medge's developers"
+            f"{fault}; where it happened is in {report}, without names or contents of files: please send it to medge's developers"
         )
 
 

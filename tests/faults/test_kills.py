@@ -39,7 +39,12 @@ def at(
 
 @pytest.mark.parametrize(
     ("command", "name", "share"),
-    [("index build", "SIGKILL", 0.7), ("index add", "SIGTERM", 0.8), ("probe fit", "Ctrl-C", 0.5), ("embed", "Ctrl-C", 0.1)],
+    [
+        ("index build", "SIGKILL", 0.7),
+        ("index add", "SIGTERM", 0.8),
+        ("probe fit", "Ctrl-C", 0.5),
+        ("embed", "Ctrl-C", 0.1),
+    ],
 )
 def test_killed_and_run_again(
     campaign: ModuleType, at: Any, tmp_path: Path, command: str, name: str, share: float
@@ -91,7 +96,7 @@ def stopped_when(words: list[object], ready: Callable[[], bool], number: int) ->
 def test_a_stopped_calibration_leaves_no_full_model(
     campaign: ModuleType, at: Any, tmp_path: Path, name: str, code: int
 ) -> None:
-    """The full-precision file of a 27B takes 54 GB: a run that is stopped removes it, one that is killed leaves it to the next."""
+    """The full-precision file of a 27B takes 54 GB: a stopped run removes it, a killed one leaves it to the next."""
     words = ["calibrate", "--checkpoint", at.generator_checkpoint, "--out", tmp_path / "m.gguf", at.text]
     found, said = stopped_when(words, lambda: any(tmp_path.glob(".*scratch-*/full.gguf")), campaign.SIGNALS[name])
     assert found == code, said
@@ -148,5 +153,8 @@ def test_no_clock_of_the_wall_is_asked_how_long_something_took() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if "time.time(" in line or "datetime.now(" in line or "st_mtime" in line
     ]  # fmt: skip
-    allowed = ("export/source/checkpoint.py", "runtime/bundles/bundle.py: return found.st_dev")  # a date; which file it is
+    allowed = (
+        "export/source/checkpoint.py",
+        "runtime/bundles/bundle.py: return found.st_dev",
+    )  # a date; which file it is
     assert [line for line in asking if not line.startswith(allowed)] == []
