@@ -12,16 +12,43 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BundleError
-from .typed_json import build
+from .bounds import (
+    Bias,
+    BundlePath,
+    Context,
+    Count,
+    Deviation,
+    FormatName,
+    Label,
+    Mean,
+    Name,
+    Opset,
+    Part,
+    Positive,
+    Role,
+    Scale,
+    Sentence,
+    Sha256,
+    Share,
+    Side,
+    SideOrNone,
+    Size,
+    TokenId,
+    Vocabulary,
+)
+from .gates import ParitySummary
+from .typed_json import build, parse
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SEAL_BYTES = 83  # of `_seal`
+MOST_BYTES = 16 << 20  # of a manifest; one with a thousand labels has a hundred thousand
 MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
 
 LICENCE_NOTICE = (
@@ -42,10 +69,10 @@ class FileEntry:
         sha256: of its content, as 64 hexadecimal digits.
     """
 
-    path: str
-    role: str
-    bytes: int
-    sha256: str
+    path: BundlePath
+    role: Role
+    bytes: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -57,9 +84,9 @@ class Preprocessing:
         mean, std: of each colour channel; the model reads (grey level / 255 - mean) / std.
     """
 
-    profile: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    profile: Name
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 @dataclass(frozen=True)
@@ -72,9 +99,9 @@ class TokenizerFacts:
         pad_id: fills the row behind it.
     """
 
-    length: int
-    end_id: int
-    pad_id: int
+    length: Size
+    end_id: TokenId
+    pad_id: TokenId
 
 
 @dataclass(frozen=True)
@@ -94,15 +121,15 @@ class EncoderFacts:
             choose among texts (CLIP's softmax).
     """
 
-    family: str
-    embedding_size: int
-    image_size: int
-    patch_size: int
-    vocabulary: int
+    family: Name
+    embedding_size: Size
+    image_size: Side
+    patch_size: Side
+    vocabulary: Vocabulary
     tokenizer: TokenizerFacts
-    logit_scale: float
-    logit_bias: float
-    parameters: int
+    logit_scale: Scale
+    logit_bias: Bias
+    parameters: Positive
     sigmoid: bool = True
 
 
@@ -123,20 +150,20 @@ class GeneratorFacts:
         stop_ids: tokens that end an answer.
     """
 
-    family: str
-    parameters: int
-    layers: int
-    width: int
-    kv_heads: int
-    head_size: int
-    window: int
-    global_every: int
-    context_length: int
-    vocabulary: int
-    image_size: int
-    image_tokens: int
-    patch_size: int
-    stop_ids: tuple[int, ...]
+    family: Name
+    parameters: Positive
+    layers: Size
+    width: Size
+    kv_heads: Size
+    head_size: Size
+    window: Context
+    global_every: Size
+    context_length: Context
+    vocabulary: Vocabulary
+    image_size: SideOrNone
+    image_tokens: Count
+    patch_size: SideOrNone
+    stop_ids: tuple[TokenId, ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +176,7 @@ class GoldenBound:
     """
 
     statistic: Literal["min", "mean"]
-    cosine: float
+    cosine: Share
 
 
 @dataclass(frozen=True)
@@ -167,13 +194,13 @@ class TowerFacts:
         decisions: what the recipe decided for this model.
     """
 
-    recipe: str
-    file: str
-    format: str
+    recipe: Name
+    file: BundlePath
+    format: FormatName
     golden: GoldenBound
-    inputs: tuple[str, ...] = ()
-    output: str = ""
-    opset: int = 0
+    inputs: tuple[Name, ...] = ()
+    output: Sentence = ""
+    opset: Opset = 0
     batch_invariant: bool = True
     decisions: dict[str, Any] = field(default_factory=dict)
 
@@ -189,11 +216,11 @@ class Artefact:
 
     Attributes:
         towers: {part: how it was made}.
-        parity: `ParityReport.summary()`; None where it was not measured.
+        parity: how far from it; None where it was not measured.
     """
 
-    towers: dict[str, TowerFacts]
-    parity: dict[str, Any] | None = None
+    towers: dict[Part, TowerFacts]
+    parity: ParitySummary | None = None
 
     @property
     def recipes(self) -> dict[str, str]:
@@ -201,11 +228,44 @@ class Artefact:
         return {part: tower.recipe for part, tower in self.towers.items()}
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a recipe was chosen or scaled on: what to call it, and how many images or texts it was."""
+
+    source: Sentence
+    images: Count | None = None
+    texts: Count | None = None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that a student was distilled from: its name and {file: SHA-256}."""
+
+    name: Name
+    sha256: dict[Name, Sha256]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a bundle was made from, and for.
+
+    Attributes:
+        name: of the checkpoint's folder.
+        sha256: {file: SHA-256} of the checkpoint: its configuration and its weights.
+        target_reason: why this target.
+        calibration: None where nothing was calibrated.
+        teacher: None where the checkpoint is no student.
+    """
+
+    name: Name
+    sha256: dict[Name, Sha256]
+    target_reason: Sentence
+    calibration: Calibration | None = None
+    teacher: Teacher | None = None
+
+
 KindName = Literal["encoder", "generator"]
 OPENED: dict[KindName, str] = {"encoder": "onnx", "generator": "gguf"}  # the artefact that this runtime opens
-_FACTS: dict[KindName, type[EncoderFacts] | type[GeneratorFacts]] = {
-    "encoder": EncoderFacts, "generator": GeneratorFacts,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -219,7 +279,7 @@ class Manifest:
         artefacts: {format: what was made in it}; an artefact is named by the format of its main part.
         preprocessing: None where the model reads text only.
         target: the CPU whose kernels its number formats suit, or "any".
-        source: name and hashes of the checkpoint, calibration, teacher.
+        source: what it was made from.
         files: every file but the manifest.
         labels: names of the labels that are baked in.
         teacher_parity: how near a student comes to the teacher that it was distilled from.
@@ -229,17 +289,17 @@ class Manifest:
     """
 
     kind: KindName
-    name: str
+    name: Name
     model: EncoderFacts | GeneratorFacts
     preprocessing: Preprocessing | None
-    target: str
-    source: dict[str, Any]
-    artefacts: dict[str, Artefact]
+    target: Name
+    source: Source
+    artefacts: dict[FormatName, Artefact]
     files: tuple[FileEntry, ...] = ()
-    labels: tuple[str, ...] = ()
-    teacher_parity: dict[str, Any] | None = None
-    licence: str = LICENCE_NOTICE
-    medge_version: str = ""
+    labels: tuple[Label, ...] = ()
+    teacher_parity: ParitySummary | None = None
+    licence: Sentence = LICENCE_NOTICE
+    medge_version: Sentence = ""
     format_version: int = FORMAT_VERSION
 
     def file(self, role: str) -> FileEntry | None:
@@ -256,13 +316,13 @@ class Manifest:
     def status(self) -> str:
         """Parity of what this runtime opens, or of the only artefact: "passed", "failed" or "not measured"."""
         opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return str(opened.parity["status"]) if opened and opened.parity else "not measured"
+        return opened.parity.status if opened and opened.parity else "not measured"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was lost all the same, where parity passed with a warning: `ParityReport.warnings`."""
         opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return tuple(opened.parity.get("warnings", ())) if opened and opened.parity else ()
+        return opened.parity.warnings if opened and opened.parity else ()
 
     @property
     def profile(self) -> str:
@@ -313,32 +373,126 @@ class Manifest:
         Raises:
             BundleError: missing, damaged, changed, of another format, or of a kind that is not known.
         """
+        return cls.parse(_content(folder, folder / MANIFEST), folder)
+
+    @classmethod
+    def parse(cls, content: bytes, folder: Path) -> Manifest:
+        """The manifest that these bytes of `folder/manifest.json` are; raises as `read` does."""
         path = folder / MANIFEST
-        if not path.is_file():
-            what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}, so it is no complete bundle"
-            raise BundleError(f"{folder} {what}; make one with 'medge export'")
         try:
-            content = path.read_bytes()
-            body = json.loads(content)
-            version = int(body["format_version"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            body = parse(content)
+        except ValueError as error:
             raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from error
-        if version > FORMAT_VERSION:
-            raise BundleError(f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: update medge")
-        if version < FORMAT_VERSION:
-            raise BundleError(
-                f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: export the bundle again"
-            )
+        version = body.get("format_version")
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            hint = "update medge" if newer else "export the bundle again"
+            said = f"bundle format {version}" if isinstance(version, int) else "no bundle format"
+            raise BundleError(f"{folder} has {said}, this medge reads {FORMAT_VERSION}: {hint}")
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
-        if (kind := body.get("kind")) not in _FACTS:
-            raise BundleError(f"{folder} is of the kind {kind!r}, which this medge does not know: update medge")
+        if (kind := body.get("kind")) not in ("encoder", "generator"):
+            raise BundleError(
+                f"{folder} is of the kind {str(kind)[:80]!r}, which this medge does not know: update medge"
+            )
         try:
-            facts = _FACTS[kind]
-            return build(cls, {**body, "model": build(facts, body["model"])})
-        except (TypeError, KeyError) as error:
+            found = build(_READ_AS[kind], body)
+            manifest = cls(**{one.name: getattr(found, one.name) for one in dataclasses.fields(cls)})
+            check(manifest)
+        except ValueError as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
+        return manifest
+
+
+@dataclass(frozen=True)
+class _OfEncoder(Manifest):
+    model: EncoderFacts
+
+
+@dataclass(frozen=True)
+class _OfGenerator(Manifest):
+    model: GeneratorFacts
+
+
+_READ_AS: dict[KindName, type[Manifest]] = {"encoder": _OfEncoder, "generator": _OfGenerator}
+
+
+# Roles that several files of a bundle may play; every other is played by one.
+_SHARED_ROLES = ("vision.data", "text.data", "projector.data", "package.vision", "package.text", "package.swift", "web.page",
+                 "web.vendor")  # fmt: skip
+
+
+def _content(folder: Path, path: Path) -> bytes:
+    """The bytes of a manifest; refuses what is no regular file, or too large for one."""
+    try:
+        facts = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}, so it is no complete bundle"
+        raise BundleError(f"{folder} {what}; make one with 'medge export'") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} can't be read ({error}); copy the bundle again") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise BundleError(f"{path} is no regular file; copy the bundle again, without links")
+    if facts.st_size > MOST_BYTES:
+        raise BundleError(f"{path} has {facts.st_size} bytes, a manifest at most {MOST_BYTES}; copy the bundle again")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} can't be read ({error.strerror}); copy the bundle again") from error
+
+
+def check(manifest: Manifest) -> None:
+    """Check what holds between fields.
+
+    Raises:
+        ValueError: something contradicts something else; the message names the field.
+    """
+    paths, roles = [entry.path for entry in manifest.files], [entry.role for entry in manifest.files]
+    for where, values in (
+        ("files", [path.casefold() for path in paths]), ("labels", manifest.labels),
+        ("files", [role for role in roles if role not in _SHARED_ROLES]),
+    ):  # fmt: skip
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise ValueError(f"{twice!r} is there twice - at `$.{where}`")
+    if MANIFEST in paths:
+        raise ValueError(f"{MANIFEST} can't list itself - at `$.files`")
+    for form, artefact in manifest.artefacts.items():
+        for part, tower in artefact.towers.items():
+            _check_tower(tower, paths, f"$.artefacts.{form}.towers.{part}")
+        if artefact.parity:
+            artefact.parity.check(f"$.artefacts.{form}.parity")
+    if manifest.teacher_parity:
+        manifest.teacher_parity.check("$.teacher_parity")
+    _check_facts(manifest)
+
+
+def _check_tower(tower: TowerFacts, paths: list[str], where: str) -> None:
+    if tower.file not in paths and not any(path.startswith(f"{tower.file}/") for path in paths):
+        raise ValueError(f"{tower.file!r} is not among the files - at `{where}.file`")
+    if not isinstance(merged := tower.decisions.get(MERGED, 0), int) or isinstance(merged, bool) or merged < 0:
+        raise ValueError(f"Expected `int` >= 0 - at `{where}.decisions.{MERGED}`")
+    if tower.format == "onnx" and not (tower.inputs and tower.output):
+        raise ValueError(f"an ONNX graph has inputs and an output - at `{where}`")
+
+
+def _check_facts(manifest: Manifest) -> None:
+    model = manifest.model
+    if isinstance(model, EncoderFacts):
+        ids = {"end_id": model.tokenizer.end_id, "pad_id": model.tokenizer.pad_id}
+        named = {f"tokenizer.{name}": token for name, token in ids.items()}
+    else:
+        named = {f"stop_ids[{place}]": token for place, token in enumerate(model.stop_ids)}
+    for name, token in named.items():
+        if token >= model.vocabulary:
+            raise ValueError(f"{token} is no token of {model.vocabulary} - at `$.model.{name}`")
+    if model.patch_size > model.image_size:
+        raise ValueError("a patch is larger than the image - at `$.model.patch_size`")
+    sees = isinstance(model, EncoderFacts) or model.image_tokens > 0
+    if sees != (manifest.preprocessing is not None):
+        raise ValueError(f"{'missing' if sees else 'not for a model that reads text only'} - at `$.preprocessing`")
+    if sees and not model.patch_size:
+        raise ValueError("a model that reads images has patches - at `$.model.patch_size`")
 
 
 def _seal(before: bytes) -> str:

@@ -39,17 +39,18 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     model = manifest.model
-    facts.add_row("model", f"{model.family}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source['name']}")
+    facts.add_row("model", f"{model.family}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source.name}")
     for row, text in KINDS[manifest.kind].describe(manifest):
         facts.add_row(row, Text(text))
-    facts.add_row("target", f"{manifest.target} ({manifest.source['target_reason']})")
+    facts.add_row("target", f"{manifest.target} ({manifest.source.target_reason})")
     for form, artefact in manifest.artefacts.items():
         for part, tower in artefact.towers.items():
             decided = "; ".join(f"{key.replace('_', ' ')}: {said(value)}" for key, value in tower.decisions.items())
             facts.add_row(f"{form}, {part}", Text(f"{tower.recipe}" + (f" ({decided})" if decided else "")))
-        parity = artefact.parity or {}
-        facts.add_row(f"{form}, parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
-        for warning in parity.get("warnings", ()):
+        parity = artefact.parity
+        told = f"{parity.status} on {parity.images} images" if parity else "not measured"
+        facts.add_row(f"{form}, parity", told)
+        for warning in parity.warnings if parity else ():
             facts.add_row(f"{form}, warning", Text(warning))
     facts.add_row("licence", manifest.licence)
     out.print(facts)
