@@ -126,21 +126,22 @@ class ParityReport:
 
     def table(self) -> Table:
         """The gates, a row each."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         on = f"{self.images} images" if self.images else f"{self.texts} texts"
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
-        doubt = "" if self.held_back else " [yellow](not measured on held-back images)[/]"
-        title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.verdict}{doubt}"
+        title = Text(f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.verdict}")
+        if not self.held_back:
+            title.append(" (not measured on held-back images)", "yellow")
         table = Table(title=title)
         for column in ("figure", "measured", "95% interval", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left", overflow="fold")
-        marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
+        marks = {True: Text("pass", "green"), False: Text("FAIL", "red"), None: Text("not measured", "dim")}
         for gate in self.gates:
             value = "-" if gate.value is None else f"{gate.value:.6g}"
             interval = "" if gate.low is None else f"{gate.low:.5g} to {gate.high:.5g}"
-            mark = "[yellow]warn[/]" if gate.warning else marks[gate.passed]
+            mark = Text("warn", "yellow") if gate.warning else marks[gate.passed]
             table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
         measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}
         table.caption = "; ".join(f"{name}: {what}" for name, what in measured.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from ..console.generator_options import (
     sampling_of,
 )
 from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
-from ..console.terminal import err, print_json, warn
+from ..console.terminal import err, print_json, warn, write
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def ask(
                 warn(note)
             if answer.thought:
                 err.print(answer.thought, style="dim", markup=False, highlight=False)
-            sys.stdout.write(answer.text + "\n")
+            write(answer.text + "\n")
 
 
 def print_stream(fragments: Iterable[Fragment]) -> str:
@@ -94,7 +93,6 @@ def print_stream(fragments: Iterable[Fragment]) -> str:
             err.print(fragment.text, style="dim", end="", markup=False, highlight=False)
         else:
             text += fragment.text
-            sys.stdout.write(fragment.text)
-            sys.stdout.flush()
-    sys.stdout.write("\n")
+            write(fragment.text)
+    write("\n")
     return text

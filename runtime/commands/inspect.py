@@ -26,7 +26,6 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     Example: medge inspect bundle
     """
     from rich.table import Table
-    from rich.text import Text
 
     from ..bundles.manifest import Manifest
     from ..kinds import KINDS
@@ -41,22 +40,22 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     model = manifest.model
     facts.add_row("model", f"{model.family}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source.name}")
     for row, text in KINDS[manifest.kind].describe(manifest):
-        facts.add_row(row, Text(text))
+        facts.add_row(row, text)
     facts.add_row("target", f"{manifest.target} ({manifest.source.target_reason})")
     for form, artefact in manifest.artefacts.items():
         for part, tower in artefact.towers.items():
             decided = "; ".join(f"{key.replace('_', ' ')}: {said(value)}" for key, value in tower.decisions.items())
-            facts.add_row(f"{form}, {part}", Text(f"{tower.recipe}" + (f" ({decided})" if decided else "")))
+            facts.add_row(f"{form}, {part}", f"{tower.recipe}" + (f" ({decided})" if decided else ""))
         parity = artefact.parity
         told = f"{parity.status} on {parity.images} images" if parity else "not measured"
         facts.add_row(f"{form}, parity", told)
         for warning in parity.warnings if parity else ():
-            facts.add_row(f"{form}, warning", Text(warning))
+            facts.add_row(f"{form}, warning", warning)
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()
     for column in ("file", "role", "bytes", "sha256"):
         files.add_column(column, justify="right" if column == "bytes" else "left", overflow="fold")
     for entry in manifest.files:
-        files.add_row(Text(entry.path), entry.role, f"{entry.bytes:,}", entry.sha256[:16])
+        files.add_row(entry.path, entry.role, f"{entry.bytes:,}", entry.sha256[:16])
     out.print(files)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from ..bundles.atomic import refuse_special
 from ..errors import StorageError, storage_errors
 
 Row = dict[str, Any]
@@ -94,6 +95,7 @@ class ResultFile:
             raise StorageError(f"{path}: results are written as {' or '.join(layouts)}")
         self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
         self.done: set[str] = set()
+        refuse_special(path)
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             whole = "" if force or not path.exists() else self._read_whole(same)
