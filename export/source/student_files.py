@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from safetensors.numpy import load_file
-
 from ...quant.distill.subspace import Subspace
 from ...runtime.bundles.manifest import Teacher
+from ...runtime.bundles.tensors import Declared, read_tensors
 from ...runtime.bundles.typed_json import build
 from ...runtime.errors import CheckpointError
 from .checkpoint import read_json
@@ -33,7 +32,10 @@ def read_teacher(folder: Path) -> Teacher | None:
 
 def read_subspace(path: Path) -> Subspace:
     """The directions of the teacher's embeddings in which a student lives."""
-    return Subspace(load_file(path)["rows"], math.nan)
+    try:
+        return Subspace(read_tensors(path, {"rows": Declared("F32", (None, None))})[0]["rows"], math.nan)
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds no directions ({error}); distil the student again") from error
 
 
 def student_subspace(folder: Path) -> Path | None:

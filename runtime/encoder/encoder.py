@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.cpu import check_threads
 from ..device.onnx_session import OrtSession, Session
-from ..errors import BundleError, ImageError
+from ..errors import BundleError, ImageError, LabelError
 from ..pictures.images import ImageSource, as_sources, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
@@ -103,6 +103,7 @@ class Encoder:
         if self.format not in self.manifest.artefacts:
             raise BundleError(f"{bundle.folder} {self.absent}")
         self.towers = self.manifest.artefacts[self.format].towers
+        get_profile(self.manifest.profile)  # an unknown one is refused now
         self._options = {"threads": threads, "device": device, "fast": fast}
 
     @cached_property
@@ -125,13 +126,18 @@ class Encoder:
         path = self.bundle.path("tokenizer")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no tokenizer")
-        return Tokenizer(path, self.facts.tokenizer)
+        return Tokenizer(path, self.facts.tokenizer, self.facts.vocabulary)
 
     @cached_property
     def label_bank(self) -> LabelBank | None:
         """The bank baked into the bundle, or None."""
         path = self.bundle.path("labels")
-        return LabelBank.load(path) if path else None
+        if path is None:
+            return None
+        bank = LabelBank.load(path, self.facts.embedding_size)
+        if bank.names != self.manifest.labels:
+            raise BundleError(f"{path} has other labels than the manifest; copy or export the bundle again")
+        return bank
 
     @property
     def fingerprint(self) -> str:
@@ -172,7 +178,15 @@ class Encoder:
             parts.append(session.run([facts.output], given)[0])
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
-        return unit_length(np.concatenate(parts).astype(np.float32))
+        values = np.concatenate(parts).astype(np.float32)
+        embeddings = unit_length(values)
+        # Of values that overflow when they are squared, nothing but zeros is left.
+        if not (np.isfinite(values).all() and embeddings.any(axis=-1).all()):
+            raise BundleError(
+                f"{self.bundle.folder}: its {tower} tower ({facts.recipe}) computes no finite numbers here; "
+                "use another recipe, and check this machine with 'medge verify'"
+            )
+        return embeddings
 
     def _session(self, tower: str) -> Session:
         return self.vision if tower == "vision" else self.text
@@ -261,8 +275,17 @@ class Encoder:
         return self.score(self.embed_images(images, batch_size=batch_size, view=view), bank)
 
     def score(self, embeddings: NDArray[np.float32], bank: LabelBank) -> list[Classification]:
-        """Scores of image embeddings, (N, D), against a bank."""
+        """Scores of image embeddings, (N, D), against a bank.
+
+        Raises:
+            LabelError: the bank's embeddings are not as long as these, or one of all is not finite.
+        """
+        if embeddings.shape[-1] != bank.embeddings.shape[-1]:
+            sizes = f"{bank.embeddings.shape[-1]} numbers, an image's {embeddings.shape[-1]}"
+            raise LabelError(f"a label's embedding has {sizes}: the labels were embedded with another bundle")
         cosine = embeddings @ bank.embeddings.T
+        if not np.isfinite(cosine).all():
+            raise LabelError("embeddings of images or labels are not finite numbers; embed them again")
         logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
         shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
         holds = sigmoid(logits) if self.facts.sigmoid else [None] * len(logits)

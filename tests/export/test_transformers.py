@@ -61,7 +61,7 @@ def test_auto_tokenizer_gives_the_runtimes_ids(siglip_opened: dict[str, Any], ch
 
     (tmp_path / "tokenizer.json").write_text(device_tokenizer(Checkpoint.open(checkpoint)), encoding="utf-8")
     texts = [*TEXTS, *(text[:300] for text in medical_texts())]
-    ours, _ = Tokenizer(tmp_path / "tokenizer.json", TokenizerFacts(64, 1, 1)).encode(texts)
+    ours, _ = Tokenizer(tmp_path / "tokenizer.json", TokenizerFacts(64, 1, 1), 32000).encode(texts)
     theirs = siglip_opened["tokenizer"](
         texts, padding="max_length", max_length=64, truncation=True, return_tensors="np"
     )["input_ids"]  # fmt: skip
