@@ -9,7 +9,8 @@ from typing import Any
 from ...quant.gguf_file.importance import Importance, gather
 from ...quant.recipes.gguf import GOLDEN
 from ...runtime.bundles.bundle import Bundle, BundleWriter
-from ...runtime.bundles.manifest import Artefact, Manifest, Source, TowerFacts
+from ...runtime.bundles.facts import Artefact, Source, TowerFacts
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.generator.conversation import user
 from ...runtime.generator.engine import BATCH, Engine, Item
 from ...runtime.generator.generator import Generator

@@ -11,7 +11,8 @@ from pathlib import Path
 from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
-from ...runtime.bundles.manifest import Artefact, Calibration, Manifest, Source
+from ...runtime.bundles.facts import Artefact, Calibration, Source
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import EncoderReport
 from ...runtime.encoder.labels import LabelBank, Prompts
 from ...runtime.errors import CheckpointError

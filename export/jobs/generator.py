@@ -18,7 +18,8 @@ from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
 from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
-from ...runtime.bundles.manifest import Artefact, Calibration, Manifest, Source, TowerFacts
+from ...runtime.bundles.facts import Artefact, Calibration, Source, TowerFacts
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header

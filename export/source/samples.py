@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.bundles.manifest import Calibration
+from ...runtime.bundles.facts import Calibration
 from ...runtime.errors import ImageError, LabelError, RecipeError
 from ...runtime.pictures.images import find_images, labelled_folder, read_image
 from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess

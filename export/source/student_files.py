@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from ...quant.distill.subspace import Subspace
-from ...runtime.bundles.manifest import Teacher
+from ...runtime.bundles.facts import Teacher
 from ...runtime.bundles.tensors import Declared, read_tensors
 from ...runtime.bundles.typed_json import build
 from ...runtime.errors import CheckpointError

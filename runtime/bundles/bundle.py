@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_text
-from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
+from .facts import FileEntry, TowerFacts
+from .manifest import MANIFEST, Manifest, sha256_file
 
 
 @dataclass(frozen=True)

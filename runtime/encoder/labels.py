@@ -100,11 +100,22 @@ class LabelBank:
 
     @classmethod
     def build(cls, prompts: Prompts, embed: Callable[[Sequence[str]], NDArray[np.float32]]) -> LabelBank:
-        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length."""
+        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length.
+
+        Raises:
+            LabelError: a mean is zero or not finite.
+        """
         flat = [prompt for group in prompts.values() for prompt in group]
         ends = np.cumsum([len(group) for group in prompts.values()])[:-1]
         means = [part.mean(axis=0) for part in np.split(embed(flat), ends)]
-        return cls({name: list(group) for name, group in prompts.items()}, unit_length(np.stack(means)))
+        embeddings = unit_length(np.stack(means))
+        try:
+            check_unit_length(embeddings, "the embedding of label")
+        except ValueError as error:
+            raise LabelError(
+                f"{error}: its prompts cancel one another, or the model computes no finite numbers"
+            ) from error
+        return cls({name: list(group) for name, group in prompts.items()}, embeddings)
 
     def save(self, path: Path) -> None:
         save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as _Tokenizer
 
-from ..bundles.manifest import TokenizerFacts
+from ..bundles.facts import TokenizerFacts
 from ..errors import BundleError
 from .tokenizer_file import tokenizer_content
 

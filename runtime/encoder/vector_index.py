@@ -11,6 +11,8 @@ folder, so that an archive can be moved together with its index.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.atomic import replace_file
+from ..bundles.atomic import refuse_special, replace_file
+from ..bundles.tensors import check_unit_length
 from ..errors import ImageError, IndexFileError, StorageError, storage_errors
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
@@ -29,7 +32,12 @@ from ..progress import Progress, no_progress
 if TYPE_CHECKING:
     from .encoder import Encoder
 
-VERSION = "2"  # names are absolute, or relative to one folder
+VERSION = "3"  # the hashes of the graph and of the names stand beside them
+# What a file must hold, to the letter: a view, a trigger or another column is none of ours.
+_TABLES = {
+    "facts": "CREATE TABLE facts (key TEXT PRIMARY KEY, value)",
+    "items": "CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)",
+}
 # What SQLite says of the place where a file lies, rather than of the file.
 _REFUSED = {
     sqlite3.SQLITE_FULL: "no space left", sqlite3.SQLITE_IOERR: "the disk refuses",
@@ -84,7 +92,13 @@ class VectorIndex:
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
         try:
             with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA trusted_schema = OFF")
                 index = cls(path, connection)
+                made = connection.execute(
+                    "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+                )
+                if dict(made.fetchall()) != _TABLES:
+                    raise IndexFileError(f"{path} is no index: its tables are others")
                 facts = index._facts()
                 if facts.get("version") != VERSION:
                     raise IndexFileError(
@@ -111,10 +125,10 @@ class VectorIndex:
 
     def facts(self) -> dict[str, Any]:
         """What the index says of itself, for `medge index info`."""
-        row = self._db.execute("SELECT vector FROM items LIMIT 1").fetchone()
-        model, _, profile = self._facts()["fingerprint"].partition("/")
+        row = self._db.execute("SELECT length(vector) FROM items LIMIT 1").fetchone()
+        model, _, profile = str(self._facts().get("fingerprint")).partition("/")
         return {
-            "images": len(self), "size": len(row[0]) // 4 if row else 0, "bytes": self.path.stat().st_size,
+            "images": len(self), "size": int(row[0] or 0) // 4 if row else 0, "bytes": self.path.stat().st_size,
             "paths": "relative" if self.relative else "absolute", "profile": profile, "vision_sha256": model,
         }  # fmt: skip
 
@@ -159,7 +173,7 @@ class VectorIndex:
                 if not found:
                     raise IndexFileError(f"{self.path} holds no {path}, nor anything below it")
                 removed += found
-            self._db.execute("DELETE FROM facts WHERE key IN ('graph', 'graph_count')")
+            self._db.execute("DELETE FROM facts WHERE key LIKE 'graph%' OR key = 'names_sha256'")
         self._write_graph()
         return removed
 
@@ -195,42 +209,97 @@ class VectorIndex:
         rows = self._db.execute("SELECT id, vector FROM items ORDER BY id").fetchall()
         if not rows:
             raise IndexFileError(f"{self.path} holds no images")
-        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32)
-        return np.array([row[0] for row in rows], np.int64), vectors.reshape(len(rows), -1)
+        sizes = {len(row[1]) if isinstance(row[1], bytes) else -1 for row in rows}
+        try:
+            if len(sizes) != 1 or min(sizes) < 4 or min(sizes) % 4:
+                raise ValueError("embeddings differ in length")
+            vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
+            check_unit_length(vectors, "embedding")
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+        return np.array([row[0] for row in rows], np.int64), vectors
 
     def _write_graph(self) -> None:
         if not len(self):
             return
-        from usearch.index import Index
-
         ids, vectors = self._vectors()
-        graph = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+        graph = _usearch().Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
         graph.add(ids.astype(np.uint64), vectors)
+        content = bytes(graph.save() or b"")
         with self._db:
-            values = [("graph", bytes(graph.save() or b"")), ("graph_count", str(len(ids)))]
+            values = [
+                ("graph", content), ("graph_count", str(len(ids))), ("graph_bytes", str(len(content))),
+                ("graph_sha256", hashlib.sha256(content).hexdigest()), ("names_sha256", self._names_sha256()),
+            ]  # fmt: skip
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
         self._graph = graph
 
+    def _names_sha256(self) -> str:
+        """Of the images' numbers and names."""
+        whole = hashlib.sha256()
+        for number, name in self._db.execute("SELECT id, path FROM items ORDER BY id"):
+            if not isinstance(name, str):
+                raise self._damaged(f"image {number} has no name")
+            whole.update(f"{number}\0{name}\0".encode("utf-8", "surrogateescape"))
+        return whole.hexdigest()
+
+    def _stored_graph(self) -> Any:
+        """The graph that the file carries. The library trusts what it reads: it is given nothing but what medge has written.
+
+        Raises:
+            IndexFileError: the graph or a name is not what was written.
+        """
+        facts = self._facts()
+        content = self._db.execute("SELECT value FROM facts WHERE key = 'graph'").fetchone()
+        if not content or not isinstance(content[0], bytes) or str(len(content[0])) != facts.get("graph_bytes"):
+            raise self._damaged("the search graph was cut or is missing")
+        if hashlib.sha256(content[0]).hexdigest() != facts.get("graph_sha256"):
+            raise self._damaged("the search graph was changed")
+        if self._names_sha256() != facts.get("names_sha256"):
+            raise self._damaged("names of images were changed")
+        graph = _usearch().Index.restore(content[0])
+        if graph is None or len(graph) != len(self):
+            raise self._damaged("the search graph holds other images")
+        return graph
+
+    def _damaged(self, what: str) -> IndexFileError:
+        return IndexFileError(f"{self.path} is damaged: {what}; build it again with 'medge index build --force'")
+
     def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
-        """The `count` images nearest to a unit-length embedding, (D,), best first."""
+        """The `count` images nearest to a unit-length embedding, (D,), best first.
+
+        Raises:
+            IndexFileError: the index is damaged or empty, or the query is no embedding of its bundle.
+        """
         if self._graph is None:
             if len(self) and self._facts().get("graph_count") != str(len(self)):
                 self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings
             elif len(self):
-                from usearch.index import Index
-
-                blob = self._db.execute("SELECT value FROM facts WHERE key = 'graph'").fetchone()[0]
-                self._graph = Index.restore(blob)
+                self._graph = self._stored_graph()
         if self._graph is None:
             raise IndexFileError(f"{self.path} holds no images")
+        if query.shape != (self._graph.ndim,) or not np.isfinite(query).all():
+            raise IndexFileError(
+                f"{self.path} is searched with {self._graph.ndim} finite numbers; a query of {query.shape} has not those"
+            )
         wanted = min(count, len(self))
         # The graph finds nearly all of the nearest: where all are asked for, all must come.
         matches = self._graph.search(query.astype(np.float32), wanted, exact=wanted == len(self))
         hits = []
         for key, distance in zip(matches.keys, matches.distances, strict=True):
-            path = self._db.execute("SELECT path FROM items WHERE id = ?", (int(key),)).fetchone()[0]
-            hits.append(Hit(path, 1 - float(distance)))
+            found = self._db.execute("SELECT path FROM items WHERE id = ?", (int(key),)).fetchone()
+            if found is None or not math.isfinite(distance):
+                raise self._damaged(f"image {key} is missing, or its distance is no number")
+            hits.append(Hit(found[0], 1 - float(distance)))
         return hits
+
+
+def _usearch() -> Any:
+    """The library. ONNX Runtime comes first: loaded after usearch's own kernels, it ends the process on some machines."""
+    import onnxruntime  # noqa: F401
+    from usearch import index
+
+    return index
 
 
 def build_index(
@@ -254,6 +323,9 @@ def build_index(
     Raises:
         StorageError: `path` exists and `force` is false, or the disk is full.
     """
+    refuse_special(path)
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; name a file")
     if path.exists() and not force:
         raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")
     partial = path.with_name(f".{path.name}.building")
@@ -281,8 +353,8 @@ def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> No
             pass
         partial.unlink()  # of another bundle or view, with other paths, or damaged: nothing that could be taken up
     with contextlib.closing(sqlite3.connect(partial)) as connection, connection:
-        connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
-        connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")
+        for statement in _TABLES.values():
+            connection.execute(statement)
         facts = [
             ("version", VERSION), ("fingerprint", fingerprint), ("relative", str(int(relative))), ("view", str(view)),
         ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from ..bundles.manifest import GoldenBound
+from ..bundles.facts import GoldenBound
 from ..bundles.metrics import cosine
 from ..bundles.tensors import Declared, read_tensors
 from ..errors import BundleError
@@ -59,10 +59,8 @@ def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
         golden = read_tensors(path, declared)[0]
         if "text" in towers and not ((golden["ids"] >= 0) & (golden["ids"] < facts.vocabulary)).all():
             raise ValueError(f"'ids' are not all tokens of {facts.vocabulary}")
-    except ValueError as error:
-        raise BundleError(
-            f"{path} holds no golden embeddings of this model ({error}); export the bundle again"
-        ) from error
+    except ValueError as reason:
+        raise BundleError(f"{path} holds no golden embeddings of this model ({reason}); export it again") from reason
     pixels = encoder.resize(golden["source"])
     error = int(np.abs(pixels.astype(int) - golden["pixels"][0]).max())
     yield "preprocessing: greatest error in grey levels", error, 1, error <= 1

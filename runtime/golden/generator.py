@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def write_golden_answers(generator: Generator, path: Path) -> None:
     save_file(tensors, path)
 
 
-def _read(path: Path, generator: Generator) -> dict[str, NDArray[np.generic]]:
+def _read(path: Path, generator: Generator) -> dict[str, NDArray[Any]]:
     """The tensors of golden answers.
 
     Raises:

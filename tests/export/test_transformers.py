@@ -22,7 +22,8 @@ from medge.export.families.siglip import Reference
 from medge.export.families.transformers_versions import features, with_pillow
 from medge.export.source.checkpoint import Checkpoint
 from medge.quant.texts.prompts import medical_texts
-from medge.runtime.bundles.manifest import Manifest, TokenizerFacts
+from medge.runtime.bundles.facts import TokenizerFacts
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.encoder.tokenizer import Tokenizer
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import get_profile, normalise_pixels

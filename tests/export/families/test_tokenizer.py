@@ -10,7 +10,7 @@ import pytest
 from medge.export.families.siglip_tokenizer import device_tokenizer
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.standin.medsiglip_mini import unpack
-from medge.runtime.bundles.manifest import TokenizerFacts
+from medge.runtime.bundles.facts import TokenizerFacts
 from medge.runtime.encoder.tokenizer import Tokenizer
 
 FACTS = TokenizerFacts(64, 1, 1)  # MedSigLIP's

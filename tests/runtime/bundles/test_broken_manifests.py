@@ -14,23 +14,21 @@ import pytest
 from reports import ENCODER, judged
 
 from medge.quant.recipes.recipe import PIXELS
-from medge.runtime.bundles.gates import Gate
-from medge.runtime.bundles.manifest import (
-    MANIFEST,
-    MOST_BYTES,
+from medge.runtime.bundles.facts import (
     Artefact,
     Calibration,
     EncoderFacts,
     FileEntry,
     GeneratorFacts,
     GoldenBound,
-    Manifest,
     Preprocessing,
     Source,
     Teacher,
     TokenizerFacts,
     TowerFacts,
 )
+from medge.runtime.bundles.gates import Gate
+from medge.runtime.bundles.manifest import MANIFEST, MOST_BYTES, Manifest
 from medge.runtime.errors import BundleError
 
 SHA = "ab" * 32

@@ -10,7 +10,8 @@ import pytest
 
 from medge.quant.recipes.gguf import GOLDEN
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.manifest import Artefact, FileEntry, GeneratorFacts, Manifest, Source, TowerFacts
+from medge.runtime.bundles.facts import Artefact, FileEntry, GeneratorFacts, Source, TowerFacts
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.errors import ContextError
 from medge.runtime.generator.planner import DEFAULT_CONTEXT, Device, need, plan
 
