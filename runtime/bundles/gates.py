@@ -12,12 +12,38 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .bounds import Count, Figure, Name, Sentence
-from .figures import Measured
 
 # The range of n independent values holds their median with a probability of 1 - 2^(1 - n), whatever their distribution: 94% of 5
 # of them, 97% of 6. From fewer than 6 passages or images no interval of 95% can be had.
 FEWEST = 6
 FEWEST_TOKENS = 100  # of fewer, the 99% is the greatest of all
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, and how sure it is.
+
+    Attributes:
+        value: the figure.
+        low, high: its 95% interval; None where there is none.
+        units, unit: how many independent things it rests on, and what they are: 12 "passages".
+        tokens: how many they hold; None where they are not made of tokens.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    units: int = 0
+    unit: str = ""
+    tokens: int | None = None
+
+    @property
+    def rests_on(self) -> str:
+        """ "1,980 tokens of 12 passages", "40 images", or "" of what is not sampled."""
+        if not self.units:
+            return ""
+        units = f"{self.units:,} {self.unit if self.units > 1 else self.unit.removesuffix('s')}"
+        return units if self.tokens is None else f"{self.tokens:,} tokens of {units}"
 
 
 @dataclass(frozen=True)

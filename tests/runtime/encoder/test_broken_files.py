@@ -40,7 +40,7 @@ def bank_file(path: Path, rows: NDArray[Any] = ROWS, prompts: str = PROMPTS, nam
 
 BANKS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"rows": NAN}, "'embeddings' has values that are not finite numbers"),
-    "infinity": ({"rows": ROWS * np.float32(np.inf)}, "not finite"),
+    "infinity": ({"rows": np.where(ROWS == 1, np.inf, ROWS).astype(np.float32)}, "not finite"),
     "zeros": ({"rows": ROWS * 0}, "embedding 0 has length 0 instead of 1"),
     "another length": ({"rows": ROWS * 2}, "embedding 0 has length 2 instead of 1"),
     "float64": ({"rows": ROWS.astype(np.float64)}, "is F64 of 3 x 8, and must be F32 of"),
