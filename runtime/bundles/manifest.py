@@ -234,8 +234,12 @@ def check(manifest: Manifest) -> None:
     if MANIFEST in paths:
         raise ValueError(f"{MANIFEST} can't list itself - at `$.files`")
     for form, artefact in manifest.artefacts.items():
+        needed = _parts(manifest)
+        if artefact.towers.keys() - needed[1] or needed[0] - artefact.towers.keys():
+            said = " and ".join(sorted(artefact.towers)) or "none"
+            raise ValueError(f"{said} is not what a model of this kind has - at `$.artefacts.{form}.towers`")
         for part, tower in artefact.towers.items():
-            _check_tower(tower, paths, f"$.artefacts.{form}.towers.{part}")
+            _check_tower(part, tower, manifest.files, f"$.artefacts.{form}.towers.{part}")
         if artefact.parity:
             artefact.parity.check(f"$.artefacts.{form}.parity")
     if manifest.teacher_parity:
@@ -243,13 +247,30 @@ def check(manifest: Manifest) -> None:
     _check_facts(manifest)
 
 
-def _check_tower(tower: TowerFacts, paths: list[str], where: str) -> None:
-    if tower.file not in paths and not any(path.startswith(f"{tower.file}/") for path in paths):
-        raise ValueError(f"{tower.file!r} is not among the files - at `{where}.file`")
+def _parts(manifest: Manifest) -> tuple[set[str], set[str]]:
+    """The parts that an artefact must have, and all that it may have."""
+    if isinstance(manifest.model, EncoderFacts):
+        return {"vision"}, {"vision", "text"}
+    parts = {"language", "projector"} if manifest.model.image_tokens else {"language"}
+    return parts, parts
+
+
+# By part: the names that the inputs of a graph or a package have.
+_INPUTS = {
+    "vision": ({"pixel_values"}, {"image"}), "projector": ({"pixel_values"},), "language": (),
+    "text": ({"input_ids"}, {"input_ids", "attention_mask"}),
+}  # fmt: skip
+
+
+def _check_tower(part: str, tower: TowerFacts, files: tuple[FileEntry, ...], where: str) -> None:
+    role = next((entry.role for entry in files if entry.path == tower.file), None)
+    package = any(entry.path.startswith(f"{tower.file}/") for entry in files)
+    if not (package if tower.format == "coreml" else role == part):
+        raise ValueError(f"{tower.file!r} is not the {part} among the files - at `{where}.file`")
+    if tower.format != "gguf" and (set(tower.inputs) not in _INPUTS[part] or not tower.output):
+        raise ValueError(f"other inputs than a {part} part has, or no output - at `{where}.inputs`")
     if not isinstance(merged := tower.decisions.get(MERGED, 0), int) or isinstance(merged, bool) or merged < 0:
         raise ValueError(f"Expected `int` >= 0 - at `{where}.decisions.{MERGED}`")
-    if tower.format == "onnx" and not (tower.inputs and tower.output):
-        raise ValueError(f"an ONNX graph has inputs and an output - at `{where}`")
 
 
 def _check_facts(manifest: Manifest) -> None:

@@ -41,7 +41,7 @@ def parse(content: bytes) -> dict[str, Any]:
         msgspec.json.decode(content)  # refuses more than Python's parser, which below sees fields that are named twice
         body = json.loads(content, object_pairs_hook=_once)
     except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_short(str(error))) from error
     except RecursionError as error:
         raise ValueError("objects or lists stand too deep in one another") from error
     if not isinstance(body, dict):
@@ -63,12 +63,13 @@ def build(kind: type[T], body: dict[str, Any]) -> T:
     except RecursionError as error:
         raise ValueError("objects or lists stand too deep in one another") from error
     if unknown:
-        raise ValueError(f"unknown field `{unknown}`")
+        raise ValueError(_short(f"unknown field `{unknown}`"))
     return found
 
 
 def _short(message: str) -> str:
     """A message without the pattern, which tells a user nothing, and without the middle of a long value; the field comes last."""
+    message = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
     message = re.sub(r"Expected `str` matching regex '.*'(?= - at )", "Not a text that may stand here", message)
     return message if len(message) <= 400 else f"{message[:200]}...{message[-200:]}"
 

@@ -48,8 +48,9 @@ EYES = Manifest(
 READER = replace(
     EYES, kind="generator", name="reader", labels=(), teacher_parity=None,
     model=GeneratorFacts("gemma3", 270_000_000, 18, 640, 1, 256, 512, 6, 32768, 262208, 112, 16, 14, (1, 106)),
-    artefacts={"gguf": Artefact({"language": TowerFacts("q8_0", "m.gguf", "gguf", GOLDEN)})},
-    files=(FileEntry("m.gguf", "language", 10, SHA),),
+    artefacts={"gguf": Artefact({
+        "language": TowerFacts("q8_0", "m.gguf", "gguf", GOLDEN), "projector": TowerFacts("q8_0", "p.gguf", "gguf", GOLDEN)})},
+    files=(FileEntry("m.gguf", "language", 10, SHA), FileEntry("p.gguf", "projector", 9, SHA)),
 )  # fmt: skip
 DEEP: list[Any] = []
 for _ in range(3000):
@@ -161,7 +162,7 @@ FIELDS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "a file that is not listed": (
         ("artefacts", "onnx", "towers", "vision", "file"),
         "w",
-        r"'w' is not among the files",
+        r"'w' is not the vision among",
     ),
     "a label twice": (("labels", 1), "chest x-ray", r"'chest x-ray' is there twice - at `\$\.labels`"),
     "merged in part": (
@@ -173,6 +174,23 @@ FIELDS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "a gate of its own": (("artefacts", "onnx", "parity", "gates", 0, "passed"), False, r"gates\[0\]\.passed`"),
     "a bound of its own": (("artefacts", "onnx", "parity", "gates", 1, "bound"), 1e-9, r"gates\[1\]\.passed`"),
     "a loss not told": (("artefacts", "onnx", "parity", "warnings"), [], r"tell something else - at `.*\.warnings`"),
+    "other inputs": (("artefacts", "onnx", "towers", "vision", "inputs"), ["pixels"], r"at `.*\.vision\.inputs`"),
+    "a part of another kind": (
+        ("artefacts", "onnx", "towers"),
+        {},
+        r"none is not what .* - at `\$\.artefacts\.onnx\.towers`",
+    ),
+    "the file of another part": (
+        ("artefacts", "onnx", "towers", "vision", "file"),
+        "tokenizer.json",
+        "is not the vision",
+    ),
+    "a mean below 0": (("preprocessing", "mean", 1), -0.5, r">= 0.* - at `\$\.preprocessing\.mean\[1\]`"),
+    "an unknown field of two lines": (
+        ("artefacts", "onnx", "parity", "gates", 0, "a\n\x1b"),
+        1,
+        r"gates\[0\]\.a\\n\\x1b`",
+    ),
     "no preprocessing": (("preprocessing",), None, r"missing - at `\$\.preprocessing`"),
     "deep lists": (("artefacts", "onnx", "towers", "vision", "decisions", "deep"), DEEP, "too deep"),
 }
