@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import BundleError
-from .bounds import (
+from ..errors import BundleError, one_line
+from .bounds import PARTS, (
     FormatName,
     Label,
     Name,
@@ -163,14 +163,14 @@ class Manifest:
         if version != FORMAT_VERSION or isinstance(version, bool):
             newer = isinstance(version, int) and version > FORMAT_VERSION
             hint = "update medge" if newer else "export the bundle again"
-            said = f"bundle format {version}" if isinstance(version, int) else "no bundle format"
+            said = f"bundle format {one_line(version, 40)}" if isinstance(version, int) else "no bundle format"
             raise BundleError(f"{folder} has {said}, this medge reads {FORMAT_VERSION}: {hint}")
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
         if (kind := body.get("kind")) not in ("encoder", "generator"):
             raise BundleError(
-                f"{folder} is of the kind {str(kind)[:80]!r}, which this medge does not know: update medge"
+                f"{folder} is of the kind '{one_line(kind, 80)}', which this medge does not know: update medge"
             )
         try:
             found = build(_READ_AS[kind], body)
@@ -244,6 +244,10 @@ def check(manifest: Manifest) -> None:
             artefact.parity.check(f"$.artefacts.{form}.parity")
     if manifest.teacher_parity:
         manifest.teacher_parity.check("$.teacher_parity")
+    used = {tower.file for artefact in manifest.artefacts.values() for tower in artefact.towers.values()}
+    for number, entry in enumerate(manifest.files):
+        if entry.role in PARTS and entry.path not in used:
+            raise ValueError(f"no artefact uses the {entry.role} - at `$.files[{number}].role`")
     _check_facts(manifest)
 
 

@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
 from .gates import Gate, GateResult, ParitySummary, status, tell
 from .manifest import KindName
@@ -103,7 +103,7 @@ class ParityReport:
         """
         body = parse(text.encode())
         if (kind := body.get("kind")) not in ("encoder", "generator"):
-            raise ValueError(f"{str(kind)[:80]!r} is no kind of bundle - at `$.kind`")
+            raise ValueError(f"'{one_line(kind, 80)}' is no kind of bundle - at `$.kind`")
         judged = body.pop("status", None), body.pop("warnings", None)
         report = build(REPORTS[kind], body)
         if judged != (report.status, list(report.warnings)) or any(gate.contradicts for gate in report.gates):

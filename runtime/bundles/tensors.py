@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ..errors import one_line
+
 MOST_BYTES = 1 << 30  # of a file of embeddings, labels or golden results; none comes near
 
 
@@ -47,7 +49,7 @@ def read_tensors(path: Path, declared: Mapping[str, Declared]) -> tuple[dict[str
         with safe_open(path, "np") as stream:
             names = set(stream.keys())
             if names != set(declared):
-                found = ", ".join(sorted(names))[:200] or "nothing"
+                found = one_line(", ".join(sorted(names))) or "nothing"
                 raise ValueError(f"it holds {found}, and must hold {', '.join(sorted(declared))}")
             lengths: dict[str, int] = {}
             for name, wanted in declared.items():
@@ -58,7 +60,7 @@ def read_tensors(path: Path, declared: Mapping[str, Declared]) -> tuple[dict[str
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     except SafetensorError as error:
-        raise ValueError(str(error)[:300]) from error
+        raise ValueError(one_line(error)) from error
     for name, values in tensors.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name!r} has values that are not finite numbers")

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from ..errors import one_line
+
 T = TypeVar("T")
 
 
@@ -69,16 +71,15 @@ def build(kind: type[T], body: dict[str, Any]) -> T:
 
 def _short(message: str) -> str:
     """A message without the pattern, which tells a user nothing, and without the middle of a long value; the field comes last."""
-    message = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
     message = re.sub(r"Expected `str` matching regex '.*'(?= - at )", "Not a text that may stand here", message)
-    return message if len(message) <= 400 else f"{message[:200]}...{message[-200:]}"
+    return one_line(message, 400)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     body = dict(pairs)
     if len(body) != len(pairs):
         twice = next(name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1)
-        raise ValueError(f"the field {twice[:80]!r} is there twice")
+        raise ValueError(f"the field '{one_line(twice, 80)}' is there twice")
     return body
 
 

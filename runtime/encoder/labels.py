@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from ..bundles.tensors import Declared, check_unit_length, read_tensors
 from ..bundles.typed_json import parse
-from ..errors import BundleError, LabelError
+from ..errors import BundleError, LabelError, one_line
 
 # What a label without prompts of its own is asked with.
 DEFAULT_TEMPLATES = ("{}", "an image of {}", "a medical image showing {}")
@@ -73,10 +73,10 @@ def as_prompts(
         if len(name) > MOST_CHARACTERS:
             raise LabelError(f"{where}: a label has {len(name)} characters, at most {MOST_CHARACTERS} are allowed")
         if name in prompts:
-            raise LabelError(f"{where}: the label {name!r} is listed twice")
+            raise LabelError(f"{where}: the label '{one_line(name, 80)}' is listed twice")
         texts = isinstance(given, Sequence) and all(isinstance(prompt, str) and prompt.strip() for prompt in given)
         if not texts:
-            raise LabelError(f"{where}: the prompts of {name!r} must be non-empty texts")
+            raise LabelError(f"{where}: the prompts of '{one_line(name, 80)}' must be non-empty texts")
         prompts[name] = list(given) or [template.format(name) for template in DEFAULT_TEMPLATES]
     return prompts
 

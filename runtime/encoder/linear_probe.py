@@ -23,7 +23,7 @@ from ..bundles.bounds import Label
 from ..bundles.manifest import sha256_json
 from ..bundles.tensors import Declared, read_tensors
 from ..bundles.typed_json import parse
-from ..errors import MissingExtraError, ProbeError
+from ..errors import MissingExtraError, ProbeError, one_line
 from .encoder import softmax
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen by cross-validation
@@ -95,7 +95,7 @@ class Probe:
                 labels, tensors["weight"], tensors["bias"], words["fingerprint"], parse(words["facts"].encode())
             )
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            raise ProbeError(f"{path} is no probe ({str(error)[:300]})") from error
+            raise ProbeError(f"{path} is no probe ({one_line(error)})") from error
         if probe.fingerprint != fingerprint:
             raise ProbeError(f"{path} was fitted on another bundle's embeddings; use that bundle, or fit it again")
         return probe

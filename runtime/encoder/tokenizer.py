@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as _Tokenizer
 
 from ..bundles.facts import TokenizerFacts
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from .tokenizer_file import tokenizer_content
 
 
@@ -74,7 +74,7 @@ class Tokenizer:
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise BundleError(f"{self._path} is not a tokenizer ({str(error)[:300]})") from error
+            raise BundleError(f"{self._path} is not a tokenizer ({one_line(error)})") from error
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, begin and end among them.

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from ..errors import one_line
+
 MOST_BYTES = 64 << 20
 MOST_DEPTH = 12
 # What the tokenizers of SigLIP and CLIP are made of, in every version of transformers that the exporter runs on.
@@ -45,18 +47,18 @@ def tokenizer_content(path: Path, vocabulary: int) -> bytes:
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(one_line(error)) from error
     except RecursionError as error:
         raise ValueError("lists or objects stand too deep in one another") from error
     unknown = body.keys() - {*KINDS, "version", "truncation", "padding", "added_tokens"}
     if unknown:
-        raise ValueError(f"unknown field {min(unknown)[:80]!r}")
+        raise ValueError(f"unknown field '{one_line(min(unknown), 80)}'")
     for part, kinds in KINDS.items():
         if not isinstance(made_of := body.get(part) or {}, dict):
             raise ValueError(f"its {part} is no object")
         for kind in _kinds({name: value for name, value in made_of.items() if name != "vocab"}, part):
-            if kind not in kinds:
-                raise ValueError(f"its {part} has a part of the kind {str(kind)[:80]!r}")
+            if not isinstance(kind, str) or kind not in kinds:
+                raise ValueError(f"its {part} has a part of the kind '{one_line(kind, 80)}'")
     _check_vocabulary(body, vocabulary)
     return content
 
@@ -92,7 +94,7 @@ def _check_vocabulary(body: dict[str, Any], vocabulary: int) -> None:
         added = msgspec.convert(body.get("added_tokens") or [], type=list[dict[str, Any]])
         ids |= {msgspec.convert(token.get("id"), type=int) for token in added}
     except msgspec.ValidationError as error:
-        raise ValueError(f"its words are not in order: {str(error)[:200]}") from error
+        raise ValueError(f"its words are not in order: {one_line(error)}") from error
     if not words:
         raise ValueError("it has no words")
     if min(ids) < 0 or max(ids) >= vocabulary:

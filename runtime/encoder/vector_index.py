@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from ..bundles.atomic import refuse_special, replace_file
 from ..bundles.tensors import check_unit_length
-from ..errors import ImageError, IndexFileError, StorageError, storage_errors
+from ..errors import ImageError, IndexFileError, StorageError, one_line, storage_errors
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from .encoder import Encoder
 
-VERSION = "3"  # the hashes of the graph and of the names stand beside them
+VERSION = "3"  # the hashes of the graph and of the images stand beside them
 # What a file must hold, to the letter: a view, a trigger or another column is none of ours.
 _TABLES = {
     "facts": "CREATE TABLE facts (key TEXT PRIMARY KEY, value)",
@@ -102,7 +102,7 @@ class VectorIndex:
                 facts = index._facts()
                 if facts.get("version") != VERSION:
                     raise IndexFileError(
-                        f"{path} has index format {facts.get('version')}, this medge reads {VERSION}; build it again with "
+                        f"{path} has index format {one_line(facts.get('version'), 40)}, this medge reads {VERSION}; build it again with "
                         "'medge index build --force'"
                     )
                 if fingerprint is not None and facts.get("fingerprint") != fingerprint:
@@ -115,7 +115,7 @@ class VectorIndex:
                 raise StorageError(
                     f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
                 ) from error
-            raise IndexFileError(f"{path} is no index, or damaged ({error})") from error
+            raise IndexFileError(f"{path} is no index, or damaged ({one_line(error)})") from error
 
     def _facts(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT key, value FROM facts WHERE key != 'graph'").fetchall())
@@ -162,6 +162,8 @@ class VectorIndex:
             IndexFileError: one of them is not in the index; nothing is taken out then.
         """
         removed = 0
+        if self._whole():
+            self._check_items()
         with self._db:
             for path in images:
                 name = self.name(path, base)
@@ -173,7 +175,7 @@ class VectorIndex:
                 if not found:
                     raise IndexFileError(f"{self.path} holds no {path}, nor anything below it")
                 removed += found
-            self._db.execute("DELETE FROM facts WHERE key LIKE 'graph%' OR key = 'names_sha256'")
+            self._db.execute("DELETE FROM facts WHERE key LIKE 'graph%' OR key = 'items_sha256'")
         self._write_graph()
         return removed
 
@@ -182,6 +184,8 @@ class VectorIndex:
         base: Path | None = None,
     ) -> Added:  # fmt: skip
         """Embed and store images that are not in the index yet; commits as it goes."""
+        if self._whole():
+            self._check_items()
         known = {row[0] for row in self._db.execute("SELECT path FROM items")}
         paths = {self.name(path, base): str(path) for path in images}
         names = {path: name for name, path in paths.items()}
@@ -229,19 +233,33 @@ class VectorIndex:
         with self._db:
             values = [
                 ("graph", content), ("graph_count", str(len(ids))), ("graph_bytes", str(len(content))),
-                ("graph_sha256", hashlib.sha256(content).hexdigest()), ("names_sha256", self._names_sha256()),
+                ("graph_sha256", hashlib.sha256(content).hexdigest()), ("items_sha256", self._items_sha256()),
             ]  # fmt: skip
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
         self._graph = graph
 
-    def _names_sha256(self) -> str:
-        """Of the images' numbers and names."""
+    def _items_sha256(self) -> str:
+        """Of the images' numbers, names and embeddings."""
         whole = hashlib.sha256()
-        for number, name in self._db.execute("SELECT id, path FROM items ORDER BY id"):
-            if not isinstance(name, str):
-                raise self._damaged(f"image {number} has no name")
-            whole.update(f"{number}\0{name}\0".encode("utf-8", "surrogateescape"))
+        for number, name, vector in self._db.execute("SELECT id, path, vector FROM items ORDER BY id"):
+            if not (isinstance(name, str) and isinstance(vector, bytes)):
+                raise self._damaged(f"image {number} has no name or no embedding")
+            whole.update(f"{number}\0{name}\0{len(vector)}\0".encode("utf-8", "surrogateescape"))
+            whole.update(vector)
         return whole.hexdigest()
+
+    def _whole(self) -> bool:
+        """Whether the graph is of all images: an `add` that was interrupted leaves an older one."""
+        return self._facts().get("graph_count") == str(len(self))
+
+    def _check_items(self) -> None:
+        """Check that names and embeddings are those that were written with the graph.
+
+        Raises:
+            IndexFileError: they are others.
+        """
+        if self._items_sha256() != self._facts().get("items_sha256"):
+            raise self._damaged("images were changed")
 
     def _stored_graph(self) -> Any:
         """The graph that the file carries. The library trusts what it reads: it is given nothing but what medge has written.
@@ -255,8 +273,7 @@ class VectorIndex:
             raise self._damaged("the search graph was cut or is missing")
         if hashlib.sha256(content[0]).hexdigest() != facts.get("graph_sha256"):
             raise self._damaged("the search graph was changed")
-        if self._names_sha256() != facts.get("names_sha256"):
-            raise self._damaged("names of images were changed")
+        self._check_items()
         graph = _usearch().Index.restore(content[0])
         if graph is None or len(graph) != len(self):
             raise self._damaged("the search graph holds other images")
@@ -272,7 +289,7 @@ class VectorIndex:
             IndexFileError: the index is damaged or empty, or the query is no embedding of its bundle.
         """
         if self._graph is None:
-            if len(self) and self._facts().get("graph_count") != str(len(self)):
+            if len(self) and not self._whole():
                 self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings
             elif len(self):
                 self._graph = self._stored_graph()

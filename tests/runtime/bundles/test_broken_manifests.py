@@ -156,6 +156,11 @@ FIELDS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "a long name": (("files", 0, "path"), "v" * 300, r"at `\$\.files\[0\]\.path`"),
     "a line's end": (("files", 0, "path"), "onnx/v.onnx\n", r"at `\$\.files\[0\]\.path`"),
     "another role": (("files", 0, "role"), "virus", r"at `\$\.files\[0\]\.role`"),
+    "a part that nothing uses": (
+        ("files", 1, "role"),
+        "projector",
+        r"no artefact uses the projector - at `\$\.files\[1\]\.role`",
+    ),
     "the same role twice": (("files", 1, "role"), "vision", r"'vision' is there twice - at `\$\.files`"),
     "the same path twice": (("files", 1, "path"), "ONNX/v.onnx", r"'onnx/v.onnx' is there twice - at `\$\.files`"),
     "another format": (("artefacts", "onnx", "towers", "vision", "format"), "pickle", r"towers\[\.\.\.\]\.format`"),

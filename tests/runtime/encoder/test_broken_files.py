@@ -195,12 +195,15 @@ INDEXES: dict[str, tuple[Callable[[Path], None], str]] = {
             "UPDATE items SET path = 'x' WHERE id = 1",
             "UPDATE items SET path = replace(path, '4.png', '0.png') WHERE id = 5",
         ),
-        "names of images were changed",
+        "images were changed",
     ),
-    "a name that is none": (execute("UPDATE items SET path = NULL WHERE id = 1"), "image 1 has no name"),
+    "a name that is none": (
+        execute("UPDATE items SET path = NULL WHERE id = 1"),
+        "image 1 has no name or no embedding",
+    ),
     "an image less": (
         execute("DELETE FROM items WHERE id = 1", "UPDATE facts SET value = '4' WHERE key = 'graph_count'"),
-        "names of images were changed",
+        "images were changed",
     ),
     "a vector of another length": (
         execute("UPDATE items SET vector = zeroblob(7) WHERE id = 2", "DELETE FROM facts WHERE key = 'graph_count'"),
@@ -221,6 +224,14 @@ INDEXES: dict[str, tuple[Callable[[Path], None], str]] = {
             "SELECT id, 'x' AS path, zeroblob(32) AS vector FROM n",
         ),
         "its tables are others",
+    ),
+    "a vector of another image": (
+        execute("UPDATE items SET vector = (SELECT vector FROM items WHERE id = 4) WHERE id = 2"),
+        "images were changed",
+    ),
+    "a format of its own": (
+        lambda path: execute(f"UPDATE facts SET value = '{'a' * 5000}' WHERE key = 'version'")(path),
+        r"has index format a+\.\.\.a+, this medge",
     ),
     "a trigger": (
         execute("CREATE TRIGGER t AFTER INSERT ON items BEGIN DELETE FROM items; END"),
@@ -290,6 +301,7 @@ TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda body: body.update(normalizer={"type": "Nmt"}),
         "its normalizer has a part of the kind 'Nmt'",
     ),
+    "a part of no kind": (lambda body: body.update(normalizer={"type": ["Lowercase"]}), "a part of the kind"),
     "another model": (lambda body: body["model"].update(type="WordLevel"), "its model has a part of the kind"),
     "an unknown field": (lambda body: body.update(code="x"), "unknown field 'code'"),
     "an id beyond the tower": (lambda body: body["added_tokens"][0].update(id=5), "its token ids reach 5, and"),
