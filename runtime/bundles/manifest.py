@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BundleError, one_line
-from .bounds import PARTS, (
+from .bounds import (
+    PARTS,
     FormatName,
     Label,
     Name,
