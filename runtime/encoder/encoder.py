@@ -22,6 +22,8 @@ from ..pictures.view import DEFAULT_VIEW, View
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 
+MOST_LENGTH = 1e18  # of an embedding before it is brought to unit length: its square is still a float32
+
 Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
 
@@ -179,14 +181,14 @@ class Encoder:
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
         values = np.concatenate(parts).astype(np.float32)
-        embeddings = unit_length(values)
-        # Of values that overflow when they are squared, nothing but zeros is left.
-        if not (np.isfinite(values).all() and embeddings.any(axis=-1).all()):
+        # A row of zeros has no direction; of values that overflow when they are squared, nothing but zeros would be left.
+        lengths = np.linalg.norm(values.astype(np.float64), axis=-1)
+        if not ((lengths > 0) & (lengths < MOST_LENGTH)).all():
             raise BundleError(
                 f"{self.bundle.folder}: its {tower} tower ({facts.recipe}) computes no finite numbers here; "
                 "use another recipe, and check this machine with 'medge verify'"
             )
-        return embeddings
+        return unit_length(values)
 
     def _session(self, tower: str) -> Session:
         return self.vision if tower == "vision" else self.text

@@ -102,8 +102,8 @@ class VectorIndex:
                 facts = index._facts()
                 if facts.get("version") != VERSION:
                     raise IndexFileError(
-                        f"{path} has index format {one_line(facts.get('version'), 40)}, this medge reads {VERSION}; build it again with "
-                        "'medge index build --force'"
+                        f"{path} has index format {one_line(facts.get('version'), 40)}, this medge reads {VERSION}; build it "
+                        "again with 'medge index build --force'"
                     )
                 if fingerprint is not None and facts.get("fingerprint") != fingerprint:
                     raise IndexFileError(

@@ -19,13 +19,33 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from medge.runtime.bundles.facts import TokenizerFacts
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.bundles.facts import (
+    Artefact,
+    EncoderFacts,
+    GoldenBound,
+    Preprocessing,
+    Source,
+    TokenizerFacts,
+    TowerFacts,
+)
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.bundles.tensors import Declared, read_tensors
+from medge.runtime.device.cpu import check_threads
+from medge.runtime.encoder.encoder import Encoder
 from medge.runtime.encoder.labels import LabelBank, read_labels
 from medge.runtime.encoder.linear_probe import Probe
 from medge.runtime.encoder.tokenizer import Tokenizer
 from medge.runtime.encoder.vector_index import VectorIndex, build_index
-from medge.runtime.errors import BundleError, IndexFileError, LabelError, MedgeError, ProbeError, StorageError
+from medge.runtime.errors import (
+    BundleError,
+    IndexFileError,
+    LabelError,
+    MedgeError,
+    ProbeError,
+    RecipeError,
+    StorageError,
+)
 
 SIZE = 8
 ROWS = np.eye(3, SIZE, dtype=np.float32)
@@ -366,3 +386,57 @@ def test_a_panic_is_a_sentence(words: dict[str, Any], tmp_path: Path, monkeypatc
     monkeypatch.setattr(tokenizer, "_tokenizer", Panicking())
     with pytest.raises(BundleError, match=r"is not a tokenizer \(index out of bounds\)"):
         tokenizer.encode(["a"])
+
+
+class Tower:
+    """An inference session that gives these values, whatever it is given."""
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self.values = values
+
+    def run(self, _outputs: Any, _inputs: Any) -> list[NDArray[np.float32]]:
+        return [self.values]
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    facts = EncoderFacts("siglip", SIZE, 14, 14, 5, TokenizerFacts(4, 1, 0), 10.0, -4.0, 100)
+    towers = {"vision": TowerFacts("fp16", "v.onnx", "onnx", GoldenBound("min", 0.99), ("pixel_values",), "out")}
+    manifest = Manifest(
+        kind="encoder", name="eyes", model=facts, preprocessing=Preprocessing("eval-tf", (0.5,) * 3, (0.5,) * 3),
+        target="any", source=Source("mini", {}, ""), artefacts={"onnx": Artefact(towers)},
+    )  # fmt: skip
+    return Encoder(Bundle(Path("eyes"), manifest))
+
+
+@pytest.mark.parametrize(
+    "values", [NAN, ROWS * 0, np.where(ROWS == 1, np.inf, 0).astype(np.float32), ROWS * np.float32(1e30)],
+    ids=["NaN", "zeros", "infinity", "too large to be squared"],
+)  # fmt: skip
+def test_embeddings_that_are_no_numbers(encoder: Encoder, values: NDArray[np.float32]) -> None:
+    pixels = np.zeros((3, 3, 14, 14), np.float32)
+    encoder.__dict__["vision"] = Tower(ROWS * 7)
+    np.testing.assert_array_equal(encoder.embed_pixels(pixels), ROWS)
+    encoder.__dict__["vision"] = Tower(values)
+    with pytest.raises(BundleError, match=r"eyes: its vision tower \(fp16\) computes no finite numbers here"):
+        encoder.embed_pixels(pixels)
+
+
+def test_scores_that_are_no_numbers(encoder: Encoder) -> None:
+    bank = LabelBank({"a": ["a"], "b": ["b"], "c": ["c"]}, ROWS)
+    assert encoder.score(ROWS, bank)[0].best == "a"
+    with pytest.raises(LabelError, match="not finite numbers"):
+        encoder.score(NAN, bank)
+    with pytest.raises(LabelError, match="not finite numbers"):
+        encoder.score(ROWS, LabelBank(bank.prompts, NAN))
+    with pytest.raises(LabelError, match="a label's embedding has 4 numbers, an image's 8"):
+        encoder.score(ROWS, LabelBank(bank.prompts, ROWS[:, :4]))
+    with pytest.raises(LabelError, match="the embedding of label 0 has length 0 instead of 1: its prompts cancel"):
+        LabelBank.build({"a": ["for", "against"]}, lambda _: np.stack([ROWS[0], -ROWS[0]]))
+
+
+def test_more_threads_than_any_machine_has() -> None:
+    for threads, said in ((0, "can compute nothing"), (100_000, "100000 threads are more than 1024")):
+        with pytest.raises(RecipeError, match=said):
+            check_threads(threads)
+    check_threads(1024)
