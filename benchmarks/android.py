@@ -22,16 +22,16 @@ import build
 from medge.export.standin.medgemma_random import CONFIG_4B
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
-from medge.runtime.bundles.manifest import (
+from medge.runtime.bundles.facts import (
     Artefact,
     EncoderFacts,
     FileEntry,
     GeneratorFacts,
-    Manifest,
     Preprocessing,
     TokenizerFacts,
     TowerFacts,
-)  # fmt: skip
+)
+from medge.runtime.bundles.manifest import Manifest  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
 GIGABYTES = (3, 4, 6, 8)

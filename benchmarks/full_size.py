@@ -30,7 +30,8 @@ from medge.quant.recipes.recipe import golden_bound
 from medge.runtime.bench.in_turns import Measured, bundle_command, compare
 from medge.runtime.bench.worker import peak_memory
 from medge.runtime.bundles.bundle import new_bundle
-from medge.runtime.bundles.manifest import Artefact, Manifest
+from medge.runtime.bundles.facts import Artefact
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.encoder.labels import LabelBank
 

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args, get_origin
 
 from make_tables import fill
 
@@ -19,7 +19,7 @@ from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe
 from medge.runtime import errors
-from medge.runtime.bundles import figures, gates, manifest, origin, parity_report
+from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origin, parity_report
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
 from medge.runtime.console.glossary import read_glossary
@@ -27,8 +27,9 @@ from medge.runtime.pictures.preprocess import PROFILES
 
 REFERENCE = Path(__file__).parent / "reference"
 MANIFEST = (
-    manifest.Manifest, manifest.FileEntry, manifest.Preprocessing, manifest.EncoderFacts, manifest.TokenizerFacts,
-    manifest.GeneratorFacts, manifest.Artefact, manifest.TowerFacts, manifest.GoldenBound,
+    manifest.Manifest, facts.FileEntry, facts.Preprocessing, facts.EncoderFacts, facts.TokenizerFacts,
+    facts.GeneratorFacts, facts.Artefact, facts.TowerFacts, facts.GoldenBound,
+    facts.Source, facts.Calibration, facts.Teacher, gates.ParitySummary, gates.GateResult,
 )  # fmt: skip
 REPORT = (
     parity_report.ParityReport, origin.Origin, gates.GateResult, figures.EncoderFigures, figures.GeneratorFigures,
@@ -73,9 +74,14 @@ def _section(kind: type) -> str:
     return f"### {kind.__name__}\n\n{_prose(said)}\n\n{table(head, rows)}"
 
 
+_BOUNDED = {name: get_args(kind)[0].__name__ for name, kind in vars(bounds).items() if get_origin(kind) is Annotated}
+
+
 def _type(field: dataclasses.Field[object]) -> str:
-    """A field's type as it is written, with the kinds by name."""
-    return str(field.type).replace("KindName", " | ".join(f'"{kind}"' for kind in get_args(manifest.KindName)))
+    """A field's type as it is written, with the kinds by name, and of a bounded type what it bounds."""
+    kinds = " | ".join(f'"{kind}"' for kind in get_args(manifest.KindName))
+    found = str(field.type).replace("KindName", kinds)
+    return re.sub(r"\w+", lambda word: _BOUNDED.get(word[0], word[0]), found)
 
 
 def _prose(text: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..quant.recipes.recipe import Recipe
 from ..runtime.bundles.bundle import Bundle, BundleWriter
-from ..runtime.bundles.manifest import TowerFacts
+from ..runtime.bundles.facts import TowerFacts
 from ..runtime.device.cpu import Target
 from ..runtime.encoder.encoder import Encoder
 from ..runtime.progress import Progress

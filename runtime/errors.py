@@ -103,6 +103,12 @@ class MissingExtraError(MedgeError):
         super().__init__(f"this needs the package {module!r}: pip install 'medge[{extra}]'")
 
 
+def one_line(said: object, most: int = 300) -> str:
+    """What a library says or a file holds, as it may stand in an error: one line, not too long, nothing that a terminal obeys."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(said))
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is too large"}
 # What libraries that write by code of their own say in the place of an `OSError`: safetensors, numpy, PyTorch.
 _NATIVELY_FULL = (

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from ...runtime.console.options import ForceOption, JsonOption
 from ...runtime.console.terminal import out, print_json, progress, warn
@@ -71,7 +70,9 @@ def demo(
         best = encoder.classify(path)[0].ranked()[:2]
         rows.append({"image": path.name, "what": what, "labels": [asdict(score) for score in best]})
     if as_json:
-        print_json({"bundle": str(to), "report": str(to / "parity.html"), "parity": report.summary(), "results": rows})
+        print_json(
+            {"bundle": str(to), "report": str(to / "parity.html"), "parity": asdict(report.summary()), "results": rows}
+        )
         return
     out.print(report.table())
     table = Table(title=f"Classified by {to} ({bundle.size() / 1e6:.1f} MB, int8, no torch)")
@@ -80,7 +81,7 @@ def demo(
     for row in rows:
         first, second = row["labels"]
         table.add_row(
-            Text(str(row["image"])), str(row["what"]), first["label"], f"{first['softmax']:.2f}", second["label"],
+            str(row["image"]), str(row["what"]), first["label"], f"{first['softmax']:.2f}", second["label"],
             f"{second['softmax']:.2f}",
         )  # fmt: skip
     out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -235,7 +236,10 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
             {
                 "bundle": str(bundle.folder),
                 "bytes": bundle.size(),
-                "parity": {form: artefact.parity for form, artefact in bundle.manifest.artefacts.items()},
+                "parity": {
+                    form: asdict(artefact.parity) if artefact.parity else None
+                    for form, artefact in bundle.manifest.artefacts.items()
+                },
             }
             for bundle, _ in made
         ]

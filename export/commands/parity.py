@@ -64,7 +64,7 @@ def parity(
         reports = list(measured.values())
     if as_json:
         facts = [
-            {"format": form, "verdict": report.verdict, "figures": asdict(report.figures), **report.summary()}
+            {"format": form, "verdict": report.verdict, "figures": asdict(report.figures), **asdict(report.summary())}
             for form, report in measured.items()
         ]
         print_json({"bundle": opened.manifest.name, "results": facts})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
-from ...runtime.bundles.manifest import EncoderFacts, TokenizerFacts
+from ...runtime.bundles.facts import EncoderFacts, TokenizerFacts
 from ...runtime.errors import CheckpointError
 from ...runtime.pictures.preprocess import Normalisation
 from ..source.checkpoint import read_json

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ...runtime.bundles.manifest import EncoderFacts, Preprocessing
+from ...runtime.bundles.facts import EncoderFacts, Preprocessing
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import Normalisation
 from ..source.checkpoint import Checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.bundles.manifest import GeneratorFacts, Preprocessing
+from ...runtime.bundles.facts import GeneratorFacts, Preprocessing
 from ...runtime.errors import CheckpointError
 from ...runtime.pictures.preprocess import SIGLIP
 from ..source.checkpoint import Checkpoint, read_json

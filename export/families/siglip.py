@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import SiglipConfig, SiglipModel
 
-from ...runtime.bundles.manifest import EncoderFacts, TokenizerFacts
+from ...runtime.bundles.facts import EncoderFacts, TokenizerFacts
 from ...runtime.pictures.preprocess import SIGLIP
 from ..source.checkpoint import Checkpoint
 from .encoder import EncoderReference, Signature, load_model

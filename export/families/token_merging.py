@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...runtime.bundles import metrics
+from ...runtime.bundles.facts import MERGED
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.manifest import MERGED
 from ...runtime.errors import RecipeError
 from .pooling import PoolingAttention
 from .siglip import TowerOutput

@@ -9,7 +9,8 @@ from typing import Any
 from ...quant.gguf_file.importance import Importance, gather
 from ...quant.recipes.gguf import GOLDEN
 from ...runtime.bundles.bundle import Bundle, BundleWriter
-from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
+from ...runtime.bundles.facts import Artefact, Source, TowerFacts
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.generator.conversation import user
 from ...runtime.generator.engine import BATCH, Engine, Item
 from ...runtime.generator.generator import Generator
@@ -75,7 +76,8 @@ def _prompt_encoder(checkpoint: Checkpoint, full: Path, projector: Path, scratch
         writer.add(f"{role}.gguf", role).hardlink_to(path)
     towers = {role: TowerFacts("bf16", f"{role}.gguf", "gguf", GOLDEN) for role in ("language", "projector")}
     draft = Manifest(
-        kind="generator", name="full", model=generator_facts(checkpoint), target="any", source={},
+        kind="generator", name="full", model=generator_facts(checkpoint), target="any",
+        source=Source("full", checkpoint.hashes, ""),
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
     )  # fmt: skip
     bundle = Bundle(folder, writer.finish(draft))

@@ -12,7 +12,8 @@ from ... import __version__
 from ...quant.recipes.recipe import PIXELS, Recipe, all_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.claim import claimed
-from ...runtime.bundles.manifest import Artefact, Manifest
+from ...runtime.bundles.facts import Artefact, Calibration, Source
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import EncoderReport
 from ...runtime.encoder.labels import LabelBank, Prompts
 from ...runtime.errors import CheckpointError
@@ -154,21 +155,21 @@ def measure_bundle(
     """
     opened = open_encoder(reference)
     checkpoint, shown = opened.checkpoint, samples if small_copies else None
-    teacher = bundle.manifest.source.get("teacher")
-    if teacher and checkpoint.hashes == teacher["sha256"]:
+    source = bundle.manifest.source
+    if source.teacher and checkpoint.hashes == source.teacher.sha256:
         report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
             "teacher/parity.html": ("teacher.parity.page", _page(report, shown)),
         }
         return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), texts), {"teacher": report}
-    if checkpoint.hashes != bundle.manifest.source.get("sha256"):
+    if checkpoint.hashes != source.sha256:
         raise CheckpointError(not_made_from(bundle, reference))
     manifest, texts, reports = bundle.manifest, {}, {}
     with FullPrecision(opened) as full:
         for name, artefact in bundle.manifest.artefacts.items():
             report = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
-            fitted = calibrated_on(samples, bundle.manifest.source.get("calibration") or {})
+            fitted = calibrated_on(samples, source.calibration)
             reports[name] = replace(report, held_back=not fitted)
             manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
             texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name], shown)}
@@ -220,13 +221,13 @@ def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:
 def _draft(full: FullPrecision, job: ExportJob, plan: ExportPlan, profile: str, samples: Samples) -> Manifest:
     """The manifest before anything is made."""
     checkpoint, reference = full.checkpoint, full.reference
-    teacher = read_teacher(checkpoint.folder)
     return Manifest(
         kind="encoder", name=job.out.name, model=reference.facts, preprocessing=reference.preprocessing(profile),
         target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
-        source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": plan.target_reason,
-                "calibration": {"source": samples.source, "images": len(samples)},
-                **({"teacher": teacher} if teacher else {})},
+        source=Source(
+            checkpoint.folder.name, checkpoint.hashes, plan.target_reason,
+            Calibration(samples.source, images=len(samples)), read_teacher(checkpoint.folder),
+        ),
     )  # fmt: skip
 
 
@@ -234,7 +235,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
     """What a file says of itself, apart from the manifest."""
     facts = manifest.encoder
     return {
-        "profile": manifest.profile, "labels": json.dumps(list(manifest.labels)), "source": str(manifest.source["name"]),
+        "profile": manifest.profile, "labels": json.dumps(list(manifest.labels)), "source": manifest.source.name,
         "logit_scale": repr(facts.logit_scale), "logit_bias": repr(facts.logit_bias),
     }  # fmt: skip
 

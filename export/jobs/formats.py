@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.bundles.facts import TowerFacts
 from ..format import Format, Projecting
 from ..to_coreml.format import FORMAT as COREML
 from ..to_gguf.projector import write_gguf_projector

@@ -18,7 +18,8 @@ from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.claim import claimed, scratch_folder
-from ...runtime.bundles.manifest import Artefact, Manifest, TowerFacts
+from ...runtime.bundles.facts import Artefact, Calibration, Source, TowerFacts
+from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header
@@ -127,7 +128,7 @@ def measure_generator_bundle(
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
     """
     checkpoint = open_gemma(reference)
-    if checkpoint.hashes != bundle.manifest.source.get("sha256"):
+    if checkpoint.hashes != bundle.manifest.source.sha256:
         raise CheckpointError(not_made_from(bundle, reference))
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
@@ -137,7 +138,7 @@ def measure_generator_bundle(
         baseline = _baseline(recipe, full) if weighed else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
     generator.close()
-    calibration = bundle.manifest.source.get("calibration") or {}
+    calibration = bundle.manifest.source.calibration
     report = replace(report, held_back=material.images is None or not calibrated_on(material.images, calibration))
     others = [ParityReport.read(folder / "parity.json") for folder in beside]
     measured = replace(bundle.manifest.artefacts["gguf"], parity=report.summary())
@@ -233,8 +234,9 @@ def _make(work: _Work) -> Manifest:
     return Manifest(
         kind="generator", name=job.out.name, model=generator_facts(checkpoint), target=target,
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
-        source={"name": checkpoint.folder.name, "sha256": checkpoint.hashes, "target_reason": reason,
-                "calibration": {"source": corpus.source, "texts": len(corpus.texts)}},
+        source=Source(
+            checkpoint.folder.name, checkpoint.hashes, reason, Calibration(corpus.source, texts=len(corpus.texts))
+        ),
         medge_version=__version__,
     )  # fmt: skip
 

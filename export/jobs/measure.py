@@ -56,7 +56,7 @@ def check(bundle: Bundle, asked: Measuring) -> None:
     """
     checkpoint = Checkpoint.open(asked.reference)
     source = bundle.manifest.source
-    made_from = [source.get("sha256") or {}, (source.get("teacher") or {}).get("sha256") or {}]
+    made_from = [source.sha256, source.teacher.sha256 if source.teacher else {}]
     found = sha256_file(checkpoint.folder / "config.json")  # of the weights, gigabytes, when work begins
     if found not in [hashes.get("config.json") for hashes in made_from]:
         raise CheckpointError(not_made_from(bundle, asked.reference))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
 from ...runtime.bundles.origin import Origin
-from ...runtime.bundles.typed_json import build
+from ...runtime.bundles.typed_json import build, parse
 from .plots import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, Head, legend_below, new_axes, origin_facts, pages, svg
 from .verdict import Verdict
 from .words import number
@@ -56,7 +56,7 @@ class Distillation:
 
     @classmethod
     def from_json(cls, text: str) -> Distillation:
-        return cast(Distillation, build(cls, json.loads(text)))
+        return build(cls, parse(text.encode()))
 
 
 def render_distillation(run: Distillation) -> str:

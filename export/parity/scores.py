@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -130,9 +131,9 @@ def compare_scores(scores: Scores) -> ScoreFigures:
         figures,
         accuracy=_paired(theirs.logits, ours.logits, metrics.accuracy, scores.truth),
         # AUC ranks images within a class by the margin over the others: the sum over labels says nothing by itself.
-        auc=auc,
+        auc=auc if isfinite(auc.difference.value) else None,  # of one label alone there is none
         ece=_paired(theirs.probabilities, ours.probabilities, metrics.expected_calibration_error, scores.truth),
-        auc_difference=abs(auc.difference.value),
+        auc_difference=abs(auc.difference.value) if isfinite(auc.difference.value) else None,
         confusions=Confusions(scores.known, *(tuple(tuple(row) for row in matrix.tolist()) for matrix in confusions)),
         by_label=tuple(
             LabelFigures(label, int(confusions[0][index].sum()), *(_rates(matrix, index) for matrix in confusions))

@@ -76,5 +76,5 @@ def check_material(texts: Sequence[Path], images: Path | None, tasks: Sequence[P
 
 def not_made_from(bundle: Bundle, reference: Path) -> str:
     """What is said of a checkpoint that a bundle was not made from."""
-    made_from = bundle.manifest.source.get("name")
+    made_from = bundle.manifest.source.name
     return f"{reference} is not what {bundle.folder.name} was made from ({made_from}): hashes differ"

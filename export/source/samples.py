@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.bundles.facts import Calibration
 from ...runtime.errors import ImageError, LabelError, RecipeError
 from ...runtime.pictures.images import find_images, labelled_folder, read_image
 from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess
@@ -150,17 +151,18 @@ def read_images(paths: Sequence[Path], source: str) -> Samples:
     return _read(find_images(list(paths)), None, (), source)
 
 
-def calibrated_on(samples: Samples, calibration: Mapping[str, Any]) -> bool:
+def calibrated_on(samples: Samples, calibration: Calibration | None) -> bool:
     """Whether images are those that a bundle was calibrated on, as far as their names and how many they are tell.
 
     Args:
         samples: what is measured on.
         calibration: of the manifest's `source`; where it counts images, half of what was given may have been held back.
     """
-    source, count = str(calibration.get("source", "")), calibration.get("images")
+    if calibration is None:
+        return False
     if samples.source == BUILTIN:
-        return BUILTIN in source
-    return samples.source == source and count in (len(samples), (len(samples) + 1) // 2)
+        return BUILTIN in calibration.source
+    return samples.source == calibration.source and calibration.images in (len(samples), (len(samples) + 1) // 2)
 
 
 def builtin_samples() -> Samples:

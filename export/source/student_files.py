@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
-
-from safetensors.numpy import load_file
 
 from ...quant.distill.subspace import Subspace
+from ...runtime.bundles.facts import Teacher
+from ...runtime.bundles.tensors import Declared, read_tensors
+from ...runtime.bundles.typed_json import build
+from ...runtime.errors import CheckpointError
 from .checkpoint import read_json
 
 # What lies in a student's folder beside the checkpoint: how it was made, and which of the teacher's directions it has.
@@ -18,15 +19,23 @@ FACTS, SUBSPACE = "distillation.json", "subspace.safetensors"
 ROLE = "subspace"
 
 
-def read_teacher(folder: Path) -> dict[str, Any] | None:
+def read_teacher(folder: Path) -> Teacher | None:
     """Name and hashes of the teacher that a checkpoint was distilled from; None where it was not."""
     path = folder / FACTS
-    return dict(read_json(path)["teacher"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return build(Teacher, read_json(path)["teacher"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the teacher is not named ({error!r}); distil the student again") from error
 
 
 def read_subspace(path: Path) -> Subspace:
     """The directions of the teacher's embeddings in which a student lives."""
-    return Subspace(load_file(path)["rows"], math.nan)
+    try:
+        return Subspace(read_tensors(path, {"rows": Declared("F32", (None, None))})[0]["rows"], math.nan)
+    except ValueError as error:
+        raise CheckpointError(f"{path} holds no directions ({error}); distil the student again") from error
 
 
 def student_subspace(folder: Path) -> Path | None:

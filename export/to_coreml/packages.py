@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...quant.recipes.coreml import CoreMLRecipe
 from ...quant.recipes.recipe import golden_bound
-from ...runtime.bundles.manifest import MERGED, TowerFacts
+from ...runtime.bundles.facts import MERGED, TowerFacts
 from ..families.full_precision import FullPrecision
 from ..format import Array, Making
 from .compress import make_package

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.bundles.facts import TowerFacts
 from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError
 from ..source.checkpoint import Checkpoint, read_json

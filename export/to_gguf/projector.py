@@ -10,7 +10,7 @@ import gguf
 from ...quant.gguf_file.quantize import encode_blocks
 from ...quant.onnx_graph.pad import MULTIPLE
 from ...quant.recipes.gguf import ProjectorRecipe
-from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.bundles.facts import TowerFacts
 from ...runtime.progress import Progress, no_progress
 from ..families.gemma3 import vision_config
 from ..format import Projecting

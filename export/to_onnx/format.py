@@ -12,7 +12,7 @@ from ...quant.onnx_graph.apply import quantize
 from ...quant.recipes.onnx import ONNX_RECIPES, OnnxRecipe
 from ...quant.recipes.recipe import golden_bound, part_gates
 from ...runtime.bundles.bundle import Bundle, BundleWriter
-from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.bundles.facts import TowerFacts
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden

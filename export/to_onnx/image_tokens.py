@@ -20,7 +20,7 @@ from ...quant.onnx_graph.apply import quantize
 from ...quant.recipes.gguf import GOLDEN
 from ...quant.recipes.onnx import OnnxRecipe
 from ...quant.recipes.recipe import MERGED_GOLDEN, part_gates
-from ...runtime.bundles.manifest import TowerFacts
+from ...runtime.bundles.facts import TowerFacts
 from ...runtime.errors import CheckpointError
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ..families.encoder import Signature

@@ -34,7 +34,7 @@ from torch import nn
 from ...quant.onnx_graph.graph import Graph
 from ...quant.recipes.onnx import OnnxRecipe
 from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.manifest import MERGED, GoldenBound, TowerFacts
+from ...runtime.bundles.facts import MERGED, GoldenBound, TowerFacts
 from ..families.encoder import PATCH, Signature, block_name
 from ..families.pooling import pooling_attention
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...runtime.bundles.facts import GoldenBound
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.manifest import GoldenBound
 from ...runtime.errors import RecipeError
 from .onnx import ONNX_RECIPES, OnnxRecipe
 from .recipe import (

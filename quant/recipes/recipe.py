@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ...runtime.bundles.facts import GoldenBound
 from ...runtime.bundles.gates import Gate
-from ...runtime.bundles.manifest import GoldenBound
 from ...runtime.errors import RecipeError
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def atomic_file(final: Path) -> Iterator[Path]:
         StorageError: the file system refused.
     """
     final = final.absolute()
+    refuse_special(final)
     with storage_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         with temporary_name(final, "partial") as partial:
@@ -89,10 +91,38 @@ def refuse_existing(final: Path, *, force: bool) -> None:
     """Refuse to write over a file or folder; for checks that come before any work.
 
     Raises:
-        StorageError: it exists and `force` is false.
+        StorageError: it exists and `force` is false; or it is nothing that medge has written.
     """
-    if final.exists() and not force:
+    refuse_special(final)
+    if not final.exists():
+        return
+    if not force:
         raise StorageError(f"{final} exists; choose another place, or replace it with --force")
+    if final.is_dir() and not any((final / name).exists() for name in _OURS) and any(final.iterdir()):
+        raise StorageError(
+            f"{final} is a folder that medge has not written, so it is not replaced; choose another place"
+        )
+
+
+# One of these lies in every folder that a command writes.
+_OURS = ("manifest.json", "config.json", "distillation.json", "golden.json", "state.pt")
+
+
+def refuse_special(final: Path) -> None:
+    """Refuse to write in the place of a device, a pipe or a link, whatever `--force` says.
+
+    Raises:
+        StorageError: it is no regular file and no folder.
+    """
+    try:
+        mode = final.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{str(final)[:300]} can't be written ({error}); choose another place") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "a link" if stat.S_ISLNK(mode) else "a device, a pipe or a socket"
+        raise StorageError(f"{final} is {what}, so it is not written; choose another place")
 
 
 def _settle(partial: Path) -> None:

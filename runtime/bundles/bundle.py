@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_text
-from .manifest import MANIFEST, FileEntry, Manifest, TowerFacts, sha256_file
+from .facts import FileEntry, TowerFacts
+from .manifest import MANIFEST, Manifest, sha256_file
 
 Identity = tuple[int, int, int, int] | None  # of a file: None where there is none
 
@@ -62,13 +64,13 @@ class Bundle:
     def problems(self, *, hashes: bool = True) -> Iterator[str]:
         """Yield one sentence for each file that is missing, of another size, or (with `hashes`) changed."""
         for entry in self.manifest.files:
-            path = self.folder / entry.path
-            if not path.is_file():
+            try:
+                if problem := _problem(self.folder, entry, hashes=hashes):
+                    yield f"{entry.path} {problem}"
+            except FileNotFoundError:
                 yield f"{entry.path} is missing"
-            elif (size := path.stat().st_size) != entry.bytes:
-                yield f"{entry.path} has {size} bytes instead of {entry.bytes}"
-            elif hashes and sha256_file(path) != entry.sha256:
-                yield f"{entry.path} was changed (its SHA-256 is not the manifest's)"
+            except OSError as error:
+                yield f"{entry.path} can't be read ({error.strerror})"
 
     def path(self, role: str) -> Path | None:
         """The path of the file with this role, or None where the bundle has none.
@@ -112,8 +114,7 @@ class Bundle:
             for name, (role, text) in texts.items():
                 replace_text(self.folder / name, text)
                 kept.append(_entry(self.folder, name, role))
-            manifest = dataclasses.replace(manifest, files=tuple(kept))
-            replace_text(self.folder / MANIFEST, manifest.to_json())
+            manifest = _write(self.folder, dataclasses.replace(manifest, files=tuple(kept)))
         return Bundle(self.folder, manifest)
 
 
@@ -141,11 +142,13 @@ class BundleWriter:
         return target
 
     def finish(self, manifest: Manifest) -> Manifest:
-        """Hash every registered file and write the manifest, the last file of all."""
+        """Hash every registered file and write the manifest, the last file of all.
+
+        Raises:
+            BundleError: a field holds what no manifest may hold.
+        """
         entries = tuple(_entry(self.folder, path, role) for path, role in sorted(self._roles.items()))
-        manifest = dataclasses.replace(manifest, files=entries)
-        replace_text(self.folder / MANIFEST, manifest.to_json())
-        return manifest
+        return _write(self.folder, dataclasses.replace(manifest, files=entries))
 
 
 @contextlib.contextmanager
@@ -159,6 +162,31 @@ def new_bundle(final: Path, *, force: bool = False) -> Iterator[BundleWriter]:
         yield BundleWriter(partial)
         if not (partial / MANIFEST).is_file():
             raise BundleError(f"{final}: the export ended before its manifest was written")
+
+
+def _write(folder: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest that can be read again."""
+    text = manifest.to_json()
+    Manifest.parse(text.encode(), folder)
+    replace_text(folder / MANIFEST, text)
+    return manifest
+
+
+def _problem(folder: Path, entry: FileEntry, *, hashes: bool) -> str:
+    """What is wrong with a file; "" for nothing."""
+    path = folder
+    for part in entry.path.split("/"):
+        path = path / part
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):  # it may lead out of the bundle
+            return "is a link, or lies behind one"
+    if not stat.S_ISREG(facts.st_mode):
+        return "is no regular file"
+    if facts.st_size != entry.bytes:
+        return f"has {facts.st_size} bytes instead of {entry.bytes}"
+    if hashes and sha256_file(path) != entry.sha256:
+        return "was changed (its SHA-256 is not the manifest's)"
+    return ""
 
 
 def _entry(folder: Path, path: str, role: str) -> FileEntry:

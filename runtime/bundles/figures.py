@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from .gates import Measured
 from .typed_json import field_types, without_none
 
 MOST_SHOWN = 12  # single images in a report, of each kind
@@ -30,33 +31,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure, and how sure it is.
-
-    Attributes:
-        value: the figure.
-        low, high: its 95% interval; None where there is none.
-        units, unit: how many independent things it rests on, and what they are: 12 "passages".
-        tokens: how many they hold; None where they are not made of tokens.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    units: int = 0
-    unit: str = ""
-    tokens: int | None = None
-
-    @property
-    def rests_on(self) -> str:
-        """ "1,980 tokens of 12 passages", "40 images", or "" of what is not sampled."""
-        if not self.units:
-            return ""
-        units = f"{self.units:,} {self.unit if self.units > 1 else self.unit.removesuffix('s')}"
-        return units if self.tokens is None else f"{self.tokens:,} tokens of {units}"
 
 
 @runtime_checkable

@@ -11,12 +11,39 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .figures import Measured
+from .bounds import Count, Figure, Name, Sentence
 
 # The range of n independent values holds their median with a probability of 1 - 2^(1 - n), whatever their distribution: 94% of 5
 # of them, 97% of 6. From fewer than 6 passages or images no interval of 95% can be had.
 FEWEST = 6
 FEWEST_TOKENS = 100  # of fewer, the 99% is the greatest of all
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, and how sure it is.
+
+    Attributes:
+        value: the figure.
+        low, high: its 95% interval; None where there is none.
+        units, unit: how many independent things it rests on, and what they are: 12 "passages".
+        tokens: how many they hold; None where they are not made of tokens.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    units: int = 0
+    unit: str = ""
+    tokens: int | None = None
+
+    @property
+    def rests_on(self) -> str:
+        """ "1,980 tokens of 12 passages", "40 images", or "" of what is not sampled."""
+        if not self.units:
+            return ""
+        units = f"{self.units:,} {self.unit if self.units > 1 else self.unit.removesuffix('s')}"
+        return units if self.tokens is None else f"{self.tokens:,} tokens of {units}"
 
 
 @dataclass(frozen=True)
@@ -45,10 +72,10 @@ class Gate:
     def judge(self, measured: Measured | None) -> GateResult:
         """Hold a figure against the bounds; None was not measured. A figure that came out as NaN fails."""
         if measured is None:
-            return GateResult(self.figure, self.sense, self.bound, None, None, self.warn)
+            return GateResult(self.figure, self.sense, float(self.bound), None, None, self.warn)
         passed = not math.isnan(measured.value) and self.passes(measured.value)
         return GateResult(
-            self.figure, self.sense, self.bound, measured.value, passed, self.warn, measured.low, measured.high,
+            self.figure, self.sense, float(self.bound), measured.value, passed, self.warn, measured.low, measured.high,
             measured.rests_on, self._warning(measured) if passed else "",
         )  # fmt: skip
 
@@ -81,16 +108,65 @@ class GateResult:
         warning: what was lost all the same, of a gate that is passed; "" for nothing worth telling.
     """
 
-    figure: str
-    sense: str
-    bound: float
-    value: float | None
+    figure: Name
+    sense: Literal["<=", ">="]
+    bound: Figure
+    value: Figure | None
     passed: bool | None
-    warn: float | None = None
-    low: float | None = None
-    high: float | None = None
-    rests_on: str = ""
-    warning: str = ""
+    warn: Figure | None = None
+    low: Figure | None = None
+    high: Figure | None = None
+    rests_on: Sentence = ""
+    warning: Sentence = ""
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether `passed` is not what the value and the bound say."""
+        return self.passed is not (
+            None if self.value is None else Gate(self.figure, self.sense, self.bound).passes(self.value)
+        )
+
+
+def status(gates: Iterable[GateResult]) -> Literal["passed", "failed"]:
+    """Whether every gate that could be measured holds, and at least one could."""
+    measured = [gate.passed for gate in gates if gate.passed is not None]
+    return "passed" if measured and all(measured) else "failed"
+
+
+@dataclass(frozen=True)
+class ParitySummary:
+    """What the manifest says of a parity report.
+
+    Attributes:
+        status, warnings, images, texts, labelled, held_back, machine, gates: as in the report.
+    """
+
+    status: Literal["passed", "failed"]
+    warnings: tuple[Sentence, ...]
+    images: Count
+    texts: Count
+    labelled: bool
+    held_back: bool
+    machine: dict[Name, Sentence]
+    gates: tuple[GateResult, ...]
+
+    def check(self, where: str) -> None:
+        """Hold what it says against its own gates.
+
+        Args:
+            where: its place in the manifest.
+
+        Raises:
+            ValueError: a gate, the status or the warnings say something else; the message names it.
+        """
+        for number, gate in enumerate(self.gates):
+            if gate.contradicts:
+                said = f"{gate.figure} is {gate.value} and must be {gate.sense} {gate.bound}"
+                raise ValueError(f"{said} - at `{where}.gates[{number}].passed`")
+        if self.status != status(self.gates):
+            raise ValueError(f"the gates say {status(self.gates)!r} - at `{where}.status`")
+        if self.warnings != tell(self.gates):
+            raise ValueError(f"the gates tell something else - at `{where}.warnings`")
 
 
 def tell(results: Iterable[GateResult]) -> tuple[str, ...]:

@@ -12,17 +12,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import BundleError
-from .typed_json import build
+from ..errors import BundleError, one_line
+from .bounds import (
+    PARTS,
+    FormatName,
+    Label,
+    Name,
+    Sentence,
+)
+from .facts import MERGED, Artefact, EncoderFacts, FileEntry, GeneratorFacts, Preprocessing, Source, TowerFacts
+from .gates import ParitySummary
+from .typed_json import build, parse
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SEAL_BYTES = 83  # of `_seal`
-MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
+MOST_BYTES = 16 << 20  # of a manifest; one with a thousand labels has a hundred thousand
 
 LICENCE_NOTICE = (
     "MedSigLIP and MedGemma weights, and files derived from them, are governed by the Health AI Developer Foundations "
@@ -31,181 +41,8 @@ LICENCE_NOTICE = (
 )
 
 
-@dataclass(frozen=True)
-class FileEntry:
-    """One file of a bundle.
-
-    Attributes:
-        path: inside the bundle, with forward slashes.
-        role: what it is for.
-        bytes: its size.
-        sha256: of its content, as 64 hexadecimal digits.
-    """
-
-    path: str
-    role: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes numbers.
-
-    Attributes:
-        profile: how it is resized, one of `pictures.preprocess.PROFILES`.
-        mean, std: of each colour channel; the model reads (grey level / 255 - mean) / std.
-    """
-
-    profile: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class TokenizerFacts:
-    """How `tokenizer.json`'s ids become a row of the text tower's input.
-
-    Attributes:
-        length: ids in a row.
-        end_id: ends a text, also where it is cut.
-        pad_id: fills the row behind it.
-    """
-
-    length: int
-    end_id: int
-    pad_id: int
-
-
-@dataclass(frozen=True)
-class EncoderFacts:
-    """What the runtime must know of an image-text encoder without opening a file.
-
-    Attributes:
-        family: as in `export.families`.
-        embedding_size: numbers of an embedding.
-        image_size, patch_size: pixels of a side, of the image and of a patch.
-        vocabulary: how many token ids there are.
-        tokenizer: how a text becomes a row of ids.
-        logit_scale: already exponentiated: logit = scale * cosine + bias.
-        logit_bias: that bias; 0 of a family without one.
-        parameters: of the checkpoint, both towers.
-        sigmoid: whether a logit's sigmoid says whether a label holds, whatever the others; not of a family that was trained to
-            choose among texts (CLIP's softmax).
-    """
-
-    family: str
-    embedding_size: int
-    image_size: int
-    patch_size: int
-    vocabulary: int
-    tokenizer: TokenizerFacts
-    logit_scale: float
-    logit_bias: float
-    parameters: int
-    sigmoid: bool = True
-
-
-@dataclass(frozen=True)
-class GeneratorFacts:
-    """What the runtime must know of a language model: enough to plan memory before a file is opened.
-
-    Attributes:
-        family: "gemma3".
-        parameters: of the language model and, where there is one, of tower and projector.
-        layers, kv_heads, head_size: what the key-value cache is made of.
-        width: numbers of a token's state.
-        window, global_every: attention of a layer reaches `window` tokens back, except in every `global_every`-th.
-        context_length: what it was trained for, in tokens.
-        vocabulary: how many token ids there are.
-        image_size, image_tokens: pixels of a side, tokens of an image; 0 where the model reads text only.
-        patch_size: pixels of a patch's side; 0 likewise.
-        stop_ids: tokens that end an answer.
-    """
-
-    family: str
-    parameters: int
-    layers: int
-    width: int
-    kv_heads: int
-    head_size: int
-    window: int
-    global_every: int
-    context_length: int
-    vocabulary: int
-    image_size: int
-    image_tokens: int
-    patch_size: int
-    stop_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class GoldenBound:
-    """How near a device must come to the golden results.
-
-    Attributes:
-        statistic: of the cosines of all of them: the least, or the mean.
-        cosine: what it must reach.
-    """
-
-    statistic: Literal["min", "mean"]
-    cosine: float
-
-
-@dataclass(frozen=True)
-class TowerFacts:
-    """How one part of a bundle was made, and how it is called.
-
-    Attributes:
-        recipe, file: its recipe and its main file.
-        format: of that file: "onnx", "coreml" or "gguf".
-        golden: what replaying the golden results is held against.
-        inputs, output: of an ONNX graph or a CoreML package, by name: "pixel_values" (or a package's "image"), or "input_ids"
-            and maybe "attention_mask"; none of a GGUF.
-        opset: of an ONNX graph, else 0.
-        batch_invariant: whether a batch gives what single inputs give.
-        decisions: what the recipe decided for this model.
-    """
-
-    recipe: str
-    file: str
-    format: str
-    golden: GoldenBound
-    inputs: tuple[str, ...] = ()
-    output: str = ""
-    opset: int = 0
-    batch_invariant: bool = True
-    decisions: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def merged(self) -> int:
-        """Similar patches that each block merges."""
-        return int(self.decisions.get(MERGED, 0))
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """What one format holds of the model, and how far it is from the original.
-
-    Attributes:
-        towers: {part: how it was made}.
-        parity: `ParityReport.summary()`; None where it was not measured.
-    """
-
-    towers: dict[str, TowerFacts]
-    parity: dict[str, Any] | None = None
-
-    @property
-    def recipes(self) -> dict[str, str]:
-        """{part: recipe}."""
-        return {part: tower.recipe for part, tower in self.towers.items()}
-
-
 KindName = Literal["encoder", "generator"]
 OPENED: dict[KindName, str] = {"encoder": "onnx", "generator": "gguf"}  # the artefact that this runtime opens
-_FACTS: dict[KindName, type[EncoderFacts] | type[GeneratorFacts]] = {
-    "encoder": EncoderFacts, "generator": GeneratorFacts,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -219,7 +56,7 @@ class Manifest:
         artefacts: {format: what was made in it}; an artefact is named by the format of its main part.
         preprocessing: None where the model reads text only.
         target: the CPU whose kernels its number formats suit, or "any".
-        source: name and hashes of the checkpoint, calibration, teacher.
+        source: what it was made from.
         files: every file but the manifest.
         labels: names of the labels that are baked in.
         teacher_parity: how near a student comes to the teacher that it was distilled from.
@@ -229,17 +66,17 @@ class Manifest:
     """
 
     kind: KindName
-    name: str
+    name: Name
     model: EncoderFacts | GeneratorFacts
     preprocessing: Preprocessing | None
-    target: str
-    source: dict[str, Any]
-    artefacts: dict[str, Artefact]
+    target: Name
+    source: Source
+    artefacts: dict[FormatName, Artefact]
     files: tuple[FileEntry, ...] = ()
-    labels: tuple[str, ...] = ()
-    teacher_parity: dict[str, Any] | None = None
-    licence: str = LICENCE_NOTICE
-    medge_version: str = ""
+    labels: tuple[Label, ...] = ()
+    teacher_parity: ParitySummary | None = None
+    licence: Sentence = LICENCE_NOTICE
+    medge_version: Sentence = ""
     format_version: int = FORMAT_VERSION
 
     def file(self, role: str) -> FileEntry | None:
@@ -256,13 +93,13 @@ class Manifest:
     def status(self) -> str:
         """Parity of what this runtime opens, or of the only artefact: "passed", "failed" or "not measured"."""
         opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return str(opened.parity["status"]) if opened and opened.parity else "not measured"
+        return opened.parity.status if opened and opened.parity else "not measured"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was lost all the same, where parity passed with a warning: `ParityReport.warnings`."""
         opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return tuple(opened.parity.get("warnings", ())) if opened and opened.parity else ()
+        return opened.parity.warnings if opened and opened.parity else ()
 
     @property
     def profile(self) -> str:
@@ -313,32 +150,151 @@ class Manifest:
         Raises:
             BundleError: missing, damaged, changed, of another format, or of a kind that is not known.
         """
+        return cls.parse(_content(folder, folder / MANIFEST), folder)
+
+    @classmethod
+    def parse(cls, content: bytes, folder: Path) -> Manifest:
+        """The manifest that these bytes of `folder/manifest.json` are; raises as `read` does."""
         path = folder / MANIFEST
-        if not path.is_file():
-            what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}, so it is no complete bundle"
-            raise BundleError(f"{folder} {what}; make one with 'medge export'")
         try:
-            content = path.read_bytes()
-            body = json.loads(content)
-            version = int(body["format_version"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            body = parse(content)
+        except ValueError as error:
             raise BundleError(f"{path} is damaged ({error}); copy the bundle again") from error
-        if version > FORMAT_VERSION:
-            raise BundleError(f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: update medge")
-        if version < FORMAT_VERSION:
-            raise BundleError(
-                f"{folder} has bundle format {version}, this medge reads {FORMAT_VERSION}: export the bundle again"
-            )
+        version = body.get("format_version")
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            hint = "update medge" if newer else "export the bundle again"
+            said = f"bundle format {one_line(version, 40)}" if isinstance(version, int) else "no bundle format"
+            raise BundleError(f"{folder} has {said}, this medge reads {FORMAT_VERSION}: {hint}")
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
-        if (kind := body.get("kind")) not in _FACTS:
-            raise BundleError(f"{folder} is of the kind {kind!r}, which this medge does not know: update medge")
+        if (kind := body.get("kind")) not in ("encoder", "generator"):
+            raise BundleError(
+                f"{folder} is of the kind '{one_line(kind, 80)}', which this medge does not know: update medge"
+            )
         try:
-            facts = _FACTS[kind]
-            return build(cls, {**body, "model": build(facts, body["model"])})
-        except (TypeError, KeyError) as error:
+            found = build(_READ_AS[kind], body)
+            manifest = cls(**{one.name: getattr(found, one.name) for one in dataclasses.fields(cls)})
+            check(manifest)
+        except ValueError as error:
             raise BundleError(f"{path} lacks or misnames a field ({error}); export the bundle again") from error
+        return manifest
+
+
+@dataclass(frozen=True)
+class _OfEncoder(Manifest):
+    model: EncoderFacts
+
+
+@dataclass(frozen=True)
+class _OfGenerator(Manifest):
+    model: GeneratorFacts
+
+
+_READ_AS: dict[KindName, type[Manifest]] = {"encoder": _OfEncoder, "generator": _OfGenerator}
+
+
+# Roles that several files of a bundle may play; every other is played by one.
+_SHARED_ROLES = ("vision.data", "text.data", "projector.data", "package.vision", "package.text", "package.swift", "web.page",
+                 "web.vendor")  # fmt: skip
+
+
+def _content(folder: Path, path: Path) -> bytes:
+    """The bytes of a manifest; refuses what is no regular file, or too large for one."""
+    try:
+        facts = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}, so it is no complete bundle"
+        raise BundleError(f"{folder} {what}; make one with 'medge export'") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} can't be read ({error}); copy the bundle again") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise BundleError(f"{path} is no regular file; copy the bundle again, without links")
+    if facts.st_size > MOST_BYTES:
+        raise BundleError(f"{path} has {facts.st_size} bytes, a manifest at most {MOST_BYTES}; copy the bundle again")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} can't be read ({error.strerror}); copy the bundle again") from error
+
+
+def check(manifest: Manifest) -> None:
+    """Check what holds between fields.
+
+    Raises:
+        ValueError: something contradicts something else; the message names the field.
+    """
+    paths, roles = [entry.path for entry in manifest.files], [entry.role for entry in manifest.files]
+    for where, values in (
+        ("files", [path.casefold() for path in paths]), ("labels", manifest.labels),
+        ("files", [role for role in roles if role not in _SHARED_ROLES]),
+    ):  # fmt: skip
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise ValueError(f"{twice!r} is there twice - at `$.{where}`")
+    if MANIFEST in paths:
+        raise ValueError(f"{MANIFEST} can't list itself - at `$.files`")
+    for form, artefact in manifest.artefacts.items():
+        needed = _parts(manifest)
+        if artefact.towers.keys() - needed[1] or needed[0] - artefact.towers.keys():
+            said = " and ".join(sorted(artefact.towers)) or "none"
+            raise ValueError(f"{said} is not what a model of this kind has - at `$.artefacts.{form}.towers`")
+        for part, tower in artefact.towers.items():
+            _check_tower(part, tower, manifest.files, f"$.artefacts.{form}.towers.{part}")
+        if artefact.parity:
+            artefact.parity.check(f"$.artefacts.{form}.parity")
+    if manifest.teacher_parity:
+        manifest.teacher_parity.check("$.teacher_parity")
+    used = {tower.file for artefact in manifest.artefacts.values() for tower in artefact.towers.values()}
+    for number, entry in enumerate(manifest.files):
+        if entry.role in PARTS and entry.path not in used:
+            raise ValueError(f"no artefact uses the {entry.role} - at `$.files[{number}].role`")
+    _check_facts(manifest)
+
+
+def _parts(manifest: Manifest) -> tuple[set[str], set[str]]:
+    """The parts that an artefact must have, and all that it may have."""
+    if isinstance(manifest.model, EncoderFacts):
+        return {"vision"}, {"vision", "text"}
+    parts = {"language", "projector"} if manifest.model.image_tokens else {"language"}
+    return parts, parts
+
+
+# By part: the names that the inputs of a graph or a package have.
+_INPUTS = {
+    "vision": ({"pixel_values"}, {"image"}), "projector": ({"pixel_values"},), "language": (),
+    "text": ({"input_ids"}, {"input_ids", "attention_mask"}),
+}  # fmt: skip
+
+
+def _check_tower(part: str, tower: TowerFacts, files: tuple[FileEntry, ...], where: str) -> None:
+    role = next((entry.role for entry in files if entry.path == tower.file), None)
+    package = any(entry.path.startswith(f"{tower.file}/") for entry in files)
+    if not (package if tower.format == "coreml" else role == part):
+        raise ValueError(f"{tower.file!r} is not the {part} among the files - at `{where}.file`")
+    if tower.format != "gguf" and (set(tower.inputs) not in _INPUTS[part] or not tower.output):
+        raise ValueError(f"other inputs than a {part} part has, or no output - at `{where}.inputs`")
+    if not isinstance(merged := tower.decisions.get(MERGED, 0), int) or isinstance(merged, bool) or merged < 0:
+        raise ValueError(f"Expected `int` >= 0 - at `{where}.decisions.{MERGED}`")
+
+
+def _check_facts(manifest: Manifest) -> None:
+    model = manifest.model
+    if isinstance(model, EncoderFacts):
+        ids = {"end_id": model.tokenizer.end_id, "pad_id": model.tokenizer.pad_id}
+        named = {f"tokenizer.{name}": token for name, token in ids.items()}
+    else:
+        named = {f"stop_ids[{place}]": token for place, token in enumerate(model.stop_ids)}
+    for name, token in named.items():
+        if token >= model.vocabulary:
+            raise ValueError(f"{token} is no token of {model.vocabulary} - at `$.model.{name}`")
+    if model.patch_size > model.image_size:
+        raise ValueError("a patch is larger than the image - at `$.model.patch_size`")
+    sees = isinstance(model, EncoderFacts) or model.image_tokens > 0
+    if sees != (manifest.preprocessing is not None):
+        raise ValueError(f"{'missing' if sees else 'not for a model that reads text only'} - at `$.preprocessing`")
+    if sees and not model.patch_size:
+        raise ValueError("a model that reads images has patches - at `$.model.patch_size`")
 
 
 def _seal(before: bytes) -> str:

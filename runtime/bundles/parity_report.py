@@ -6,15 +6,16 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
-from .gates import Gate, GateResult, tell
+from .gates import Gate, GateResult, ParitySummary, status, tell
 from .manifest import KindName
 from .origin import Origin
-from .typed_json import build
+from .typed_json import build, parse
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +57,7 @@ class ParityReport:
     held_back: bool = True
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["passed", "failed"]:
         """ "passed" when every gate that could be measured holds, and at least one could."""
         return status(self.gates)
 
@@ -70,28 +71,43 @@ class ParityReport:
         """The status for people: "passed", "passed with a warning" or "failed"."""
         return verdict(self.gates)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ParitySummary:
         """What the manifest repeats."""
-        return {
-            "status": self.status, "warnings": list(self.warnings), "images": self.images, "texts": self.texts,
-            "labelled": self.labelled, "held_back": self.held_back,
-            "machine": self.machine, "gates": [dataclasses.asdict(gate) for gate in self.gates],
-        }  # fmt: skip
+        return ParitySummary(
+            self.status, self.warnings, self.images, self.texts, self.labelled, self.held_back, self.machine, self.gates
+        )
 
     def to_json(self) -> str:
+        """The text of `parity.json`.
+
+        Raises:
+            BundleError: a figure is not finite: the bundle computes no numbers.
+        """
         judged = {"status": self.status, "warnings": list(self.warnings)}
-        return json.dumps({**judged, **dataclasses.asdict(self)}, indent=2) + "\n"
+        try:
+            return json.dumps({**judged, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+        except ValueError as error:
+            broken = ", ".join(
+                gate.figure for gate in self.gates if gate.value is not None and not isfinite(gate.value)
+            )
+            raise BundleError(
+                f"{self.bundle}: figures are not finite numbers ({broken or 'none with a gate'})"
+            ) from error
 
     @staticmethod
     def from_json(text: str) -> ParityReport:
         """The report that `to_json` wrote, of its own kind.
 
         Raises:
-            TypeError, KeyError: it was written by another version.
+            ValueError: it is damaged, or was written by another version.
         """
-        body = json.loads(text)
-        del body["status"], body["warnings"]
-        report: ParityReport = build(REPORTS[body["kind"]], body)
+        body = parse(text.encode())
+        if (kind := body.get("kind")) not in ("encoder", "generator"):
+            raise ValueError(f"'{one_line(kind, 80)}' is no kind of bundle - at `$.kind`")
+        judged = body.pop("status", None), body.pop("warnings", None)
+        report = build(REPORTS[kind], body)
+        if judged != (report.status, list(report.warnings)) or any(gate.contradicts for gate in report.gates):
+            raise ValueError("its gates say something else than its status or its warnings")
         return report
 
     @staticmethod
@@ -105,26 +121,27 @@ class ParityReport:
             return ParityReport.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BundleError(f"{path} can't be read ({error.strerror}): was the bundle measured?") from error
-        except (TypeError, KeyError, ValueError) as error:
+        except ValueError as error:
             raise BundleError(f"{path} is no report of this version of medge ({error}): run 'medge parity'") from error
 
     def table(self) -> Table:
         """The gates, a row each."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         on = f"{self.images} images" if self.images else f"{self.texts} texts"
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
-        doubt = "" if self.held_back else " [yellow](not measured on held-back images)[/]"
-        title = f"Parity of {escape(self.bundle)} with {escape(self.reference)} on {on}{by}: {self.verdict}{doubt}"
+        title = Text(f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.verdict}")
+        if not self.held_back:
+            title.append(" (not measured on held-back images)", "yellow")
         table = Table(title=title)
         for column in ("figure", "measured", "95% interval", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left", overflow="fold")
-        marks = {True: "[green]pass[/]", False: "[red]FAIL[/]", None: "[dim]not measured[/]"}
+        marks = {True: Text("pass", "green"), False: Text("FAIL", "red"), None: Text("not measured", "dim")}
         for gate in self.gates:
             value = "-" if gate.value is None else f"{gate.value:.6g}"
             interval = "" if gate.low is None else f"{gate.low:.5g} to {gate.high:.5g}"
-            mark = "[yellow]warn[/]" if gate.warning else marks[gate.passed]
+            mark = Text("warn", "yellow") if gate.warning else marks[gate.passed]
             table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
         measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}
         table.caption = "; ".join(f"{name}: {what}" for name, what in measured.items())
@@ -150,12 +167,6 @@ class GeneratorReport(ParityReport):
 
 
 REPORTS: dict[KindName, type[ParityReport]] = {"encoder": EncoderReport, "generator": GeneratorReport}
-
-
-def status(gates: Iterable[GateResult]) -> Literal["passed", "failed"]:
-    """Whether every gate that could be measured holds, and at least one could."""
-    measured = [gate.passed for gate in gates if gate.passed is not None]
-    return "passed" if measured and all(measured) else "failed"
 
 
 def verdict(gates: Iterable[GateResult]) -> Literal["passed", "passed with a warning", "failed"]:

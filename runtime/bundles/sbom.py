@@ -48,11 +48,11 @@ def bill_of_materials(manifest: Manifest) -> dict[str, Any]:
 
 def _ancestors(manifest: Manifest) -> list[dict[str, Any]]:
     """The checkpoint that a bundle was made of, and of a distilled one the teacher; each file with its hash."""
-    sources = {"checkpoint": manifest.source, "teacher": manifest.source.get("teacher")}
+    sources = {"checkpoint": manifest.source, "teacher": manifest.source.teacher}
     return [
         {
-            "type": "machine-learning-model", "bom-ref": role, "name": str(source.get("name", "unknown")),
-            "components": [_file(f"{role}/{path}", sha256) for path, sha256 in dict(source.get("sha256") or {}).items()],
+            "type": "machine-learning-model", "bom-ref": role, "name": source.name,
+            "components": [_file(f"{role}/{path}", sha256) for path, sha256 in source.sha256.items()],
         }
         for role, source in sources.items() if source
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from ..console.generator_options import (
     sampling_of,
 )
 from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
-from ..console.terminal import SOME_FAILED, err, print_json, warn
+from ..console.terminal import SOME_FAILED, err, print_json, warn, write
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def ask(
                 warn(note)
             if answer.thought:
                 err.print(answer.thought, style="dim", markup=False, highlight=False)
-            sys.stdout.write(answer.text + "\n")
+            write(answer.text + "\n")
         _end(answer.stop, limit, skipped)
 
 
@@ -112,8 +111,7 @@ def print_stream(fragments: Iterable[Fragment]) -> tuple[str, Stop]:
             err.print(fragment.text, style="dim", end="", markup=False, highlight=False)
         else:
             text += fragment.text
-            sys.stdout.write(fragment.text)
-            sys.stdout.flush()
-    sys.stdout.write("\n")
+            write(fragment.text)
+    write("\n")
     assert stop is not None  # of the last fragment
     return text, stop

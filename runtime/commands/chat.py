@@ -56,13 +56,15 @@ def chat(
 
 
 def _converse(generator: Generator, sampling: Sampling, think: bool, view: View) -> None:
+    from rich.text import Text
+
     from ..errors import MedgeError
     from ..generator.conversation import assistant, user
 
     turns: list[Turn] = []
     while True:
         try:
-            said = out.input("[bold]> [/]").strip()
+            said = out.input(Text("> ", "bold")).strip()
         except (EOFError, KeyboardInterrupt):
             out.print()
             return

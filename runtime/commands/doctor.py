@@ -53,10 +53,10 @@ def doctor(
             for column in ("bundle", "", "context", "threads", "needs GB", "weights", "cache", "working"):
                 table.add_column(column, justify="left" if column in ("bundle", "") else "right", overflow="fold")
             for p in plans:
-                mark = "[green]fits[/]" if p.fits else "[red]does not fit[/]"
+                mark = Text("fits", "green") if p.fits else Text("does not fit", "red")
                 numbers = (p.need.total, p.need.weights, p.need.cache, p.need.working)
                 gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
-                table.add_row(Text(p.name), mark, str(p.context or "none"), str(p.threads), *gigabytes)
+                table.add_row(p.name, mark, str(p.context or "none"), str(p.threads), *gigabytes)
             out.print(table)
     if not all(p.fits for p in plans):
         raise typer.Exit(1)

@@ -128,7 +128,6 @@ def search(
     Example: medge index search bundle archive.index --text "chest x-ray with pneumonia"
     """
     from rich.table import Table
-    from rich.text import Text
 
     from ..encoder.encoder import load
     from ..encoder.vector_index import VectorIndex
@@ -155,7 +154,7 @@ def search(
     table.add_column("image", overflow="fold")
     table.add_column("cosine", justify="right")
     for hit in hits:
-        table.add_row(Text(hit.path), f"{hit.cosine:.4f}")
+        table.add_row(hit.path, f"{hit.cosine:.4f}")
     out.print(table)
 
 

@@ -37,7 +37,6 @@ def inspect(
     import json
 
     from rich.table import Table
-    from rich.text import Text
 
     from ..bundles.manifest import Manifest
     from ..kinds import KINDS
@@ -55,25 +54,26 @@ def inspect(
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     model = manifest.model
-    facts.add_row("model", f"{model.family}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source['name']}")
+    facts.add_row("model", f"{model.family}, {model.parameters / 1e6:.1f} M parameters, from {manifest.source.name}")
     for row, text in KINDS[manifest.kind].describe(manifest):
-        facts.add_row(row, Text(text))
-    facts.add_row("target", f"{manifest.target} ({manifest.source['target_reason']})")
+        facts.add_row(row, text)
+    facts.add_row("target", f"{manifest.target} ({manifest.source.target_reason})")
     for form, artefact in manifest.artefacts.items():
         for part, tower in artefact.towers.items():
             decided = "; ".join(f"{key.replace('_', ' ')}: {said(value)}" for key, value in tower.decisions.items())
-            facts.add_row(f"{form}, {part}", Text(f"{tower.recipe}" + (f" ({decided})" if decided else "")))
-        parity = artefact.parity or {}
-        facts.add_row(f"{form}, parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
-        for warning in parity.get("warnings", ()):
-            facts.add_row(f"{form}, warning", Text(warning))
+            facts.add_row(f"{form}, {part}", f"{tower.recipe}" + (f" ({decided})" if decided else ""))
+        parity = artefact.parity
+        told = f"{parity.status} on {parity.images} images" if parity else "not measured"
+        facts.add_row(f"{form}, parity", told)
+        for warning in parity.warnings if parity else ():
+            facts.add_row(f"{form}, warning", warning)
     if manifest.teacher_parity is not None:
-        facts.add_row("parity with its teacher", str(manifest.teacher_parity.get("status", "not measured")))
+        facts.add_row("parity with its teacher", manifest.teacher_parity.status)
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()
     for column in ("file", "role", "bytes", "sha256"):
         files.add_column(column, justify="right" if column == "bytes" else "left", overflow="fold")
     for entry in manifest.files:
-        files.add_row(Text(entry.path), entry.role, f"{entry.bytes:,}", entry.sha256[:16])
+        files.add_row(entry.path, entry.role, f"{entry.bytes:,}", entry.sha256[:16])
     out.print(files)

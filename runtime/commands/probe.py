@@ -156,12 +156,11 @@ class _Prediction:
     def table(self) -> Table:
         """The likeliest label of each image."""
         from rich.table import Table
-        from rich.text import Text
 
         table = Table("image", "label", "probability")
         for result in self.results:
             label, score = max(result["probabilities"].items(), key=lambda pair: pair[1])
-            table.add_row(Text(result["image"]), Text(label), f"{score:.3f}")
+            table.add_row(result["image"], label, f"{score:.3f}")
         return table
 
     def tell_totals(self) -> None:

@@ -16,6 +16,7 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
     Example: medge verify bundle
     """
     from rich.table import Table
+    from rich.text import Text
 
     from ..bundles.bundle import Bundle
     from ..kinds import KINDS
@@ -33,7 +34,7 @@ def verify(bundle: BundleArgument, device: DeviceOption = "auto", as_json: JsonO
         for column in ("check", "measured", "bound", ""):
             table.add_column(column)
         for row in rows:
-            mark = "[green]ok[/]" if row["holds"] else "[red]FAIL[/]"
+            mark = Text("ok", "green") if row["holds"] else Text("FAIL", "red")
             table.add_row(str(row["check"]), f"{row['measured']:.7g}", f"{row['bound']:g}", mark)
         out.print(table)
     for warning in opened.manifest.warnings:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from ..bundles.atomic import refuse_special
 from ..bundles.claim import claimed
 from ..errors import StorageError, storage_errors
 
@@ -107,6 +108,7 @@ class ResultFile:
             raise StorageError(f"{path}: results are written as {' or '.join(layouts)}")
         self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
         self.done: set[str] = set()
+        refuse_special(path)
         self._claim = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(path))  # another run that goes on in the same file would cut this one's rows

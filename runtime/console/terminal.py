@@ -11,21 +11,66 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from ..progress import Progress
 
-out = Console()
-err = Console(stderr=True)
+# What a terminal would obey in place of showing it: escape sequences, and characters that turn the direction of writing.
+_OBEYED = [
+    *range(9),
+    *range(11, 32),
+    *range(127, 160),
+    0x061C,
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+]
+_SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _OBEYED}
+_SHOWN_IN_JSON = {code: f"\\u{code:04x}" for code in _OBEYED}
+
+
+def printable(text: str) -> str:
+    """A text from a file, a model or a file's name, with control characters written as their codes; line ends and tabs stay."""
+    return text.translate(_SHOWN)
+
+
+class SafeConsole(Console):
+    """Prints texts as they are: no markup, no emoji codes, and nothing of them that a terminal would obey.
+
+    What shall be coloured is given as `rich.text.Text`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)  # before its width is measured
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):  # what came as `Text`
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 LINE_EVERY = 30.0  # seconds between two lines about work whose output is piped
 SCHEMA_VERSION = 1  # of what --json prints; raised when a key is taken away or means something else
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
 
 
+def write(text: str) -> None:
+    """Write a part of an answer to standard output, at once."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print what `--json` gives: an object with `schema_version`; what a command gives several of stands under `results`."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False)
+    sys.stdout.write(text.translate(_SHOWN_IN_JSON) + "\n")  # such characters stand in strings only
 
 
 def warn(message: str) -> None:

@@ -40,12 +40,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+MOST_THREADS = 1024  # engines end in a crash, not in an error, where the system gives them no thread more
+
+
 def check_threads(threads: int | None) -> None:
     """Check a number of threads that a user asks for; None is the engine's own choice.
 
     Raises:
-        RecipeError: fewer than one.
+        RecipeError: fewer than one, or more than any machine has cores.
     """
+    if threads is not None and threads > MOST_THREADS:
+        raise RecipeError(
+            f"{threads} threads are more than {MOST_THREADS}: say fewer, or leave the choice to the engine"
+        )
     if threads is not None and threads < 1:
         raise RecipeError(f"{threads} threads can compute nothing: say 1 or more, or leave the choice to the engine")
 

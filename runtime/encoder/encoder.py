@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..device.cpu import check_threads
 from ..device.onnx_session import OrtSession, Session
-from ..errors import BundleError, ImageError
+from ..errors import BundleError, ImageError, LabelError
 from ..notebook import shorten, table
 from ..pictures.images import ImageSource, as_sources, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
@@ -23,6 +23,8 @@ from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
+
+MOST_LENGTH = 1e18  # of an embedding before it is brought to unit length: its square is still a float32
 
 Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
@@ -134,6 +136,7 @@ class Encoder:
         if self.format not in self.manifest.artefacts:
             raise BundleError(f"{bundle.folder} {self.absent}")
         self.towers = self.manifest.artefacts[self.format].towers
+        get_profile(self.manifest.profile)  # an unknown one is refused now
         self._options = {"threads": threads, "device": device, "fast": fast}
 
     def __repr__(self) -> str:
@@ -165,13 +168,18 @@ class Encoder:
         path = self.bundle.path("tokenizer")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no tokenizer")
-        return Tokenizer(path, self.facts.tokenizer)
+        return Tokenizer(path, self.facts.tokenizer, self.facts.vocabulary)
 
     @cached_property
     def label_bank(self) -> LabelBank | None:
         """The bank baked into the bundle, or None."""
         path = self.bundle.path("labels")
-        return LabelBank.load(path) if path else None
+        if path is None:
+            return None
+        bank = LabelBank.load(path, self.facts.embedding_size)
+        if bank.names != self.manifest.labels:
+            raise BundleError(f"{path} has other labels than the manifest; copy or export the bundle again")
+        return bank
 
     @property
     def fingerprint(self) -> str:
@@ -212,7 +220,15 @@ class Encoder:
             parts.append(session.run([facts.output], given)[0])
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
-        return unit_length(np.concatenate(parts).astype(np.float32))
+        values = np.concatenate(parts).astype(np.float32)
+        # A row of zeros has no direction; of values that overflow when they are squared, nothing but zeros would be left.
+        lengths = np.linalg.norm(values.astype(np.float64), axis=-1)
+        if not ((lengths > 0) & (lengths < MOST_LENGTH)).all():
+            raise BundleError(
+                f"{self.bundle.folder}: its {tower} tower ({facts.recipe}) computes no finite numbers here; "
+                "use another recipe, and check this machine with 'medge verify'"
+            )
+        return unit_length(values)
 
     def _session(self, tower: str) -> Session:
         return self.vision if tower == "vision" else self.text
@@ -376,13 +392,21 @@ class Encoder:
         Returns:
             a classification for each row.
 
+        Raises:
+            LabelError: the bank's embeddings are not as long as these, or one of all is not finite.
+
         Examples:
             >>> encoder = medge.load_encoder("bundle")
             >>> bank, rows = encoder.bank(["a chest x-ray", "a head CT"]), encoder.embed_images(["film.dcm"])
             >>> len(encoder.score(rows, bank))
             1
         """
+        if embeddings.shape[-1] != bank.embeddings.shape[-1]:
+            sizes = f"{bank.embeddings.shape[-1]} numbers, an image's {embeddings.shape[-1]}"
+            raise LabelError(f"a label's embedding has {sizes}: the labels were embedded with another bundle")
         cosine = embeddings @ bank.embeddings.T
+        if not np.isfinite(cosine).all():
+            raise LabelError("embeddings of images or labels are not finite numbers; embed them again")
         logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
         shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
         holds = sigmoid(logits) if self.facts.sigmoid else [None] * len(logits)

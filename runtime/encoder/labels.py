@@ -13,14 +13,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..errors import BundleError, LabelError
+from ..bundles.tensors import Declared, check_unit_length, read_tensors
+from ..bundles.typed_json import parse
+from ..errors import BundleError, LabelError, one_line
 from ..notebook import shorten
 
 # What a label without prompts of its own is asked with.
 DEFAULT_TEMPLATES = ("{}", "an image of {}", "a medical image showing {}")
+
+MOST_BYTES = 16 << 20  # of a file of labels
+MOST_CHARACTERS = 1000  # of a label; a manifest takes no longer one
 
 Prompts = Mapping[str, Sequence[str]]
 
@@ -32,16 +36,19 @@ def read_labels(path: Path) -> dict[str, list[str]]:
         LabelError: missing, empty, or not of either form.
     """
     try:
+        size = path.stat().st_size
+        if path.exists() and not path.is_file():
+            raise LabelError(f"{path}: is no regular file; give a file of labels")
+        if size > MOST_BYTES:
+            raise LabelError(f"{path}: has {size} bytes, a file of labels at most {MOST_BYTES}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"{path}: can't be read as text ({error})") from error
     if path.suffix.lower() == ".json":
         try:
-            body = json.loads(text)
+            body = parse(text.encode())
         except ValueError as error:
-            raise LabelError(f"{path}: not JSON ({error})") from error
-        if not isinstance(body, dict):
-            raise LabelError(f'{path}: expected {{"label": ["prompt", ...], ...}}')
+            raise LabelError(f'{path}: not JSON of {{"label": ["prompt", ...], ...}} ({error})') from error
         return as_prompts(body, str(path))
     return as_prompts([line.strip() for line in text.splitlines() if line.strip()], str(path))
 
@@ -55,20 +62,23 @@ def as_prompts(
         LabelError: no label, a blank one, a repeated one, or a label whose prompts are not text.
     """
     if isinstance(labels, Mapping):
-        pairs = [(name, [value] if isinstance(value, str) else list(value or ())) for name, value in labels.items()]
+        pairs = [(name, [value] if isinstance(value, str) else value or ()) for name, value in labels.items()]
     else:
-        pairs = [(name, []) for name in ([labels] if isinstance(labels, str) else labels)]
+        pairs = [(name, ()) for name in ([labels] if isinstance(labels, str) else labels)]
     if not pairs:
         raise LabelError(f"{where}: the label list is empty")
     prompts: dict[str, list[str]] = {}
     for name, given in pairs:
         if not isinstance(name, str) or not name.strip():
             raise LabelError(f"{where}: a label is blank")
+        if len(name) > MOST_CHARACTERS:
+            raise LabelError(f"{where}: a label has {len(name)} characters, at most {MOST_CHARACTERS} are allowed")
         if name in prompts:
-            raise LabelError(f"{where}: the label {name!r} is listed twice")
-        if not all(isinstance(prompt, str) and prompt.strip() for prompt in given):
-            raise LabelError(f"{where}: the prompts of {name!r} must be non-empty texts")
-        prompts[name] = given or [template.format(name) for template in DEFAULT_TEMPLATES]
+            raise LabelError(f"{where}: the label '{one_line(name, 80)}' is listed twice")
+        texts = isinstance(given, Sequence) and all(isinstance(prompt, str) and prompt.strip() for prompt in given)
+        if not texts:
+            raise LabelError(f"{where}: the prompts of '{one_line(name, 80)}' must be non-empty texts")
+        prompts[name] = list(given) or [template.format(name) for template in DEFAULT_TEMPLATES]
     return prompts
 
 
@@ -104,25 +114,44 @@ class LabelBank:
 
     @classmethod
     def build(cls, prompts: Prompts, embed: Callable[[Sequence[str]], NDArray[np.float32]]) -> LabelBank:
-        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length."""
+        """Average the unit-length embeddings of each label's prompts, and bring the mean to unit length.
+
+        Raises:
+            LabelError: a mean is zero or not finite.
+        """
         flat = [prompt for group in prompts.values() for prompt in group]
         ends = np.cumsum([len(group) for group in prompts.values()])[:-1]
         means = [part.mean(axis=0) for part in np.split(embed(flat), ends)]
-        return cls({name: list(group) for name, group in prompts.items()}, unit_length(np.stack(means)))
+        embeddings = unit_length(np.stack(means))
+        try:
+            check_unit_length(embeddings, "the embedding of label")
+        except ValueError as error:
+            raise LabelError(
+                f"{error}: its prompts cancel one another, or the model computes no finite numbers"
+            ) from error
+        return cls({name: list(group) for name, group in prompts.items()}, embeddings)
 
     def save(self, path: Path) -> None:
         """Write it, as safetensors."""
         save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})
 
     @classmethod
-    def load(cls, path: Path) -> LabelBank:
+    def load(cls, path: Path, size: int | None = None) -> LabelBank:
         """Read what `save` wrote.
 
+        Args:
+            path: the file.
+            size: numbers that an embedding must have; any where None.
+
         Raises:
-            BundleError: it is no label bank.
+            BundleError: missing, damaged, or its embeddings are not one of unit length for each label.
         """
         try:
-            with safe_open(path, "np") as stream:
-                return cls(json.loads(stream.metadata()["prompts"]), stream.get_tensor("embeddings"))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            tensors, metadata = read_tensors(path, {"embeddings": Declared("F32", (None, size))})
+            prompts = as_prompts(parse(metadata.get("prompts", "").encode()), "its labels")
+            if len(prompts) != len(tensors["embeddings"]):
+                raise ValueError(f"{len(prompts)} labels have {len(tensors['embeddings'])} embeddings")
+            check_unit_length(tensors["embeddings"], "embedding")
+        except (ValueError, LabelError) as error:
             raise BundleError(f"{path}: not a label bank ({error})") from error
+        return cls(prompts, tensors["embeddings"])

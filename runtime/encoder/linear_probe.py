@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..bundles.atomic import atomic_file, refuse_existing
-from ..errors import MissingExtraError, ProbeError
+from ..bundles.bounds import Label
+from ..bundles.manifest import sha256_json
+from ..bundles.tensors import Declared, read_tensors
+from ..bundles.typed_json import parse
+from ..errors import MissingExtraError, ProbeError, one_line
 from ..notebook import shorten
 from .encoder import softmax
 
@@ -54,11 +58,25 @@ class Probe:
         return f"<Probe of {shorten(self.labels)}, fitted on {sum(self.facts['counts'].values())} images>"
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits, (N, classes), of embeddings, (N, D)."""
-        return np.asarray(embeddings @ self.weight.T + self.bias, np.float64)
+        """Logits, (N, classes), of embeddings, (N, D).
+
+        Raises:
+            ProbeError: embeddings of another bundle, or not finite.
+        """
+        if embeddings.shape[-1] != self.weight.shape[1]:
+            sizes = f"{self.weight.shape[1]} numbers, these have {embeddings.shape[-1]}"
+            raise ProbeError(f"the probe reads embeddings of {sizes}; use the bundle that it was fitted on")
+        logits = np.asarray(embeddings @ self.weight.T + self.bias, np.float64)
+        if not np.isfinite(logits).all():
+            raise ProbeError("embeddings, or what the probe makes of them, are not finite numbers; embed or fit again")
+        return logits
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities, (N, classes), of embeddings, (N, D)."""
+        """Probabilities, (N, classes), of embeddings, (N, D).
+
+        Raises:
+            ProbeError: embeddings of another length, or such that are not finite.
+        """
         return softmax(self.logits(embeddings))
 
     def save(self, path: Path, *, force: bool = False) -> None:
@@ -69,10 +87,11 @@ class Probe:
         """
         refuse_existing(path, force=force)
         tensors = {"weight": self.weight, "bias": self.bias}
-        metadata = {
+        words = {
             "labels": json.dumps(self.labels, ensure_ascii=False), "fingerprint": self.fingerprint,
-            "facts": json.dumps(self.facts), "sha256": _digest(tensors),
+            "facts": json.dumps(self.facts),
         }  # fmt: skip
+        metadata = {**words, "sha256": _digest(tensors), "words_sha256": sha256_json(words)}
         with atomic_file(path) as partial:
             save_file(tensors, partial, metadata)
 
@@ -84,15 +103,19 @@ class Probe:
             ProbeError: missing, damaged, or of another bundle.
         """
         try:
-            with safe_open(path, "np") as stream:
-                metadata = stream.metadata()
-                tensors = {name: stream.get_tensor(name) for name in ("weight", "bias")}
-            if metadata["sha256"] != _digest(tensors):
-                raise ProbeError(f"{path} was changed after it was written; copy or fit it again")
-            probe = cls(tuple(json.loads(metadata["labels"])), tensors["weight"], tensors["bias"],
-                        metadata["fingerprint"], json.loads(metadata["facts"]))  # fmt: skip
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ProbeError(f"{path} is no probe ({error})") from error
+            shapes = {"weight": Declared("F32", ("classes", None)), "bias": Declared("F32", ("classes",))}
+            tensors, metadata = read_tensors(path, shapes)
+            words = {name: metadata.get(name, "") for name in ("labels", "fingerprint", "facts")}
+            if metadata.get("sha256") != _digest(tensors) or metadata.get("words_sha256") != sha256_json(words):
+                raise ProbeError(f"{path} was changed after it was written, or by an older medge; copy or fit it again")
+            labels = msgspec.json.decode(words["labels"], type=tuple[Label, ...])
+            if len(labels) != len(tensors["bias"]) or len(set(labels)) != len(labels):
+                raise ValueError(f"{len(set(labels))} labels have {len(tensors['bias'])} rows")
+            probe = cls(
+                labels, tensors["weight"], tensors["bias"], words["fingerprint"], parse(words["facts"].encode())
+            )
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            raise ProbeError(f"{path} is no probe ({one_line(error)})") from error
         if probe.fingerprint != fingerprint:
             raise ProbeError(f"{path} was fitted on another bundle's embeddings; use that bundle, or fit it again")
         return probe

@@ -5,7 +5,8 @@ How a text is changed before that (MedSigLIP: lower case, no punctuation) stands
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as _Tokenizer
 
-from ..bundles.manifest import TokenizerFacts
-from ..errors import BundleError
+from ..bundles.facts import TokenizerFacts
+from ..errors import BundleError, one_line
+from .tokenizer_file import tokenizer_content
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,67 @@ class Cut:
 
 
 class Tokenizer:
-    """`tokenizer.json` with fixed-length output; what it ends with comes from the manifest."""
+    """`tokenizer.json` with fixed-length output; what it ends with comes from the manifest.
 
-    def __init__(self, path: Path, facts: TokenizerFacts) -> None:
-        try:
-            self._tokenizer = _Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise BundleError(f"{path} is not a tokenizer ({error})") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+    Args:
+        path: the file.
+        facts: what it must end with, and how long a row is.
+        vocabulary: how many token ids the text tower knows.
+
+    Raises:
+        BundleError: the file is no tokenizer that medge writes, or not the one that the manifest tells of.
+    """
+
+    def __init__(self, path: Path, facts: TokenizerFacts, vocabulary: int) -> None:
         self.length = facts.length
-        self._facts = facts
+        self._path, self._facts, self._vocabulary = path, facts, vocabulary
+        try:
+            content = tokenizer_content(path, vocabulary)
+        except ValueError as error:
+            raise BundleError(f"{path} is not a tokenizer ({error}); copy or export the bundle again") from error
+        with self._errors():
+            self._tokenizer = _Tokenizer.from_buffer(content)
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+        if self._tokens(["a"])[0][-1:] != [facts.end_id]:
+            raise BundleError(
+                f"{path} does not end a text with token {facts.end_id}, as the manifest says; export it again"
+            )
+        if facts.pad_id != facts.end_id and self._tokenizer.id_to_token(facts.pad_id) not in self._special():
+            raise BundleError(
+                f"{path}: token {facts.pad_id} is no special token, so it can't fill rows; export it again"
+            )
+
+    def _special(self) -> set[str]:
+        return {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what the library raises into a `BundleError`, a panic of its Rust code included, which is no `Exception`."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise BundleError(f"{self._path} is not a tokenizer ({one_line(error)})") from error
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, begin and end among them.
+
+        Raises:
+            BundleError: one that the text tower does not know.
+        """
+        with self._errors():
+            found: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        if (most := max((max(ids, default=0) for ids in found), default=0)) >= self._vocabulary:
+            raise BundleError(f"{self._path} gives token {most}, and the text tower knows {self._vocabulary}")
+        return found
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[Cut]]:
         """Token ids of (len(texts), length), int64, and the texts that had to be cut."""
         ids = np.full((len(texts), self.length), self._facts.pad_id, np.int64)
         cuts: list[Cut] = []
-        for row, (text, encoding) in enumerate(zip(texts, self._tokenizer.encode_batch(list(texts)), strict=True)):
-            tokens = encoding.ids  # begin and end stand in them
+        for row, (text, tokens) in enumerate(zip(texts, self._tokens(texts), strict=True)):
             if len(tokens) > self.length:
                 keep = tokens[: self.length - 1]
                 lost = self._tokenizer.decode(tokens[self.length - 1 : -1])

@@ -11,6 +11,8 @@ folder, so that an archive can be moved together with its index.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -21,16 +23,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.atomic import replace_file
+from ..bundles.atomic import refuse_special, replace_file
 from ..bundles.claim import claimed
-from ..errors import ImageError, IndexFileError, StorageError, storage_errors
+from ..bundles.tensors import check_unit_length
+from ..errors import ImageError, IndexFileError, StorageError, one_line, storage_errors
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from .encoder import Encoder
 
-VERSION = "2"  # names are absolute, or relative to one folder
+VERSION = "3"  # the hashes of the graph and of the images stand beside them
+# What a file must hold, to the letter: a view, a trigger or another column is none of ours.
+_TABLES = {
+    "facts": "CREATE TABLE facts (key TEXT PRIMARY KEY, value)",
+    "items": "CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)",
+}
 # What SQLite says of the place where a file lies, rather than of the file.
 _REFUSED = {
     sqlite3.SQLITE_FULL: "no space left", sqlite3.SQLITE_IOERR: "the disk refuses",
@@ -110,12 +118,18 @@ class VectorIndex:
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
         with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
             index = cls(path, connection)
+            made = connection.execute(
+                "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+            )
+            if dict(made.fetchall()) != _TABLES:
+                raise IndexFileError(f"{path} is no index: its tables are others")
             facts = index._facts()
             if facts.get("version") != VERSION:
                 raise IndexFileError(
-                    f"{path} has index format {facts.get('version')}, this medge reads {VERSION}; build it again with "
-                    "'medge index build --force'"
+                    f"{path} has index format {one_line(facts.get('version'), 40)}, this medge reads {VERSION}; build it "
+                    "again with 'medge index build --force'"
                 )
             if fingerprint is not None and facts.get("fingerprint") != fingerprint:
                 raise IndexFileError(
@@ -131,10 +145,10 @@ class VectorIndex:
 
     def facts(self) -> dict[str, Any]:
         """What the index says of itself, for `medge index info`."""
-        row = self._db.execute("SELECT vector FROM items LIMIT 1").fetchone()
-        model, _, profile = self._facts()["fingerprint"].partition("/")
+        row = self._db.execute("SELECT length(vector) FROM items LIMIT 1").fetchone()
+        model, _, profile = str(self._facts().get("fingerprint")).partition("/")
         return {
-            "images": len(self), "size": len(row[0]) // 4 if row else 0, "bytes": self.path.stat().st_size,
+            "images": len(self), "size": int(row[0] or 0) // 4 if row else 0, "bytes": self.path.stat().st_size,
             "paths": "relative" if self.relative else "absolute", "profile": profile, "vision_sha256": model,
         }  # fmt: skip
 
@@ -170,6 +184,8 @@ class VectorIndex:
         """
         removed = 0
         with claimed(self.path), self._db:
+            if self._whole():
+                self._check_items()
             for path in images:
                 name = self.name(path, base)
                 below = f"{name}{os.sep if base is None else '/'}"
@@ -180,7 +196,7 @@ class VectorIndex:
                 if not found:
                     raise IndexFileError(f"{self.path} holds no {path}, nor anything below it")
                 removed += found
-            self._db.execute("DELETE FROM facts WHERE key IN ('graph', 'graph_count')")
+            self._db.execute("DELETE FROM facts WHERE key LIKE 'graph%' OR key = 'items_sha256'")
         self._write_graph()
         return removed
 
@@ -199,6 +215,8 @@ class VectorIndex:
     def _add(
         self, encoder: Encoder, images: Iterable[Path], progress: Progress, view: View, base: Path | None
     ) -> Added:
+        if self._whole():
+            self._check_items()
         known = {row[0] for row in self._db.execute("SELECT path FROM items")}
         paths = {self.name(path, base): str(path) for path in images}
         names = {path: name for name, path in paths.items()}
@@ -226,14 +244,19 @@ class VectorIndex:
         rows = self._db.execute("SELECT id, vector FROM items ORDER BY id").fetchall()
         if not rows:
             raise IndexFileError(f"{self.path} holds no images")
-        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32)
-        return np.array([row[0] for row in rows], np.int64), vectors.reshape(len(rows), -1)
+        sizes = {len(row[1]) if isinstance(row[1], bytes) else -1 for row in rows}
+        try:
+            if len(sizes) != 1 or min(sizes) < 4 or min(sizes) % 4:
+                raise ValueError("embeddings differ in length")
+            vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
+            check_unit_length(vectors, "embedding")
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+        return np.array([row[0] for row in rows], np.int64), vectors
 
     def _make_graph(self) -> Any:
-        from usearch.index import Index
-
         ids, vectors = self._vectors()
-        graph = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+        graph = _usearch().Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
         graph.add(ids.astype(np.uint64), vectors)
         return graph
 
@@ -241,9 +264,57 @@ class VectorIndex:
         if not len(self):
             return
         self._graph = self._make_graph()
+        content = bytes(self._graph.save() or b"")
         with self._db:
-            values = [("graph", bytes(self._graph.save() or b"")), ("graph_count", str(len(self)))]
+            values = [
+                ("graph", content), ("graph_count", str(len(self))), ("graph_bytes", str(len(content))),
+                ("graph_sha256", hashlib.sha256(content).hexdigest()), ("items_sha256", self._items_sha256()),
+            ]  # fmt: skip
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
+
+    def _items_sha256(self) -> str:
+        """Of the images' numbers, names and embeddings."""
+        whole = hashlib.sha256()
+        for number, name, vector in self._db.execute("SELECT id, path, vector FROM items ORDER BY id"):
+            if not (isinstance(name, str) and isinstance(vector, bytes)):
+                raise self._damaged(f"image {number} has no name or no embedding")
+            whole.update(f"{number}\0{name}\0{len(vector)}\0".encode("utf-8", "surrogateescape"))
+            whole.update(vector)
+        return whole.hexdigest()
+
+    def _whole(self) -> bool:
+        """Whether the graph is of all images: an `add` that was interrupted leaves an older one."""
+        return self._facts().get("graph_count") == str(len(self))
+
+    def _check_items(self) -> None:
+        """Check that names and embeddings are those that were written with the graph.
+
+        Raises:
+            IndexFileError: they are others.
+        """
+        if self._items_sha256() != self._facts().get("items_sha256"):
+            raise self._damaged("images were changed")
+
+    def _stored_graph(self) -> Any:
+        """The graph that the file carries. The library trusts what it reads: it is given nothing but what medge has written.
+
+        Raises:
+            IndexFileError: the graph or a name is not what was written.
+        """
+        facts = self._facts()
+        content = self._db.execute("SELECT value FROM facts WHERE key = 'graph'").fetchone()
+        if not content or not isinstance(content[0], bytes) or str(len(content[0])) != facts.get("graph_bytes"):
+            raise self._damaged("the search graph was cut or is missing")
+        if hashlib.sha256(content[0]).hexdigest() != facts.get("graph_sha256"):
+            raise self._damaged("the search graph was changed")
+        self._check_items()
+        graph = _usearch().Index.restore(content[0])
+        if graph is None or len(graph) != len(self):
+            raise self._damaged("the search graph holds other images")
+        return graph
+
+    def _damaged(self, what: str) -> IndexFileError:
+        return IndexFileError(f"{self.path} is damaged: {what}; build it again with 'medge index build --force'")
 
     def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
         """The images nearest to an embedding.
@@ -256,27 +327,38 @@ class VectorIndex:
             the hits, best first.
 
         Raises:
-            IndexFileError: the index holds no images.
+            IndexFileError: the index is damaged or empty, or the query is no embedding of its bundle.
         """
         if self._graph is None:
-            if len(self) and self._facts().get("graph_count") != str(len(self)):
+            if len(self) and not self._whole():
                 # An `add` goes on, or was interrupted after it had stored embeddings. Searching never writes.
                 self._graph = self._make_graph()
             elif len(self):
-                from usearch.index import Index
-
-                blob = self._db.execute("SELECT value FROM facts WHERE key = 'graph'").fetchone()[0]
-                self._graph = Index.restore(blob)
+                self._graph = self._stored_graph()
         if self._graph is None:
             raise IndexFileError(f"{self.path} holds no images")
+        if query.shape != (self._graph.ndim,) or not np.isfinite(query).all():
+            raise IndexFileError(
+                f"{self.path} is searched with {self._graph.ndim} finite numbers; a query of {query.shape} has not those"
+            )
         wanted = min(count, len(self))
         # The graph finds nearly all of the nearest: where all are asked for, all must come.
         matches = self._graph.search(query.astype(np.float32), wanted, exact=wanted == len(self))
         hits = []
         for key, distance in zip(matches.keys, matches.distances, strict=True):
-            path = self._db.execute("SELECT path FROM items WHERE id = ?", (int(key),)).fetchone()[0]
-            hits.append(Hit(path, 1 - float(distance)))
+            found = self._db.execute("SELECT path FROM items WHERE id = ?", (int(key),)).fetchone()
+            if found is None or not math.isfinite(distance):
+                raise self._damaged(f"image {key} is missing, or its distance is no number")
+            hits.append(Hit(found[0], 1 - float(distance)))
         return hits
+
+
+def _usearch() -> Any:
+    """The library. ONNX Runtime comes first: loaded after usearch's own kernels, it ends the process on some machines."""
+    import onnxruntime  # noqa: F401
+    from usearch import index
+
+    return index
 
 
 def build_index(
@@ -305,6 +387,9 @@ def build_index(
         >>> done.added, done.failed, resumed
         (1, (), 0)
     """
+    refuse_special(path)
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; name a file")
     partial = path.with_name(f".{path.name}.building")
     with claimed(path), storage_errors(path):
         if path.exists() and not force:
@@ -343,8 +428,8 @@ def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> No
         _forget_journal(partial)
         partial.unlink()
     with _sqlite_errors(partial), contextlib.closing(sqlite3.connect(partial)) as connection, connection:
-        connection.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
-        connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)")
+        for statement in _TABLES.values():
+            connection.execute(statement)
         facts = [
             ("version", VERSION), ("fingerprint", fingerprint), ("relative", str(int(relative))), ("view", str(view)),
         ]  # fmt: skip

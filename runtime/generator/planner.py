@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GeneratorFacts
+from ..bundles.facts import GeneratorFacts
 from ..device.cpu import cpu_features, usable_cores
 from ..device.llama_library import gpu_memory
 from ..errors import ContextError

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from ..bundles.manifest import GoldenBound
+from ..bundles.facts import GoldenBound
 from ..bundles.metrics import cosine
+from ..bundles.tensors import Declared, read_tensors
 from ..errors import BundleError
 
 if TYPE_CHECKING:
@@ -44,8 +45,22 @@ def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
     path = encoder.bundle.path("golden")
     if path is None:
         raise BundleError(f"{encoder.bundle.folder} holds no golden embeddings")
-    golden = load_file(path)
-    towers = encoder.towers
+    towers, facts = encoder.towers, encoder.facts
+    declared = {
+        "source": Declared("U8", (None, None, 3)), "pixels": Declared("U8", ("images", facts.image_size, facts.image_size, 3)),
+        "image_embeddings": Declared("F32", ("images", facts.embedding_size)),
+    }  # fmt: skip
+    if "text" in towers:
+        declared |= {
+            "ids": Declared("I64", (len(TEXTS), facts.tokenizer.length)),
+            "text_embeddings": Declared("F32", (len(TEXTS), facts.embedding_size)),
+        }
+    try:
+        golden = read_tensors(path, declared)[0]
+        if "text" in towers and not ((golden["ids"] >= 0) & (golden["ids"] < facts.vocabulary)).all():
+            raise ValueError(f"'ids' are not all tokens of {facts.vocabulary}")
+    except ValueError as reason:
+        raise BundleError(f"{path} holds no golden embeddings of this model ({reason}); export it again") from reason
     pixels = encoder.resize(golden["source"])
     error = int(np.abs(pixels.astype(int) - golden["pixels"][0]).max())
     yield "preprocessing: greatest error in grey levels", error, 1, error <= 1

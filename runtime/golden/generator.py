@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from ..bundles.metrics import cosine
+from ..bundles.tensors import Declared, read_tensors
 from ..errors import BundleError
 from ..generator.conversation import user
 from ..generator.engine import Item, Picture, length
@@ -45,12 +47,37 @@ def write_golden_answers(generator: Generator, path: Path) -> None:
     save_file(tensors, path)
 
 
+def _read(path: Path, generator: Generator) -> dict[str, NDArray[Any]]:
+    """The tensors of golden answers.
+
+    Raises:
+        BundleError: they are not what `write_golden_answers` wrote for this model.
+    """
+    facts = generator.facts
+    declared = {
+        "prompt": Declared("I64", (None,)), "tokens": Declared("I64", ("kept",)), "logits": Declared("F32", ("kept",)),
+    }  # fmt: skip
+    if facts.image_tokens:
+        declared |= {
+            "pixels": Declared("U8", (facts.image_size, facts.image_size, 3)),
+            "image_embedding": Declared("F32", (facts.image_tokens, facts.width)),
+        }
+    try:
+        golden = read_tensors(path, declared)[0]
+        tokens = golden["tokens"]
+        if not ((tokens >= 0) & (tokens < facts.vocabulary)).all():
+            raise ValueError(f"'tokens' are not all tokens of {facts.vocabulary}")
+    except ValueError as error:
+        raise BundleError(f"{path} holds no golden answers of this model ({error}); export the bundle again") from error
+    return golden
+
+
 def replay_answers(generator: Generator) -> Iterator[tuple[str, float, float, bool]]:
     """Yield (what, measured, bound, holds) for each thing that this device must reproduce."""
     path = generator.bundle.path("golden")
     if path is None:
         raise BundleError(f"{generator.bundle.folder} holds no golden answers")
-    golden = load_file(path)
+    golden = _read(path, generator)
     towers = generator.manifest.towers
     items = _prompt(generator)
     same = _flat(items).tolist() == golden["prompt"].tolist()

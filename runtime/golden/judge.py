@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.manifest import GoldenBound
+from ..bundles.facts import GoldenBound
 
 
 def judge_cosines(what: str, cosines: NDArray[np.floating[Any]], bound: GoldenBound) -> tuple[str, float, float, bool]:

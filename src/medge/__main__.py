@@ -79,7 +79,7 @@ def _main() -> None:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, ParityWarning):
-            print(f"medge: {message}", file=sys.stderr)
+            print(f"medge: {_printable(str(message))}", file=sys.stderr)
         else:
             others(message, category, *place, **options)
 
@@ -134,10 +134,17 @@ def _words() -> list[str]:
 
 def _say(sentence: str) -> NoReturn:
     with contextlib.suppress(OSError):
-        print(f"medge: {sentence}", file=sys.stderr)
+        print(f"medge: {_printable(sentence)}", file=sys.stderr)
     with contextlib.suppress(OSError):  # what a full disk did not take would be tried again, and told, when Python ends
         sys.stdout.flush()
     sys.exit(1)
+
+
+def _printable(text: str) -> str:
+    """A message may name a file, and a file's name may hold what a terminal obeys."""
+    from .runtime.console.terminal import printable
+
+    return printable(text)
 
 
 def _write_report(error: Exception) -> str:

@@ -22,7 +22,8 @@ from medge.export.families.siglip import Reference
 from medge.export.families.transformers_versions import features, with_pillow
 from medge.export.source.checkpoint import Checkpoint
 from medge.quant.texts.prompts import medical_texts
-from medge.runtime.bundles.manifest import Manifest, TokenizerFacts
+from medge.runtime.bundles.facts import TokenizerFacts
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.encoder.tokenizer import Tokenizer
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import get_profile, normalise_pixels
@@ -61,7 +62,7 @@ def test_auto_tokenizer_gives_the_runtimes_ids(siglip_opened: dict[str, Any], ch
 
     (tmp_path / "tokenizer.json").write_text(device_tokenizer(Checkpoint.open(checkpoint)), encoding="utf-8")
     texts = [*TEXTS, *(text[:300] for text in medical_texts())]
-    ours, _ = Tokenizer(tmp_path / "tokenizer.json", TokenizerFacts(64, 1, 1)).encode(texts)
+    ours, _ = Tokenizer(tmp_path / "tokenizer.json", TokenizerFacts(64, 1, 1), 32000).encode(texts)
     theirs = siglip_opened["tokenizer"](
         texts, padding="max_length", max_length=64, truncation=True, return_tensors="np"
     )["input_ids"]  # fmt: skip

@@ -133,7 +133,7 @@ def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shar
     assert reopened.manifest == amended.manifest
     parity = reopened.manifest.artefacts["onnx"].parity
     assert parity is not None
-    assert parity["labelled"] is True
+    assert parity.labelled is True
     assert ParityReport.read(copy / "parity.json") == reports["onnx"]
     assert (copy / "parity.html").read_text().count("<svg") == 6  # with the ROC and the calibration
 

@@ -154,8 +154,8 @@ def test_a_merged_coreml_bundle(
     parity = artefact.parity
     assert parity is not None
     # Whether a stand-in of 64 patches can spare any is its own matter: what counts is that it is measured and judged.
-    judged = {gate["figure"]: gate["passed"] for gate in parity["gates"]}
+    judged = {gate.figure: gate.passed for gate in parity.gates}
     assert "vision.centred_cosine.mean" in judged
-    assert parity["status"] == ("failed" if False in judged.values() else "passed")
+    assert parity.status == ("failed" if False in judged.values() else "passed")
     with pytest.raises(RecipeError, match="merged patches go with fp16 or w8, not with palette4"):
         export_medsiglip(ExportJob(checkpoint, tmp_path / "c", "palette4", merge=1, formats=("coreml",)))

@@ -10,7 +10,7 @@ import pytest
 from medge.export.families.siglip_tokenizer import device_tokenizer
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.standin.medsiglip_mini import unpack
-from medge.runtime.bundles.manifest import TokenizerFacts
+from medge.runtime.bundles.facts import TokenizerFacts
 from medge.runtime.encoder.tokenizer import Tokenizer
 
 FACTS = TokenizerFacts(64, 1, 1)  # MedSigLIP's
@@ -45,10 +45,10 @@ def test_ids_equal_transformers(shared: Path, checkpoint: Path, tmp_path: Path) 
     expected = theirs(texts, padding="max_length", max_length=64, truncation=True, return_tensors="np")["input_ids"]
     path = tmp_path / "tokenizer.json"
     path.write_text(device_tokenizer(Checkpoint.open(checkpoint)), encoding="utf-8")
-    ours, _ = Tokenizer(path, FACTS).encode(texts)
+    ours, _ = Tokenizer(path, FACTS, 32000).encode(texts)
     differ = [text for text, a, b in zip(texts, ours, expected, strict=True) if not np.array_equal(a, b)]
     assert differ == []
 
     # The counts that docs/decisions/0005-tokenizer.md gives. Zero here would mean that the file was corrected.
-    published, _ = Tokenizer(shared / "medsiglip_tokenizer" / "tokenizer.json", FACTS).encode(vqa_rad)
+    published, _ = Tokenizer(shared / "medsiglip_tokenizer" / "tokenizer.json", FACTS, 32000).encode(vqa_rad)
     assert (len(vqa_rad), int((published != expected[: len(vqa_rad)]).any(axis=1).sum())) == (2063, 13)

@@ -261,7 +261,7 @@ def test_what_is_fitted_on_is_not_judged_on(shallow: Path, few_images: Path, tmp
     assert "Not measured on held-back images" in (tmp_path / "b" / "parity.html").read_text()
     manifest = Bundle.open(tmp_path / "b").manifest.artefacts["onnx"]
     assert manifest.parity is not None
-    assert manifest.parity["held_back"] is False
+    assert manifest.parity.held_back is False
     # Nor does measuring again on the same images take the doubt away.
     for measured, held_back in ((few_images, False), (folder, True)):
         _, reports = measure_bundle(Bundle.open(tmp_path / "b"), shallow, read_samples(measured))

@@ -130,11 +130,12 @@ def test_why_gelu_is_written_out(tmp_path: Path) -> None:
 def test_recipes_pass_their_gates(packages: Callable[[str], Path], recipe: str) -> None:
     bundle = Bundle.open(packages(recipe), allow_failed_parity=True)
     artefact = bundle.manifest.artefacts["coreml"]
-    gates = artefact.parity["gates"]  # type: ignore[index] - a failure says so by itself
-    assert [gate for gate in gates if gate["passed"] is False] == []
+    assert artefact.parity is not None
+    gates = artefact.parity.gates
+    assert [gate for gate in gates if gate.passed is False] == []
     demanded = {gate.figure for tower in artefact.towers for gate in part_gates(tower, COREML_RECIPES[recipe])}
     assert demanded
-    assert demanded <= {gate["figure"] for gate in gates if gate["passed"]}  # measured, each of them
+    assert demanded <= {gate.figure for gate in gates if gate.passed}  # measured, each of them
     assert artefact.recipes == {"vision": recipe, "text": recipe}
     stages = json.loads((packages(recipe) / "coreml/parity.json").read_text())["stages"]["vision"]
     # The conversion is exact; what is lost, the recipe loses.

@@ -133,7 +133,7 @@ def test_a_merged_bundle(merged_reader: Path, tiny_gemma: Path) -> None:
     assert facts.file == "onnx/vision_encoder.onnx"
     assert facts.decisions == {"merged_tokens_a_block": 2, "tokens_left": 12}
     assert manifest.target == "avx2"
-    assert "vision tower in ONNX" in manifest.source["target_reason"]
+    assert "vision tower in ONNX" in manifest.source.target_reason
     assert not list(merged_reader.glob("mmproj*"))
     assert ".onnx" not in (merged_reader / "Modelfile").read_text()  # what Ollama can't open is not offered to it
     tower, projector = load_tower(open_gemma(tiny_gemma))

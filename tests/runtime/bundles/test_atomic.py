@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from medge.runtime.bundles.atomic import atomic_file, atomic_folder, replace_text
+from medge.runtime.bundles.atomic import atomic_file, atomic_folder, refuse_existing, replace_text
 from medge.runtime.bundles.claim import claimed, scratch_folder
+from medge.runtime.bundles.manifest import MANIFEST
+from medge.runtime.console.result_file import ResultFile
 from medge.runtime.errors import StorageError
 
 
@@ -21,16 +23,47 @@ def names(folder: Path) -> list[str]:
 
 def test_existing_output_needs_force(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "a") as folder:
-        (folder / "x").write_text("old")
+        (folder / MANIFEST).write_text("old")
     with pytest.raises(StorageError, match="replace it with --force"), atomic_folder(tmp_path / "a"):
         pytest.fail("the block must not run")
     with pytest.raises(KeyError), atomic_folder(tmp_path / "a", force=True):
         raise KeyError
-    assert (tmp_path / "a" / "x").read_text() == "old"  # a failed replacement leaves the old one
+    assert (tmp_path / "a" / MANIFEST).read_text() == "old"  # a failed replacement leaves the old one
     with atomic_folder(tmp_path / "a", force=True) as folder:
-        (folder / "x").write_text("new")
-    assert (tmp_path / "a" / "x").read_text() == "new"
+        (folder / MANIFEST).write_text("new")
+    assert (tmp_path / "a" / MANIFEST).read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_force_replaces_nothing_but_what_a_command_has_written(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "film.dcm").write_bytes(b"irreplaceable")
+    with pytest.raises(StorageError, match="a folder that medge has not written"), atomic_folder(films, force=True):
+        pytest.fail("the block must not run")
+    assert (films / "film.dcm").read_bytes() == b"irreplaceable"
+    with pytest.raises(StorageError), atomic_file(films) as partial:
+        partial.write_bytes(b"a file")
+    assert names(films) == ["film.dcm"]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_devices_pipes_and_links_are_never_replaced(tmp_path: Path, force: bool) -> None:
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to("nothing")
+    for place in (pipe, link, Path(os.devnull)):
+        what = "is a link" if place == link else "is a device, a pipe or a socket"
+        with pytest.raises(StorageError, match=what), atomic_file(place):
+            pytest.fail("the block must not run")
+        with pytest.raises(StorageError, match=what), atomic_folder(place, force=force):
+            pytest.fail("the block must not run")
+        with pytest.raises(StorageError, match=what):
+            refuse_existing(place, force=force)
+    with pytest.raises(StorageError, match="is a device, a pipe"):
+        ResultFile(pipe, ["image"], key="image", same={}, force=force)
+    assert names(tmp_path) == ["link.csv", "pipe.csv"]
+    assert link.is_symlink()
 
 
 def killed_inside(place: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import medge
 from medge.runtime.bundles.bundle import Bundle, new_bundle
+from medge.runtime.bundles.gates import tell
 from medge.runtime.bundles.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
 from medge.runtime.errors import BundleError, ParityGateError, ParityWarning
 
@@ -154,12 +155,39 @@ def test_a_kind_that_is_not_known_is_refused(copy: Path) -> None:
         medge.load(copy)
 
 
+def test_a_bundle_has_only_regular_files(copy: Path, tmp_path: Path) -> None:
+    """What lies outside the bundle, or never ends, is not read as a part of it."""
+    labels, aside = copy / "labels.safetensors", tmp_path / "aside.safetensors"
+    labels.rename(aside)
+    labels.symlink_to(aside)
+    with pytest.raises(BundleError, match=r"labels\.safetensors is a link, or lies behind one; copy or export"):
+        medge.load(copy)
+    labels.unlink()
+    os.mkfifo(labels)
+    with pytest.raises(BundleError, match=r"labels\.safetensors is no regular file; copy or export"):
+        medge.load(copy)
+    labels.unlink()
+    shutil.copyfile(aside, labels)
+    (copy / "onnx").rename(tmp_path / "onnx")
+    (copy / "onnx").symlink_to(tmp_path / "onnx")
+    with pytest.raises(BundleError, match=r"\.onnx is a link, or lies behind one"):
+        medge.load(copy)
+    manifest = copy / MANIFEST
+    manifest.rename(tmp_path / MANIFEST)
+    manifest.symlink_to(tmp_path / MANIFEST)
+    with pytest.raises(BundleError, match=r"manifest\.json is no regular file; copy the bundle again, without links$"):
+        medge.load(copy)
+
+
 @pytest.mark.parametrize("parity", [None, "failed"])
 def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
     manifest = Manifest.read(copy)
     onnx = manifest.artefacts["onnx"]
     assert onnx.parity is not None
-    changed = replace(onnx, parity={**onnx.parity, "status": parity} if parity else None)
+    first, *others = onnx.parity.gates
+    assert (first.figure, first.sense) == ("pixels.max_error", "<=")
+    gates = (replace(first, value=first.bound + 1, passed=False), *others)
+    changed = replace(onnx, parity=replace(onnx.parity, status="failed", gates=gates) if parity else None)
     rewrite(copy, artefacts={"onnx": changed})
     with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}"):
         medge.load(copy)
@@ -169,8 +197,12 @@ def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
 def test_what_was_lost_is_told_and_the_bundle_is_used(copy: Path) -> None:
     onnx = Manifest.read(copy).artefacts["onnx"]
     assert onnx.parity is not None
-    rewrite(copy, artefacts={"onnx": replace(onnx, parity={**onnx.parity, "warnings": ["on images: worse"]})})
-    with pytest.warns(ParityWarning, match=r"passed with a warning: on images: worse$"):
+    gates = tuple(
+        replace(gate, warning="worse") if gate.figure == "vision.centred_cosine.mean" else gate
+        for gate in onnx.parity.gates
+    )
+    rewrite(copy, artefacts={"onnx": replace(onnx, parity=replace(onnx.parity, gates=gates, warnings=tell(gates)))})
+    with pytest.warns(ParityWarning, match=r"passed with a warning: on images: worse \(measured on \d+ images\)$"):
         medge.load(copy)
 
 

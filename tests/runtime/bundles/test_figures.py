@@ -109,7 +109,7 @@ def test_three_verdicts() -> None:
         "the KL divergence of the next word is 0.54 nats on average; "
         "in one of 100 tokens the KL divergence is above 3.9 nats (measured on 272 tokens of 16 images)"
     )
-    assert lost.summary()["warnings"] == [told]
+    assert lost.summary().warnings == (told,)
     other = _language("q4_k_m", kld=KLDivergence(1.1, 0.4, 6.5), same_top=0.49)
     assert other.verdict == "failed"
     assert {gate.figure for gate in other.gates if gate.passed is False} == {

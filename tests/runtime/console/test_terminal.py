@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
+from rich.table import Table
+from rich.text import Text
 
 from medge.runtime.console import terminal
 
@@ -12,7 +17,7 @@ def test_piped_output_gets_a_line_now_and_then(
 ) -> None:
     clock = iter([0.0, 0.0, 10.0, 31.0, 40.0, 500.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    monkeypatch.setattr(terminal, "err", terminal.Console(stderr=True))
+    monkeypatch.setattr(terminal, "err", terminal.SafeConsole(stderr=True))
     lines = terminal._Lines()
     for done in (0, 10, 31, 40, 90):
         lines("images", done, 120)
@@ -24,3 +29,35 @@ def test_piped_output_gets_a_line_now_and_then(
 @pytest.mark.parametrize(("seconds", "told"), [(4.4, "4 s"), (89, "89 s"), (90, "2 min"), (12000, "3 h 20 min")])
 def test_durations(seconds: float, told: str) -> None:
     assert terminal._duration(seconds) == told
+
+
+BAD = "[/red]:heart: \x1b[2J\x9b31m\x07\r\u202ecod.mlif"
+SHOWN = r"[/red]:heart: \x1b[2J\x9b31m\x07\x0d\u202ecod.mlif"
+
+
+def test_what_a_terminal_would_obey_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names and labels come from files: they are neither markup, nor emoji codes, nor escape sequences."""
+    console = terminal.SafeConsole(width=200, force_terminal=True)
+    table = Table(title=BAD, caption=BAD)
+    table.add_column(BAD)
+    table.add_row(BAD)
+    table.add_row(BAD, style="red")
+    for what in (BAD, Text(BAD), table):
+        console.print(what)
+    console.print(BAD, markup=False, highlight=False, soft_wrap=True, style="bold")
+    printed = capsys.readouterr().out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)  # the console's own colours
+    # Of a `Text` the library takes the bell and the return to the line's begin out by itself.
+    assert (plain.count(SHOWN), plain.count(SHOWN.replace(r"\x07\x0d", ""))) == (7, 1)
+    assert not set(plain) & set("\x1b\x9b\x07\r\u202e")
+    monkeypatch.setattr(terminal, "err", terminal.SafeConsole(stderr=True))
+    terminal.warn(BAD)
+    assert capsys.readouterr().err == f"medge: {SHOWN}\n"
+    terminal.write(f"{BAD}\n")
+    assert capsys.readouterr().out == f"{SHOWN}\n"
+    terminal.print_json({"label": BAD})
+    told = capsys.readouterr().out
+    assert json.loads(told)["label"] == BAD
+    assert not set(told) & set("\x1b\x9b\x07\r\u202e")

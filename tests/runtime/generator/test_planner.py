@@ -10,7 +10,8 @@ import pytest
 
 from medge.quant.recipes.gguf import GOLDEN
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.manifest import Artefact, FileEntry, GeneratorFacts, Manifest, TowerFacts
+from medge.runtime.bundles.facts import Artefact, FileEntry, GeneratorFacts, Source, TowerFacts
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.errors import ContextError
 from medge.runtime.generator.planner import DEFAULT_CONTEXT, Device, need, plan
 
@@ -27,7 +28,7 @@ def bundle(facts: GeneratorFacts, weights: int, projector: str = "gguf") -> Bund
         "language": TowerFacts("q4_k_m", "m.gguf", "gguf", GOLDEN), "projector": TowerFacts("int8", "p", projector, GOLDEN),
     }  # fmt: skip
     manifest = Manifest(
-        kind="generator", name="reader", model=facts, preprocessing=None, target="any", source={},
+        kind="generator", name="reader", model=facts, preprocessing=None, target="any", source=Source("reader", {}, ""),
         artefacts={"gguf": Artefact(towers)}, files=files,
     )  # fmt: skip
     return Bundle(Path("nowhere"), manifest)

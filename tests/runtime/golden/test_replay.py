@@ -11,7 +11,8 @@ from command_line import medge
 from safetensors.numpy import load_file, save_file
 
 from medge.runtime.bundles.bundle import _entry
-from medge.runtime.bundles.manifest import MANIFEST, GoldenBound, Manifest
+from medge.runtime.bundles.facts import GoldenBound
+from medge.runtime.bundles.manifest import MANIFEST, Manifest
 from medge.runtime.golden.judge import judge_cosines
 
 
