@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
+from ..bundles.manifest import GeneratorFacts, Preprocessing, TowerFacts
 from ..device.cpu import check_threads
 from ..device.gguf_header import GGUFHeader, read_header
+from ..device.llama_library import check_process
+from ..device.onnx_outline import BATCH, FLOAT, Interface
 from ..errors import BundleError, GeneratorError
 from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import Normalisation, get_profile
@@ -83,6 +86,7 @@ class Generator:
     @property
     def engine(self) -> Engine:
         """llama.cpp with this model, opened on first use."""
+        check_process()  # first: in a forked process nobody might open the lock
         with self._opening:
             if self._engine is None:
                 self._engine = self._open()
@@ -97,14 +101,21 @@ class Generator:
             if tower.format == "gguf":  # an ONNX tower is checked by its first image
                 _check_pair(self.header, read_header(projector), self.bundle.folder)
             else:
-                call = TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std))
+                call = _call(self.facts, tower, images)
         return Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
             call=call,
         )  # fmt: skip
 
     def close(self) -> None:
-        """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again."""
+        """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again.
+
+        A stream of this thread that is not read to its end ends with a `GeneratorError`.
+
+        Raises:
+            GeneratorError: this process was forked from the one in which the model is loaded.
+        """
+        check_process()
         with self._turn.alone(), self._opening:
             self.__dict__.pop("plan", None)
             engine, self._engine = self._engine, None
@@ -125,6 +136,7 @@ class Generator:
 
     def count_tokens(self, text: str) -> int:
         """Positions that a text takes."""
+        check_process()
         with self._opening:  # so that no other thread closes the engine meanwhile
             return len(self.engine.tokenize(text, special=False))
 
@@ -157,17 +169,20 @@ class Generator:
         messages = [_message(turn) for turn in turns]
         engine, waiting = self.engine, iter(pictures)
         items: list[Item] = []
-        for text, trusted in render(template, messages, is_control=self._holds_control_token):
+        pieces = render(template, messages, is_control=self._holds_control_token)
+        if not any(text.strip() for text, _ in pieces):
+            raise BundleError(f"the chat template of {self.header.path} writes nothing; export the bundle again")
+        for text, trusted in pieces:
             if not trusted:
                 items += engine.tokenize(text, special=False)
                 continue
             # Gemma's processor puts an image's tokens between its marks, and blank lines around them.
             before, *rest = text.split(IMAGE_MARK)
-            pieces = [before]
+            between = [before]
             for after in rest:
-                pieces[-1] += f"\n\n{IMAGE_MARK}"
-                pieces.append(f"<end_of_image>\n\n{after}")
-            for index, piece in enumerate(pieces):
+                between[-1] += f"\n\n{IMAGE_MARK}"
+                between.append(f"<end_of_image>\n\n{after}")
+            for index, piece in enumerate(between):
                 if index:
                     picture = next(waiting, None)
                     if picture is None:
@@ -179,8 +194,7 @@ class Generator:
         return items
 
     def _holds_control_token(self, text: str) -> bool:
-        vocabulary, lib = self.engine._vocabulary, self.engine.lib
-        return "<" in text and any(lib.llama_vocab_is_control(vocabulary, t) for t in self.engine.tokenize(text))
+        return "<" in text and any(map(self.engine.controls, self.engine.tokenize(text)))
 
     # Answers
 
@@ -220,6 +234,16 @@ class Generator:
             raise GeneratorError("the question is empty")
         grammar = grammar_of(schema) if schema is not None else None
         return _Run(self, self._with_thinking(turns, think), sampling, grammar)
+
+
+def _call(facts: GeneratorFacts, tower: TowerFacts, images: Preprocessing) -> TowerCall:
+    """How a bundle's ONNX tower is called."""
+    side = facts.image_size
+    interface = Interface(
+        dict.fromkeys(tower.inputs, (FLOAT, (BATCH, 3, side, side))), tower.output,
+        (BATCH, facts.image_tokens, facts.width), tower.opset,
+    )  # fmt: skip
+    return TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std), interface)
 
 
 def _message(turn: Turn) -> Message:
@@ -278,6 +302,7 @@ class _Run:
     full: bool = False
 
     def fragments(self) -> Iterator[Fragment]:
+        check_process()
         with self.generator._turn.one_answer():
             yield from self._fragments(self.generator.engine)
 
