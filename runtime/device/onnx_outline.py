@@ -262,7 +262,9 @@ def _compare(outline: Outline, interface: Interface) -> None:
         raise MalformedError(f"it takes {_ends(outline.inputs)}, the manifest says {_ends(interface.inputs)}")
     wanted = (FLOAT, interface.shape)
     if outline.outputs.get(interface.output) != wanted:
-        raise MalformedError(f"it gives {_ends(outline.outputs)}, the manifest says {_ends({interface.output: wanted})}")
+        raise MalformedError(
+            f"it gives {_ends(outline.outputs)}, the manifest says {_ends({interface.output: wanted})}"
+        )
     if outline.opsets.get("") != interface.opset:
         raise MalformedError(f"its operator set is {outline.opsets.get('')}, the manifest says {interface.opset}")
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..bundles.manifest import GeneratorFacts, Preprocessing, TowerFacts
 from ..device.cpu import check_threads
-from ..device.gguf_header import GGUFHeader, read_header
+from ..device.gguf_architecture import image_tokens, read_language, read_projector
+from ..device.gguf_header import GGUFHeader
 from ..device.llama_library import check_process
 from ..device.onnx_outline import BATCH, FLOAT, Interface
 from ..errors import BundleError, GeneratorError
@@ -71,7 +72,9 @@ class Generator:
         path = self.bundle.path("language")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no language model")
-        return read_header(path)
+        header = read_language(path)
+        _check_language(header, self.facts)
+        return header
 
     @cached_property
     def plan(self) -> Plan:
@@ -99,7 +102,7 @@ class Generator:
             tower, images = self.manifest.towers["projector"], self.manifest.preprocessing
             assert images is not None  # of a model that sees
             if tower.format == "gguf":  # an ONNX tower is checked by its first image
-                _check_pair(self.header, read_header(projector), self.bundle.folder)
+                _check_pair(self.header, read_projector(projector), self.facts, images)
             else:
                 call = _call(self.facts, tower, images)
         return Engine(
@@ -332,13 +335,35 @@ class _Run:
         return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
 
 
-def _check_pair(language: GGUFHeader, projector: GGUFHeader, folder: Path) -> None:
-    """A projector of another model would be taken by llama.cpp's loader up to a crash, or speak to no one."""
-    made, read = projector.metadata.get("clip.vision.projection_dim"), language.get("embedding_length")
-    if projector.architecture != "clip" or made != read:
+def _check_language(language: GGUFHeader, facts: GeneratorFacts) -> None:
+    """The manifest, by which memory is planned, and the file must speak of one model."""
+    told = {
+        "block_count": facts.layers, "embedding_length": facts.width, "attention.head_count_kv": facts.kv_heads,
+        "attention.key_length": facts.head_size, "attention.sliding_window": facts.window,
+        "context_length": facts.context_length,
+    }  # fmt: skip
+    if wrong := next((name for name, value in told.items() if language.get(name) != value), None):
         raise BundleError(
-            f"{folder}: {projector.path.name} is a projector of another model (it makes {made} numbers a token, "
-            f"{language.path.name} reads {read})"
+            f"{language.path}: its {wrong} is {language.get(wrong)}, the manifest says {told[wrong]}; copy or export the bundle "
+            "again"
+        )
+
+
+def _check_pair(language: GGUFHeader, projector: GGUFHeader, facts: GeneratorFacts, images: Preprocessing) -> None:
+    """A projector of another model would be taken by llama.cpp's loader up to a crash, or speak to no one."""
+    made, read = projector.get("vision.projection_dim"), language.get("embedding_length")
+    if made != read:
+        raise BundleError(
+            f"{projector.path} is a projector of another model (it makes {made} numbers a token, {language.path.name} reads "
+            f"{read})"
+        )
+    found = (projector.get("vision.image_size"), projector.get("vision.patch_size"), image_tokens(projector))
+    told = (facts.image_size, facts.patch_size, facts.image_tokens)
+    grey = np.array([projector.get("vision.image_mean"), projector.get("vision.image_std")])
+    if found != told or not np.allclose(grey, [images.mean, images.std], atol=1e-6):
+        raise BundleError(
+            f"{projector.path} takes images otherwise than the manifest says (size, patch, tokens {found} instead of {told}, or "
+            "another mean); copy or export the bundle again"
         )
 
 
