@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 
 from ..errors import BundleError
-from .gguf_header import GGUFHeader, read_header
+from .gguf_header import GGUFHeader, in_short, read_header
 
 LANGUAGE, PROJECTOR = "gemma3", "clip"
 VOCABULARY = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
@@ -140,7 +140,7 @@ def _check_keys(header: GGUFHeader, architecture: str, keys: Mapping[str, str], 
     for key, kind in header.kinds.items():
         wanted = next((wanted for pattern, wanted in patterns if pattern.fullmatch(key)), None)
         if wanted is None:
-            raise _bad(header, f"the key {key[:80]!r}, which medge never writes")
+            raise _bad(header, f"the key {key!r}, which medge never writes")
         if kind != wanted:
             raise _bad(header, f"its {key} is of the type {kind} instead of {wanted}")
     for name, most in numbers.items():
@@ -237,7 +237,7 @@ def _projector_tensors(header: GGUFHeader, patches: int) -> Tensors:
 
 def _check_tensors(header: GGUFHeader, wanted: Tensors) -> None:
     if foreign := next((name for name in header.tensors if name not in wanted), None):
-        raise _bad(header, f"the tensor {foreign[:80]!r}, which medge never writes")
+        raise _bad(header, f"the tensor {foreign!r}, which medge never writes")
     for name, (shape, types) in wanted.items():
         found = header.tensors.get(name)
         if found is None:
@@ -249,4 +249,4 @@ def _check_tensors(header: GGUFHeader, wanted: Tensors) -> None:
 
 
 def _bad(header: GGUFHeader, reason: str) -> BundleError:
-    return BundleError(f"{header.path} is no GGUF of medge: {reason}; copy or export it again")
+    return BundleError(f"{header.path} is no GGUF of medge: {in_short(reason)}; copy or export it again")
