@@ -21,6 +21,7 @@ from ..errors import BundleError
 from .protobuf import BYTES, FIXED32, VARINT, MalformedError, Message, Source, Span
 
 MAX_NODES, MAX_WEIGHTS, MAX_DIMENSIONS = 20_000, 20_000, 8
+MAX_REASON = 300  # characters; a name in a file can be as long as it likes
 MAX_BYTES = 2 << 30  # of the graph's file; protobuf stops there, and weights lie beside it
 EXTERNAL = "_data"  # what the name of the file with the weights ends in
 
@@ -138,7 +139,9 @@ def check_onnx(path: Path, interface: Interface | None = None) -> Outline:
         if interface is not None:
             _compare(outline, interface)
     except MalformedError as error:
-        raise BundleError(f"{path} is no ONNX file of medge: {error}; copy or export it again") from error
+        raise BundleError(
+            f"{path} is no ONNX file of medge: {str(error)[:MAX_REASON]}; copy or export it again"
+        ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read as ONNX ({error}); copy or export it again") from error
     return outline
