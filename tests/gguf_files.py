@@ -360,7 +360,7 @@ def use(pairs: list[tuple[Path, Path | None]]) -> list[str]:
             timeout=300,
             check=False,
         )
-        lines = done.stdout.splitlines()
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("begun", "used", "refused"))]
         verdicts += [line for line in lines if not line.startswith("begun")]
         if done.returncode:
             if not lines[-1].startswith("begun"):  # at its exit

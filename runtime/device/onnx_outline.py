@@ -274,6 +274,6 @@ def _compare(outline: Outline, interface: Interface) -> None:
 
 def _ends(ends: Mapping[str, tuple[int, Shape]]) -> str:
     return ", ".join(
-        f"{name} {'x'.join('?' if size is None else str(size) for size in shape)} of type {kind}"
+        f"{name!r} {'x'.join('?' if size is None else str(size) for size in shape)} of type {kind}"
         for name, (kind, shape) in ends.items()
     )

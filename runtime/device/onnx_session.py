@@ -83,4 +83,7 @@ class OrtSession:
             raise self._failed("run", error) from error
 
     def _failed(self, what: str, error: Exception) -> BundleError:
-        return BundleError(f"{self._name}: ONNX Runtime can't {what} it ({' '.join(str(error).split())[:300]})")
+        reason = "".join(
+            letter for letter in " ".join(str(error).split()) if letter.isprintable()
+        )  # nodes' names are in it
+        return BundleError(f"{self._name}: ONNX Runtime can't {what} it ({reason[:300]})")

@@ -241,12 +241,15 @@ class Generator:
 
 def _call(facts: GeneratorFacts, tower: TowerFacts, images: Preprocessing) -> TowerCall:
     """How a bundle's ONNX tower is called."""
-    side = facts.image_size
+    if len(tower.inputs) != 1:
+        raise BundleError(
+            f"{tower.file} takes {len(tower.inputs)} inputs by its manifest; copy or export the bundle again"
+        )
+    [given], side = tower.inputs, facts.image_size
     interface = Interface(
-        dict.fromkeys(tower.inputs, (FLOAT, (BATCH, 3, side, side))), tower.output,
-        (BATCH, facts.image_tokens, facts.width), tower.opset,
-    )  # fmt: skip
-    return TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std), interface)
+        {given: (FLOAT, (BATCH, 3, side, side))}, tower.output, (BATCH, facts.image_tokens, facts.width), tower.opset
+    )
+    return TowerCall(given, tower.output, Normalisation(images.mean, images.std), interface)
 
 
 def _message(turn: Turn) -> Message:

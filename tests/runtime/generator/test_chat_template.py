@@ -227,3 +227,7 @@ def test_a_conversation_of_a_thousand_turns_is_rendered() -> None:
 def test_a_template_may_refuse_messages() -> None:
     with pytest.raises(GeneratorError, match="turns must go"):
         render(CHAT_TEMPLATE, [Message("assistant", ("hello",))], is_control=harmless)
+    with pytest.raises(GeneratorError) as caught:
+        render("{{ raise_exception('no\n' * 3000) }}", ASKED, is_control=harmless)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
