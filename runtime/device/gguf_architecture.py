@@ -30,7 +30,7 @@ PROJECTOR_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q4_1"})
 _F32, _F16 = frozenset({"F32"}), frozenset({"F16"})
 
 # Keys: a pattern, and the type of what it holds. gguf-py writes the general ones from a model card.
-_GENERAL = {
+GENERAL = {
     r"general\.(architecture|type|name|author|version|organization|finetune|basename|description|quantized_by|size_label)": "STR",
     r"general\.(license(\.name|\.link)?|url|doi|uuid|repo_url|source\.\w+|(base_model|dataset)\.\d+\.\w+)": "STR",
     r"general\.((base_model|dataset)\.count|file_type|quantization_version)": "U32",
@@ -39,7 +39,7 @@ _GENERAL = {
     r"general\.sampling\.(top_k|penalty_last_n|mirostat)": "I32",
     r"general\.sampling\.(top_p|min_p|xtc_probability|xtc_threshold|temp|penalty_repeat|mirostat_tau|mirostat_eta)": "F32",
 }
-_LANGUAGE_KEYS = _GENERAL | {
+_LANGUAGE_KEYS = GENERAL | {
     r"tokenizer\.(ggml\.(model|pre)|chat_template(\.\w+)?)": "STR",
     r"tokenizer\.chat_templates": "[STR]",
     r"tokenizer\.ggml\.tokens": "[STR]",
@@ -53,7 +53,7 @@ _LANGUAGE_KEYS = _GENERAL | {
     r"gemma3\.rope\.scaling\.type": "STR",
     r"gemma3\.(rope\.(scaling\.factor|freq_base|freq_base_swa)|final_logit_softcapping)": "F32",
 }
-_PROJECTOR_KEYS = _GENERAL | {
+_PROJECTOR_KEYS = GENERAL | {
     r"clip\.(has_vision_encoder|use_gelu)": "BOOL",
     r"clip\.projector_type": "STR",
     r"clip\.vision\.(projection_dim|image_size|patch_size|embedding_length|feed_forward_length|block_count)": "U32",

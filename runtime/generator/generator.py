@@ -345,10 +345,11 @@ def _check_language(language: GGUFHeader, facts: GeneratorFacts) -> None:
         "attention.key_length": facts.head_size, "attention.sliding_window": facts.window,
         "context_length": facts.context_length,
     }  # fmt: skip
-    if wrong := next((name for name, value in told.items() if language.get(name) != value), None):
+    found = {name: language.get(name) for name in told}
+    told["vocabulary"], found["vocabulary"] = facts.vocabulary, language.metadata["tokenizer.ggml.tokens"]
+    if wrong := next((name for name, value in told.items() if found[name] != value), None):
         raise BundleError(
-            f"{language.path}: its {wrong} is {language.get(wrong)}, the manifest says {told[wrong]}; copy or export the bundle "
-            "again"
+            f"{language.path}: its {wrong} is {found[wrong]}, the manifest says {told[wrong]}; copy or export the bundle again"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER, choose_types
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.texts.prompts import medical_texts
-from medge.runtime.device.gguf_architecture import LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
+from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError, StorageError
 from medge.runtime.generator.engine import Engine, Picture
@@ -244,3 +245,12 @@ def test_the_runtime_takes_what_every_recipe_writes(tmp_path: Path, width: int) 
     for recipe in GGUF_RECIPES.values():
         quantize_language(source, tmp_path / "x.gguf", recipe, importance=importance, threads=1)
         assert set(read_language(tmp_path / "x.gguf").types()) <= LANGUAGE_TYPES
+
+
+def test_the_runtime_knows_every_key_of_a_model_card() -> None:
+    """gguf-py writes what a checkpoint's README says of itself."""
+    named = {
+        value.replace("{id}", "0") for value in vars(gguf.Keys.General).values() if str(value).startswith("general.")
+    }
+    unknown = {key for key in named if not any(re.fullmatch(pattern, key) for pattern in GENERAL)}
+    assert unknown == {"general.alignment"}  # which only a file with another than 32 has
