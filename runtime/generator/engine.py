@@ -24,13 +24,13 @@ from ..device import huge_pages
 from ..device.cpu import usable_cores
 from ..device.llama_library import check_process, forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
+from .choice import choosing
 from .conversation import DEFAULT_SAMPLING, Sampling
 from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
 _SEQUENCE = 0
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,11 @@ class Engine:
         self.prefill(items)
         lib = self.lib
         one = (lib.llama_token * 1)()
-        with self._sampler(sampling, grammar) as choose:
+        with contextlib.ExitStack() as free:
+            with self._using():
+                choose = free.enter_context(
+                    choosing(lib, self._context, self._vocabulary, self._last_logits, sampling, grammar)
+                )
             room = self.context - length(self._items)
             for count in range(sampling.limit):
                 with self._using():
@@ -446,60 +450,6 @@ class Engine:
             )
         self.encoded_images += 1
         return embedding
-
-    @contextlib.contextmanager
-    def _sampler(self, sampling: Sampling, grammar: str | None) -> Iterator[Callable[[], int]]:
-        """What chooses the next token from the context's last logits."""
-        lib = self.lib
-        with contextlib.ExitStack() as free:
-            chain: Any = None  # at temperature 0, the greatest logit needs no list of a quarter of a million candidates
-            if sampling.temperature > 0:
-                chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-                free.callback(lib.llama_sampler_free, chain)
-                for step in (
-                    lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
-                    lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
-                ):  # fmt: skip
-                    lib.llama_sampler_chain_add(chain, step)
-            if grammar is None:
-                yield lambda: self._choose(chain)
-                return
-            with self._using():
-                made = lib.llama_sampler_init_grammar(self._vocabulary, grammar.encode(), b"root")
-            if not made:
-                raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
-            free.callback(lib.llama_sampler_free, made)
-            yield lambda: self._choose_by_grammar(chain, made)
-
-    def _choose(self, chain: Any) -> int:
-        logits = self._last_logits()
-        return int(logits.argmax() if chain is None else self.lib.llama_sampler_sample(chain, self._context, -1))
-
-    def _choose_by_grammar(self, chain: Any, grammar: Any) -> int:
-        """The usual choice if the grammar allows it, else the choice among those that it allows.
-
-        Asking the grammar about one token takes microseconds; about a quarter of a million, longer than the model.
-        """
-        lib = self.lib
-        token = self._choose(chain)
-        one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
-        lib.llama_sampler_apply(grammar, ctypes.byref(self._candidates(one)))
-        if np.isneginf(one["logit"][0]):
-            every = np.zeros(self.vocabulary_size, _CANDIDATE)
-            every["id"], every["logit"] = np.arange(self.vocabulary_size), self.next_logits()
-            candidates = self._candidates(every)
-            lib.llama_sampler_apply(grammar, ctypes.byref(candidates))
-            if chain is None:
-                token = int(every["logit"].argmax())
-            else:
-                lib.llama_sampler_apply(chain, ctypes.byref(candidates))
-                token = int(candidates.data[candidates.selected].id)
-        lib.llama_sampler_accept(grammar, token)
-        return token
-
-    def _candidates(self, rows: NDArray[Any]) -> Any:
-        data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
-        return self.lib.llama_token_data_array(data, len(rows), -1, False)
 
 
 def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
