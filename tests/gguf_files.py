@@ -60,7 +60,7 @@ class File:
     tensors: list[Tensor]
     version: int = 3
     counts: tuple[int, int] = (0, 0)  # how many more tensors and keys it promises than it has
-    cut: int = 0  # bytes taken off its end
+    cut: int = 0  # bytes taken off its end; added to it where negative
     done: list[str] = field(default_factory=list)  # what was spoiled, in words
 
     def content(self) -> bytes:
@@ -91,7 +91,7 @@ class File:
             data += content + bytes(-len(content) % 32)
             at = len(data)
         whole = head + bytes(-len(head) % 32) + data
-        return whole[: len(whole) - self.cut]
+        return whole[: len(whole) - self.cut] if self.cut >= 0 else whole + bytes(-self.cut)
 
 
 def _string(text: str) -> bytes:
@@ -309,7 +309,7 @@ def _tensors_more_or_less(file: File, rng: random.Random) -> str:
 
 
 def _cut(file: File, rng: random.Random) -> str:
-    file.cut, file.version = rng.choice([(1, 3), (5000, 3), (0, 1), (0, 2), (0, 4)])
+    file.cut, file.version = rng.choice([(1, 3), (5000, 3), (-32, 3), (0, 1), (0, 2), (0, 4)])
     return f"cut by {file.cut}, version {file.version}"
 
 

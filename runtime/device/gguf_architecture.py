@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
 from ..errors import BundleError
-from .gguf_header import GGUFHeader, in_short, read_header
+from .gguf_header import GGUFHeader, GGUFTensor, in_short, read_header
 
 LANGUAGE, PROJECTOR = "gemma3", "clip"
 VOCABULARY = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
@@ -77,6 +78,7 @@ _POSITIVE = {  # floats
     PROJECTOR: ("vision.attention.layer_norm_epsilon",),
 }
 DEFAULT_POOLED = 4  # llama.cpp's, where the file says nothing of how many patches become one
+ALIGNMENT = 32  # of tensors, where a file says nothing of it; none of ours does
 MAX_TYPE = 6  # of a token: llama.cpp's LLAMA_TOKEN_TYPE_BYTE
 BYTE = 6
 
@@ -246,6 +248,21 @@ def _check_tensors(header: GGUFHeader, wanted: Tensors) -> None:
             raise _bad(header, f"its tensor {name!r} has the shape {found.shape} instead of {shape}")
         if found.type not in types:
             raise _bad(header, f"its tensor {name!r} is of the type {found.type}, which medge never gives it")
+
+    places = [(tensor.offset, tensor.offset + tensor.bytes) for tensor in sorted(header.tensors.values(), key=_offset)]
+    if any(begin != _aligned(end) for (_, end), (begin, _) in pairwise(places)):
+        raise _bad(header, "its tensors don't follow each other")
+    size = header.path.stat().st_size  # bytes that came in somewhere would shift all weights behind them
+    if size != _aligned(places[-1][1]):
+        raise _bad(header, f"it has {size:,} bytes, its tensors take {_aligned(places[-1][1]):,}")
+
+
+def _offset(tensor: GGUFTensor) -> int:
+    return tensor.offset
+
+
+def _aligned(place: int) -> int:
+    return place + -place % ALIGNMENT
 
 
 def _bad(header: GGUFHeader, reason: str) -> BundleError:

@@ -87,6 +87,8 @@ def more(part: Key | Tensor) -> Callable[[File], None]:
         (element("scores", 290, float("nan")), "means nothing"),
         (more(Key("gemma3.expert_count", U32, 9)), "'gemma3.expert_count', which medge never writes"),
         (more(Key("tokenizer.ggml.suppress_tokens", ARRAY, (I32, [1]))), "never writes"),
+        (lambda file: setattr(file, "cut", -32), "bytes, its tensors take"),
+        (lambda file: setattr(file.tensors[-1], "shift", 32), "ends before|don't follow"),
         (more(Key("general.tags", STR, "x")), r"type STR instead of \[STR\]"),
     ],
 )  # fmt: skip
