@@ -15,21 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GeneratorFacts, Preprocessing, TowerFacts
 from ..device.cpu import check_threads
-from ..device.gguf_architecture import image_tokens, read_language, read_projector
+from ..device.gguf_architecture import read_language, read_projector
 from ..device.gguf_header import GGUFHeader
 from ..device.llama_library import check_process
-from ..device.onnx_outline import BATCH, FLOAT, Interface
 from ..errors import BundleError, GeneratorError
 from ..pictures.images import ImageSource, read_image
-from ..pictures.preprocess import Normalisation, get_profile
+from ..pictures.preprocess import get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
 from .engine import Engine, Item, Picture, length
+from .fitting import check_language, check_pair, tower_call
 from .grammar import grammar_of
-from .image_tower import DEFAULT_CALL, TowerCall
+from .image_tower import DEFAULT_CALL
 from .planner import DEFAULT_CONTEXT, Plan, plan
 
 # MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
@@ -83,7 +82,7 @@ class Generator:
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no language model")
         header = read_language(path)
-        _check_language(header, self.facts)
+        check_language(header, self.facts)
         return header
 
     @cached_property
@@ -112,9 +111,9 @@ class Generator:
             tower, images = self.manifest.towers["projector"], self.manifest.preprocessing
             assert images is not None  # of a model that sees
             if tower.format == "gguf":  # an ONNX tower is checked by its first image
-                _check_pair(self.header, read_projector(projector), self.facts, images)
+                check_pair(self.header, read_projector(projector), self.facts, images)
             else:
-                call = _call(self.facts, tower, images)
+                call = tower_call(self.facts, tower, images)
         return Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
             call=call,
@@ -304,19 +303,6 @@ class Generator:
         return _Run(self, self._with_thinking(turns, think), sampling, grammar)
 
 
-def _call(facts: GeneratorFacts, tower: TowerFacts, images: Preprocessing) -> TowerCall:
-    """How a bundle's ONNX tower is called."""
-    if len(tower.inputs) != 1:
-        raise BundleError(
-            f"{tower.file} takes {len(tower.inputs)} inputs by its manifest; copy or export the bundle again"
-        )
-    [given], side = tower.inputs, facts.image_size
-    interface = Interface(
-        {given: (FLOAT, (BATCH, 3, side, side))}, tower.output, (BATCH, facts.image_tokens, facts.width), tower.opset
-    )
-    return TowerCall(given, tower.output, Normalisation(images.mean, images.std), interface)
-
-
 def _message(turn: Turn) -> Message:
     """A turn as templates take it. A system message is one text: templates read its first part alone."""
     if turn.role != "system":
@@ -403,39 +389,6 @@ class _Run:
         assert stop is not None  # of the last fragment
         thought = texts[True].removeprefix("thought").strip()
         return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
-
-
-def _check_language(language: GGUFHeader, facts: GeneratorFacts) -> None:
-    """The manifest, by which memory is planned, and the file must speak of one model."""
-    told = {
-        "block_count": facts.layers, "embedding_length": facts.width, "attention.head_count_kv": facts.kv_heads,
-        "attention.key_length": facts.head_size, "attention.sliding_window": facts.window,
-        "context_length": facts.context_length,
-    }  # fmt: skip
-    found = {name: language.get(name) for name in told}
-    told["vocabulary"], found["vocabulary"] = facts.vocabulary, language.metadata["tokenizer.ggml.tokens"]
-    if wrong := next((name for name, value in told.items() if found[name] != value), None):
-        raise BundleError(
-            f"{language.path}: its {wrong} is {found[wrong]}, the manifest says {told[wrong]}; copy or export the bundle again"
-        )
-
-
-def _check_pair(language: GGUFHeader, projector: GGUFHeader, facts: GeneratorFacts, images: Preprocessing) -> None:
-    """A projector of another model would be taken by llama.cpp's loader up to a crash, or speak to no one."""
-    made, read = projector.get("vision.projection_dim"), language.get("embedding_length")
-    if made != read:
-        raise BundleError(
-            f"{projector.path} is a projector of another model (it makes {made} numbers a token, {language.path.name} reads "
-            f"{read})"
-        )
-    found = (projector.get("vision.image_size"), projector.get("vision.patch_size"), image_tokens(projector))
-    told = (facts.image_size, facts.patch_size, facts.image_tokens)
-    grey = np.array([projector.get("vision.image_mean"), projector.get("vision.image_std")])
-    if found != told or not np.allclose(grey, [images.mean, images.std], atol=1e-6):
-        raise BundleError(
-            f"{projector.path} takes images otherwise than the manifest says (size, patch, tokens {found} instead of {told}, or "
-            "another mean); copy or export the bundle again"
-        )
 
 
 def load(
