@@ -120,7 +120,8 @@ def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
     """`tokenizer.model`, `tokenizer.json` and their companions, rebuilt from the GGUF's pieces, scores and types."""
     keys = [f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type")]
     metadata = read_header(gguf_file, keys).metadata
-    pieces = gemma_pieces(*(metadata[key] for key in keys))
+    texts, scores, types = (metadata[key] for key in keys)
+    pieces = gemma_pieces([text.decode() for text in texts], scores, types)
     (folder / "tokenizer.model").write_bytes(gemma_spiece(pieces))
     named = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
     images = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": IMAGE_TOKEN}

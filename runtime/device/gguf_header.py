@@ -10,14 +10,18 @@ import mmap
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import BundleError
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
-MAX_ENTRIES, MAX_DEPTH, DIMENSIONS = 1 << 20, 2, 4
+MAX_REASON = 200  # characters
+MAX_ENTRIES, DIMENSIONS = 1 << 20, 4
 
 # ggml's type numbers: name, values in a block, bytes of a block (gguf-py's constants.py; a test compares them).
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -29,7 +33,11 @@ TYPES: dict[int, tuple[str, int, int]] = {
     24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
 }  # fmt: skip
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+# Types of metadata: number to name and numpy's form of it; strings and arrays have forms of their own.
+_SCALARS = {
+    0: ("U8", "<u1"), 1: ("I8", "<i1"), 2: ("U16", "<u2"), 3: ("I16", "<i2"), 4: ("U32", "<u4"), 5: ("I32", "<i4"),
+    6: ("F32", "<f4"), 7: ("BOOL", "?"), 10: ("U64", "<u8"), 11: ("I64", "<i8"), 12: ("F64", "<f8"),
+}  # fmt: skip
 _STRING, _ARRAY = 8, 9
 
 
@@ -55,13 +63,15 @@ class GGUFHeader:
     Attributes:
         path: the file.
         metadata: keys to values; an array stands as its length, since a vocabulary has a quarter of a million strings, but
-            for those that `read_header` was asked for, which are lists.
+            for those that `read_header` was asked for, which are lists; of strings their bytes.
         tensors: name to place.
+        kinds: keys to types: "U32", "F32", "STR", ...; of an array "[STR]".
     """
 
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, GGUFTensor]
+    kinds: Mapping[str, str]
 
     @property
     def architecture(self) -> str:
@@ -110,15 +120,18 @@ class _Reader:
             raise self._bad(f"its format version is {version}, this medge reads {VERSIONS[0]} to {VERSIONS[-1]}")
         tensors, keys = self._count("tensors"), self._count("metadata keys")
         metadata: dict[str, Any] = {}
+        kinds: dict[str, str] = {}
         for _ in range(keys):
             key = self._string()
-            metadata[key] = self._value(self._number("<I"), 0, whole=key in arrays)
+            if key in metadata:
+                raise self._bad(f"the key {key!r} stands in it twice")
+            metadata[key], kinds[key] = self._value(self._number("<I"), whole=key in arrays)
         places = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
             raise self._bad(f"an alignment of {alignment}")
         start = -(-self.at // alignment) * alignment
-        return GGUFHeader(self.path, metadata, self._placed(places, start, alignment))
+        return GGUFHeader(self.path, metadata, self._placed(places, start, alignment), kinds)
 
     def _placed(self, places: list[GGUFTensor], start: int, alignment: int) -> dict[str, GGUFTensor]:
         end, found = start, {}
@@ -148,41 +161,58 @@ class _Reader:
             raise self._bad(f"tensor {name!r} can't have the shape {shape} as {label}")
         return GGUFTensor(name, shape, label, offset, prod(shape) // block * block_bytes)
 
-    def _value(self, kind: int, depth: int, *, whole: bool = False) -> Any:
+    def _value(self, kind: int, *, whole: bool) -> tuple[Any, str]:
+        """A value and its type; of an array the values where the `whole` is wanted, else their number."""
         if kind in _SCALARS:
-            return self._number(_SCALARS[kind])
+            name, form = _SCALARS[kind]
+            return self._numbers(form, 1)[0], name
         if kind == _STRING:
-            return self._string()
-        if kind != _ARRAY or depth >= MAX_DEPTH:
+            return self._string(), "STR"
+        if kind != _ARRAY:
             raise self._bad(f"a metadata value of the unknown type {kind}")
         inner, count = self._number("<I"), self._count("array elements", 1 << 28)
+        if inner == _STRING:
+            return self._strings(count, whole=whole), "[STR]"
+        if inner not in _SCALARS:
+            raise self._bad(f"an array of the unknown type {inner}")
+        name, form = _SCALARS[inner]
         if whole:
-            return [self._value(inner, depth + 1, whole=True) for _ in range(count)]
-        if inner in _SCALARS:
-            self._skip(count * struct.calcsize(_SCALARS[inner]))
-        elif inner == _STRING:
-            self._skip_strings(count)
-        else:
-            for _ in range(count):
-                self._value(inner, depth + 1)
-        return count
+            return self._numbers(form, count), f"[{name}]"
+        self._skip(count * np.dtype(form).itemsize)
+        return count, f"[{name}]"
 
-    def _skip_strings(self, count: int) -> None:
+    def _numbers(self, form: str, count: int) -> list[Any]:
+        start = self.at
+        self._skip(count * np.dtype(form).itemsize)
+        values: list[Any] = np.frombuffer(self.data[start : self.at], form).tolist()
+        return values
+
+    def _strings(self, count: int, *, whole: bool) -> Any:
         """One loop without a call: a vocabulary has a quarter of a million of them."""
         data, size, at, length = self.data, self.size, self.at, struct.Struct("<Q").unpack_from
+        begin, ends = at, [at]
         for _ in range(count):
             if at + 8 > size:
                 raise self._bad("its header is cut off")
             at += 8 + length(data, at)[0]
+            if whole:
+                ends.append(at)
         if at > size:
             raise self._bad("its header is cut off")
         self.at = at
+        if not whole:
+            return count
+        held = data[begin:at]
+        return [held[start - begin + 8 : end - begin] for start, end in pairwise(ends)]
 
     def _string(self) -> str:
         length = self._number("<Q")
         start = self.at
         self._skip(length)
-        return self.data[start : start + length].decode("utf-8", "replace")
+        try:
+            return self.data[start : start + length].decode()
+        except UnicodeDecodeError as error:
+            raise self._bad("a text in it is no UTF-8") from error
 
     def _count(self, what: str, most: int = MAX_ENTRIES) -> int:
         count = self._number("<Q")
@@ -201,4 +231,9 @@ class _Reader:
         self.at += length
 
     def _bad(self, reason: str) -> BundleError:
-        return BundleError(f"{self.path} is no sound GGUF file: {reason}; copy or export it again")
+        return BundleError(f"{self.path} is no sound GGUF file: {in_short(reason)}; copy or export it again")
+
+
+def in_short(reason: str) -> str:
+    """What a file says of itself can be as long as it likes; what is said of it is not."""
+    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
-from ..errors import MissingExtraError
+from ..errors import GeneratorError, MissingExtraError
 
 _messages: list[str] = []
 _keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them
+_process: list[int] = []  # the one in which models are loaded
 
 
 def library() -> Any:
@@ -33,6 +35,25 @@ def library() -> Any:
         lib.llama_backend_init()
     _messages.clear()
     return lib
+
+
+def check_process(*, loading: bool = False) -> None:
+    """Refuse a process in which llama.cpp can't compute.
+
+    Args:
+        loading: a model will be loaded now, in this process.
+
+    Raises:
+        GeneratorError: this one was forked from it. OpenMP's threads, in which llama.cpp computes, are not copied by a fork, and
+            the child would wait for them for ever, even with a model of its own.
+    """
+    if loading and not _process:
+        _process.append(os.getpid())
+    if _process and _process[0] != os.getpid():
+        raise GeneratorError(
+            "this process was forked from one that has loaded a language model, and can use none: fork before the first is "
+            "loaded, or start processes by multiprocessing's 'spawn'"
+        )
 
 
 def native_messages() -> str:

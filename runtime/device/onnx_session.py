@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError, RecipeError
 from .cpu import usable_cores
+from .onnx_outline import Interface, check_onnx
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -26,20 +27,26 @@ class OrtSession:
     """An ONNX file opened with ONNX Runtime.
 
     Args:
-        model: the file, or its bytes (how parity opens a copy with more outputs).
+        model: the file, which is checked first (see `onnx_outline`), or bytes of the caller's own making (how parity opens a
+            copy with more outputs).
+        interface: how the file will be called, as its manifest says; None where nothing is said.
         threads: intra-op threads; where None, the physical cores, or the fewer ones that this process is confined to.
         device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it.
         fast: hold a second copy of the weights, packed for this CPU, and keep memory between runs: some per cent faster
             for about half as much memory again. See benchmarks/full_size.py.
 
     Raises:
-        BundleError: the file can't be opened.
+        BundleError: the file can't be opened, or is none that medge could have written.
         RecipeError: the device isn't there.
     """
 
     def __init__(
-        self, model: Path | bytes, *, threads: int | None = None, device: str = "auto", fast: bool = False
-    ) -> None:
+        self, model: Path | bytes, *, interface: Interface | None = None, threads: int | None = None,
+        device: str = "auto", fast: bool = False,
+    ) -> None:  # fmt: skip
+        self._name = "the model" if isinstance(model, bytes) else str(model)
+        if isinstance(model, Path):
+            check_onnx(model, interface)
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -62,8 +69,21 @@ class OrtSession:
                 model if isinstance(model, bytes) else str(model), options, providers=providers
             )
         except Exception as error:  # ONNX Runtime's exception types are private
-            name = "the model" if isinstance(model, bytes) else model
-            raise BundleError(f"{name}: ONNX Runtime can't open it ({' '.join(str(error).split())[:300]})") from error
+            raise self._failed("open", error) from error
 
     def run(self, outputs: Sequence[str], inputs: Tensors) -> list[NDArray[Any]]:
-        return [np.asarray(value) for value in self._session.run(list(outputs), dict(inputs))]
+        """What the graph makes of its inputs.
+
+        Raises:
+            BundleError: ONNX Runtime can't run it, or there is no memory for it.
+        """
+        try:
+            return [np.asarray(value) for value in self._session.run(list(outputs), dict(inputs))]
+        except Exception as error:
+            raise self._failed("run", error) from error
+
+    def _failed(self, what: str, error: Exception) -> BundleError:
+        reason = "".join(
+            letter for letter in " ".join(str(error).split()) if letter.isprintable()
+        )  # nodes' names are in it
+        return BundleError(f"{self._name}: ONNX Runtime can't {what} it ({reason[:300]})")

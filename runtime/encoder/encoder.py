@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
 from ..device.cpu import check_threads
+from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError, LabelError
 from ..notebook import shorten, table
@@ -158,10 +159,18 @@ class Encoder:
         if path is None:
             hint = "; it was exported with --without-text: use its baked labels" if tower == "text" else ""
             raise BundleError(f"{self.bundle.folder} has no {tower} tower{hint}")
-        session = OrtSession(path, **self._options)  # type: ignore[arg-type]
+        session = OrtSession(path, interface=self._interface(tower), **self._options)  # type: ignore[arg-type]
         for role in (tower, f"{tower}.data"):
             self.bundle.path(role)  # refuses what was put there in the meantime
         return session
+
+    def _interface(self, tower: str) -> Interface:
+        """How a tower's graph is called, as the manifest says it."""
+        facts, side = self.towers[tower], self.facts.image_size
+        taken = (FLOAT, (BATCH, 3, side, side)) if tower == "vision" else (INT64, (BATCH, self.facts.tokenizer.length))
+        return Interface(
+            dict.fromkeys(facts.inputs, taken), facts.output, (BATCH, self.facts.embedding_size), facts.opset
+        )
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

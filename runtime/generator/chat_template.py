@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import GeneratorError
 
+MAX_REFUSAL = 240  # characters that a template may say of messages
 IMAGE_MARK = "<start_of_image>"  # what Gemma's templates write where an image stands
 
 
@@ -78,7 +79,8 @@ def _content(message: Message, is_control: Callable[[str], bool], guard: Callabl
 
 
 def _refuse(message: str) -> None:
-    raise GeneratorError(f"the model's chat template refuses these messages: {message}")
+    said = " ".join(message.split())
+    raise GeneratorError(f"the model's chat template refuses these messages: {said[:MAX_REFUSAL]}")
 
 
 def _around(text: str, mark: str, original: str) -> list[tuple[str, bool]]:

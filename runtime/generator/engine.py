@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,15 @@ from numpy.typing import NDArray
 from ..device import huge_pages
 from ..device.cpu import usable_cores
 from ..device.held_stops import stops_held
-from ..device.llama_library import forget_messages, library, native_messages
+from ..device.llama_library import check_process, forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
+from .choice import choosing
 from .conversation import DEFAULT_SAMPLING, Sampling
 from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
 _SEQUENCE = 0
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it 
 class Engine:
     """A language model with, where there is one, its vision tower and projector.
 
+    It belongs to the process that made it, and is of no use after `close`: everything but `close` then raises a `GeneratorError`.
+
     Args:
         model: the GGUF file.
         projector: what turns images into tokens: an mmproj GGUF, or an ONNX file of tower and projector.
@@ -74,13 +77,17 @@ class Engine:
         MissingExtraError: llama-cpp-python is not installed.
         BundleError: llama.cpp refuses a file.
         ContextError: no memory for so long a context.
+        GeneratorError: this process was forked from one that has loaded a language model.
     """
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
         gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None, call: TowerCall = DEFAULT_CALL,
     ) -> None:  # fmt: skip
+        check_process(loading=True)
         self._free = contextlib.ExitStack()
+        self._lock = threading.RLock()
+        self._closed = False
         self.lib = lib = library()
         threads = threads or usable_cores()
         options = lib.llama_model_default_params()
@@ -148,8 +155,30 @@ class Engine:
         return self._tower is not None
 
     def close(self) -> None:
-        """Free the native memory; the engine can't be used afterwards."""
-        self._free.close()
+        """Free the native memory, once the step is done that another thread is in; the engine can't be used afterwards.
+
+        In a process that was forked it does nothing: memory and threads are the other process's.
+        """
+        try:
+            check_process()
+        except GeneratorError:
+            return
+        with self._lock:
+            self._closed = True
+            self._free.close()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """Keep the native memory from being freed meanwhile.
+
+        Raises:
+            GeneratorError: it is freed already, or belongs to another process.
+        """
+        check_process()  # before the lock, which nobody opens in a forked process
+        with self._lock:
+            if self._closed:
+                raise GeneratorError("this language model was closed while it was still in use; load it again")
+            yield
 
     def __enter__(self) -> Engine:
         return self
@@ -164,28 +193,46 @@ class Engine:
 
         Args:
             special: recognise special tokens such as <start_of_turn>; text from outside must not get that.
+
+        Raises:
+            GeneratorError: the text is no Unicode.
         """
-        data = text.encode()
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise GeneratorError("a text holds half a character (a surrogate), which no model reads") from error
         room = len(data) + 8
         while True:
             ids = (self.lib.llama_token * room)()
-            count = self.lib.llama_tokenize(self._vocabulary, data, len(data), ids, room, False, special)
+            with self._using():
+                count = self.lib.llama_tokenize(self._vocabulary, data, len(data), ids, room, False, special)
             if count >= 0:
                 return list(ids[:count])
             room = -count
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a multi-byte character can be spread over several."""
-        buffer = ctypes.create_string_buffer(512)
-        count = self.lib.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, special)
-        return buffer.raw[: max(count, 0)]
+        room = 512
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            with self._using():
+                count = self.lib.llama_token_to_piece(self._vocabulary, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
 
     def text(self, tokens: Sequence[int]) -> str:
         return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
 
     def ends(self, token: int) -> bool:
         """Whether this token ends an answer."""
-        return bool(self.lib.llama_vocab_is_eog(self._vocabulary, token))
+        with self._using():
+            return bool(self.lib.llama_vocab_is_eog(self._vocabulary, token))
+
+    def controls(self, token: int) -> bool:
+        """Whether this token is a mark of the model's own, such as <start_of_turn>, and no text."""
+        with self._using():
+            return bool(self.lib.llama_vocab_is_control(self._vocabulary, token))
 
     # Evaluation
 
@@ -194,14 +241,15 @@ class Engine:
 
         Raises:
             ContextError: the prompt is longer than the context; says by how much.
-            GeneratorError: an image, and no vision tower.
+            GeneratorError: it is empty; an image, and no vision tower.
         """
         items = list(items)
         self._check(items, room=1)
-        shared = self._reusable(items)
-        self.reused = length(items[:shared])
-        self._rewind(shared)
-        self._advance(items[shared:], outputs=None)
+        with self._using():
+            shared = self._reusable(items)
+            self.reused = length(items[:shared])
+            self._rewind(shared)
+            self._advance(items[shared:], outputs=None)
 
     def logits(self, items: Sequence[Item], first: int = 0) -> NDArray[np.float32]:
         """Next-token logits after every text item from index `first` on, (count, vocabulary); images give no rows.
@@ -211,9 +259,10 @@ class Engine:
         """
         items = list(items)
         self._check(items, room=0)
-        self._rewind(0)
         rows: list[NDArray[np.float32]] = []
-        self._advance(items, outputs=rows, first=first)
+        with self._using():
+            self._rewind(0)
+            self._advance(items, outputs=rows, first=first)
         return np.concatenate(rows) if rows else np.empty((0, self.vocabulary_size), np.float32)
 
     def observe_prompt(self, items: Sequence[Item], stride: int) -> None:
@@ -222,8 +271,8 @@ class Engine:
         What the observer raises is raised, and Ctrl-C waits until the prompt is through: see `stops_held`.
         """
         self._check(list(items), room=0)
-        self._rewind(0)
-        with stops_held():
+        with self._using(), stops_held():
+            self._rewind(0)
             self._advance(list(items), outputs=[], stride=stride)
         if self._observer_failed is not None:
             failed, self._observer_failed = self._observer_failed, None
@@ -242,9 +291,20 @@ class Engine:
         return watch
 
     def next_logits(self) -> NDArray[np.float32]:
-        """Logits of the token after what is evaluated, (vocabulary,)."""
+        """Logits of the token after what is evaluated, (vocabulary,).
+
+        Raises:
+            GeneratorError: nothing is evaluated; they are not finite.
+        """
+        with self._using():
+            return self._last_logits().copy()
+
+    def _last_logits(self) -> NDArray[np.float32]:
+        """The same where llama.cpp keeps them, until its next step."""
         pointer = self.lib.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).copy()
+        if not pointer:
+            raise GeneratorError("nothing was evaluated that another token could follow")
+        return _finite(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)))
 
     def generate(
         self, items: Sequence[Item], sampling: Sampling = DEFAULT_SAMPLING, *, grammar: str | None = None,
@@ -257,40 +317,52 @@ class Engine:
             sampling: how many tokens at most, and how they are chosen; the context's end is another limit.
             grammar: GBNF; only tokens that it allows are chosen.
             past_end: go on after the end, for benchmarks that need a fixed number of tokens.
+
+        Raises:
+            ContextError, GeneratorError: as `prefill`; the engine was closed meanwhile; logits that are not finite.
         """
         self.prefill(items)
         lib = self.lib
         one = (lib.llama_token * 1)()
-        with self._sampler(sampling, grammar) as choose:
+        with contextlib.ExitStack() as free:
+            with self._using():
+                choose = free.enter_context(
+                    choosing(lib, self._context, self._vocabulary, self._last_logits, sampling, grammar)
+                )
             room = self.context - length(self._items)
             for count in range(sampling.limit):
-                token = choose()
+                with self._using():
+                    token = choose()
                 if not past_end and self.ends(token):
                     return
                 yield token
                 if count + 1 == sampling.limit or count + 1 >= room:
                     return
                 one[0] = token
-                with self._consistent():
+                with self._using(), self._consistent():
                     if lib.llama_decode(self._context, lib.llama_batch_get_one(one, 1)) != 0:
                         raise GeneratorError(f"llama.cpp could not go on generating ({native_messages()})")
                     self._items.append(token)
 
     def forget(self) -> None:
         """Drop everything evaluated and every image embedding."""
-        self._rewind(0)
-        self._embeddings.clear()
+        with self._using():
+            self._rewind(0)
+            self._embeddings.clear()
 
     def image_embedding(self, picture: Picture) -> NDArray[np.float32]:
         """What the language model sees of an image, (tokens, width)."""
-        if picture.key not in self._embeddings:
-            self._embeddings[picture.key] = self._encode(picture)
-            while len(self._embeddings) > KEPT_IMAGES:
-                self._embeddings.popitem(last=False)
-        self._embeddings.move_to_end(picture.key)
-        return self._embeddings[picture.key]
+        with self._using():
+            if picture.key not in self._embeddings:
+                self._embeddings[picture.key] = self._encode(picture)
+                while len(self._embeddings) > KEPT_IMAGES:
+                    self._embeddings.popitem(last=False)
+            self._embeddings.move_to_end(picture.key)
+            return self._embeddings[picture.key]
 
     def _check(self, items: list[Item], room: int) -> None:
+        if not items:
+            raise GeneratorError("the prompt is empty")
         if (need := length(items) + room) > self.context:
             raise ContextError(
                 f"the prompt takes {need - room} tokens, {need - self.context} more than the context of {self.context} "
@@ -361,7 +433,7 @@ class Engine:
                 self._decode_tokens(run, at, wanted)
                 if outputs is not None and any(wanted):
                     pointer = self.lib.llama_get_logits(self._context)
-                    outputs.append(np.ctypeslib.as_array(pointer, (sum(wanted), self.vocabulary_size)).copy())
+                    outputs.append(_finite(np.ctypeslib.as_array(pointer, (sum(wanted), self.vocabulary_size))).copy())
                 self._items += run
                 at, index = at + len(run), index + len(run)
 
@@ -395,63 +467,24 @@ class Engine:
                 f"the vision tower makes {embedding.shape[0]} tokens of {embedding.shape[1]} numbers of an image, "
                 f"expected {picture.tokens} of {self.width}"
             )
+        if not np.isfinite(embedding).all():
+            raise BundleError(
+                "the vision tower makes numbers of an image that are infinite or none at all; export the bundle again"
+            )
         self.encoded_images += 1
         return embedding
 
-    @contextlib.contextmanager
-    def _sampler(self, sampling: Sampling, grammar: str | None) -> Iterator[Callable[[], int]]:
-        """What chooses the next token from the context's last logits."""
-        lib = self.lib
-        with contextlib.ExitStack() as free:
-            chain: Any = None  # at temperature 0, the greatest logit needs no list of a quarter of a million candidates
-            if sampling.temperature > 0:
-                chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-                free.callback(lib.llama_sampler_free, chain)
-                for step in (
-                    lib.llama_sampler_init_top_k(sampling.top_k), lib.llama_sampler_init_top_p(sampling.top_p, 1),
-                    lib.llama_sampler_init_temp(sampling.temperature), lib.llama_sampler_init_dist(sampling.seed),
-                ):  # fmt: skip
-                    lib.llama_sampler_chain_add(chain, step)
-            if grammar is None:
-                yield lambda: self._choose(chain)
-                return
-            made = lib.llama_sampler_init_grammar(self._vocabulary, grammar.encode(), b"root")
-            if not made:
-                raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
-            free.callback(lib.llama_sampler_free, made)
-            yield lambda: self._choose_by_grammar(chain, made)
 
-    def _choose(self, chain: Any) -> int:
-        if chain is not None:
-            return int(self.lib.llama_sampler_sample(chain, self._context, -1))
-        pointer = self.lib.llama_get_logits_ith(self._context, -1)
-        return int(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)).argmax())
-
-    def _choose_by_grammar(self, chain: Any, grammar: Any) -> int:
-        """The usual choice if the grammar allows it, else the choice among those that it allows.
-
-        Asking the grammar about one token takes microseconds; about a quarter of a million, longer than the model.
-        """
-        lib = self.lib
-        token = self._choose(chain)
-        one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
-        lib.llama_sampler_apply(grammar, ctypes.byref(self._candidates(one)))
-        if np.isneginf(one["logit"][0]):
-            every = np.zeros(self.vocabulary_size, _CANDIDATE)
-            every["id"], every["logit"] = np.arange(self.vocabulary_size), self.next_logits()
-            candidates = self._candidates(every)
-            lib.llama_sampler_apply(grammar, ctypes.byref(candidates))
-            if chain is None:
-                token = int(every["logit"].argmax())
-            else:
-                lib.llama_sampler_apply(chain, ctypes.byref(candidates))
-                token = int(candidates.data[candidates.selected].id)
-        lib.llama_sampler_accept(grammar, token)
-        return token
-
-    def _candidates(self, rows: NDArray[Any]) -> Any:
-        data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))
-        return self.lib.llama_token_data_array(data, len(rows), -1, False)
+def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logits themselves. Their sum says it in a twentieth of a millisecond: what is not finite makes it so, too."""
+    with np.errstate(all="ignore"):
+        total = logits.sum()
+    if not np.isfinite(total):
+        raise GeneratorError(
+            "the language model's logits are infinite or no numbers: its file is damaged, or of a type that this device computes "
+            "wrongly; copy or export the bundle again"
+        )
+    return logits
 
 
 def _place(batch: Any, at: int, wanted: Sequence[bool]) -> None:

@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
 from ..device.cpu import check_threads
-from ..device.gguf_header import GGUFHeader, read_header
+from ..device.gguf_architecture import read_language, read_projector
+from ..device.gguf_header import GGUFHeader
+from ..device.llama_library import check_process
 from ..errors import BundleError, GeneratorError
 from ..pictures.images import ImageSource, read_image
-from ..pictures.preprocess import Normalisation, get_profile
+from ..pictures.preprocess import get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
 from .engine import Engine, Item, Picture, length
+from .fitting import check_language, check_pair, tower_call
 from .grammar import grammar_of
-from .image_tower import DEFAULT_CALL, TowerCall
+from .image_tower import DEFAULT_CALL
 from .planner import DEFAULT_CONTEXT, Plan, plan
 
 # MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
@@ -78,7 +81,9 @@ class Generator:
         path = self.bundle.path("language")
         if path is None:
             raise BundleError(f"{self.bundle.folder} has no language model")
-        return read_header(path)
+        header = read_language(path)
+        check_language(header, self.facts)
+        return header
 
     @cached_property
     def plan(self) -> Plan:
@@ -93,6 +98,7 @@ class Generator:
     @property
     def engine(self) -> Engine:
         """llama.cpp with this model, opened on first use."""
+        check_process()  # first: in a forked process nobody might open the lock
         with self._opening:
             if self._engine is None:
                 self._engine = self._open()
@@ -105,9 +111,9 @@ class Generator:
             tower, images = self.manifest.towers["projector"], self.manifest.preprocessing
             assert images is not None  # of a model that sees
             if tower.format == "gguf":  # an ONNX tower is checked by its first image
-                _check_pair(self.header, read_header(projector), self.bundle.folder)
+                check_pair(self.header, read_projector(projector), self.facts, images)
             else:
-                call = TowerCall(tower.inputs[0], tower.output, Normalisation(images.mean, images.std))
+                call = tower_call(self.facts, tower, images)
         engine = Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
             call=call,
@@ -121,7 +127,14 @@ class Generator:
         return engine
 
     def close(self) -> None:
-        """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again."""
+        """Free the model's memory, after the answer that another thread waits for; it is opened again when it is used again.
+
+        A stream of this thread that is not read to its end ends with a `GeneratorError`.
+
+        Raises:
+            GeneratorError: this process was forked from the one in which the model is loaded.
+        """
+        check_process()
         with self._turn.alone(), self._opening:
             self.__dict__.pop("plan", None)
             engine, self._engine = self._engine, None
@@ -147,6 +160,7 @@ class Generator:
             >>> medge.load_generator("reader").count_tokens("No pleural effusion.")
             5
         """
+        check_process()
         with self._opening:  # so that no other thread closes the engine meanwhile
             return len(self.engine.tokenize(text, special=False))
 
@@ -179,17 +193,20 @@ class Generator:
         messages = [_message(turn) for turn in turns]
         engine, waiting = self.engine, iter(pictures)
         items: list[Item] = []
-        for text, trusted in render(template, messages, is_control=self._holds_control_token):
+        pieces = render(template, messages, is_control=self._holds_control_token)
+        if not any(text.strip() for text, _ in pieces):
+            raise BundleError(f"the chat template of {self.header.path} writes nothing; export the bundle again")
+        for text, trusted in pieces:
             if not trusted:
                 items += engine.tokenize(text, special=False)
                 continue
             # Gemma's processor puts an image's tokens between its marks, and blank lines around them.
             before, *rest = text.split(IMAGE_MARK)
-            pieces = [before]
+            between = [before]
             for after in rest:
-                pieces[-1] += f"\n\n{IMAGE_MARK}"
-                pieces.append(f"<end_of_image>\n\n{after}")
-            for index, piece in enumerate(pieces):
+                between[-1] += f"\n\n{IMAGE_MARK}"
+                between.append(f"<end_of_image>\n\n{after}")
+            for index, piece in enumerate(between):
                 if index:
                     picture = next(waiting, None)
                     if picture is None:
@@ -201,8 +218,7 @@ class Generator:
         return items
 
     def _holds_control_token(self, text: str) -> bool:
-        vocabulary, lib = self.engine._vocabulary, self.engine.lib
-        return "<" in text and any(lib.llama_vocab_is_control(vocabulary, t) for t in self.engine.tokenize(text))
+        return "<" in text and any(map(self.engine.controls, self.engine.tokenize(text)))
 
     # Answers
 
@@ -350,6 +366,7 @@ class _Run:
     full: bool = False
 
     def fragments(self) -> Iterator[Fragment]:
+        check_process()
         with self.generator._turn.one_answer():
             yield from self._fragments(self.generator.engine)
 
@@ -379,16 +396,6 @@ class _Run:
         assert stop is not None  # of the last fragment
         thought = texts[True].removeprefix("thought").strip()
         return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
-
-
-def _check_pair(language: GGUFHeader, projector: GGUFHeader, folder: Path) -> None:
-    """A projector of another model would be taken by llama.cpp's loader up to a crash, or speak to no one."""
-    made, read = projector.metadata.get("clip.vision.projection_dim"), language.get("embedding_length")
-    if projector.architecture != "clip" or made != read:
-        raise BundleError(
-            f"{folder}: {projector.path.name} is a projector of another model (it makes {made} numbers a token, "
-            f"{language.path.name} reads {read})"
-        )
 
 
 def load(

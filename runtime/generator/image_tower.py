@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..device.llama_library import native_messages
+from ..device.onnx_outline import Interface
 from ..device.onnx_session import OrtSession
 from ..errors import BundleError, GeneratorError
 from ..pictures.preprocess import SIGLIP, Normalisation
@@ -28,12 +29,14 @@ PIXELS, IMAGE_FEATURES = "pixel_values", "image_features"
 class TowerCall:
     """How an ONNX tower is called: the names of its input and output, and how grey levels become its input.
 
-    The manifest says it of a bundle's tower; the defaults are how `export/to_onnx` writes one.
+    The manifest says it of a bundle's tower; the defaults are how `export/to_onnx` writes one. `interface` is what its graph must
+    be; None where no manifest says it.
     """
 
     input: str = PIXELS
     output: str = IMAGE_FEATURES
     normalise: Normalisation = SIGLIP
+    interface: Interface | None = None
 
 
 DEFAULT_CALL = TowerCall()
@@ -81,7 +84,9 @@ class OnnxTower:
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._session is None:
-            self._session = OrtSession(self._path, threads=self._threads, device=self._device)
+            self._session = OrtSession(
+                self._path, interface=self._call.interface, threads=self._threads, device=self._device
+            )
         given = {self._call.input: self._call.normalise(pixels)[None]}
         features = self._session.run([self._call.output], given)[0][0]
         return np.ascontiguousarray(features, np.float32)

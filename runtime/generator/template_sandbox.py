@@ -4,12 +4,14 @@ jinja2's sandbox keeps a template away from Python's internals; it does not boun
 - every loop iteration, call, filter, test, operator and print is a step, and steps and seconds are limited;
 - what a single step can make is limited beforehand: there is no formatting, no padding to a width, and only those filters
   and methods whose work and result are of the size of what they are given;
-- every value that is made is weighed, shared parts as often as they occur, so that nothing grows by doubling.
+- every value that is made is weighed, shared parts as often as they occur, so that nothing grows by doubling;
+- all values that are made take their bytes from one budget, so that many of them are no way to memory either.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +25,13 @@ from ..errors import BundleError, MedgeError
 
 MAX_TEMPLATE = 200_000  # characters; a real one has a few thousand
 MAX_SIZE = 4_000_000  # characters of the prompt, and of any value on the way
+MAX_MADE = (
+    256 << 20
+)  # bytes of all values together; a prompt of a million characters passes through a hundred steps in that
 STEPS, SECONDS = 500_000, 5.0  # a conversation of a thousand turns takes some ten thousand steps
 MAX_FACTOR, MAX_POWER = 10_000, 64
+MAX_BITS = 64  # of a whole number: arithmetic with longer ones takes time that no step counts
+MAX_STRIPPED = 1000  # characters to be stripped off; each of a text is compared with all of them
 FILTERS = frozenset(
     {
         "capitalize", "count", "d", "default", "first", "int", "items", "join", "last", "length", "list", "lower", "map",
@@ -37,6 +44,7 @@ METHODS = frozenset(
         "title", "upper", "values",
     }
 )  # fmt: skip
+STRIPPING = frozenset({"lstrip", "rstrip", "strip"})
 _VIEWS: tuple[type[Any], ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
@@ -85,7 +93,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         # The optimizer would compute constants while compiling, before anything is counted.
         super().__init__(trim_blocks=True, lstrip_blocks=True, optimized=False)
-        self._steps = self._printed = 0
+        self._steps = self._printed = self._made = 0
         self._end = time.monotonic() + SECONDS
         self.globals = {"range": self.globals["range"], "namespace": Namespace}
         self.filters = {name: self._metered(name, self.filters[name]) for name in FILTERS}
@@ -112,6 +120,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         _weight(value)
         return value
 
+    def made(self, value: Any) -> Any:
+        """The value itself, weighed and taken from the budget."""
+        self.weighed(value)
+        self._made += sys.getsizeof(value)
+        if isinstance(value, list | tuple):  # what `split` and `items` give is made anew as well
+            self._made += sum(map(sys.getsizeof, value))
+        if self._made > MAX_MADE:
+            raise _EndlessError("makes more than it may")
+        return value
+
     def printed(self, value: Any) -> str:
         """What is printed of a value; inside macros and blocks, too."""
         text = str(self.weighed(value))
@@ -123,13 +141,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     # What jinja2 asks
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(__obj, "__self__", None) is __self:  # one of the three above
+        if getattr(__obj, "__self__", None) is __self:  # one of the four above
             return __obj(*args)  # what jinja2 passes by name is for macros
         __self.step()
+        if getattr(__obj, "__name__", "") in STRIPPING and args and len(args[0]) > MAX_STRIPPED:
+            raise SecurityError("it strips more characters than there are reasons to")
         result: Any = super().call(__context, __obj, *args, **kwargs)
         if isinstance(result, _VIEWS):
             result = list(result)
-        return __self.weighed(result) if isinstance(result, str | list | tuple | dict) else result
+        return __self.made(result) if isinstance(result, str | list | tuple | dict) else result
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         self.step()
@@ -142,9 +162,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             repeated = next((side for side in (left, right) if isinstance(side, str | list | tuple)), None)
             if repeated is not None and _weight(repeated) * max(factors, default=1) > MAX_SIZE:
                 raise _EndlessError("makes a value of more than it may")
-        result = super().call_binop(context, operator, left, right)
-        _weight(result)
-        return result
+        return self.made(super().call_binop(context, operator, left, right))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if callable(value) and isinstance(obj, str | list | tuple | dict | int | float | range):
@@ -172,8 +190,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 added = max((_weight(value) for value in given[1:]), default=0)
                 if _weight(given[0]) * added > MAX_SIZE:
                     raise _EndlessError("makes a value of more than it may")
+            if name == "trim" and any(len(value) > MAX_STRIPPED for value in given[1:] if isinstance(value, str)):
+                raise SecurityError("it strips more characters than there are reasons to")
             result = function(*args, **kwargs)
-            return self.weighed(result if isinstance(result, str | int | float | list | dict) else _plain(result))
+            return self.made(result if isinstance(result, str | int | float | list | dict) else _plain(result))
 
         return run
 
@@ -196,11 +216,11 @@ class _Meter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         node.nodes = [_metering("weighed", child) for child in node.nodes]
-        return _metering("weighed", node)
+        return _metering("made", node)
 
     def _value(self, node: nodes.Expr) -> nodes.Node:
         self.generic_visit(node)
-        return _metering("weighed", node)
+        return _metering("made", node)
 
     visit_List = visit_Dict = visit_Compare = _value
 
@@ -234,6 +254,8 @@ def _weight(value: Any) -> int:
         weight += 1
         if isinstance(item, str | list | tuple | dict | range):
             weight += len(item)
+        elif isinstance(item, int) and item.bit_length() > MAX_BITS:
+            raise SecurityError(f"it uses a number of {item.bit_length()} bits")
         elif not (item is None or isinstance(item, int | float | Undefined)):
             raise SecurityError(f"it uses a {type(item).__name__} as if it were text, a number or a list")
         if weight > MAX_SIZE:

@@ -40,7 +40,7 @@ def metadata(path: Path) -> dict[str, bytes]:
         found = {}
         for _ in range(reader._count("keys")):
             key, start = reader._string(), reader.at
-            reader._value(reader._number("<I"), 0)
+            reader._value(reader._number("<I"), whole=False)
             found[key] = data[start : reader.at]
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[export]'")
 import gguf
+from gguf_files import language
 from tolerances import FP32_ROUNDING, FP32_SUMS, IMPORTANCE
 
 from medge.export.families.gemma3 import open_gemma
@@ -20,9 +22,10 @@ from medge.export.source.samples import Samples
 from medge.export.to_gguf.write import write_language, write_projector
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
-from medge.quant.gguf_file.sensitivity import choose_types
-from medge.quant.recipes.gguf import GGUF_RECIPES
+from medge.quant.gguf_file.sensitivity import LADDER, choose_types
+from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.texts.prompts import medical_texts
+from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError, StorageError
 from medge.runtime.generator.engine import Engine, Picture
@@ -220,3 +223,34 @@ def test_what_is_no_matrix(full: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"GG")
     with pytest.raises(BundleError, match="GGUF"):
         Importance.load(tmp_path / "x")
+
+
+def test_the_runtime_knows_every_type_that_is_written() -> None:
+    """And no other: it refuses a file with a tensor of a type that no recipe gives it."""
+    stored = {"F32", "F16", "BF16"}
+    assert stored.union(*LADDER) == LANGUAGE_TYPES
+    recipes = PROJECTOR_RECIPES.values()
+    assert {recipe.precision.upper() for recipe in recipes} | {recipe.block for recipe in recipes} - {
+        ""
+    } == PROJECTOR_TYPES
+
+
+@pytest.mark.parametrize("width", [32, 256])  # the second takes K-quants, the first what stands in for them
+def test_the_runtime_takes_what_every_recipe_writes(tmp_path: Path, width: int) -> None:
+    (source := tmp_path / "full.gguf").write_bytes(language(width).content())
+    matrices = {name: tensor for name, tensor in read_header(source).tensors.items() if len(tensor.shape) == 2}
+    importance = Importance()
+    for name, tensor in matrices.items():
+        importance.add(name, np.ones((4, tensor.shape[0]), np.float32))
+    for recipe in GGUF_RECIPES.values():
+        quantize_language(source, tmp_path / "x.gguf", recipe, importance=importance, threads=1)
+        assert set(read_language(tmp_path / "x.gguf").types()) <= LANGUAGE_TYPES
+
+
+def test_the_runtime_knows_every_key_of_a_model_card() -> None:
+    """gguf-py writes what a checkpoint's README says of itself."""
+    named = {
+        value.replace("{id}", "0") for value in vars(gguf.Keys.General).values() if str(value).startswith("general.")
+    }
+    unknown = {key for key in named if not any(re.fullmatch(pattern, key) for pattern in GENERAL)}
+    assert unknown == {"general.alignment"}  # which only a file with another than 32 has

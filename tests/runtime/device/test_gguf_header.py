@@ -44,6 +44,7 @@ def test_a_sound_file(tmp_path: Path) -> None:
     assert header.tensors["a"].bytes == 68
     assert header.tensors["b"].offset % 32 == 0
     assert header.types() == {"F32": 1, "Q8_0": 1}
+    assert header.kinds == {"general.architecture": "STR"}
 
 
 def test_arrays_stand_as_their_length_unless_asked_for(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_arrays_stand_as_their_length_unless_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path, gguf_file(keys=2, extra=words + numbers))
     assert read_header(path).metadata == {"general.architecture": "gemma3", "words": 2, "numbers": 3}
     asked = read_header(path, ["words", "numbers", "none"])
-    assert asked.metadata["words"] == ["aorta", "hilus"]
+    assert asked.metadata["words"] == [b"aorta", b"hilus"]
     assert asked.metadata["numbers"] == [0.5, -1.0, 2.0]
     assert asked.tensors == read_header(path).tensors
 
@@ -76,6 +77,9 @@ def test_arrays_stand_as_their_length_unless_asked_for(tmp_path: Path) -> None:
         (gguf_file()[:40], "cut off"),
         (gguf_file(keys=1, extra=string("k") + struct.pack("<IIQ", 9, 8, 1 << 27)), "cut off"),
         (gguf_file(keys=1, extra=string("k") + struct.pack("<I", 99)), "unknown type 99"),
+        (gguf_file(keys=1, extra=string("k") + struct.pack("<IIQ", 9, 9, 0)), "array of the unknown type 9"),
+        (gguf_file(keys=2, extra=(string("k") + struct.pack("<IB", 7, 1)) * 2), "'k' stands in it twice"),
+        (gguf_file(keys=1, extra=struct.pack("<QB", 1, 255) + struct.pack("<IB", 7, 1)), "no UTF-8"),
         (gguf_file(keys=1, extra=string("k") + struct.pack("<IQ", 8, 1 << 60)), "cut off"),
         (gguf_file(keys=1, extra=string("general.alignment") + struct.pack("<II", 4, 0)), "alignment of 0"),
     ],

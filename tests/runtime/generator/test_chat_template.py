@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -151,6 +154,52 @@ def test_an_endless_template_takes_no_memory() -> None:
         tracemalloc.stop()
 
 
+LARGE = "{% set x = 'x' * 10000 * 390 %}"
+MANY = "".join(f"{{% set a{i} = x ~ {i} %}}" for i in range(150))  # 600 MB, in values of four
+GREEDY = {
+    "makes more than it may": [
+        LARGE + MANY,
+        "{% set ns = namespace() %}" + LARGE + MANY.replace("set a", "set ns.a"),
+        LARGE + "{% macro f(n, x) %}{% set a = x ~ n %}{{ f(n + 1, x) }}{% endmacro %}{{ f(0, x) }}",
+        LARGE + "".join(f"{{% set a{i} = x|upper %}}" for i in range(150)),
+    ],
+    "makes a value of more": ["{{ ('x' * 10000 * 390) ~ ('x' * 10000 * 390) }}"],
+    "strips more": [LARGE + "{{ x.strip('y' * 10000 + 'x') }}", LARGE + "{{ x|trim('y' * 10000 + 'x') }}"],
+    "12000000 bits": ["{% set n = ('f' * 10000 * 300)|int(base=16) %}{{ n // (n - 1) }}"],
+    "it formats text": ["{{ '%2000000000d' % 1 }}"],
+    "must not": ["{{ 'x'.ljust(2000000000) }}"],
+    "No filter": ["{{ messages|tojson(indent=2000000000) }}"],
+}  # fmt: skip
+ROOM = 400 << 20  # bytes of address space beyond what the process has when the first template comes
+
+IN_LITTLE_ROOM = """
+import gc, json, re, resource, sys
+from medge.runtime.errors import BundleError
+from medge.runtime.generator.template_sandbox import render_template
+render_template("{{ 1 }}", print)
+room = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024 + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+for template in json.load(sys.stdin):
+    gc.collect()
+    try:
+        print("let pass:", render_template(template, print, messages=[])[:20])
+    except BundleError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_no_template_takes_the_machines_memory() -> None:
+    templates = [template for some in GREEDY.values() for template in some]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_LITTLE_ROOM, str(ROOM)], input=json.dumps(templates), capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    reasons = [reason for reason, some in GREEDY.items() for _ in some]
+    for template, reason, said in zip(templates, reasons, done.stdout.splitlines(), strict=True):
+        assert reason in said, template[:80]
+
+
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
@@ -178,3 +227,7 @@ def test_a_conversation_of_a_thousand_turns_is_rendered() -> None:
 def test_a_template_may_refuse_messages() -> None:
     with pytest.raises(GeneratorError, match="turns must go"):
         render(CHAT_TEMPLATE, [Message("assistant", ("hello",))], is_control=harmless)
+    with pytest.raises(GeneratorError) as caught:
+        render("{{ raise_exception('no\n' * 3000) }}", ASKED, is_control=harmless)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
