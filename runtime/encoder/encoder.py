@@ -232,7 +232,7 @@ class Encoder:
         values = np.concatenate(parts).astype(np.float32)
         # A row of zeros has no direction; of values that overflow when they are squared, nothing but zeros would be left.
         lengths = np.linalg.norm(values.astype(np.float64), axis=-1)
-        if not ((lengths > 0) & (lengths < MOST_LENGTH)).all():
+        if not ((lengths > 1e-12) & (lengths < MOST_LENGTH)).all():
             raise BundleError(
                 f"{self.bundle.folder}: its {tower} tower ({facts.recipe}) computes no finite numbers here; "
                 "use another recipe, and check this machine with 'medge verify'"

@@ -64,7 +64,8 @@ class Tokenizer:
             )
 
     def _special(self) -> set[str]:
-        return {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
+        """Tokens that no text becomes, and "!", with which OpenCLIP fills rows."""
+        return {"!", *(token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special)}
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
