@@ -1,4 +1,4 @@
-"""What it costs to decode images in processes of their own: against the same decoders in this process, and against another checkout.
+"""What it costs to decode images in processes of their own: against the same decoders in this process, and another checkout.
 
 python benchmarks/decoders.py [--rounds 15] [--before CHECKOUT]
 
