@@ -330,6 +330,32 @@ def android() -> str:
     ])  # fmt: skip
 
 
+def decoders() -> str:
+    facts = json.loads((RESULTS / "decoders.json").read_text())
+
+    def ratio(row: dict[str, Any], clock: str, name: str) -> str:
+        found = row[f"{clock}_ratio"][name]
+        return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+    head = ["films", "images", "processor time of an image, ms", "to before", "to inside", "by the clock, to before"]
+    rows = [
+        [
+            row["kind"], str(row["images"]), f"{1e3 * row['cpu']['apart'] / row['images']:.1f}", ratio(row, "cpu", "before"),
+            ratio(row, "cpu", "inside"), ratio(row, "wall", "before"),
+        ]
+        for row in facts["sets"]
+    ]  # fmt: skip
+    memory = facts["memory"]
+    each = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in memory["apart"]["decoders"])
+    note = (
+        f"Greatest resident memory: the reader {memory['apart']['reader'] / 1e6:.0f} MB, before "
+        f"{memory['before']['reader'] / 1e6:.0f} MB; its decoder processes {each}. The first pass over the folder, imports and "
+        f"starts of all processes with it, took {facts['first_pass']['apart']['cpu']:.1f} s of processor time, before "
+        f"{facts['first_pass']['before']['cpu']:.1f} s."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One page of results.
@@ -380,6 +406,9 @@ BENCHMARKS = {
     "android": Benchmark("Android", "benchmarks/android.py", "2026-11-25", "no phone; the planner on a JVM", android),
     "browser": Benchmark(
         "The browser", "benchmarks/web_latency.py", "2026-11-25", f"{CORES}, headless Chromium", web
+    ),
+    "decoders": Benchmark(
+        "Decoders in processes of their own", "benchmarks/decoders.py", "2026-11-26", f"{CORES}, busy", decoders
     ),
 }  # fmt: skip
 

@@ -42,7 +42,7 @@ class Example:
 
 
 def _grey(data: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).convert("L"))
 
 
 def mednist(data: Path, split: str) -> Iterator[Example]:

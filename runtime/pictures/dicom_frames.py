@@ -142,7 +142,7 @@ def _check(source: bytes, runner: DecodeRunner) -> int:
         )
     if header.precision > 8 and syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit):
         raise Refusal(
-            "lossy JPEG of 12 bits needs the GPL-licensed package pylibjpeg-libjpeg, which medge does not bring along"
+            "lossy JPEG of 12 bits is not decoded here; convert it to another transfer syntax, with DCMTK's dcmdjpeg say"
         )
     return header.precision
 

@@ -1,7 +1,7 @@
 """What a decoder process may do: compute, and read and write the two pipes that it has.
 
 The limits are the operating system's own (setrlimit). With no descriptor to be had, no file and no socket can be opened, whatever
-the decoder does; that holds for every user but root. docs/decisions/0017-decoder-processes.md says what they don't hold back.
+the decoder does; that holds for every user but root. docs/decisions/0019-decoder-processes.md says what they don't hold back.
 """
 
 from __future__ import annotations

@@ -59,8 +59,9 @@ class Worker:
         if not sys.executable or getattr(sys, "frozen", False):
             raise Refusal("the decoder needs a Python interpreter of its own, and this program has none to start")
         code = _CODE.format(f"{__package__}.child")
-        # By `-c`, so that the main module of whoever uses this is not run again; `-I -S`, so that nothing else is.
-        command = [sys.executable, "-I", "-S", "-c", code, library, json.dumps(_search_path())]
+        # By `-c`, so that the main module of whoever uses this is not run again; `-I -S -B`, so that nothing else is, and
+        # nothing is written.
+        command = [sys.executable, "-I", "-S", "-B", "-c", code, library, json.dumps(_search_path())]
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         apart: dict[str, Any] = {"start_new_session": True}  # the terminal's Ctrl-C is for the parent
         if sys.platform == "win32":
