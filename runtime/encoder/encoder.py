@@ -79,6 +79,10 @@ class Encoder:
         encoder = medge.load("bundle")
         encoder.classify("film.dcm", ["normal chest x-ray", "pneumonia"])
 
+    Loading opens no engine, the first image or text does. A process may be forked before that, and each of the two then uses
+    the encoder; after it a forked child must not, since the engine's threads are not in it: load in the child, or start
+    processes by "spawn".
+
     Args:
         bundle: an opened bundle.
         threads: threads of the engine; its own choice where None.
