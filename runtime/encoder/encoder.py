@@ -108,6 +108,10 @@ class Classification:
 class Encoder:
     """Zero-shot classification and embeddings from a bundle; `load_encoder` opens one.
 
+    Loading opens no engine, the first image or text does. A process may be forked before that, and each of the two then uses
+    the encoder; after it a forked child must not, since the engine's threads are not in it: load in the child, or start
+    processes by "spawn".
+
     Args:
         bundle: an opened bundle.
         threads: threads of the engine; its own choice where None.

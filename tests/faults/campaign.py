@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "kills.md"
+BEGIN, END = "<!-- kills -->\n", "<!-- /kills -->"
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 ALLOWED_CODES = {"SIGKILL": {-9}, "SIGTERM": {143, -15}, "Ctrl-C": {130, -2}}
 # The least time: before it Python itself is starting, and answers a signal as it likes.
@@ -292,11 +294,13 @@ def write_table(log: Path, out: Path) -> None:
     wrong = sum(bool(row["problems"]) for row in rows)
     lines.append(f"| all | {' | '.join(str(sum(r['signal'] == n for r in rows)) for n in SIGNALS)} | {wrong} |")
     last = max(row["date"] for row in rows)
-    out.write_text(f"{len(rows)} moments, last on {last}.\n\n" + "\n".join(lines) + "\n")
+    head, _, rest = out.read_text(encoding="utf-8").partition(BEGIN)
+    table = f"{BEGIN}{len(rows)} moments, last on {last}.\n\n" + "\n".join(lines) + f"\n{END}"
+    out.write_text(head + table + rest.partition(END)[2], encoding="utf-8")
 
 
 def main() -> None:
-    """Run a campaign, and write its table beside its log."""
+    """Run a campaign, and put its table into the documentation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--seed", type=int, default=16)
@@ -312,7 +316,7 @@ def main() -> None:
         else:
             at = places(given / "shallow", given / "tiny", given / "bundle", given / "images", scratch)
         campaign(at, arguments.moments, arguments.log, arguments.seed, scratch / "runs", arguments.only)
-    write_table(arguments.log, arguments.log.with_suffix(".md"))
+    write_table(arguments.log, PAGE)
 
 
 if __name__ == "__main__":
