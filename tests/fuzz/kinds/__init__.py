@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..verdict import Kind
-from . import dicom, gguf, index, manifest, onnx, pictures, sealed, template, tensors
+from . import arguments, dicom, gguf, index, manifest, onnx, pictures, records, sealed, template, tensors, texts
 
 KINDS: dict[str, Kind] = {
     "manifest": manifest.KIND,
@@ -14,5 +14,8 @@ KINDS: dict[str, Kind] = {
     "index": index.KIND,
     "dicom": dicom.KIND,
     "pictures": pictures.KIND,
+    "records": records.KIND,
+    "texts": texts.KIND,
+    "arguments": arguments.KIND,
     "sealed": sealed.KIND,
 }
