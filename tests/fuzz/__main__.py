@@ -3,6 +3,7 @@
 python -m fuzz --minutes 60          tries new cases, goes on where the last run stopped; --record puts the table into the docs
 python -m fuzz --case gguf:1234      runs one case again, and says what came of it
 python -m fuzz --files tests/fuzz/corpus/gguf/*     runs files again
+python -m fuzz --keep                puts what failed into the corpus, where every test run tries it again
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import argparse
 import datetime
+import hashlib
 import json
 import platform
 import sys
@@ -28,6 +30,7 @@ from .kinds import KINDS
 from .verdict import GOOD, Outcome
 
 RESULTS = ROOT / "benchmarks" / "results" / "fuzz.json"
+CORPUS, MOST_BYTES = Path(__file__).with_name("corpus"), 50_000
 VERSIONS = ("numpy", "onnxruntime", "pillow", "pydicom", "llama-cpp-python", "tokenizers", "safetensors", "usearch", "jinja2")
 
 
@@ -41,7 +44,10 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--case", metavar="KIND:SEED", help="run this one, and keep its file in the folder")
     parser.add_argument("--files", nargs="+", type=Path, metavar="FILE", help="run these; a file's folder names its kind")
+    parser.add_argument("--keep", action="store_true", help="copy the files of failed cases into the corpus")
     asked = parser.parse_args()
+    if asked.keep:
+        return keep(asked.folder / "failures")
     base = prepare(asked.folder)
     if asked.case or asked.files:
         return again(asked, base)
@@ -77,6 +83,20 @@ def again(asked: argparse.Namespace, base: Path) -> int:
     campaign.load({kind for kind, _ in batches})
     campaign.take(iter(batches), base, told, jobs=asked.jobs)
     return 1 if bad else 0
+
+
+def keep(failed: Path) -> int:
+    """Copy failed cases into the corpus, named by verdict and content; large ones are for a person to make smaller."""
+    for path in sorted(failed.glob("*/*")):
+        content = path.read_bytes()
+        if len(content) > MOST_BYTES:
+            print(f"{path} has {len(content):,} bytes: make it smaller than {MOST_BYTES:,} and copy it by hand")
+            continue
+        name = f"{path.stem.partition('-')[0]}-{hashlib.sha256(content).hexdigest()[:10]}{path.suffix}"
+        target = CORPUS / path.parent.name / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(content)
+    return 0
 
 
 def record(state: campaign.State) -> None:

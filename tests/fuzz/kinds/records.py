@@ -61,7 +61,7 @@ def make(rng: random.Random, base: Path) -> bytes:
     if chance < 0.2:
         return mangled(rng, json.dumps(RECORD, indent=1).encode())
     if chance < 0.25:
-        return rng.choice((b"", b"[]", b"{}", b"null", b"[" * 100_000, b'{"a":' * 50_000, b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"1e999", b"NaN", b'{"resourceType": "Bundle"}',
+        return rng.choice((b"", b"[]", b"{}", b"null", b"[" * 20_000, b'{"a":' * 5000, b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"1e999", b"NaN", b'{"resourceType": "Bundle"}',
                            b'{"resourceType": "Patient", "id": "x"}\n' * 3, b'"x"', b"[[[]]]", b"9" * 5000))  # fmt: skip
     tree = edit_json(RECORD, json_edits(rng, RECORD))
     if chance < 0.4:  # a bulk export: a resource a line
