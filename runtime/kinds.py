@@ -29,7 +29,7 @@ class Kind:
     """What can be done with a bundle of one kind.
 
     Attributes:
-        open: for use; options are those of `Encoder` or `Generator`.
+        open: for use, with so many threads; as many as the engine or the planner chooses where None.
         replay: the golden results on this device; the second argument is "auto", "cpu" or "cuda".
         plan: what it takes on a device; the third argument is the context that a language model shall have, or None.
         describe: (row, text) for `medge inspect`.
@@ -37,7 +37,7 @@ class Kind:
         write_golden_files: what a runtime in another language must reproduce, into a folder; returns the index.
     """
 
-    open: Callable[..., Any]
+    open: Callable[[Bundle, int | None], Any]
     replay: Callable[[Bundle, str], Iterator[Check]]
     plan: Callable[[Bundle, Device, int | None], Plan]
     describe: Callable[[Manifest], list[tuple[str, str]]]
@@ -45,28 +45,36 @@ class Kind:
     write_golden_files: Callable[[Bundle, Path, Inputs], dict[str, Any]]
 
 
-def load(folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, **options: Any) -> Any:
+def load(
+    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, threads: int | None = None
+) -> Any:  # fmt: skip
     """Open a bundle: an `Encoder` where it holds MedSigLIP, a `Generator` where it holds MedGemma.
 
-    The result is typed `Any`, since it depends on the files; `medge.load_encoder` and `medge.load_generator` say which.
+    The result is typed `Any`, since it depends on the files. `medge.load_encoder` and `medge.load_generator` are typed, and take
+    what only one of the two knows.
 
     Args:
         folder: the bundle.
         verify: check the SHA-256 of every file first.
         allow_failed_parity: load a bundle whose parity gate failed or was never measured.
-        options: of `Encoder` (threads, device, fast) or of `Generator` (context, threads, gpu_layers).
+        threads: of the engine; its own choice where None.
 
     Raises:
         BundleError: missing, half-written, changed, of another format, or (`ParityGateError`) too far from the original.
+
+    Examples:
+        >>> encoder, reader = medge.load("bundle"), medge.load("reader")
+        >>> type(encoder).__name__, type(reader).__name__
+        ('Encoder', 'Generator')
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
-    return KINDS[bundle.manifest.kind].open(bundle, **options)
+    return KINDS[bundle.manifest.kind].open(bundle, threads)
 
 
-def _open_encoder(bundle: Bundle, **options: Any) -> Encoder:
+def _open_encoder(bundle: Bundle, threads: int | None = None, *, device: str = "auto") -> Encoder:
     from .encoder.encoder import Encoder
 
-    return Encoder(bundle, **options)
+    return Encoder(bundle, threads=threads, device=device)
 
 
 def _replay_encoder(bundle: Bundle, device: str) -> Iterator[Check]:
@@ -119,13 +127,13 @@ def _write_encoder_files(bundle: Bundle, folder: Path, inputs: Inputs) -> dict[s
     from .golden.files import write_encoder_files
 
     # The order of sums depends on the number of threads.
-    return write_encoder_files(_open_encoder(bundle, device="cpu", threads=1), folder, inputs)
+    return write_encoder_files(_open_encoder(bundle, 1, device="cpu"), folder, inputs)
 
 
-def _open_generator(bundle: Bundle, **options: Any) -> Generator:
+def _open_generator(bundle: Bundle, threads: int | None = None, *, context: int | None = None) -> Generator:
     from .generator.generator import Generator
 
-    return Generator(bundle, **options)
+    return Generator(bundle, threads=threads, context=context)
 
 
 def _replay_generator(bundle: Bundle, _device: str) -> Iterator[Check]:

@@ -63,8 +63,12 @@ def java_home() -> Path:
     return Path(shutil.which("javac") or "").resolve().parents[1]
 
 
+# Java for programs that end within a minute: optimising them, and collecting garbage beside them, costs as much as it saves.
+SHORT = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
 def java(*arguments: str | Path) -> str:
-    return run("java", "-Xshare:auto", *arguments)
+    return run("java", *SHORT, *arguments)
 
 
 STDLIB = TOOLS / "kotlin/lib/kotlin-stdlib.jar"
@@ -113,7 +117,7 @@ def junit(
     path = class_path(*classes, tests, ORT, *JUNIT)
     with tempfile.TemporaryDirectory() as scratch:  # Java deletes no folder that holds something
         return run(
-            *java, "-cp", path, f"-Djava.io.tmpdir={scratch}", *properties, "org.junit.runner.JUnitCore",
+            *java, *SHORT, "-cp", path, f"-Djava.io.tmpdir={scratch}", *properties, "org.junit.runner.JUnitCore",
             *(f"org.medge.core.{name}" for name in names),
         )  # fmt: skip
 

@@ -9,11 +9,12 @@ with the model.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -60,6 +61,24 @@ class Planned:
     def bytes(self) -> int:
         block, size = gguf.GGML_QUANT_SIZES[self.type]
         return prod(self.shape) // block * size
+
+
+class Writer(gguf.GGUFWriter):
+    """gguf's writer, which packs a vocabulary in a moment; its own packs value by value, in eight seconds, the same bytes."""
+
+    def _pack_val(
+        self, val: Any, vtype: gguf.GGUFValueType, add_vtype: bool, sub_type: gguf.GGUFValueType | None = None
+    ) -> bytes:
+        kinds = {type(item) for item in val} if vtype is gguf.GGUFValueType.ARRAY and sub_type is None else set()
+        if kinds == {bytes}:
+            kind, packed = gguf.GGUFValueType.STRING, b"".join(struct.pack("<Q", len(item)) + item for item in val)
+        elif kinds == {float}:
+            kind, packed = gguf.GGUFValueType.FLOAT32, np.array(val, "<f4").tobytes()
+        elif kinds == {int}:
+            kind, packed = gguf.GGUFValueType.INT32, np.array(val, "<i4").tobytes()
+        else:
+            return super()._pack_val(val, vtype, add_vtype, sub_type)
+        return struct.pack("<I", vtype) * add_vtype + struct.pack("<IQ", kind, len(val)) + packed
 
 
 def plan_language(checkpoint: Checkpoint, precision: Precision) -> list[Planned]:
@@ -132,7 +151,7 @@ def plan_projector(
 def write_language(checkpoint: Checkpoint, out: Path, precision: Precision, progress: Progress = no_progress) -> None:
     """Write the language model as GGUF."""
     planned = plan_language(checkpoint, precision)
-    writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GEMMA3])
+    writer = Writer(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GEMMA3])
     _add_identity(writer, checkpoint, planned, gguf.GGUFType.MODEL)
     add_vocabulary(writer, checkpoint.folder, text_config(checkpoint)["vocab_size"])
     _add_language_parameters(writer, checkpoint, FILE_TYPES[precision][0])
@@ -153,7 +172,7 @@ def write_projector(
         encode: rows of float32 to blocks of that type; gguf's own encoder where None.
     """
     planned = plan_projector(checkpoint, precision, MULTIPLE if pad else 0, block_type)
-    writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.MMPROJ])
+    writer = Writer(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.MMPROJ])
     _add_identity(writer, checkpoint, planned, gguf.GGUFType.MMPROJ)
     _add_projector_parameters(writer, checkpoint, planned, FILE_TYPES[precision][0])
     _write(writer, checkpoint, planned, progress, encode)

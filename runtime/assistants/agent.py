@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ToolError
 from ..generator.conversation import Chat, Part, Sampling, Turn, assistant, user
+from ..notebook import paragraph, table
 
 if TYPE_CHECKING:
     from ..encoder.encoder import Encoder
@@ -103,6 +104,10 @@ class Outcome:
     answer: str = ""
     steps: list[Step] = field(default_factory=list)
 
+    def _repr_html_(self) -> str:
+        rows = [(step.tool, json.dumps(step.arguments, ensure_ascii=False), step.result) for step in self.steps]
+        return (table(("tool", "arguments", "result"), rows) if rows else "") + paragraph(self.answer)
+
 
 class Agent:
     """A conversation in which the model may call tools before it answers.
@@ -113,6 +118,20 @@ class Agent:
         instruction: who the model is to be.
         most_steps: calls before it has to answer.
         sampling: of each call and of the answer.
+
+    Raises:
+        ToolError: a tool can't be described to a model.
+
+    Examples:
+        >>> def room_of(patient: str) -> str:
+        ...     "Say in which room a patient lies."
+        ...     return "room 4"
+        >>> agent = medge.Agent(medge.load_generator("reader", context=1024), [room_of], most_steps=1)
+        >>> agent
+        <Agent with the tools room_of>
+        >>> outcome = agent.run("Where does Mr. Smith lie?")
+        >>> len(outcome.steps) <= 1
+        True
     """
 
     def __init__(
@@ -125,6 +144,9 @@ class Agent:
             raise ToolError(f"no tool may be called {FINISH!r}: that is how the model ends")
         self.turns: list[Turn] = []
         self._instruction = instruction
+
+    def __repr__(self) -> str:
+        return f"<Agent with the tools {', '.join(self.tools) or 'none'}>"
 
     def run(self, *parts: Part) -> Outcome:
         """Put a question, with images where there are some, and let the model work until it answers.
@@ -199,6 +221,10 @@ def encoder_tools(encoder: Encoder, index: Path | None = None) -> list[Tool]:
     Args:
         encoder: the opened bundle.
         index: a vector index made by `medge index build` with this bundle.
+
+    Examples:
+        >>> [tool.name for tool in medge.encoder_tools(medge.load_encoder("bundle"))]
+        ['classify']
     """
 
     def classify(image: str, labels: list[str]) -> list[dict[str, Any]]:

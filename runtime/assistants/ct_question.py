@@ -34,6 +34,12 @@ def ask_series(
         ImageError: no CT slice could be read, or the files belong to several series.
         ContextError: the context has no room for a slice.
         GeneratorError: the model reads text only.
+
+    Examples:
+        >>> reader = medge.load_generator("reader", context=1024)
+        >>> answer, shown = medge.ask_series(reader, [Path("film.dcm")], "Which organ is it?", medge.Sampling(limit=4))
+        >>> len(shown.slices)
+        1
     """
     refuse_empty(question)
     if not chat.image_tokens:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..generator.conversation import RoomyChat, Sampling, refuse_empty, user
+from ..notebook import paragraph
 from .fhir import Line, Source, read_record
 
 _ALWAYS = frozenset({"Patient", "AllergyIntolerance"})
@@ -40,6 +41,13 @@ class RecordAnswer:
     of: int
     complete: bool
     note: str = ""
+
+    def _repr_html_(self) -> str:
+        cited = (
+            f"Sources: {', '.join(self.sources) or 'none'}. {self.shown} of {self.of} lines of the record were shown."
+        )
+        cut = "" if self.complete else "Cut off at the limit of tokens. "
+        return paragraph(self.text) + paragraph(f"{cut}{cited} {self.note}".strip())
 
 
 def rank(lines: Sequence[Line], question: str) -> list[Line]:
@@ -83,6 +91,12 @@ def answer_from_record(
         RecordError: not a FHIR record, or of several patients.
         GeneratorError: the question is empty.
         ContextError: the question alone is too long for the context.
+
+    Examples:
+        >>> allergy = {"resourceType": "AllergyIntolerance", "id": "a1", "code": {"text": "penicillin"}}
+        >>> found = medge.answer_from_record(medge.load_generator("reader", context=1024), [allergy], "Any allergy?")
+        >>> found.shown, found.of
+        (1, 1)
     """
     refuse_empty(question)
     record = read_record(source)

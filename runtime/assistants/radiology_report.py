@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import GeneratorError
 from ..generator.conversation import Chat, Sampling, about
+from ..notebook import paragraph, table
 from ..pictures.images import ImageSource
 from ..pictures.view import DEFAULT_VIEW, View
 
@@ -50,6 +51,10 @@ class Report:
     impression: str
     complete: bool
 
+    def _repr_html_(self) -> str:
+        cut = "" if self.complete else paragraph("Cut off at the limit of tokens: regions are missing.")
+        return table(("region", "findings"), [*self.findings.items(), ("impression", self.impression)]) + cut
+
     @property
     def text(self) -> str:
         """The report as prose."""
@@ -57,6 +62,7 @@ class Report:
         return "\n".join(["FINDINGS", *lines, "", "IMPRESSION", self.impression])
 
     def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return {"template": self.template, "findings": self.findings, "impression": self.impression,
                 "complete": self.complete}  # fmt: skip
 
@@ -89,6 +95,12 @@ def write_report(
     Raises:
         GeneratorError: there is no such template.
         ImageError: an image can't be read.
+
+    Examples:
+        >>> reader = medge.load_generator("reader", context=1024)
+        >>> report = medge.write_report(reader, "film.dcm", "ct", medge.Sampling(limit=40))
+        >>> report.template
+        'ct'
     """
     if isinstance(template, str):
         if template not in TEMPLATES:

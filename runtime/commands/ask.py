@@ -19,13 +19,13 @@ from ..console.generator_options import (
     sampling_of,
 )
 from ..console.options import AllowFailed, BundleArgument, JsonOption, ThreadsOption
-from ..console.terminal import err, print_json, warn
+from ..console.terminal import SOME_FAILED, err, print_json, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..generator.conversation import Fragment
+    from ..generator.conversation import Fragment, Stop
 
 
 def ask(
@@ -49,7 +49,7 @@ def ask(
 ) -> None:
     """Ask a language model a question, about images or none.
 
-    The answer is printed as it comes.
+    The answer is printed as it comes. The exit code is 3 when the answer was cut off, or slices of a CT series were skipped.
 
     Example: medge ask bundle "Is there a pleural effusion?" --image film.dcm
     """
@@ -64,16 +64,17 @@ def ask(
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        note = ""
+        note, skipped = "", False
         if ct:
             answer, series = ask_series(generator, ct, question, sampling, think=think)
-            note = series.note
+            note, skipped = series.note, bool(series.skipped)
             for message in series.skipped:
                 warn(f"skipped: {message}")
         elif as_json:
             answer = generator.ask(image, question, sampling, view=view, think=think)
         else:
-            print_stream(generator.stream([about(image, question, view)], sampling, think=think))
+            _, stop = print_stream(generator.stream([about(image, question, view)], sampling, think=think))
+            _end(stop, limit, skipped)
             return
         if as_json:
             print_json({"answer": answer.text, "thought": answer.thought, "stop": answer.stop, "note": note,
@@ -84,12 +85,29 @@ def ask(
             if answer.thought:
                 err.print(answer.thought, style="dim", markup=False, highlight=False)
             sys.stdout.write(answer.text + "\n")
+        _end(answer.stop, limit, skipped)
 
 
-def print_stream(fragments: Iterable[Fragment]) -> str:
-    """Print an answer as it comes, the model's trace dimmed on stderr; returns the answer."""
-    text = ""
+def _end(stop: Stop, limit: int, skipped: bool) -> None:
+    """Say that an answer was cut off, and exit with 3 where it was, or where not all was read."""
+    if stop != "end":
+        warn(cut_off(stop, limit))
+    if stop != "end" or skipped:
+        raise typer.Exit(SOME_FAILED)
+
+
+def cut_off(stop: Stop, limit: int) -> str:
+    """What a user is told of an answer that was cut off."""
+    if stop == "context":
+        return "the context is full, so the answer was cut off; give a longer --context"
+    return f"the limit of {limit} tokens cut the answer off; raise --limit"
+
+
+def print_stream(fragments: Iterable[Fragment]) -> tuple[str, Stop]:
+    """Print an answer as it comes, the model's trace dimmed on stderr; returns the answer, and why it ended."""
+    text, stop = "", None
     for fragment in fragments:
+        stop = fragment.stop
         if fragment.thought:
             err.print(fragment.text, style="dim", end="", markup=False, highlight=False)
         else:
@@ -97,4 +115,5 @@ def print_stream(fragments: Iterable[Fragment]) -> str:
             sys.stdout.write(fragment.text)
             sys.stdout.flush()
     sys.stdout.write("\n")
-    return text
+    assert stop is not None  # of the last fragment
+    return text, stop

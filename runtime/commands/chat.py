@@ -19,7 +19,7 @@ from ..console.generator_options import (
 from ..console.options import AllowFailed, BundleArgument, ThreadsOption
 from ..console.terminal import err, out, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
-from .ask import print_stream
+from .ask import cut_off, print_stream
 
 if TYPE_CHECKING:
     from ..generator.conversation import Part, Sampling, Turn
@@ -73,7 +73,9 @@ def _converse(generator: Generator, sampling: Sampling, think: bool, view: View)
         elif said:
             try:
                 asked = [*turns, user(*_parts(said, view))]
-                answer = print_stream(generator.stream(asked, sampling, think=think))
+                answer, stop = print_stream(generator.stream(asked, sampling, think=think))
+                if stop != "end":
+                    warn(cut_off(stop, sampling.limit))
                 turns = [*asked, assistant(answer)]
             except KeyboardInterrupt:
                 err.print("\nmedge: stopped; the question is forgotten", style="yellow")

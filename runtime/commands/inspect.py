@@ -51,6 +51,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         facts.add_row(f"{form}, parity", f"{parity.get('status', 'not measured')} on {parity.get('images', 0)} images")
         for warning in parity.get("warnings", ()):
             facts.add_row(f"{form}, warning", Text(warning))
+    if manifest.teacher_parity is not None:
+        facts.add_row("parity with its teacher", str(manifest.teacher_parity.get("status", "not measured")))
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()

@@ -16,9 +16,11 @@ from ..bundles.bundle import Bundle
 from ..device.cpu import check_threads
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
+from ..notebook import shorten, table
 from ..pictures.images import ImageSource, as_sources, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
+from ..progress import Progress, no_progress
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 
@@ -31,7 +33,15 @@ class TextCutWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Score:
-    """What an image scores for one label; as in `Classification`."""
+    """What an image scores for one label.
+
+    Attributes:
+        label, cosine, softmax, sigmoid: as in `Classification`.
+
+    Examples:
+        >>> medge.Score("pneumonia", cosine=0.12, softmax=0.9, sigmoid=0.4).probability
+        0.9
+    """
 
     label: str
     cosine: float
@@ -54,6 +64,13 @@ class Classification:
         softmax: (L,) float32, sums to one over the labels: which of these is it? None of a single label, which would be
             certain whatever the image shows.
         sigmoid: (L,) float32, independent for each: does this hold? None of a model that was not trained for that (CLIP).
+
+    Examples:
+        >>> found = medge.load_encoder("bundle").classify("film.dcm", ["abdomen CT", "chest x-ray"])[0]
+        >>> round(float(found.softmax.sum()), 5)
+        1.0
+        >>> [score.label for score in found.ranked()][0] == found.best
+        True
     """
 
     labels: tuple[str, ...]
@@ -63,6 +80,7 @@ class Classification:
 
     @property
     def best(self) -> str:
+        """The label with the greatest cosine."""
         return self.labels[int(np.argmax(self.cosine))]
 
     def ranked(self) -> list[Score]:
@@ -72,12 +90,20 @@ class Classification:
         rows = zip(self.labels, self.cosine.tolist(), shares, holds, strict=True)
         return sorted((Score(*row) for row in rows), key=lambda score: -score.cosine)
 
+    def __repr__(self) -> str:
+        scores = [f"{s.label} {s.cosine if s.probability is None else s.probability:.3f}" for s in self.ranked()]
+        return f"<Classification: {shorten(scores)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (s.label, *("-" if value is None else f"{value:.3f}" for value in (s.softmax, s.sigmoid, s.cosine)))
+            for s in self.ranked()
+        ]
+        return table(("label", "which of these (softmax)", "does it hold (sigmoid)", "cosine"), rows)
+
 
 class Encoder:
-    """Zero-shot classification and embeddings from a bundle.
-
-        encoder = medge.load("bundle")
-        encoder.classify("film.dcm", ["normal chest x-ray", "pneumonia"])
+    """Zero-shot classification and embeddings from a bundle; `load_encoder` opens one.
 
     Args:
         bundle: an opened bundle.
@@ -87,6 +113,11 @@ class Encoder:
 
     Raises:
         RecipeError: fewer than one thread.
+
+    Examples:
+        >>> encoder = medge.load_encoder("bundle")
+        >>> encoder.manifest.status, encoder.facts.embedding_size
+        ('passed', 192)
     """
 
     format = "onnx"
@@ -104,6 +135,12 @@ class Encoder:
             raise BundleError(f"{bundle.folder} {self.absent}")
         self.towers = self.manifest.artefacts[self.format].towers
         self._options = {"threads": threads, "device": device, "fast": fast}
+
+    def __repr__(self) -> str:
+        recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.towers.items())
+        labels = f", labels {shorten(self.manifest.labels)}" if self.manifest.labels else ""
+        side, parity = self.facts.image_size, self.manifest.status
+        return f"<Encoder {self.manifest.name}: {recipes}, {side} x {side} pixels, parity {parity}{labels}>"
 
     @cached_property
     def vision(self) -> Session:
@@ -184,7 +221,23 @@ class Encoder:
     def stream_images(
         self, sources: Iterable[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW
     ) -> Iterator[tuple[ImageSource, NDArray[np.float32] | ImageError]]:  # fmt: skip
-        """Yield each source with its embedding, (D,), or with the reason why it can't be read; never stops early."""
+        """Embed images as they come, batch by batch; one that can't be read stops nothing.
+
+        Args:
+            sources: any number, each as in `medge.image`.
+            batch_size: images that go through the tower together, where its recipe allows that.
+            view: which frame and which window of a file.
+
+        Yields:
+            (source, its unit-length embedding, (D,) float32, or the `ImageError` that says why it can't be read), in order.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> for source, found in encoder.stream_images(["film.dcm", "no-film.png"]):
+            ...     print(source, found.shape if isinstance(found, np.ndarray) else "can't be read")
+            film.dcm (192,)
+            no-film.png can't be read
+        """
         waiting: list[tuple[ImageSource, NDArray[np.float32] | ImageError]] = []
 
         def flush() -> Iterator[tuple[ImageSource, NDArray[np.float32] | ImageError]]:
@@ -206,22 +259,50 @@ class Encoder:
         yield from flush()
 
     def embed_images(
-        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW
+        self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW,
+        progress: Progress = no_progress,
     ) -> NDArray[np.float32]:  # fmt: skip
-        """Unit-length embeddings, (N, D) float32, of paths, PIL images or arrays.
+        """Embed images.
+
+        Args:
+            images: one or several, each as in `medge.image`.
+            batch_size: images that go through the tower together, where its recipe allows that.
+            view: which frame and which window of a file.
+            progress: called as `progress("images", done, total)` after each.
+
+        Returns:
+            (N, D) float32, of unit length, in order.
 
         Raises:
             ImageError: an image can't be read. Use `stream_images` to go on with the others.
+
+        Examples:
+            >>> medge.load_encoder("bundle").embed_images(["film.dcm", np.zeros((64, 64), np.uint8)]).shape
+            (2, 192)
         """
         rows: list[NDArray[np.float32]] = []
-        for _, item in self.stream_images(as_sources(images), batch_size=batch_size, view=view):
+        sources = as_sources(images)
+        for _, item in self.stream_images(sources, batch_size=batch_size, view=view):
             if isinstance(item, ImageError):
                 raise item
             rows.append(item)
+            progress("images", len(rows), len(sources))
         return np.stack(rows) if rows else np.empty((0, self.facts.embedding_size), np.float32)
 
     def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
-        """Unit-length embeddings, (N, D) float32. Warns (`TextCutWarning`) when a text is too long for the tower."""
+        """Embed texts. Warns (`TextCutWarning`) when a text is too long for the tower.
+
+        Args:
+            texts: one or several.
+            batch_size: texts that go through the tower together, where its recipe allows that.
+
+        Returns:
+            (N, D) float32, of unit length, in order.
+
+        Examples:
+            >>> medge.load_encoder("bundle").embed_texts(["a chest x-ray", "an abdomen CT"]).shape
+            (2, 192)
+        """
         ids, cuts = self.tokenizer.encode([texts] if isinstance(texts, str) else texts)
         for cut in cuts:
             warnings.warn(str(cut), TextCutWarning, stacklevel=2)
@@ -229,7 +310,21 @@ class Encoder:
         return np.concatenate(parts) if parts else np.empty((0, self.facts.embedding_size), np.float32)
 
     def bank(self, labels: Labels | None = None) -> LabelBank:
-        """The bank of these labels; without labels, the one baked into the bundle."""
+        """Embed labels once, for many images.
+
+        Args:
+            labels: one text, several, {label: prompts}, a bank, or None for the labels baked into the bundle.
+
+        Raises:
+            BundleError: the bundle has no baked labels.
+            LabelError: no label, a blank one or the same one twice.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> bank = encoder.bank({"CT": ["an abdomen CT", "a chest CT"], "x-ray": "a chest x-ray"})
+            >>> bank.names, bank.embeddings.shape
+            (('CT', 'x-ray'), (2, 192))
+        """
         if labels is None:
             if self.label_bank is None:
                 raise BundleError(f"{self.bundle.folder} has no baked labels: pass labels, or export it with --labels")
@@ -238,17 +333,16 @@ class Encoder:
 
     def classify(
         self, images: ImageSource | Sequence[ImageSource], labels: Labels | None = None, *, batch_size: int = 8,
-        view: View = DEFAULT_VIEW,
+        view: View = DEFAULT_VIEW, progress: Progress = no_progress,
     ) -> list[Classification]:  # fmt: skip
         """Score images against labels.
-
-            medge.load_encoder("bundle").classify(["a.dcm", "b.png"], ["normal chest x-ray", "pneumonia"])[0].best
 
         Args:
             images: one or several, each as in `medge.image`.
             labels: one text, several, {label: prompts}, a bank, or None for the labels baked into the bundle.
             batch_size: images that go through the tower together, where its recipe allows that.
             view: which frame and which window of a file.
+            progress: called as `progress("images", done, total)` after each image.
 
         Returns:
             a classification for each image, in order.
@@ -256,12 +350,35 @@ class Encoder:
         Raises:
             ImageError: an image can't be read. Use `stream_images` and `score` to go on with the others.
             LabelError: no label, a blank one or the same one twice.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> [found] = encoder.classify("film.dcm", ["an abdomen CT", "a chest x-ray"])
+            >>> found.best
+            'an abdomen CT'
+            >>> [single] = encoder.classify("film.dcm", "an abdomen CT")  # of one label: does it hold?
+            >>> single.softmax is None
+            True
         """
         bank = self.bank(labels)
-        return self.score(self.embed_images(images, batch_size=batch_size, view=view), bank)
+        return self.score(self.embed_images(images, batch_size=batch_size, view=view, progress=progress), bank)
 
     def score(self, embeddings: NDArray[np.float32], bank: LabelBank) -> list[Classification]:
-        """Scores of image embeddings, (N, D), against a bank."""
+        """Score embeddings that are already there.
+
+        Args:
+            embeddings: of images, (N, D) float32, of unit length.
+            bank: as `bank` makes it.
+
+        Returns:
+            a classification for each row.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> bank, rows = encoder.bank(["a chest x-ray", "a head CT"]), encoder.embed_images(["film.dcm"])
+            >>> len(encoder.score(rows, bank))
+            1
+        """
         cosine = embeddings @ bank.embeddings.T
         logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
         shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
@@ -301,7 +418,12 @@ def load(
         fast: some per cent faster, for more memory.
 
     Raises:
-        BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
+        BundleError: missing, half-written, changed, too new, a language model's, or (`ParityGateError`) too far from the
+            original.
+
+    Examples:
+        >>> medge.load_encoder("bundle", threads=1).classify("film.dcm", ["an abdomen CT", "a chest x-ray"])[0].best
+        'an abdomen CT'
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     return Encoder(bundle, threads=threads, device=device, fast=fast)

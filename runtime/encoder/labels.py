@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from ..errors import BundleError, LabelError
 from ..json_text import holds_controls, loads
+from ..notebook import shorten
 
 # What a label without prompts of its own is asked with.
 DEFAULT_TEMPLATES = ("{}", "an image of {}", "a medical image showing {}")
@@ -92,13 +93,26 @@ def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class LabelBank:
-    """Labels with their prompts and embeddings: (labels, D) float32, of unit length, in the prompts' order."""
+    """Labels with their prompts and embeddings; `Encoder.bank` makes one, to be used for many images.
+
+    Attributes:
+        prompts: {label: prompts}.
+        embeddings: (labels, D) float32, of unit length, in the order of `prompts`.
+
+    Examples:
+        >>> medge.load_encoder("bundle").bank(["a chest x-ray", "an abdomen CT"])
+        <LabelBank: a chest x-ray, an abdomen CT>
+    """
 
     prompts: dict[str, list[str]]
     embeddings: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        return f"<LabelBank: {shorten(self.names)}>"
+
     @property
     def names(self) -> tuple[str, ...]:
+        """The labels."""
         return tuple(self.prompts)
 
     @classmethod
@@ -110,10 +124,16 @@ class LabelBank:
         return cls({name: list(group) for name, group in prompts.items()}, unit_length(np.stack(means)))
 
     def save(self, path: Path) -> None:
+        """Write it, as safetensors."""
         save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: Path) -> LabelBank:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: it is no label bank.
+        """
         try:
             with safe_open(path, "np") as stream:
                 return cls(json.loads(stream.metadata()["prompts"]), stream.get_tensor("embeddings"))

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from ..bundles.atomic import atomic_file, refuse_existing
 from ..errors import MissingExtraError, ProbeError
+from ..notebook import shorten
 from .encoder import softmax
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen by cross-validation
@@ -34,7 +35,13 @@ class Probe:
         weight: (classes, D) float32.
         bias: (classes,) float32.
         fingerprint: of the bundle whose embeddings it was fitted on.
-        facts: how it was fitted (counts per label, strength, cross-validated accuracy).
+        facts: how it was fitted (counts of each label, strength, cross-validated log loss).
+
+    Examples:
+        >>> rows = np.eye(192, dtype=np.float32)[:4]
+        >>> probe = medge.fit_probe(rows, ["ill", "ill", "well", "well"], medge.load_encoder("bundle").fingerprint)
+        >>> probe
+        <Probe of ill, well, fitted on 4 images>
     """
 
     labels: tuple[str, ...]
@@ -43,7 +50,11 @@ class Probe:
     fingerprint: str
     facts: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"<Probe of {shorten(self.labels)}, fitted on {sum(self.facts['counts'].values())} images>"
+
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logits, (N, classes), of embeddings, (N, D)."""
         return np.asarray(embeddings @ self.weight.T + self.bias, np.float64)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -51,6 +62,11 @@ class Probe:
         return softmax(self.logits(embeddings))
 
     def save(self, path: Path, *, force: bool = False) -> None:
+        """Write it, as safetensors.
+
+        Raises:
+            StorageError: `path` exists and `force` is false, or it can't be written.
+        """
         refuse_existing(path, force=force)
         tensors = {"weight": self.weight, "bias": self.bias}
         metadata = {
@@ -87,11 +103,24 @@ def _digest(tensors: dict[str, NDArray[np.float32]]) -> str:
 
 
 def fit_probe(embeddings: NDArray[np.float32], labels: list[str], fingerprint: str, *, seed: int = 0) -> Probe:
-    """Fit on (N, D) embeddings; the regularisation is chosen by stratified cross-validation.
+    """Fit a probe; its regularisation is chosen by stratified cross-validation.
+
+    Args:
+        embeddings: of images, (N, D) float32, of unit length.
+        labels: N classes, one an image.
+        fingerprint: of the encoder that made the embeddings; the probe is refused with another.
+        seed: of the split into folds.
 
     Raises:
         ProbeError: fewer than two classes, or a class with one image: nothing would be left to try a choice on.
         MissingExtraError: scikit-learn is not installed.
+
+    Examples:
+        >>> encoder = medge.load_encoder("bundle")
+        >>> films = encoder.embed_images([np.full((32, 32), 9 * grey, np.uint8) for grey in range(8)])
+        >>> probe = medge.fit_probe(films, ["dark"] * 4 + ["bright"] * 4, encoder.fingerprint)
+        >>> probe.predict(films).shape
+        (8, 2)
     """
     try:
         from sklearn.linear_model import LogisticRegression

@@ -56,11 +56,23 @@ class Added:
 
 
 class VectorIndex:
-    """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one."""
+    """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one.
+
+    Examples:
+        >>> encoder = medge.load_encoder("bundle")
+        >>> _ = medge.build_index(Path("open.medge"), encoder, [Path("film.dcm")])
+        >>> with medge.VectorIndex.open(Path("open.medge"), encoder.fingerprint) as index:
+        ...     print(index, Path(index.search(encoder.embed_texts("an abdomen CT")[0])[0].path).name)
+        <VectorIndex open.medge: 1 image> film.dcm
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path, self._db = path, connection
         self._graph: Any = None
+
+    def __repr__(self) -> str:
+        count = len(self)
+        return f"<VectorIndex {self.path.name}: {count:,} image{'s' * (count != 1)}>"
 
     @property
     def relative(self) -> bool:
@@ -212,7 +224,18 @@ class VectorIndex:
         self._graph = graph
 
     def search(self, query: NDArray[np.float32], count: int = 10) -> list[Hit]:
-        """The `count` images nearest to a unit-length embedding, (D,), best first."""
+        """The images nearest to an embedding.
+
+        Args:
+            query: (D,) float32, of unit length, of an image or of a text.
+            count: how many images.
+
+        Returns:
+            the hits, best first.
+
+        Raises:
+            IndexFileError: the index holds no images.
+        """
         if self._graph is None:
             if len(self) and self._facts().get("graph_count") != str(len(self)):
                 self._write_graph()  # an earlier `add` was interrupted after it had stored its embeddings
@@ -253,6 +276,11 @@ def build_index(
 
     Raises:
         StorageError: `path` exists and `force` is false, or the disk is full.
+
+    Examples:
+        >>> done, resumed = medge.build_index(Path("films.medge"), medge.load_encoder("bundle"), [Path("film.dcm")])
+        >>> done.added, done.failed, resumed
+        (1, (), 0)
     """
     if path.exists() and not force:
         raise StorageError(f"{path} exists; add to it with 'medge index add', or replace it with --force")

@@ -1,7 +1,4 @@
-"""What is said between a person and a language model, and what anything that chats offers; a leaf that runs no model.
-
-chat([user(Path("film.dcm"), "Is there a pleural effusion?")], Sampling(limit=100)).text
-"""
+"""What is said between a person and a language model, and what anything that chats offers; a leaf that runs no model."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..errors import GeneratorError
+from ..notebook import folded, paragraph
 from ..pictures.images import SUFFIXES, ImageSource, as_sources, read_image
 from ..pictures.view import DEFAULT_VIEW, View
 
@@ -31,6 +29,10 @@ class Sampling:
 
     Raises:
         GeneratorError: a value that means nothing, or one that has no effect at temperature 0.
+
+    Examples:
+        >>> medge.Sampling(limit=100, temperature=0.7, seed=1).top_k
+        64
     """
 
     limit: int = 512
@@ -74,6 +76,13 @@ def user(*parts: Part) -> Turn:
 
     Raises:
         GeneratorError: a text that is an image's path.
+
+    Examples:
+        >>> medge.user(Path("film.dcm"), "Is there a pleural effusion?").role
+        'user'
+        >>> medge.user("film.dcm", "Is there a pleural effusion?")
+        Traceback (most recent call last):
+        medge.runtime.errors.GeneratorError: 'film.dcm' names an image, but a str is text here: pass Path('film.dcm') or ...
     """
     for part in parts:
         if isinstance(part, str) and _names_an_image(part):
@@ -93,12 +102,23 @@ def _names_an_image(text: str) -> bool:
 
 
 def assistant(text: str) -> Turn:
-    """What the model said before."""
+    """What the model said before, for a conversation that goes on.
+
+    Examples:
+        >>> turns = [medge.user("Name a bone."), medge.assistant("The femur."), medge.user("Another?")]
+        >>> [turn.role for turn in turns]
+        ['user', 'assistant', 'user']
+    """
     return Turn("assistant", (text,))
 
 
 def system(text: str) -> Turn:
-    """An instruction before the conversation."""
+    """An instruction before the conversation.
+
+    Examples:
+        >>> medge.system("Answer in one word.").parts
+        ('Answer in one word.',)
+    """
     return Turn("system", (text,))
 
 
@@ -125,10 +145,17 @@ def about(images: ImageSource | Sequence[ImageSource] | None, question: str, vie
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of an answer as it comes; `thought` where it belongs to the trace."""
+    """A piece of an answer as it comes.
+
+    Attributes:
+        text: the piece; "" in the last one.
+        thought: whether it belongs to the trace.
+        stop: of the last one, why the answer ended; None of the others.
+    """
 
     text: str
     thought: bool = False
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +169,11 @@ class Answer:
         prompt_tokens: length of the prompt.
         reused_tokens: how many of these the engine still had from the prompt before.
         tokens: length of the answer.
+
+    Examples:
+        >>> reader = medge.load_generator("reader", context=512)
+        >>> reader.ask(None, "Name a bone.", medge.Sampling(limit=2)).stop  # two tokens were not enough
+        'limit'
     """
 
     text: str
@@ -150,6 +182,13 @@ class Answer:
     prompt_tokens: int
     reused_tokens: int
     tokens: int
+
+    def _repr_html_(self) -> str:
+        cut = {"limit": "Cut off at the limit of tokens.", "context": "Cut off: the context is full."}.get(
+            self.stop, ""
+        )
+        thought = folded("What it thought first", self.thought) if self.thought else ""
+        return thought + paragraph(self.text) + (f"<p><b>{cut}</b></p>" if cut else "")
 
 
 class Chat(Protocol):

@@ -1,8 +1,4 @@
-"""The generator: a MedGemma bundle that answers about images and texts.
-
-generator = medge.load("bundle")
-generator.ask("film.dcm", "Is there a pleural effusion?").text
-"""
+"""The generator: a MedGemma bundle that answers about images and texts."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from .chat_template import IMAGE_MARK, Message, render
-from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Stop, Turn, about, system
+from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
 from .engine import Engine, Item, Picture, length
 from .grammar import grammar_of
 from .image_tower import DEFAULT_CALL, TowerCall
@@ -47,6 +43,15 @@ class Generator:
         context: positions to make room for; the planner's choice where None.
         threads: as in `Engine`; the planner's choice where None.
         gpu_layers: likewise.
+
+    Raises:
+        RecipeError: fewer than one thread.
+
+    Examples:
+        >>> reader = medge.load_generator("reader", context=1024)
+        >>> reader.ask("film.dcm", "Which kind of image is this?", medge.Sampling(limit=8)).stop in ("end", "limit")
+        True
+        >>> reader.close()
     """
 
     def __init__(
@@ -61,6 +66,11 @@ class Generator:
         self._engine: Engine | None = None
         self._opening = threading.RLock()
         self._turn = _Turnstile()
+
+    def __repr__(self) -> str:
+        recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.manifest.towers.items())
+        sees = f"{self.facts.image_tokens} tokens an image" if self.facts.image_tokens else "text only"
+        return f"<Generator {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.status}>"
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -124,7 +134,12 @@ class Generator:
         return self.facts.image_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Positions that a text takes."""
+        """Positions of the context that a text takes.
+
+        Examples:
+            >>> medge.load_generator("reader").count_tokens("No pleural effusion.")
+            5
+        """
         with self._opening:  # so that no other thread closes the engine meanwhile
             return len(self.engine.tokenize(text, special=False))
 
@@ -188,14 +203,46 @@ class Generator:
         self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
         schema: dict[str, Any] | None = None,
     ) -> Iterator[Fragment]:  # fmt: skip
-        """Yield an answer as it is generated; arguments as in `Chat.chat`."""
+        """Yield an answer as it is generated.
+
+        Args:
+            turns, sampling, think, schema: as in `chat`.
+
+        Yields:
+            pieces of text, and last an empty one that says why the answer ended.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> pieces = reader.stream([medge.user("Name a bone.")], medge.Sampling(limit=4))
+            >>> len("".join(piece.text for piece in pieces)) > 0
+            True
+        """
         yield from self._run(turns, sampling, think, schema).fragments()
 
     def chat(
         self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
         schema: dict[str, Any] | None = None,
     ) -> Answer:  # fmt: skip
-        """A whole answer; arguments as in `Chat.chat`."""
+        """A whole answer.
+
+        Args:
+            turns: the conversation; it ends with the user's turn.
+            sampling: how long the answer may be, and how its tokens are chosen.
+            think: ask the model to think first; its trace is kept apart.
+            schema: a JSON schema; the answer is then JSON that it allows, forced by a grammar.
+
+        Raises:
+            ContextError: the conversation is longer than the context.
+            GeneratorError: the conversation ends with another turn than the user's, or the question is empty.
+            ImageError: an image can't be read.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> wanted = {"type": "object", "properties": {"seen": {"enum": ["yes", "no"]}}, "required": ["seen"]}
+            >>> answer = reader.chat([medge.user(medge.image("film.dcm"), "Is it a CT?")], schema=wanted)
+            >>> json.loads(answer.text)["seen"] in ("yes", "no")
+            True
+        """
         return self._run(turns, sampling, think, schema).answer()
 
     def ask(
@@ -203,7 +250,25 @@ class Generator:
         sampling: Sampling = DEFAULT_SAMPLING, *, view: View = DEFAULT_VIEW, think: bool = False,
         schema: dict[str, Any] | None = None,
     ) -> Answer:  # fmt: skip
-        """Answer a question about one image, several or none; `view` says how they are read, the rest as in `chat`."""
+        """Answer a question about one image, several or none.
+
+        Args:
+            images: None, one or several, each as in `medge.image`.
+            question: the question.
+            view: which frame and which window of a file.
+            sampling, think, schema: as in `chat`.
+
+        Raises:
+            ImageError: an image can't be read.
+            ContextError: the images and the question are longer than the context.
+            GeneratorError: the question is empty, or the model reads text only and there is an image.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> answer = reader.ask("film.dcm", "Which kind of image is this?", medge.Sampling(limit=8))
+            >>> answer.tokens <= 8, answer.prompt_tokens > reader.image_tokens
+            (True, True)
+        """
         return self.chat([about(images, question, view)], sampling, think=think, schema=schema)
 
     def _with_thinking(self, turns: Sequence[Turn], think: bool) -> list[Turn]:
@@ -297,12 +362,14 @@ class _Run:
                 thinking = [token] == begin
         if text := decoder.decode(b"", final=True):
             yield Fragment(text, thinking)
+        yield Fragment("", stop="context" if self.full else "limit" if self.tokens >= self.sampling.limit else "end")
 
     def answer(self) -> Answer:
-        texts = {True: "", False: ""}
+        texts, stop = {True: "", False: ""}, None
         for fragment in self.fragments():
             texts[fragment.thought] += fragment.text
-        stop: Stop = "context" if self.full else "limit" if self.tokens >= self.sampling.limit else "end"
+            stop = fragment.stop
+        assert stop is not None  # of the last fragment
         thought = texts[True].removeprefix("thought").strip()
         return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
 
@@ -332,7 +399,11 @@ def load(
         gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
 
     Raises:
-        BundleError: missing, half-written, changed, too new, or (`ParityGateError`) too far from the original.
+        BundleError: missing, half-written, changed, too new, an encoder's, or (`ParityGateError`) too far from the original.
+
+    Examples:
+        >>> medge.load_generator("reader", context=512).context
+        512
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers)

@@ -47,8 +47,6 @@ def as_sources(images: ImageSource | Sequence[ImageSource] | None) -> Sequence[I
 def image(source: ImageSource, *, frame: int | None = None, window: str | tuple[float, float] | None = None) -> Pixels:
     """Read an image, to be passed to `medge.user`, `ask`, `classify` and the rest.
 
-        medge.user(medge.image("scan.dcm", frame=12, window="lung"), "Is there a nodule?")
-
     Args:
         source: a path, bytes, a binary file, a PIL image, or an array of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8
             or uint16.
@@ -61,6 +59,12 @@ def image(source: ImageSource, *, frame: int | None = None, window: str | tuple[
 
     Raises:
         ImageError: with one sentence that names the image and the reason.
+
+    Examples:
+        >>> medge.image("film.dcm", window="lung").shape
+        (128, 128, 3)
+        >>> medge.image(np.zeros((40, 30), np.uint8)).dtype
+        dtype('uint8')
     """
     view = View(frame, window) if isinstance(window, tuple) else View.of(frame, window)
     return read_image(source, view)

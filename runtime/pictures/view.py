@@ -23,6 +23,10 @@ class View:
 
     Raises:
         ImageError: the window is none.
+
+    Examples:
+        >>> medge.View(frame=3, window=(40, 400)) == medge.View.of(3, "40,400")
+        True
     """
 
     frame: int | None = None

@@ -1,8 +1,8 @@
 """medge: open medical AI models as small files that run offline, each with its measured distance from the original.
 
 import medge
-medge.load("medsiglip-bundle").classify("film.dcm", ["normal chest x-ray", "pneumonia"])
-medge.load("medgemma-bundle").ask("film.dcm", "Is there a pleural effusion?").text
+medge.load_encoder("bundle").classify("film.dcm", ["normal chest x-ray", "pneumonia"])
+medge.load_generator("reader").ask("film.dcm", "Is there a pleural effusion?").text
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .runtime.encoder.encoder import Classification, Encoder, Score
     from .runtime.encoder.encoder import load as load_encoder
     from .runtime.encoder.labels import LabelBank
+    from .runtime.encoder.linear_probe import Probe, fit_probe
+    from .runtime.encoder.vector_index import VectorIndex, build_index
     from .runtime.errors import MedgeError
     from .runtime.generator.conversation import Answer, Sampling, assistant, system, user
     from .runtime.generator.generator import Generator
@@ -38,14 +40,18 @@ __all__ = [
     "Generator",
     "LabelBank",
     "MedgeError",
+    "Probe",
     "Sampling",
     "Score",
+    "VectorIndex",
     "View",
     "__version__",
     "answer_from_record",
     "ask_series",
     "assistant",
+    "build_index",
     "encoder_tools",
+    "fit_probe",
     "image",
     "load",
     "load_encoder",
@@ -64,13 +70,17 @@ _HOMES = {
     "Generator": ("generator.generator", "Generator"),
     "LabelBank": ("encoder.labels", "LabelBank"),
     "MedgeError": ("errors", "MedgeError"),
+    "Probe": ("encoder.linear_probe", "Probe"),
     "Score": ("encoder.encoder", "Score"),
     "Sampling": ("generator.conversation", "Sampling"),
+    "VectorIndex": ("encoder.vector_index", "VectorIndex"),
     "View": ("pictures.view", "View"),
     "answer_from_record": ("assistants.health_record", "answer_from_record"),
     "ask_series": ("assistants.ct_question", "ask_series"),
     "assistant": ("generator.conversation", "assistant"),
+    "build_index": ("encoder.vector_index", "build_index"),
     "encoder_tools": ("assistants.agent", "encoder_tools"),
+    "fit_probe": ("encoder.linear_probe", "fit_probe"),
     "image": ("pictures.images", "image"),
     "load": ("kinds", "load"),
     "system": ("generator.conversation", "system"),

@@ -21,9 +21,21 @@ final class ScoresTests: XCTestCase {
         XCTAssertEqual(scores.count, 2)
         for (found, wanted) in zip(scores, expected) {
             XCTAssertEqual(found.cosine, wanted.cosine, accuracy: 1e-5)
-            XCTAssertEqual(found.softmax, wanted.softmax, accuracy: 1e-4)
+            XCTAssertEqual(try XCTUnwrap(found.softmax), wanted.softmax, accuracy: 1e-4)
             XCTAssertEqual(found.sigmoid, wanted.sigmoid, accuracy: 1e-4)
         }
+    }
+
+    func testASingleLabelIsNotCertain() throws {
+        let folder = URL(fileURLWithPath: "/package")
+        var facts = try XCTUnwrap(
+            JSONSerialization.jsonObject(with: Data(contentsOf: folder.appendingPathComponent("coreml/bank.json"))) as? [String: Any])
+        facts["labels"] = Array(try XCTUnwrap(facts["labels"] as? [String]).prefix(1))
+        facts["embeddings"] = Array(try XCTUnwrap(facts["embeddings"] as? [[Double]]).prefix(1))
+        let bank = try JSONDecoder().decode(LabelBank.self, from: JSONSerialization.data(withJSONObject: facts))
+        let scores = try Classifier(package: folder, bank: bank).classify(phantom(height: 150, width: 200))
+        XCTAssertEqual(scores.count, 1)
+        XCTAssertNil(scores[0].softmax)
     }
 
     func testAProfileThatIsNotKnownIsNamed() throws {

@@ -1,6 +1,6 @@
 // The page: load a bundle, take an image, show scores. Nothing leaves the device.
 
-import { entry, openBundle, readFile, readLabelBank, visionTower } from './bundle.js';
+import { entry, openBundle, parity, readFile, readLabelBank, visionTower } from './bundle.js';
 import { decodeImage } from './decode.js';
 import { isDicom, readDicom } from './dicom.js';
 import { MedgeError } from './errors.js';
@@ -45,6 +45,9 @@ async function load() {
   const manifest = await openBundle();
   $('name').textContent = manifest.name;
   $('facts').textContent = `${manifest.source.name}, recipe ${visionTower(manifest).recipe}, profile ${manifest.preprocessing.profile}. ${manifest.licence}`;
+  const warnings = parity(manifest).warnings ?? [];
+  $('warning').hidden = !warnings.length;
+  $('warning').textContent = `This bundle was measured and passed, with a warning: ${warnings.join('; ')}. See parity.html.`;
   const bank = readLabelBank(await readFile(entry(manifest, 'labels')));
   const bytes = await readFile(entry(manifest, 'vision'), (share) => { $('progress').value = share; });
   say('Starting the model …');
@@ -66,8 +69,10 @@ async function classify({ manifest, bank, model }, file) {
   const greatest = Math.max(...logits);
   const powers = logits.map((logit) => Math.exp(logit - greatest));
   const total = powers.reduce((sum, power) => sum + power, 0);
+  const chooses = bank.names.length > 1; // of a single label the share is certain, whatever the image shows
+  const judges = manifest.model.sigmoid !== false; // CLIP's training gives its sigmoid no meaning
   const scores = bank.names.map((label, i) => ({
-    label, cosine: cosines[i], softmax: powers[i] / total, sigmoid: 1 / (1 + Math.exp(-logits[i])),
+    label, cosine: cosines[i], softmax: chooses ? powers[i] / total : null, sigmoid: judges ? 1 / (1 + Math.exp(-logits[i])) : null,
   }));
   return { name: file.name, resized, milliseconds, scores: scores.sort((a, b) => b.cosine - a.cosine) };
 }
@@ -84,7 +89,7 @@ function show({ name, resized, milliseconds, scores }) {
   $('scores').replaceChildren(...scores.map(({ label, cosine, softmax, sigmoid }) => {
     const row = document.createElement('tr');
     Object.assign(row.dataset, { label, cosine, softmax, sigmoid });
-    for (const text of [label, `${(100 * softmax).toFixed(1)} %`, `${(100 * sigmoid).toFixed(1)} %`]) {
+    for (const text of [label, percent(softmax), percent(sigmoid), cosine.toFixed(3)]) {
       row.append(Object.assign(document.createElement('td'), { textContent: text }));
     }
     return row;
@@ -93,6 +98,8 @@ function show({ name, resized, milliseconds, scores }) {
   $('result').dataset.milliseconds = milliseconds;
   say(`Done in ${(milliseconds / 1000).toFixed(2)} s. Another image?`);
 }
+
+const percent = (share) => (share === null ? '–' : `${(100 * share).toFixed(1)} %`);
 
 function say(text, isError = false) {
   $('status').textContent = text;

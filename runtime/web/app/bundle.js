@@ -14,13 +14,16 @@ export async function openBundle() {
   if (manifest.format_version < FORMAT_VERSION) throw new MedgeError('This bundle is older than the page. Export the bundle again.');
   await check(bytes.subarray(0, -SEAL_BYTES), manifest.digest, 'manifest.json');
   if (!opened(manifest)?.towers.vision) throw new MedgeError('This bundle holds nothing that a browser runs. Export it with --target web.');
-  const status = opened(manifest).parity?.status ?? 'not measured';
+  const status = parity(manifest).status ?? 'not measured';
   if (status !== 'passed') throw new MedgeError(`This bundle’s parity with the original model is ${status}; it is not used. See parity.html.`);
   return manifest;
 }
 
 /** What the page opens of a bundle: its ONNX towers, with their parity. */
 const opened = (manifest) => manifest.artefacts.onnx;
+
+/** What was measured of it: { status, warnings, … }. */
+export const parity = (manifest) => opened(manifest).parity ?? {};
 
 /** How the vision tower is called: { recipe, file, inputs, output, … }. */
 export const visionTower = (manifest) => opened(manifest).towers.vision;

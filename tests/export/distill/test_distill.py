@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import medge_process
+from command_line import medge, medge_process
 from PIL import Image
 from tolerances import FP32_SUMS
 
@@ -110,6 +111,8 @@ def test_a_student_is_an_ordinary_checkpoint(
     assert list(reports) == ["teacher"]
     assert "teacher" in report.reference
     assert measured.manifest.teacher_parity is not None
+    shown = medge("inspect", measured.folder).stdout
+    assert re.search(rf"parity with its teacher\W+{measured.manifest.teacher_parity['status']}", shown)
     assert measured.manifest.artefacts == bundle.manifest.artefacts  # its own parity stays
     assert (measured.folder / "teacher" / "parity.html").is_file()
     assert report.figures.text.centred_cosine.min > 0.98  # the text tower was kept, projected to half its width

@@ -30,8 +30,11 @@ def test_ask(reader: Path, pydicom_files: Path) -> None:
     )
     assert facts["answer"] == said.strip()
     assert facts["stop"] == "end"
-    series = medge("ask", reader, "What is it?", "--ct", ct, "--limit", 4, "--context", 512, "--json").stdout
+    series = medge("ask", reader, "What is it?", "--ct", ct, "--limit", 16, "--context", 512, "--json").stdout
     assert json.loads(series)["note"] == ""
+    for form in ((), ("--json",)):
+        cut = medge("ask", reader, "What kind of image is this?", "--limit", 1, "--context", 512, *form, code=3)
+        assert "the limit of 1 tokens cut the answer off; raise --limit" in cut.stderr
     assert "not both" in medge("ask", reader, "x", "--ct", ct, "--image", ct, code=2).stderr
 
 

@@ -42,7 +42,7 @@ def test_running_a_language_model_loads_no_heavy_package_and_opens_no_network(re
         "import json, socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse; socket.create_connection = refuse\n"
-        "import medge; generator = medge.load(sys.argv[1], context=512)\n"
+        "import medge; generator = medge.load_generator(sys.argv[1], context=512)\n"
         "generator.ask(sys.argv[2], 'What kind of image is this?', medge.Sampling(limit=4))\n"
         "import medge.runtime.assistants.agent, medge.runtime.assistants.health_record\n"
         "import medge.runtime.assistants.ct_question, medge.runtime.golden.generator\n"

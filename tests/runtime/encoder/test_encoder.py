@@ -112,7 +112,7 @@ def test_label_lists_that_make_no_sense(encoder: Encoder, few_images: Path, labe
 
 def test_a_device_that_is_not_there(bundle: Path, few_images: Path) -> None:
     with pytest.raises(RecipeError, match="device 'tpu' is not available"):
-        medge.load(bundle, device="tpu").embed_images(few_images / "CT_small.dcm")
+        medge.load_encoder(bundle, device="tpu").embed_images(few_images / "CT_small.dcm")
 
 
 def test_a_broken_graph_is_named(bundle: Path, tmp_path: Path) -> None:

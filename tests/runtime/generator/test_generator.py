@@ -99,6 +99,8 @@ def test_streaming_gives_the_whole_answer(tiny: Generator) -> None:
     question = [user(phantom(), "What is it?")]
     fragments = list(tiny.stream(question, Sampling(16)))
     assert "".join(fragment.text for fragment in fragments).strip() == tiny.chat(question, Sampling(16)).text
+    assert [fragment.stop for fragment in fragments if fragment.stop] == [tiny.chat(question, Sampling(16)).stop]
+    assert list(tiny.stream(question, Sampling(1)))[-1].stop == "limit"
 
 
 def test_second_question_encodes_nothing_again(mini: Generator) -> None:

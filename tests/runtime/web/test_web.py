@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import threading
@@ -108,7 +109,7 @@ def test_scores_equal_the_runtime_and_survive_the_network(
     files = [few_images / "CT_small.dcm", tmp_path / "phantom.png"]
     for recipe, bound in WEB_SCORES.items():
         bundle = web_bundles(recipe)
-        encoder = medge.load(bundle, device="cpu")
+        encoder = medge.load_encoder(bundle, device="cpu")
         page = open_page(browser, serve(bundle))
         outside: list[str] = []
         page.on("request", lambda request, outside=outside: outside.append(request.url))
@@ -129,6 +130,36 @@ def test_scores_equal_the_runtime_and_survive_the_network(
                     assert found[label]["sigmoid"] == pytest.approx(float(expected.sigmoid[index]), abs=bound)
         assert all(url.startswith(("http://127.0.0.1", "blob:")) for url in outside)
         page.context.close()
+
+
+def test_a_single_label_is_not_certain_and_a_warning_is_told(
+    browser: Any, serve: Callable[[Path], str], web_bundles: Callable[[str], Path], few_images: Path, tmp_path: Path
+) -> None:
+    source = web_bundles(next(iter(WEB_SCORES)))
+    folder = Path(shutil.copytree(source, tmp_path / "single"))
+    manifest, place = Manifest.read(folder), folder / "labels.safetensors"
+    bank = medge.LabelBank.load(place)
+    name = bank.names[0]
+    medge.LabelBank({name: bank.prompts[name]}, bank.embeddings[:1]).save(place)
+    entry = next(file for file in manifest.files if file.path == place.name)
+    changed = replace(entry, bytes=place.stat().st_size, sha256=hashlib.sha256(place.read_bytes()).hexdigest())
+    onnx = manifest.artefacts["onnx"]
+    assert onnx.parity is not None
+    warned = replace(onnx, parity={**onnx.parity, "warnings": ["on images: it lost <b>something</b>"]})
+    manifest = replace(
+        manifest.with_artefact("onnx", warned), labels=(name,),
+        files=tuple(changed if file is entry else file for file in manifest.files),
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    page = open_page(browser, serve(folder))
+    ready(page)
+    assert "it lost <b>something</b>" in page.inner_text("#warning")
+    page.set_input_files("#file", few_images / "CT_small.dcm")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')")
+    cells = page.eval_on_selector_all("#scores td", "cells => cells.map(cell => cell.textContent)")
+    assert cells[:2] == [name, "–"]
+    assert cells[2].endswith("%")
+    page.context.close()
 
 
 @pytest.fixture(scope="module")

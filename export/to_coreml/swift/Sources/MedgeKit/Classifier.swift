@@ -26,11 +26,12 @@ public struct LabelBank: Codable {
     }
 }
 
-/// One label with its scores: `softmax` sums to one over the labels, `sigmoid` is independent for each.
+/// One label with its scores: `softmax` sums to one over the labels, and is nil of a single label, which would be certain whatever
+/// the image shows; `sigmoid` is independent for each.
 public struct Score {
     public let label: String
     public let cosine: Float
-    public let softmax: Float
+    public let softmax: Float?
     public let sigmoid: Float
 }
 
@@ -76,7 +77,9 @@ public final class Classifier {
         let powers = logits.map { exp($0 - greatest) }
         let total = powers.reduce(0, +)
         return bank.labels.indices.map {
-            Score(label: bank.labels[$0], cosine: cosines[$0], softmax: powers[$0] / total, sigmoid: 1 / (1 + exp(-logits[$0])))
+            Score(
+                label: bank.labels[$0], cosine: cosines[$0], softmax: powers.count > 1 ? powers[$0] / total : nil,
+                sigmoid: 1 / (1 + exp(-logits[$0])))
         }
     }
 }

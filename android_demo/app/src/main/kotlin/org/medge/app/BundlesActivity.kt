@@ -8,6 +8,7 @@ import android.view.View
 import android.widget.ProgressBar
 import android.widget.TextView
 import org.medge.core.Kind
+import org.medge.core.Manifest
 import org.medge.core.MedgeException
 import org.medge.core.Problem
 import org.medge.core.Progress
@@ -41,8 +42,10 @@ class BundlesActivity : Activity() {
         text(R.id.memory).text = getString(R.string.bundles_memory, device.memoryTotal / MB, device.room / MB, filesDir.usableSpace / MB)
         val encoder = bundle(Kind.ENCODER)
         val generator = bundle(Kind.GENERATOR)
-        text(R.id.encoder).text = encoder?.manifest?.let { getString(R.string.bundles_encoder, it.name, it.bytes / MB) } ?: getString(R.string.bundles_none_encoder)
-        text(R.id.generator).text = generator?.let { getString(R.string.bundles_generator, it.manifest.name, it.manifest.bytes / MB, app.models.plan(it).context) }
+        text(R.id.encoder).text = encoder?.manifest?.let { warned(it, getString(R.string.bundles_encoder, it.name, it.bytes / MB)) } ?: getString(R.string.bundles_none_encoder)
+        text(R.id.generator).text = generator?.let {
+            warned(it.manifest, getString(R.string.bundles_generator, it.manifest.name, it.manifest.bytes / MB, app.models.plan(it).context))
+        }
             ?: getString(R.string.bundles_none_generator)
         text(R.id.licence).text = (encoder ?: generator)?.manifest?.licence.orEmpty()
         text(R.id.message).text = message
@@ -52,6 +55,10 @@ class BundlesActivity : Activity() {
         bar.visibility = if (importing) View.VISIBLE else View.GONE
         bar.progress = share
     }
+
+    /** A line about a bundle, with what its measurement warns of. */
+    private fun warned(manifest: Manifest, line: String) =
+        if (manifest.warnings.isEmpty()) line else getString(R.string.bundles_warning, line, manifest.warnings.joinToString("; "))
 
     private fun bundle(kind: Kind) = try {
         app.models.store.current(kind)

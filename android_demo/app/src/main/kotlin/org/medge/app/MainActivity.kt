@@ -55,7 +55,22 @@ class MainActivity : Activity() {
         (view(R.id.picture) as ImageView).setImageBitmap(viewer.thumbnail)
         text(R.id.message).text = viewer.message
         text(R.id.scores).text = viewer.scores.joinToString("\n") {
-            getString(R.string.score_line, it.label, decimals.format(it.softmax), decimals.format(it.sigmoid ?: it.cosine))
+            val which = it.softmax?.let(decimals::format)
+            val holds = it.sigmoid?.let(decimals::format)
+            when {
+                which != null && holds != null -> getString(R.string.score_line, it.label, which, holds)
+                which != null -> getString(R.string.score_line_single, it.label, which)
+                holds != null -> getString(R.string.score_line_single, it.label, holds)
+                else -> getString(R.string.similar_line, it.label, decimals.format(it.cosine))
+            }
+        }
+        text(R.id.scores_hint).text = viewer.scores.firstOrNull().let {
+            when {
+                it == null || (it.softmax != null && it.sigmoid != null) -> getString(R.string.scores_hint)
+                it.softmax != null -> getString(R.string.scores_hint_which)
+                it.sigmoid != null -> getString(R.string.scores_hint_holds)
+                else -> getString(R.string.scores_hint_similarity)
+            }
         }
         text(R.id.similar).text = if (viewer.similar.isEmpty()) getString(R.string.similar_none) else viewer.similar.joinToString("\n") {
             getString(R.string.similar_line, it.name, decimals.format(it.cosine))

@@ -61,7 +61,7 @@ class GeneratorFacts(
     val patchSize: Int,
 )
 
-/** `manifest.json` of a bundle: of its [kind] the facts are there, and of the format that this runtime opens the [towers] and their [parity]. */
+/** `manifest.json` of a bundle: of its [kind] the facts are there, and of the format that this runtime opens the [towers] and their [parity], with [warnings] of what was lost all the same. */
 class Manifest(
     val kind: Kind,
     val name: String,
@@ -70,6 +70,7 @@ class Manifest(
     val digest: String,
     val licence: String,
     val parity: String,
+    val warnings: List<String>,
     val encoder: EncoderFacts?,
     val generator: GeneratorFacts?,
     val towers: Map<String, TowerFacts>,
@@ -128,6 +129,7 @@ class Manifest(
                 digest = body.text("digest")!!,
                 licence = body.text("licence").orEmpty(),
                 parity = opened?.child("parity")?.text("status") ?: "not measured",
+                warnings = opened?.child("parity")?.list("warnings")?.map { it.asString }.orEmpty(),
                 encoder = if (kind == Kind.ENCODER) encoderFacts(model) else null,
                 generator = if (kind == Kind.GENERATOR) generatorFacts(model) else null,
                 towers = opened?.child("towers")?.entrySet().orEmpty().associate { (name, value) -> name to towerFacts(value as JsonObject) },

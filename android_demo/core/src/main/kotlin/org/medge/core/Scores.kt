@@ -45,15 +45,18 @@ class LabelBank(val prompts: Map<String, List<String>>, val embeddings: Array<Fl
     }
 }
 
-/** The score of one label: softmax answers "which of these?", sigmoid "does this hold?", null of a model that can't say that. */
-class Score(val label: String, val cosine: Float, val softmax: Float, val sigmoid: Float?)
+/**
+ * The score of one label. [softmax] answers "which of these?", null of a single label, which would be certain whatever the image
+ * shows; [sigmoid] answers "does this hold?", null of a model that can't say that.
+ */
+class Score(val label: String, val cosine: Float, val softmax: Float?, val sigmoid: Float?)
 
 /** Scores of an image embedding against a bank, in the labels' order. */
 fun score(embedding: FloatArray, bank: LabelBank, facts: EncoderFacts): List<Score> {
     val cosines = FloatArray(bank.names.size) { dot(embedding, bank.embeddings[it]) }
     val logits = DoubleArray(cosines.size) { cosines[it].toDouble() * facts.logitScale + facts.logitBias }
-    val soft = softmax(logits)
-    return bank.names.indices.map { Score(bank.names[it], cosines[it], soft[it], if (facts.sigmoid) sigmoid(logits[it]) else null) }
+    val soft = if (logits.size > 1) softmax(logits) else null
+    return bank.names.indices.map { Score(bank.names[it], cosines[it], soft?.get(it), if (facts.sigmoid) sigmoid(logits[it]) else null) }
 }
 
 /** Softmax, in double, to single precision. */

@@ -30,7 +30,7 @@ class EncoderTest {
                 assertClose(cosine[index], FloatArray(scores.size) { scores[it].cosine }, tolerance)
                 // A logit is the cosine times the scale: half a scale's worth of the tolerance is what a probability can move.
                 val bound = (tolerance * golden.bundle.manifest.encoder!!.logitScale / 4).toFloat().coerceAtLeast(tolerance)
-                assertClose(softmax[index], FloatArray(scores.size) { scores[it].softmax }, bound)
+                assertClose(softmax[index], FloatArray(scores.size) { scores[it].softmax!! }, bound)
                 assertClose(sigmoid[index], FloatArray(scores.size) { scores[it].sigmoid!! }, bound)
                 assertEquals("image $index", top(cosine[index]), top(FloatArray(scores.size) { scores[it].cosine }))
             }
@@ -112,6 +112,16 @@ class EncoderTest {
             assertProblem(Problem.ENGINE_REFUSES) { encoder.embedPrepared(FloatArray(3 * 112 * 112)) }
         }
         copy.deleteRecursively()
+    }
+
+    @Test
+    fun aSingleLabelIsNotCertain() {
+        val facts = GoldenFiles.encoder().bundle.manifest.encoder!!
+        val towards = unitLength(floatArrayOf(1f, 0.2f))
+        val bank = LabelBank(mapOf("pneumonia" to listOf("pneumonia")), arrayOf(unitLength(floatArrayOf(-1f, 1f))))
+        val alone = score(towards, bank, facts).single()
+        assertEquals(null, alone.softmax)
+        assertEquals(sigmoid(alone.cosine.toDouble() * facts.logitScale + facts.logitBias), alone.sigmoid!!, 0f)
     }
 
     @Test

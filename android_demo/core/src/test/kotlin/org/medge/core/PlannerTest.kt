@@ -16,7 +16,7 @@ class PlannerTest {
         val towers = mapOf("language" to TowerFacts("q4_k_m", "a.gguf", "gguf", bound)) +
             listOfNotNull(projector).map { "projector" to TowerFacts("fast", it.path, "onnx", bound) }
         val files = listOfNotNull(FileEntry("a.gguf", "language", bytes, ""), projector)
-        return Manifest(Kind.GENERATOR, name, null, "arm-dotprod", "0".repeat(64), "", "passed", null, facts, towers, files)
+        return Manifest(Kind.GENERATOR, name, null, "arm-dotprod", "0".repeat(64), "", "passed", emptyList(), null, facts, towers, files)
     }
 
     @Test
