@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import BundleError, LabelError
-from ..json_text import holds_controls, loads
+from ..json_text import holds_controls
 from ..notebook import shorten
 
 # What a label without prompts of its own is asked with.
@@ -39,7 +38,7 @@ def read_labels(path: Path) -> dict[str, list[str]]:
         raise LabelError(f"{path}: can't be read as text ({error})") from error
     if path.suffix.lower() == ".json":
         try:
-            body = loads(text)
+            body = json.loads(text)
         except ValueError as error:
             raise LabelError(f"{path}: not JSON ({error})") from error
         if not isinstance(body, dict):
@@ -57,7 +56,7 @@ def as_prompts(
         LabelError: no label, a blank one, a repeated one, or a label whose prompts are not text.
     """
     if isinstance(labels, Mapping):
-        pairs = [(name, _group(name, value, where)) for name, value in labels.items()]
+        pairs = [(name, [value] if isinstance(value, str) else list(value or ())) for name, value in labels.items()]
     else:
         pairs = [(name, []) for name in ([labels] if isinstance(labels, str) else labels)]
     if not pairs:
@@ -69,20 +68,11 @@ def as_prompts(
         if holds_controls(name):
             raise LabelError(f"{where}: the label {name[:80]!r} holds line breaks or control characters; write it as plain text")
         if name in prompts:
-            raise LabelError(f"{where}: the label {name[:80]!r} is listed twice")
+            raise LabelError(f"{where}: the label {name!r} is listed twice")
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in given):
-            raise LabelError(f"{where}: the prompts of {name[:80]!r} must be non-empty texts")
+            raise LabelError(f"{where}: the prompts of {name!r} must be non-empty texts")
         prompts[name] = given or [template.format(name) for template in DEFAULT_TEMPLATES]
     return prompts
-
-
-def _group(name: object, value: object, where: str) -> list[Any]:
-    """A label's prompts as a list: one text, several, or none."""
-    if isinstance(value, str):
-        return [value]
-    if value is None or isinstance(value, Sequence):
-        return list(value or ())
-    raise LabelError(f"{where}: the prompts of {str(name)[:80]!r} must be a text or a list of texts")
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
