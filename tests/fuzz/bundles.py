@@ -87,15 +87,16 @@ def use(folder: Path) -> Result:
     """Everything that a user gets of a bundle, as numbers and names."""
     from medge.runtime.bundles.manifest import Manifest
     from medge.runtime.commands.inspect import inspect
-    from medge.runtime.kinds import load
+    from medge.runtime.encoder.encoder import load as load_encoder
+    from medge.runtime.generator.generator import load as load_generator
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         inspect(folder)
         kind = Manifest.read(folder).kind
         if kind == "encoder":
-            return _use_encoder(load(folder, allow_failed_parity=True, threads=1, device="cpu"))
-        return _use_generator(load(folder, allow_failed_parity=True, threads=1, context=256))
+            return _use_encoder(load_encoder(folder, allow_failed_parity=True, threads=1, device="cpu"))
+        return _use_generator(load_generator(folder, allow_failed_parity=True, threads=1, context=256))
 
 
 def _use_encoder(encoder: Any) -> Result:
