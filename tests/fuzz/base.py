@@ -54,7 +54,10 @@ def prepare(keep: Path) -> Path:
         keep: where such folders are kept; those of other sources are removed.
     """
     made_by = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    folder = keep / f"base-{_sha256([*made_by, *(Path(__file__).with_name(name) for name in ('base.py', 'bundles.py'))])[:16]}"
+    folder = (
+        keep
+        / f"base-{_sha256([*made_by, *(Path(__file__).with_name(name) for name in ('base.py', 'bundles.py'))])[:16]}"
+    )
     if not (folder / "ready").is_file():
         keep.mkdir(parents=True, exist_ok=True)
         for old in keep.glob("base-*"):
@@ -133,7 +136,9 @@ def _write_siglip(folder: Path) -> None:
     torch.manual_seed(0)
     state = SiglipModel(SiglipConfig(**SIGLIP)).state_dict()
     tensors = {
-        name: (tensor + 0.02 * torch.randn_like(tensor)).numpy() for name, tensor in state.items() if "position_ids" not in name
+        name: (tensor + 0.02 * torch.randn_like(tensor)).numpy()
+        for name, tensor in state.items()
+        if "position_ids" not in name
     }
     tensors["logit_scale"], tensors["logit_bias"] = np.full(1, np.log(10), np.float32), np.full(1, -4, np.float32)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -170,8 +175,12 @@ def _write_gemma(folder: Path) -> None:
     }  # fmt: skip
     folder.mkdir()
     write_configuration(folder, config)
-    (folder / "tokenizer.model").write_bytes(gemma_spiece(gemma_pieces(texts, [-float(i) for i in range(len(texts))], kinds)))
-    added = {str(ids[text]): {"content": text, "special": True} for text, kind in zip(texts, kinds, strict=True) if kind == 3}
+    (folder / "tokenizer.model").write_bytes(
+        gemma_spiece(gemma_pieces(texts, [-float(i) for i in range(len(texts))], kinds))
+    )
+    added = {
+        str(ids[text]): {"content": text, "special": True} for text, kind in zip(texts, kinds, strict=True) if kind == 3
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added, "bos_token": "<bos>",
                                                               "eos_token": "<eos>"}))  # fmt: skip
     torch.manual_seed(0)
@@ -184,7 +193,7 @@ def _write_gemma(folder: Path) -> None:
 
 if __name__ == "__main__":
     from fuzz.bundles import write_references
-    from fuzz.kinds.dicom import write_films
+    from fuzz.films import write_films
     from fuzz.kinds.index import write_index
     from fuzz.kinds.pictures import write_pictures
     from fuzz.kinds.tensors import write_probe

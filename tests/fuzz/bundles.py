@@ -107,7 +107,11 @@ def _use_encoder(encoder: Any) -> Result:
     asked = encoder.classify(image, list(TEXTS))[0]
     result: Result = {"labels": baked.labels, "image": encoder.embed_images(image), "text": encoder.embed_texts(TEXTS)}
     for name, scores in (("baked", baked), ("asked", asked)):
-        result |= {f"{name}.cosine": scores.cosine, f"{name}.softmax": scores.softmax, f"{name}.sigmoid": scores.sigmoid}
+        result |= {
+            f"{name}.cosine": scores.cosine,
+            f"{name}.softmax": scores.softmax,
+            f"{name}.sigmoid": scores.sigmoid,
+        }
         [row.probability for row in scores.ranked()]
     checks = [(what, holds) for what, _, _, holds in replay(encoder)]
     result["fingerprint"] = encoder.fingerprint.partition("/")[2]

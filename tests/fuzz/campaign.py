@@ -98,7 +98,9 @@ def run(folder: Path, base: Path, *, minutes: float, names: Sequence[str], jobs:
             state.write(place)
             if not quiet:
                 total = Counter(Verdict(v) for row in state.counts.values() for v in row for _ in range(row[v]))
-                print(f"{last - begin:5.0f} s  " + "  ".join(f"{v} {total[v]:,}" for v in Verdict if total[v]), flush=True)
+                print(
+                    f"{last - begin:5.0f} s  " + "  ".join(f"{v} {total[v]:,}" for v in Verdict if total[v]), flush=True
+                )
 
     take(batches, base, told, jobs=jobs, stop=stop)
     state.seconds = already + time.monotonic() - begin
@@ -128,7 +130,9 @@ def take(
     """
     waiting: deque[tuple[str, list[Case], Outcome | None, list[Case]]] = deque()
     children: list[process.Child] = []
-    again: dict[int, tuple[Outcome, list[Case]]] = {}  # by pid: what a case tried alone did in company, and that company
+    again: dict[
+        int, tuple[Outcome, list[Case]]
+    ] = {}  # by pid: what a case tried alone did in company, and that company
     spare = [Path(tempfile.mkdtemp(prefix="medge-fuzz-")) for _ in range(jobs)]
     free = list(spare)
     more = True
@@ -216,8 +220,11 @@ def failures(state: State) -> str:
     worst = [Verdict.ABORT, Verdict.WRONG, Verdict.HANG, Verdict.MEMORY, Verdict.TRACEBACK]
     counts = Counter(failure["signature"] for failure in state.failures)
     firsts = {failure["signature"]: failure for failure in reversed(state.failures)}
-    order = sorted(firsts, key=lambda sign: (worst.index(Verdict(firsts[sign]["verdict"])), firsts[sign]["kind"], -counts[sign]))
+    order = sorted(
+        firsts, key=lambda sign: (worst.index(Verdict(firsts[sign]["verdict"])), firsts[sign]["kind"], -counts[sign])
+    )
     return "\n".join(
         f"{counts[sign]:5} x {firsts[sign]['verdict']}  {firsts[sign]['kind']}  seed {firsts[sign]['seed']}  "
-        f"{firsts[sign]['detail'][:400]}" for sign in order
+        f"{firsts[sign]['detail'][:400]}"
+        for sign in order
     )

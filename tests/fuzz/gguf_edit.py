@@ -73,7 +73,9 @@ class GGUF:
 
     def write(self) -> bytes:
         head = [b"GGUF", struct.pack("<I", self.version & 0xFFFFFFFF)]
-        counts = [len(own) if said is None else said for own, said in zip((self.tensors, self.keys), self.counts, strict=True)]
+        counts = [
+            len(own) if said is None else said for own, said in zip((self.tensors, self.keys), self.counts, strict=True)
+        ]
         head += [_number("<Q", count) for count in counts]
         for key, kind, value in self.keys:
             head += [_string(key), _number("<I", kind), _value(kind, value)]

@@ -32,10 +32,20 @@ def nasty(rng: random.Random, near: Any = None) -> Any:
         ))  # fmt: skip
     if isinstance(near, str) and chance < 0.6:
         return rng.choice((
-            near + "x", near[:-1], near.upper(), near * 50, f"../{near}", f"/{near}", near[::-1], [near], rng.choice(TEXTS), rng.choice(TEXTS),
+            near + "x", near[:-1], near.upper(), near * 50, f"../{near}", f"/{near}", near[::-1], [near], rng.choice(TEXTS),
+                rng.choice(TEXTS),
         ))  # fmt: skip
     if isinstance(near, list) and chance < 0.5:
-        return rng.choice((near[:-1], near[1:], near * 2, [*near, rng.choice(NUMBERS)], list(reversed(near)), dict(enumerate(map(str, near)))))
+        return rng.choice(
+            (
+                near[:-1],
+                near[1:],
+                near * 2,
+                [*near, rng.choice(NUMBERS)],
+                list(reversed(near)),
+                dict(enumerate(map(str, near))),
+            )
+        )
     return copy.deepcopy(rng.choice(rng.choice((NUMBERS, NUMBERS, TEXTS, OTHERS))))
 
 

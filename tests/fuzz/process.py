@@ -71,7 +71,9 @@ def content_of(name: str, kind: Kind, case: tuple[str, bytes | None], base: Path
     return case[1] if case[1] is not None else kind.make(random.Random(f"{name}/{case[0]}"), base)
 
 
-def _take(name: str, kind: Kind, cases: Sequence[tuple[str, bytes | None]], base: Path, place: Path, writing: int) -> None:
+def _take(
+    name: str, kind: Kind, cases: Sequence[tuple[str, bytes | None]], base: Path, place: Path, writing: int
+) -> None:
     """The child's whole life."""
     try:
         os.setpgid(0, 0)
@@ -137,8 +139,10 @@ def _sentence(error: MedgeError) -> tuple[Verdict, str]:
     """Whether an error says one sentence that a terminal can show."""
     text = str(error)
     odd = [name for name, found in (
-        ("several lines", "\n" in text or "\r" in text), ("control characters", any(ord(c) < 32 and c not in "\t\n\r" for c in text)),
-        ("no words", not text.strip()), (f"{len(text)} characters", len(text) > MOST_WORDS), ("a traceback", "Traceback" in text),
+        ("several lines", "\n" in text or "\r" in text), ("control characters",
+        any(ord(c) < 32 and c not in "\t\n\r" for c in text)),
+        ("no words", not text.strip()), (f"{len(text)} characters", len(text) > MOST_WORDS), ("a traceback",
+        "Traceback" in text),
         ("characters that can't be written", not _writable(text)),
     ) if found]  # fmt: skip
     if odd:
@@ -175,7 +179,9 @@ def _memory(name: str, pid: str = "self") -> int:
 def _children() -> list[str]:
     """Processes that a case has started and left running, such as a decoder."""
     with contextlib.suppress(OSError):
-        return [word for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()] or ["0"]
+        return [
+            word for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()
+        ] or ["0"]
     return ["0"]
 
 
@@ -251,7 +257,11 @@ def _last_words(place: Path) -> str:
         text = (place / "stderr").read_text(errors="replace")
     except OSError:
         return ""
-    said = [line for line in text.splitlines() if line.strip() and not line.startswith(("Current thread", "Thread", "Extension"))]
+    said = [
+        line
+        for line in text.splitlines()
+        if line.strip() and not line.startswith(("Current thread", "Thread", "Extension"))
+    ]
     first = next((line.strip() for line in said if "File " not in line and "Fatal Python" not in line), "")
     frames = _MEDGE.findall(text)
     at = f" in {frames[0][0]}:{frames[0][1]}" if frames else ""

@@ -1,4 +1,4 @@
-"""Every file that ever made medge fail is refused in one sentence today, or gives the right result; so do a few seeds of each kind.
+"""Every file that ever made medge fail is refused in one sentence today, or gives the right result.
 
 A file `corpus/KIND/refused-...` must be refused. A new failure goes there: `python -m fuzz --case KIND:SEED` writes its file.
 """
@@ -44,7 +44,9 @@ def test_no_file_that_made_medge_fail_does_so_again(
 
 
 @pytest.mark.parametrize("kind", ["manifest", "gguf", "dicom"])
-def test_a_case_is_the_same_each_time(kind: str, once: Callable[[str, Callable[[Path], object]], Path], export_extra: None) -> None:
+def test_a_case_is_the_same_each_time(
+    kind: str, once: Callable[[str, Callable[[Path], object]], Path], export_extra: None
+) -> None:
     import random
 
     from fuzz.base import prepare

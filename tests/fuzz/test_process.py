@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fuzz import campaign, process
 from fuzz.kinds import KINDS
 from fuzz.verdict import Kind, Outcome, Verdict, WrongError
-
 from medge.runtime.errors import ImageError
 
 
@@ -53,7 +53,9 @@ def test_each_deed_gets_its_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     campaign.take(
         iter([("deeds", cases)]), tmp_path, lambda kind, case, outcome: found.update({case[0]: outcome}), jobs=2
     )
-    assert {name: outcome.verdict for name, outcome in found.items()} == {name: verdict for name, (_, verdict) in DEEDS.items()}
+    assert {name: outcome.verdict for name, outcome in found.items()} == {
+        name: verdict for name, (_, verdict) in DEEDS.items()
+    }
     assert "SIGABRT" in found["abort"].detail
     assert "KeyError at" in found["no MedgeError"].detail
 

@@ -20,11 +20,31 @@ from ..mutate import NUMBERS, TEXTS
 from ..verdict import Kind, WrongError
 from . import manifest
 
-COMMANDS = ("classify", "embed", "index", "probe", "ask", "report", "record", "inspect", "verify", "golden", "doctor", "help", "")
+COMMANDS = (
+    "classify",
+    "embed",
+    "index",
+    "probe",
+    "ask",
+    "report",
+    "record",
+    "inspect",
+    "verify",
+    "golden",
+    "doctor",
+    "help",
+    "",
+)
 # Nothing here leads out of the case's folder: some of these are written to.
-_PLACES = ("bundle", "reader", "film.png", "film.dcm", "labels.txt", "labels.json", "films", "empty", "nothing.png", "record.json", "out.json", "out.csv",
-           "out", "films.index", "a b", "é.png", "-", "", ".", "x" * 300, "deep/er/out.json", "pipe", "bundle/manifest.json", "a.probe", "link.png", "dangling.png")  # fmt: skip
-_WORDS = tuple(text for text in TEXTS if "/" not in text and "\x00" not in text and not text.startswith("~") and "\ud800" not in text)
+_PLACES = ("bundle", "reader", "film.png", "film.dcm", "labels.txt", "labels.json", "films", "empty", "nothing.png",
+    "record.json", "out.json", "out.csv",
+           "out", "films.index", "a b", "é.png", "-", "", ".", "x" * 300, "deep/er/out.json", "pipe",
+           "bundle/manifest.json", "a.probe", "link.png", "dangling.png")  # fmt: skip
+_WORDS = tuple(
+    text
+    for text in TEXTS
+    if "/" not in text and "\x00" not in text and not text.startswith("~") and "\ud800" not in text
+)
 _MARK = re.compile(r"what happened is in (\S+?):? ")
 
 
@@ -37,9 +57,19 @@ def _options(command: str) -> list[tuple[list[str], list[tuple[str, str, bool]]]
 
     whole: Any = typer.main.get_command(build_app(command or None))
     chosen = whole.commands[command]
-    found = [([command, name], sub) for name, sub in chosen.commands.items()] if hasattr(chosen, "commands") else [([command], chosen)]
+    found = (
+        [([command, name], sub) for name, sub in chosen.commands.items()]
+        if hasattr(chosen, "commands")
+        else [([command], chosen)]
+    )
     return [
-        (words, [(param.opts[0], str(param.type_descriptor.annotation), getattr(param, "is_flag", False)) for param in sub.params])
+        (
+            words,
+            [
+                (param.opts[0], str(param.type_descriptor.annotation), getattr(param, "is_flag", False))
+                for param in sub.params
+            ],
+        )
         for words, sub in found
     ]
 
@@ -47,7 +77,9 @@ def _options(command: str) -> list[tuple[list[str], list[tuple[str, str, bool]]]
 def make(rng: random.Random, base: Path) -> bytes:
     command = rng.choice(COMMANDS)
     if not command:
-        return json.dumps(rng.choices((*_WORDS, "--version", "--help", "-h", "classify", "export"), k=rng.choice((0, 1, 2)))).encode()
+        return json.dumps(
+            rng.choices((*_WORDS, "--version", "--help", "-h", "classify", "export"), k=rng.choice((0, 1, 2)))
+        ).encode()
     words, params = rng.choice(_options(command))
     words = list(words)
     for name, takes, flag in params:
@@ -67,7 +99,9 @@ def _value(rng: random.Random, takes: str, name: str) -> str:
         return str(rng.choice((*NUMBERS[:-1], "x", "", 1, 2, 4)))
     if "Path" in takes or rng.random() < 0.3:
         return rng.choice(_PLACES)
-    return rng.choice((*_WORDS, "normal", "pneumonia", "auto", "cpu", "lung", "40,400", "nan,inf", "1,0", "json", "csv", "chest-xray"))
+    return rng.choice(
+        (*_WORDS, "normal", "pneumonia", "auto", "cpu", "lung", "40,400", "nan,inf", "1,0", "json", "csv", "chest-xray")
+    )
 
 
 def _furnish(place: Path, base: Path) -> None:

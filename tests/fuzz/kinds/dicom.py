@@ -11,170 +11,66 @@ from typing import Any
 
 import numpy as np
 
+from ..films import FOLDER
 from ..mutate import TEXTS, mangled
 from ..verdict import Kind, WrongError
 
-FOLDER = "dicom"
 _LONG = frozenset({b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL", b"UC", b"UR"})
 _US = (0x00280002, 0x00280006, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103)
-_TEXT = (0x00280004, 0x00280008, 0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281056, 0x00080016, 0x00080060, 0x00280120)
+_TEXT = (
+    0x00280004,
+    0x00280008,
+    0x00281050,
+    0x00281051,
+    0x00281052,
+    0x00281053,
+    0x00281056,
+    0x00080016,
+    0x00080060,
+    0x00280120,
+)
 _SYNTAXES = (
-    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90",
-    "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.201", "1.2.3", "", "\x1b[31m",
+    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.201", "1.2.3", "",
+    "\x1b[31m",
 )  # fmt: skip
-_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "HSV", "", "ARGB", "\x1b[31m", "YBR_PARTIAL_420")
-_NUMERIC = ("0", "-1", "1", "1e308", "-1e308", "nan", "inf", "1e-320", "", "x", "40\\400", "0\\0", "2147483648", "99999999999999999999", "1e400", "0.5", "\\")
-
-
-def write_films(base: Path) -> None:
-    """One small film of each kind; made by pydicom, Pillow and pyjpegls, none of a patient."""
-    folder = base / FOLDER
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:16, 0:18]
-    grey16 = (x * 40 + y * 60 + rng.integers(0, 9, (16, 18))).astype(np.uint16)
-    grey8 = ((x * 9 + y * 7) % 256).astype(np.uint8)
-    colour = np.stack([grey8, grey8[::-1], 255 - grey8], -1)
-    for name, pixels, options in (
-        ("grey16", grey16, {}), ("grey8", grey8, {}), ("signed", (grey16.astype(np.int16) - 900), {"RescaleIntercept": "-1024", "RescaleSlope": "1"}),
-        ("colour", colour, {}), ("frames", np.stack([grey16, grey16[::-1], grey16 // 2]), {"NumberOfFrames": "3"}),
-        ("window", grey16, {"WindowCenter": "600", "WindowWidth": "900"}), ("palette", grey8 % 16, {"PhotometricInterpretation": "PALETTE COLOR"}),
-        ("voi", grey16, {"voi": True}), ("modality", grey8, {"modality": True}), ("inverted", grey8, {"PhotometricInterpretation": "MONOCHROME1"}),
-        ("planar", colour, {"PlanarConfiguration": 1}), ("wide", grey16.astype(np.uint32) * 60_000, {}), ("enhanced", grey16, {"enhanced": True}),
-    ):  # fmt: skip
-        for coding in CODINGS:
-            film = _film(pixels, dict(options))
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    _encode(film, coding, pixels)
-                    film.save_as(folder / f"{name}-{coding}.dcm", enforce_file_format=True)
-            except Exception:  # not every coding takes every kind of pixels
-                (folder / f"{name}-{coding}.dcm").unlink(missing_ok=True)
-
-
-CODINGS = ("explicit", "implicit", "big", "deflated", "rle", "jpeg", "jpegls", "near", "j2k", "j2kr", "lossless")
-
-
-def _film(pixels: Any, options: dict[str, Any]) -> Any:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.sequence import Sequence
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-
-    film = Dataset()
-    film.file_meta = FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film.file_meta.MediaStorageSOPClassUID = film.SOPClassUID = CTImageStorage
-    film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID = "1.2.3.4"
-    film.Modality, film.PatientName, film.PatientID = "CT", "Nobody^Noah", "N0B0DY"
-    film.ImagePositionPatient, film.ImageOrientationPatient = ["0", "0", "1"], ["1", "0", "0", "0", "1", "0"]
-    colour = pixels.ndim == 3 and pixels.shape[2] == 3
-    film.Rows, film.Columns = pixels.shape[:2] if colour or pixels.ndim == 2 else pixels.shape[1:]
-    film.SamplesPerPixel = 3 if colour else 1
-    if colour:
-        film.PlanarConfiguration = 0
-    film.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    bits = pixels.dtype.itemsize * 8
-    film.BitsAllocated, film.BitsStored, film.HighBit = bits, bits if bits != 16 else 12, (bits if bits != 16 else 12) - 1
-    if pixels.dtype == np.int16:
-        film.BitsStored, film.HighBit = 16, 15
-    film.PixelRepresentation = int(pixels.dtype == np.int16)
-    table = Dataset()
-    table.LUTExplanation = "x"
-    if options.pop("voi", False):
-        table.LUTDescriptor, table.LUTData = [256, 0, 8], list(range(256))
-        film.VOILUTSequence = Sequence([table])
-    elif options.pop("modality", False):
-        table.LUTDescriptor, table.LUTData, table.ModalityLUTType = [256, 0, 16], [3 * n for n in range(256)], "US"
-        film.ModalityLUTSequence = Sequence([table])
-    elif options.pop("enhanced", False):
-        window, group = Dataset(), Dataset()
-        window.WindowCenter, window.WindowWidth = "500", "800"
-        group.FrameVOILUTSequence = Sequence([window])
-        film.PerFrameFunctionalGroupsSequence = Sequence([group])
-    if options.get("PhotometricInterpretation") == "PALETTE COLOR":
-        for number, name in enumerate(("Red", "Green", "Blue")):
-            setattr(film, f"{name}PaletteColorLookupTableDescriptor", [16, 0, 8])
-            setattr(film, f"{name}PaletteColorLookupTableData", bytes((n * 16 + number) % 256 for n in range(16)))
-    for name, value in options.items():
-        setattr(film, name, value)
-    data = np.moveaxis(pixels, 2, 0) if options.get("PlanarConfiguration") else pixels
-    film.PixelData = np.ascontiguousarray(data).tobytes()
-    film["PixelData"].VR = "OB" if bits == 8 else "OW"
-    return film
-
-
-def _encode(film: Any, coding: str, pixels: Any) -> None:
-    from PIL import Image
-    from pydicom import uid
-    from pydicom.encaps import encapsulate
-
-    plain = {"explicit": uid.ExplicitVRLittleEndian, "implicit": uid.ImplicitVRLittleEndian, "deflated": uid.DeflatedExplicitVRLittleEndian}
-    if coding in plain:
-        film.file_meta.TransferSyntaxUID = plain[coding]
-    elif coding == "big":
-        film.file_meta.TransferSyntaxUID = uid.ExplicitVRBigEndian
-        film.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
-    elif coding == "rle":
-        film.compress(uid.RLELossless)
-    elif coding in ("jpegls", "near"):
-        film.compress(uid.JPEGLSLossless if coding == "jpegls" else uid.JPEGLSNearLossless, **({} if coding == "jpegls" else {"jls_error": 2}))
-    elif coding in ("j2k", "j2kr"):
-        if pixels.ndim == 3 and pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
-            raise ValueError("single pictures")
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG2000", no_jp2=True, num_resolutions=2, irreversible=coding == "j2k")
-        film.PixelData = encapsulate([stream.getvalue()])
-        film["PixelData"].is_undefined_length = True
-        film.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless if coding == "j2kr" else uid.JPEG2000
-        film.BitsStored, film.HighBit = film.BitsAllocated, film.BitsAllocated - 1
-    elif coding == "jpeg":
-        if pixels.dtype != np.uint8 or film.PhotometricInterpretation == "PALETTE COLOR":
-            raise ValueError("JPEG of 8 bits")
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG", quality=95)
-        film.PixelData = encapsulate([stream.getvalue()])
-        film["PixelData"].is_undefined_length = True
-        film.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
-        if film.SamplesPerPixel == 3:
-            film.PhotometricInterpretation = "YBR_FULL_422"
-    else:
-        _gdcm_lossless(film, pixels)
-
-
-def _gdcm_lossless(film: Any, pixels: Any) -> None:
-    """Lossless JPEG, which gdcm alone writes."""
-    import gdcm
-    from pydicom import uid
-    from pydicom.encaps import encapsulate, get_frame
-
-    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError("single grey pictures")
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "a.dcm", Path(folder) / "b.dcm"
-        film.save_as(source, enforce_file_format=True)
-        reader = gdcm.ImageReader()
-        reader.SetFileName(str(source))
-        if not reader.Read():
-            raise ValueError("gdcm reads nothing")
-        change = gdcm.ImageChangeTransferSyntax()
-        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-        change.SetInput(reader.GetImage())
-        if not change.Change():
-            raise ValueError("gdcm changes nothing")
-        writer = gdcm.ImageWriter()
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        writer.SetFileName(str(target))
-        writer.Write()
-        from pydicom import dcmread
-
-        film.PixelData = encapsulate([get_frame(dcmread(target).PixelData, 0, number_of_frames=1)])
-    film["PixelData"].is_undefined_length = True
-    film.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
+_PHOTOMETRIC = (
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "RGB",
+    "PALETTE COLOR",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+    "HSV",
+    "",
+    "ARGB",
+    "\x1b[31m",
+    "YBR_PARTIAL_420",
+)
+_NUMERIC = (
+    "0",
+    "-1",
+    "1",
+    "1e308",
+    "-1e308",
+    "nan",
+    "inf",
+    "1e-320",
+    "",
+    "x",
+    "40\\400",
+    "0\\0",
+    "2147483648",
+    "99999999999999999999",
+    "1e400",
+    "0.5",
+    "\\",
+)
 
 
 # Elements of an explicit, little-endian file
@@ -228,16 +124,61 @@ def make(rng: random.Random, base: Path) -> bytes:
 def _change(rng: random.Random, elements: list[list[Any]]) -> None:
     at = rng.randrange(len(elements))
     element = elements[at]
-    action = rng.choice(("number", "number", "number", "text", "text", "syntax", "pixels", "pixels", "pixels", "delete", "twice", "empty", "vr", "text of any", "add", "frames"))
+    action = rng.choice(
+        (
+            "number",
+            "number",
+            "number",
+            "text",
+            "text",
+            "syntax",
+            "pixels",
+            "pixels",
+            "pixels",
+            "delete",
+            "twice",
+            "empty",
+            "vr",
+            "text of any",
+            "add",
+            "frames",
+        )
+    )
     if action == "number":
         wanted = [one for one in elements if one[0] in _US]
         element = rng.choice(wanted)
         old = struct.unpack("<H", element[2][:2].ljust(2, b"\0"))[0]
-        new = rng.choice((old + 1, old - 1, old * 2, old // 2, 0, 1, 3, 7, 8, 16, 32, 64, 255, 4096, 12247, 65535, rng.randrange(65536)))
+        new = rng.choice(
+            (
+                old + 1,
+                old - 1,
+                old * 2,
+                old // 2,
+                0,
+                1,
+                3,
+                7,
+                8,
+                16,
+                32,
+                64,
+                255,
+                4096,
+                12247,
+                65535,
+                rng.randrange(65536),
+            )
+        )
         element[2] = struct.pack("<H", new & 0xFFFF)
     elif action == "text":
         tag = rng.choice(_TEXT)
-        value = rng.choice(_PHOTOMETRIC if tag == 0x00280004 else ("LINEAR", "SIGMOID", "LINEAR_EXACT", "X", "") if tag == 0x00281056 else _NUMERIC)
+        value = rng.choice(
+            _PHOTOMETRIC
+            if tag == 0x00280004
+            else ("LINEAR", "SIGMOID", "LINEAR_EXACT", "X", "")
+            if tag == 0x00281056
+            else _NUMERIC
+        )
         _put(elements, tag, {0x00280004: b"CS", 0x00281056: b"CS", 0x00280008: b"IS"}.get(tag, b"DS"), value.encode())
     elif action == "syntax":
         _put(elements, 0x00020010, b"UI", rng.choice(_SYNTAXES).encode())
@@ -256,8 +197,10 @@ def _change(rng: random.Random, elements: list[list[Any]]) -> None:
         element[1] = rng.choice((b"OB", b"US", b"SQ", b"DS", b"UN", b"XX", b"FD", b"AT", b"UT"))
     elif action == "add":
         tag, vr, value = rng.choice((
-            (0x00283010, b"SQ", b"\xfe\xff\x00\xe0" + struct.pack("<I", 8) + b"\x28\x00\x02\x30US"), (0x00283000, b"SQ", b""), (0x00281056, b"CS", b"SIGMOID "),
-            (0x52009229, b"SQ", b"\xfe\xff\x00\xe0\xff\xff\xff\xff" * 500), (0x00280120, b"US", b"\1\0"), (0x00080005, b"CS", b"ISO 2022 IR 999 "), (0x60003000, b"OW", b"\1" * 8),
+            (0x00283010, b"SQ", b"\xfe\xff\x00\xe0" + struct.pack("<I", 8) + b"\x28\x00\x02\x30US"), (0x00283000, b"SQ",
+            b""), (0x00281056, b"CS", b"SIGMOID "),
+            (0x52009229, b"SQ", b"\xfe\xff\x00\xe0\xff\xff\xff\xff" * 500), (0x00280120, b"US", b"\1\0"), (0x00080005,
+            b"CS", b"ISO 2022 IR 999 "), (0x60003000, b"OW", b"\1" * 8),
             (0x7FE00008, b"OF", b"\0" * 4), (0x00280301, b"US", b"1"),
         ))  # fmt: skip
         _put(elements, tag, vr, value)
@@ -320,5 +263,7 @@ def _check(content: bytes, pixels: Any) -> None:
             raise WrongError(f"the pixel data has {len(head.PixelData)} bytes, the header says {needed}")
 
 
-KIND = Kind(make, run, suffix=".dcm", modules=("numpy", "PIL.Image", "pydicom", "pydicom.pixels", "pydicom.pixels.decoders", "medge.runtime.pictures.dicom",
-                                               "medge.runtime.pictures.images", "medge.runtime.pictures.ct_series"), batch=60, share=4)  # fmt: skip
+KIND = Kind(make, run, suffix=".dcm", modules=("numpy", "PIL.Image", "pydicom", "pydicom.pixels", "pydicom.pixels.decoders",
+    "medge.runtime.pictures.dicom",
+                                               "medge.runtime.pictures.images", "medge.runtime.pictures.ct_series"),
+                                               batch=60, share=4)  # fmt: skip

@@ -18,18 +18,23 @@ from . import manifest
 
 # Values in a block, bytes of a block, of ggml's types.
 _BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84), 12: (256, 144),
-           14: (256, 210), 20: (32, 18), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2), 39: (32, 17)}  # fmt: skip
+           14: (256, 210), 20: (32, 18), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2), 39: (32,
+           17)}  # fmt: skip
 # Keys whose values other models have otherwise: only a measurement tells. The rest says how the file is to be read, or what the
 # manifest says as well.
 _FREE = ("rope.freq_base", "rope.scaling", "layer_norm_rms_epsilon", "layer_norm_epsilon", "tokenizer.ggml.scores",
          "tokenizer.ggml.tokens", "image_mean", "image_std", "final_logit_softcapping", "attn_logit_softcapping")  # fmt: skip
-_TEMPLATES = ("", "{{ messages }}", "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}", "{% for i in range(9**9) %}{% endfor %}",
-              "{{ '%2000000000d' % 1 }}", "{{ 'a'.ljust(10**9) }}", "{{ messages[0]['role'] }}", "{% if", "{{ ''.__class__ }}", "x",
+_TEMPLATES = ("", "{{ messages }}", "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    "{% for i in range(9**9) %}{% endfor %}",
+              "{{ '%2000000000d' % 1 }}", "{{ 'a'.ljust(10**9) }}", "{{ messages[0]['role'] }}", "{% if",
+              "{{ ''.__class__ }}", "x",
               "{{ raise_exception('no') }}", "{{ messages|tojson(indent=10**8) }}", "\n", "{{ 1/0 }}")  # fmt: skip
 
 
 def make(rng: random.Random, base: Path) -> bytes:
-    bundle, role = rng.choice(((READER, "language"), (READER, "language"), (READER, "projector"), (ONNX_READER, "language")))
+    bundle, role = rng.choice(
+        ((READER, "language"), (READER, "language"), (READER, "projector"), (ONNX_READER, "language"))
+    )
     name = file_of(base, bundle, role)
     data = (base / bundle / name).read_bytes()
     if rng.random() < 0.1:
@@ -43,46 +48,76 @@ def _edit(rng: random.Random, found: GGUF) -> list[Any]:
     key, kind, value = rng.choice(found.keys)
     place = rng.choice(found.tensors)
     action = rng.choice(("set", "set", "set", "type", "delete key", "twice", "member", "cut", "tensor type", "tensor type",
-                         "reshape", "shape", "offset", "rename", "delete tensor", "data", "data", "counts", "version", "template",
+                         "reshape", "shape", "offset", "rename", "delete tensor", "data", "data", "counts", "version",
+                         "template",
                          "more tensors", "array type"))  # fmt: skip
     if action == "set":
         return [action, key, _nasty_value(rng, kind, value)]
     if action == "type":
-        return [action, key, rng.choice((*range(13), 99)), rng.choice((value if kind not in (ARRAY, STRING) else 1, "text", 0))]
+        return [
+            action,
+            key,
+            rng.choice((*range(13), 99)),
+            rng.choice((value if kind not in (ARRAY, STRING) else 1, "text", 0)),
+        ]
     if action in ("delete key", "twice"):
         return [action, key]
     if action in ("member", "cut", "array type"):
         arrays = [entry for entry in found.keys if entry[1] == ARRAY]
         if not arrays:
             return ["delete key", key]
-        key, _, (inner, members) = rng.choice(arrays)
+        key, _, (_, members) = rng.choice(arrays)
         if action == "member":
             at = rng.randrange(len(members)) if members else 0
             return [action, key, at, nasty(rng, members[at] if members else 0)]
-        return [action, key, rng.choice((0, 1, len(members) - 1, len(members) // 2, len(members) + 1)) if action == "cut" else rng.choice((0, 4, 5, 6, 8, 9, 12))]
+        return [
+            action,
+            key,
+            rng.choice((0, 1, len(members) - 1, len(members) // 2, len(members) + 1))
+            if action == "cut"
+            else rng.choice((0, 4, 5, 6, 8, 9, 12)),
+        ]
     if action == "tensor type":
         return [action, place.name, rng.choice((*_BLOCKS, 4, 31, 40, 99))]
     if action == "reshape":
         return [action, place.name, _shape(rng, place.shape)]
     if action == "shape":
-        return [action, place.name, rng.choice((_shape(rng, place.shape), [0], [2**63, 2], [2**32, 2**32], [], [1] * 5))]
+        return [
+            action,
+            place.name,
+            rng.choice((_shape(rng, place.shape), [0], [2**63, 2], [2**32, 2**32], [], [1] * 5)),
+        ]
     if action == "offset":
-        return [action, place.name, rng.choice((place.offset + 1, place.offset + 32, 0, 2**63, 2**40, place.offset - 32))]
+        return [
+            action,
+            place.name,
+            rng.choice((place.offset + 1, place.offset + 32, 0, 2**63, 2**40, place.offset - 32)),
+        ]
     if action == "rename":
         other = rng.choice(found.tensors).name
-        return [action, place.name, rng.choice((other, place.name + "x", "", "a" * 200, place.name.replace("0", "9"), "output.weight"))]
+        return [
+            action,
+            place.name,
+            rng.choice((other, place.name + "x", "", "a" * 200, place.name.replace("0", "9"), "output.weight")),
+        ]
     if action == "delete tensor":
         return [action, place.name]
     if action == "data":
         fill = rng.choice(("nan", "inf", "zero", "huge", "noise"))
         return [action, place.name, fill, rng.randrange(1 << 30)]
     if action == "counts":
-        return [action, rng.choice((None, 0, 1, 2**20, 2**63, len(found.tensors) + 1)), rng.choice((None, 0, 1, 2**40, len(found.keys) - 1))]
+        return [
+            action,
+            rng.choice((None, 0, 1, 2**20, 2**63, len(found.tensors) + 1)),
+            rng.choice((None, 0, 1, 2**40, len(found.keys) - 1)),
+        ]
     if action == "version":
         return [action, rng.choice((0, 1, 2, 4, 2**31))]
     if action == "more tensors":
-        return [action, rng.choice(("output.weight", "extra.weight", "blk.0.ffn_gate_inp.weight", "v.blk.7.ln1.weight", "rope_freqs.weight",
-                                    "blk.0.attn_q.bias", "blk.1.attn_norm.bias")), rng.choice(([32], [32, 4], [16], [1])), rng.choice((0, 1, 24))]  # fmt: skip
+        return [action, rng.choice(("output.weight", "extra.weight", "blk.0.ffn_gate_inp.weight", "v.blk.7.ln1.weight",
+            "rope_freqs.weight",
+                                    "blk.0.attn_q.bias", "blk.1.attn_norm.bias")), rng.choice(([32], [32, 4], [16], [1])),
+                                    rng.choice((0, 1, 24))]  # fmt: skip
     return [action, rng.choice(_TEMPLATES)]
 
 
@@ -125,7 +160,9 @@ def _apply(found: GGUF, change: list[Any]) -> None:
     elif action == "version":
         found.version = where
     elif action == "template":
-        found.keys = [entry for entry in found.keys if entry[0] != "tokenizer.chat_template"] + [["tokenizer.chat_template", STRING, where]]
+        found.keys = [entry for entry in found.keys if entry[0] != "tokenizer.chat_template"] + [
+            ["tokenizer.chat_template", STRING, where]
+        ]
     elif action == "more tensors":
         found.tensors.append(Tensor(where, rest[0], rest[1], 0, b"\0" * _bytes_of(rest[0], rest[1])))
         found.lay_anew()
@@ -199,7 +236,8 @@ def _may_differ(case: dict[str, Any], base: Path) -> bool:
     """Whether only weights, or keys that models differ in, were changed; sound values are the exporter's own affair."""
     if case["do"] != "bytes":
         return all(
-            change[0] in ("data", "template") or (change[0] in ("set", "member") and any(part in str(change[1]) for part in _FREE))
+            change[0] in ("data", "template")
+            or (change[0] in ("set", "member") and any(part in str(change[1]) for part in _FREE))
             for change in case["edits"]
         )
     data = (base / case["bundle"] / case["file"]).read_bytes()
@@ -212,7 +250,11 @@ def _may_differ(case: dict[str, Any], base: Path) -> bool:
     alike = [(one.name, one.shape, one.type, one.offset) for one in old.tensors] == [
         (one.name, one.shape, one.type, one.offset) for one in found.tensors
     ]
-    return len(new) == len(data) and alike and all(any(part in key for part in (*_FREE, "chat_template")) for key in changed)
+    return (
+        len(new) == len(data)
+        and alike
+        and all(any(part in key for part in (*_FREE, "chat_template")) for key in changed)
+    )
 
 
 KIND = Kind(make, run, modules=manifest.KIND.modules, share=3)

@@ -57,17 +57,27 @@ def make(rng: random.Random, base: Path) -> bytes:
         elif action == "graph":
             edits.append([action, byte_edits(rng, facts["graph"], head=200)])
         elif action == "vector":
-            edits.append([action, rng.randrange(IMAGES) + 1, rng.choice(("nan", "inf", "zero", "short", "long", "text", "null", "odd", "none", "other"))])
+            edits.append(
+                [
+                    action,
+                    rng.randrange(IMAGES) + 1,
+                    rng.choice(("nan", "inf", "zero", "short", "long", "text", "null", "odd", "none", "other")),
+                ]
+            )
         elif action == "path":
             edits.append([action, rng.randrange(IMAGES) + 1, rng.choice(_VALUES)])
         else:
             edits.append([action, rng.choice((
-                "DROP TABLE items", "DROP TABLE facts", "DELETE FROM items", "DELETE FROM facts", "ALTER TABLE items DROP COLUMN vector",
-                "UPDATE items SET id = id + 1000", "UPDATE items SET id = -id", "INSERT INTO items SELECT id + 100, path || 'x', vector FROM items",
-                "CREATE TRIGGER t AFTER INSERT ON facts BEGIN DELETE FROM items; END", "PRAGMA user_version = 99", "DELETE FROM items WHERE id < 5",
+                "DROP TABLE items", "DROP TABLE facts", "DELETE FROM items", "DELETE FROM facts",
+                "ALTER TABLE items DROP COLUMN vector",
+                "UPDATE items SET id = id + 1000", "UPDATE items SET id = -id",
+                "INSERT INTO items SELECT id + 100, path || 'x', vector FROM items",
+                "CREATE TRIGGER t AFTER INSERT ON facts BEGIN DELETE FROM items; END", "PRAGMA user_version = 99",
+                "DELETE FROM items WHERE id < 5",
                 "DROP TABLE items; CREATE VIEW items AS SELECT 1 AS id, 'x' AS path, x'00' AS vector",
                 "DROP TABLE items; CREATE VIEW items AS WITH RECURSIVE r(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM r) "
-                "SELECT id, 'x' AS path, x'00000000' AS vector FROM r", "PRAGMA journal_mode = WAL", "PRAGMA encoding = 'UTF-16'",
+                "SELECT id, 'x' AS path, x'00000000' AS vector FROM r", "PRAGMA journal_mode = WAL",
+                "PRAGMA encoding = 'UTF-16'",
             ))])  # fmt: skip
     return json.dumps({"do": "sql", "edits": edits}).encode()
 
@@ -93,7 +103,8 @@ def _edit(path: Path, edits: list[list[Any]]) -> None:
 def _vector(what: str) -> Any:
     sound = embedding("other").tobytes()
     made = {
-        "nan": np.full(SIZE, np.nan, np.float32).tobytes(), "inf": np.full(SIZE, np.inf, np.float32).tobytes(), "zero": bytes(4 * SIZE),
+        "nan": np.full(SIZE, np.nan, np.float32).tobytes(), "inf": np.full(SIZE, np.inf, np.float32).tobytes(),
+        "zero": bytes(4 * SIZE),
         "short": sound[:-4], "long": sound + sound, "text": "text", "null": None, "odd": sound[:-1], "none": b"",
         "other": sound,
     }  # fmt: skip
@@ -121,11 +132,17 @@ def run(content: bytes, place: Path, base: Path) -> None:
 def _stored(index: Any) -> dict[str, NDArray[np.float32]]:
     """The sound vectors of the file; a page's own bytes may hold another finite one."""
     rows = index._db.execute("SELECT path, vector FROM items").fetchall()
-    whole = {path: np.frombuffer(vector, np.float32) for path, vector in rows if isinstance(vector, bytes) and len(vector) == 4 * SIZE}
+    whole = {
+        path: np.frombuffer(vector, np.float32)
+        for path, vector in rows
+        if isinstance(vector, bytes) and len(vector) == 4 * SIZE
+    }
     return whole if len(whole) == len(rows) else {}
 
 
-def _check(query: NDArray[np.float32], found: tuple[list[Any], list[Any]], allowed: list[dict[str, NDArray[np.float32]]]) -> None:
+def _check(
+    query: NDArray[np.float32], found: tuple[list[Any], list[Any]], allowed: list[dict[str, NDArray[np.float32]]]
+) -> None:
     """Hits are what one of these sets of vectors says, best first."""
     for hits in found:
         for hit in hits:
@@ -136,9 +153,19 @@ def _check(query: NDArray[np.float32], found: tuple[list[Any], list[Any]], allow
     few, every = found
     for vectors in allowed:
         true = {path: float(vector @ query) for path, vector in vectors.items()}
-        if len(every) == len(true) and len(few) == min(5, len(true)) and all(abs(hit.cosine - true.get(hit.path, 9)) < 1e-3 for hit in (*few, *every)):
+        if (
+            len(every) == len(true)
+            and len(few) == min(5, len(true))
+            and all(abs(hit.cosine - true.get(hit.path, 9)) < 1e-3 for hit in (*few, *every))
+        ):
             return
     raise WrongError(f"{len(few)} and {len(every)} hits are not those of the stored vectors: {few[:2]}"[:300])
 
 
-KIND = Kind(make, run, modules=(*manifest.KIND.modules, "usearch.index", "medge.runtime.encoder.vector_index"), batch=40, share=2)
+KIND = Kind(
+    make,
+    run,
+    modules=(*manifest.KIND.modules, "usearch.index", "medge.runtime.encoder.vector_index"),
+    batch=40,
+    share=2,
+)

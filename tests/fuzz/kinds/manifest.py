@@ -70,7 +70,9 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 KIND = Kind(make, run, modules=("onnxruntime", "llama_cpp.llama_cpp", "llama_cpp.mtmd_cpp", "medge.runtime.generator.generator",
-                                "medge.runtime.encoder.encoder", "medge.runtime.golden.encoder", "medge.runtime.golden.generator",
-                                "medge.runtime.commands.inspect", "rich.table", "jinja2.sandbox", "medge.runtime.generator.template_sandbox",
+                                "medge.runtime.encoder.encoder", "medge.runtime.golden.encoder",
+                                "medge.runtime.golden.generator",
+                                "medge.runtime.commands.inspect", "rich.table", "jinja2.sandbox",
+                                "medge.runtime.generator.template_sandbox",
                                 "medge.runtime.pictures.dicom"),
             share=3)  # fmt: skip

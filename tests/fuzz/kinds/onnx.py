@@ -12,9 +12,21 @@ from ..mutate import byte_edits
 from ..verdict import Kind
 from . import manifest
 
-_OPS = ("Loop", "If", "Scan", "Identity", "Expand", "ConstantOfShape", "Tile", "Gather", "Neg", "Relu", "NotAnOp", "", "RandomNormal",
+_OPS = ("Loop", "If", "Scan", "Identity", "Expand", "ConstantOfShape", "Tile", "Gather", "Neg", "Relu", "NotAnOp", "",
+    "RandomNormal",
         "Sqrt", "Transpose", "Resize", "NonZero", "Attention", "FusedMatMul")  # fmt: skip
-_PLACES = ("../../../etc/passwd", "/etc/passwd", "/dev/zero", "/dev/stdin", "missing.bin", "", ".", "../manifest.json", "manifest.json", "a" * 5000)
+_PLACES = (
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "/dev/zero",
+    "/dev/stdin",
+    "missing.bin",
+    "",
+    ".",
+    "../manifest.json",
+    "manifest.json",
+    "a" * 5000,
+)
 _NAMES = ("x", "", "pooler_output", "\x1b[31m", "last_hidden_state", "a" * 3000)
 _INTS = (0, -1, 1, 2, 7, 2**31, 2**62, -(2**63))
 
@@ -34,35 +46,78 @@ def make(rng: random.Random, base: Path) -> bytes:
 def _edit(rng: random.Random, graph: Any) -> list[Any]:
     node = rng.randrange(len(graph.node))
     tensor = rng.randrange(len(graph.initializer))
-    action = rng.choice(("op", "domain", "input", "output", "delete node", "twice", "attribute", "attribute", "dims", "dtype", "external",
-                         "external", "data", "data", "delete tensor", "rename tensor", "graph input", "graph output", "opset", "ir", "bomb",
+    action = rng.choice(("op", "domain", "input", "output", "delete node", "twice", "attribute", "attribute", "dims",
+        "dtype", "external",
+                         "external", "data", "data", "delete tensor", "rename tensor", "graph input", "graph output",
+                         "opset", "ir", "bomb",
                          "endless", "custom", "function", "order", "value info"))  # fmt: skip
     if action in ("op", "domain"):
-        return [action, node, rng.choice(_OPS) if action == "op" else rng.choice(("", "com.microsoft", "evil", "ai.onnx.ml"))]
+        return [
+            action,
+            node,
+            rng.choice(_OPS) if action == "op" else rng.choice(("", "com.microsoft", "evil", "ai.onnx.ml")),
+        ]
     if action in ("input", "output"):
         names = [name for other in graph.node for name in (*other.input, *other.output)]
         return [action, node, rng.randrange(4), rng.choice((rng.choice(names), *_NAMES))]
     if action in ("delete node", "twice", "order"):
         return [action, node, rng.randrange(len(graph.node))]
     if action == "attribute":
-        return [action, node, rng.randrange(4), rng.choice((rng.choice(_INTS), rng.choice((0.0, -1.0, 1e30, float("nan"))), "x"))]
+        return [
+            action,
+            node,
+            rng.randrange(4),
+            rng.choice((rng.choice(_INTS), rng.choice((0.0, -1.0, 1e30, float("nan"))), "x")),
+        ]
     if action == "dims":
         old = list(graph.initializer[tensor].dims)
-        return [action, tensor, rng.choice(([*old, 1], [*old, 2], old[:-1], [0], [-1], [2**40], [2**62, 2**62], [n + 1 for n in old], list(reversed(old))))]
+        return [
+            action,
+            tensor,
+            rng.choice(
+                (
+                    [*old, 1],
+                    [*old, 2],
+                    old[:-1],
+                    [0],
+                    [-1],
+                    [2**40],
+                    [2**62, 2**62],
+                    [n + 1 for n in old],
+                    list(reversed(old)),
+                )
+            ),
+        ]
     if action == "dtype":
         return [action, tensor, rng.choice((0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 16, 17, 21, 22, 99))]
     if action == "external":
-        return [action, tensor, rng.choice(_PLACES), rng.choice((None, "0", "-1", "4096", "x")), rng.choice((None, "0", "99999999999", "-5"))]
+        return [
+            action,
+            tensor,
+            rng.choice(_PLACES),
+            rng.choice((None, "0", "-1", "4096", "x")),
+            rng.choice((None, "0", "99999999999", "-5")),
+        ]
     if action == "data":
         return [action, tensor, rng.choice(("nan", "inf", "zero", "noise")), rng.randrange(1 << 30)]
     if action in ("delete tensor", "rename tensor"):
         return [action, tensor, rng.choice(_NAMES)]
     if action in ("graph input", "graph output"):
-        return [action, rng.choice(("rename", "delete", "type", "dim", "more")), rng.choice(_NAMES), rng.choice((0, 1, 7, 10, 16)), rng.choice(_INTS)]
+        return [
+            action,
+            rng.choice(("rename", "delete", "type", "dim", "more")),
+            rng.choice(_NAMES),
+            rng.choice((0, 1, 7, 10, 16)),
+            rng.choice(_INTS),
+        ]
     if action in ("opset", "ir"):
         return [action, rng.choice((0, 1, 7, 11, 13, 18, 25, 99, -1, 2**62))]
     if action == "bomb":
-        return [action, rng.choice(([2**31], [1 << 20, 1 << 12], [2**40], [40000, 40000])), rng.randrange(len(graph.node))]
+        return [
+            action,
+            rng.choice(([2**31], [1 << 20, 1 << 12], [2**40], [40000, 40000])),
+            rng.randrange(len(graph.node)),
+        ]
     return [action, node]
 
 
@@ -196,9 +251,11 @@ def _add(model: Any, action: str, where: Any, rest: list[Any]) -> None:
     elif action == "endless":
         body = helper.make_graph(
             [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["state"], ["new_state"])], "body",
-            [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go",
+                TensorProto.BOOL, []),
              helper.make_tensor_value_info("state", TensorProto.FLOAT, None)],
-            [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("new_state", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("new_state",
+                TensorProto.FLOAT, None)],
         )  # fmt: skip
         graph.initializer.append(numpy_helper.from_array(np.array(2**62, np.int64), "times"))
         graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
@@ -213,7 +270,12 @@ def _add(model: Any, action: str, where: Any, rest: list[Any]) -> None:
         model.opset_import.append(helper.make_opsetid("my.domain", 1))
     else:
         function = helper.make_function(
-            "my.domain", "F", ["x"], ["y"], [helper.make_node("F", ["x"], ["y"], domain="my.domain")], [helper.make_opsetid("my.domain", 1)]
+            "my.domain",
+            "F",
+            ["x"],
+            ["y"],
+            [helper.make_node("F", ["x"], ["y"], domain="my.domain")],
+            [helper.make_opsetid("my.domain", 1)],
         )
         model.functions.append(function)
         model.opset_import.append(helper.make_opsetid("my.domain", 1))

@@ -13,23 +13,35 @@ from ..verdict import Kind, WrongError
 NAME = "Zebediah"  # of the patient; it is never shown
 RECORD: dict[str, Any] = {
     "resourceType": "Bundle", "type": "searchset", "total": 9, "link": [{"relation": "self", "url": "x"}],
-    "entry": [{"fullUrl": f"urn:uuid:{number}", "search": {"mode": "match"}, "resource": resource} for number, resource in enumerate([
-        {"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1950-02-03", "name": [{"family": NAME, "given": [NAME]}],
+    "entry": [{"fullUrl": f"urn:uuid:{number}", "search": {"mode": "match"}, "resource": resource} for number,
+    resource in enumerate([
+        {"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1950-02-03", "name": [{"family": NAME,
+        "given": [NAME]}],
          "identifier": [{"value": NAME}], "deceasedDateTime": "2020-01-01"},
-        {"resourceType": "Observation", "id": "o1", "status": "final", "code": {"coding": [{"system": "x", "code": "1", "display": "Haemoglobin"}], "text": "Hb"},
-         "effectiveDateTime": "2019-01-02T10:00:00Z", "valueQuantity": {"value": 13.25, "unit": "g/dL", "comparator": "<"}, "subject": {"reference": "Patient/p"}},
-        {"resourceType": "Observation", "id": "o2", "status": "final", "code": {"text": "Blood pressure"}, "effectivePeriod": {"start": "2019-01-03"},
-         "component": [{"code": {"text": "systolic"}, "valueQuantity": {"value": 120, "unit": "mmHg"}}, {"code": {"text": "diastolic"}, "valueInteger": 80}]},
-        {"resourceType": "Observation", "id": "o3", "status": "entered-in-error", "code": {"text": "Sodium"}, "valueString": "high"},
-        {"resourceType": "Observation", "id": "o4", "code": {"text": "Titre"}, "valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 128}},
+        {"resourceType": "Observation", "id": "o1", "status": "final", "code": {"coding": [{"system": "x", "code": "1",
+        "display": "Haemoglobin"}], "text": "Hb"},
+         "effectiveDateTime": "2019-01-02T10:00:00Z", "valueQuantity": {"value": 13.25, "unit": "g/dL", "comparator": "<"},
+         "subject": {"reference": "Patient/p"}},
+        {"resourceType": "Observation", "id": "o2", "status": "final", "code": {"text": "Blood pressure"},
+        "effectivePeriod": {"start": "2019-01-03"},
+         "component": [{"code": {"text": "systolic"}, "valueQuantity": {"value": 120, "unit": "mmHg"}},
+         {"code": {"text": "diastolic"}, "valueInteger": 80}]},
+        {"resourceType": "Observation", "id": "o3", "status": "entered-in-error", "code": {"text": "Sodium"},
+        "valueString": "high"},
+        {"resourceType": "Observation", "id": "o4", "code": {"text": "Titre"}, "valueRatio": {"numerator": {"value": 1},
+        "denominator": {"value": 128}},
          "valueRange": {"low": {"value": 1e-9}, "high": {"value": 1e22}}, "dataAbsentReason": {"text": "unknown"}},
-        {"resourceType": "Condition", "id": "c", "code": {"coding": [{"display": "Asthma"}]}, "clinicalStatus": {"coding": [{"code": "active"}]},
+        {"resourceType": "Condition", "id": "c", "code": {"coding": [{"display": "Asthma"}]},
+        "clinicalStatus": {"coding": [{"code": "active"}]},
          "verificationStatus": {"coding": [{"code": "confirmed"}]}, "onsetDateTime": "2001"},
-        {"resourceType": "MedicationRequest", "id": "m", "status": "active", "medicationReference": {"reference": "Medication/d", "display": "aspirin"},
+        {"resourceType": "MedicationRequest", "id": "m", "status": "active",
+        "medicationReference": {"reference": "Medication/d", "display": "aspirin"},
          "authoredOn": "2018-05-05", "dosageInstruction": [{"text": "once a day"}], "doNotPerform": False},
         {"resourceType": "Medication", "id": "d", "code": {"text": "Aspirin 100 mg"}},
-        {"resourceType": "AllergyIntolerance", "id": "a", "code": {"text": "Penicillin"}, "criticality": "high", "reaction": [{"manifestation": [{"text": "rash"}]}]},
-        {"resourceType": "FamilyMemberHistory", "id": "f", "relationship": {"text": "mother"}, "condition": [{"code": {"text": "diabetes"}}]},
+        {"resourceType": "AllergyIntolerance", "id": "a", "code": {"text": "Penicillin"}, "criticality": "high",
+        "reaction": [{"manifestation": [{"text": "rash"}]}]},
+        {"resourceType": "FamilyMemberHistory", "id": "f", "relationship": {"text": "mother"},
+        "condition": [{"code": {"text": "diabetes"}}]},
     ])],
 }  # fmt: skip
 
@@ -61,12 +73,17 @@ def make(rng: random.Random, base: Path) -> bytes:
     if chance < 0.2:
         return mangled(rng, json.dumps(RECORD, indent=1).encode())
     if chance < 0.25:
-        return rng.choice((b"", b"[]", b"{}", b"null", b"[" * 20_000, b'{"a":' * 5000, b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"1e999", b"NaN", b'{"resourceType": "Bundle"}',
+        return rng.choice((b"", b"[]", b"{}", b"null", b"[" * 20_000, b'{"a":' * 5000, b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0",
+            b"1e999", b"NaN", b'{"resourceType": "Bundle"}',
                            b'{"resourceType": "Patient", "id": "x"}\n' * 3, b'"x"', b"[[[]]]", b"9" * 5000))  # fmt: skip
     tree = edit_json(RECORD, json_edits(rng, RECORD))
     if chance < 0.4:  # a bulk export: a resource a line
         entries = tree.get("entry") if isinstance(tree, dict) else None
-        lines = [json.dumps(entry.get("resource")) for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else ["{"]
+        lines = (
+            [json.dumps(entry.get("resource")) for entry in entries if isinstance(entry, dict)]
+            if isinstance(entries, list)
+            else ["{"]
+        )
         return "\n".join(lines).encode()
     return json.dumps(tree).encode()
 

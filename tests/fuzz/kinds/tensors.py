@@ -38,7 +38,8 @@ def join(head: Any, body: bytes) -> bytes:
 
 def make(rng: random.Random, base: Path) -> bytes:
     bundle, name = rng.choice((
-        (ENCODER, file_of(base, ENCODER, "labels")), (ENCODER, file_of(base, ENCODER, "labels")), (ENCODER, file_of(base, ENCODER, "golden")),
+        (ENCODER, file_of(base, ENCODER, "labels")), (ENCODER, file_of(base, ENCODER, "labels")), (ENCODER, file_of(base,
+        ENCODER, "golden")),
         (READER, file_of(base, READER, "golden")), (ENCODER, PROBE), (ENCODER, file_of(base, ENCODER, "tokenizer")),
     ))  # fmt: skip
     path = base / PROBE if name == PROBE else base / bundle / name
@@ -53,14 +54,45 @@ def make(rng: random.Random, base: Path) -> bytes:
 
 def _edit(rng: random.Random, head: dict[str, Any]) -> list[Any]:
     name = rng.choice([key for key in head if key != "__metadata__"])
-    action = rng.choice(("head", "head", "dtype", "shape", "reshape", "values", "values", "rename", "delete", "metadata", "metadata", "add"))
+    action = rng.choice(
+        (
+            "head",
+            "head",
+            "dtype",
+            "shape",
+            "reshape",
+            "values",
+            "values",
+            "rename",
+            "delete",
+            "metadata",
+            "metadata",
+            "add",
+        )
+    )
     if action == "head":
         return [action, json_edits(rng, head)]
     if action == "dtype":
         return [action, name, rng.choice(_TYPES)]
     shape = head[name]["shape"]
     if action in ("shape", "reshape"):
-        return [action, name, rng.choice(([], [0], [*shape, 1], shape[::-1], shape[1:], [n + 1 for n in shape], [2**40], [-1], [n // 2 for n in shape]))]
+        return [
+            action,
+            name,
+            rng.choice(
+                (
+                    [],
+                    [0],
+                    [*shape, 1],
+                    shape[::-1],
+                    shape[1:],
+                    [n + 1 for n in shape],
+                    [2**40],
+                    [-1],
+                    [n // 2 for n in shape],
+                )
+            ),
+        ]
     if action == "values":
         return [action, name, rng.choice(("nan", "inf", "zero", "huge", "negated", "one nan"))]
     if action == "rename":
@@ -70,7 +102,9 @@ def _edit(rng: random.Random, head: dict[str, Any]) -> list[Any]:
         value = head["__metadata__"][key]
         try:
             tree = json.loads(value)
-            text = json.dumps(edit_json({"x": tree}, [[e[0], ["x", *e[1]], *e[2:]] for e in json_edits(rng, tree)])["x"])
+            text = json.dumps(
+                edit_json({"x": tree}, [[e[0], ["x", *e[1]], *e[2:]] for e in json_edits(rng, tree)])["x"]
+            )
         except (ValueError, TypeError, IndexError, KeyError):
             text = rng.choice(("", "x", "[]", "{}", "null", "1", "{" * 100_000, '"a"'))
         return [action, key, text]
@@ -90,7 +124,9 @@ def edit(data: bytes, edits: list[Any]) -> bytes:
             head[rest[0]] = {"dtype": "U8", "shape": rest[1], "data_offsets": [len(body), len(body) + 3]}
             body += b"abc"
         elif rest[0] in head:
-            with contextlib.suppress(KeyError, TypeError, IndexError, ValueError):  # of a head that an earlier change has broken
+            with contextlib.suppress(
+                KeyError, TypeError, IndexError, ValueError
+            ):  # of a head that an earlier change has broken
                 head, body = _apply(head, body, action, rest)
     return join(head, body)
 
@@ -107,7 +143,11 @@ def _apply(head: dict[str, Any], body: bytes, action: str, rest: list[Any]) -> t
     elif action == "delete":
         del head[name]
     else:
-        tensors = {key: body[one["data_offsets"][0] : one["data_offsets"][1]] for key, one in head.items() if key != "__metadata__"}
+        tensors = {
+            key: body[one["data_offsets"][0] : one["data_offsets"][1]]
+            for key, one in head.items()
+            if key != "__metadata__"
+        }
         size = {"F32": 4, "I64": 8, "U8": 1}.get(entry["dtype"], 1)
         if action == "reshape":  # its bytes fit the new shape
             count = int(np.prod([max(n, 0) for n in rest[1]], dtype=float))
@@ -143,7 +183,9 @@ def write_probe(base: Path) -> None:
     rng = np.random.default_rng(0)
     size = encoder.facts.embedding_size
     weight = rng.standard_normal((3, size)).astype(np.float32)
-    Probe(("a", "b", "c"), weight, np.zeros(3, np.float32), encoder.fingerprint, {"counts": {"a": 2, "b": 2, "c": 3}}).save(base / PROBE)
+    Probe(
+        ("a", "b", "c"), weight, np.zeros(3, np.float32), encoder.fingerprint, {"counts": {"a": 2, "b": 2, "c": 3}}
+    ).save(base / PROBE)
 
 
 def run(content: bytes, place: Path, base: Path) -> None:

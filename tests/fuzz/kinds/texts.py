@@ -16,13 +16,16 @@ _LINES: dict[str, list[Any]] = {
     "labels.json": [_LABELS],
     "labels.txt": ["normal", "pneumonia", "effusion"],
     "texts.jsonl": [{"text": "The lungs are clear."}, {"text": "No effusion."}],
-    "examples.jsonl": [{"text": "clear"}, {"question": "What?", "answer": "A film.", "image": "a.png"}, {"question": "Why?", "answer": "x"}],
+    "examples.jsonl": [{"text": "clear"}, {"question": "What?", "answer": "A film.", "image": "a.png"}, {"question": "Why?",
+    "answer": "x"}],
     "captions.jsonl": [{"image": "a.png", "caption": "a film"}, {"image": "b.png", "caption": "another"}],
-    "choices.jsonl": [{"question": "Is it?", "options": ["yes", "no"], "answer": 0, "image": "a.png"}, {"question": "Which?", "options": ["a", "b", "c"], "answer": 2}],
+    "choices.jsonl": [{"question": "Is it?", "options": ["yes", "no"], "answer": 0, "image": "a.png"},
+    {"question": "Which?", "options": ["a", "b", "c"], "answer": 2}],
     "medqa.jsonl": [{"question": "Which?", "options": {"A": "aspirin", "B": "none"}, "answer": "none", "answer_idx": "B"}],
     "pubmedqa.json": [{"1": {"QUESTION": "Does it?", "CONTEXTS": ["It may.", "Or not."], "final_decision": "maybe"},
                        "2": {"QUESTION": "Is it?", "CONTEXTS": [], "final_decision": "yes"}}],
-    "vqarad.json": [[{"question": "Is it?", "answer": "Yes", "image_name": "a.png"}, {"question": "What?", "answer": "lung", "image_name": "b.png"}]],
+    "vqarad.json": [[{"question": "Is it?", "answer": "Yes", "image_name": "a.png"}, {"question": "What?", "answer": "lung",
+    "image_name": "b.png"}]],
 }  # fmt: skip
 
 
@@ -35,7 +38,8 @@ def make(rng: random.Random, base: Path) -> bytes:
         body = rng.choice(("\n", "\r\n", "\n\n", "\r", "\x0b", "\u2028")).join(lines).encode("utf-8", "surrogatepass")
     else:
         at = rng.randrange(len(values))
-        lines = [json.dumps(edit_json([value], [[e[0], [0, *e[1]], *([[0, *e[2]]] if e[0] in ("copy", "swap") else e[2:])] for e in json_edits(rng, value)])[0]
+        lines = [json.dumps(edit_json([value], [[e[0], [0, *e[1]], *([[0, *e[2]]] if e[0] in ("copy",
+            "swap") else e[2:])] for e in json_edits(rng, value)])[0]
                             if index == at else value) for index, value in enumerate(values)]  # fmt: skip
         if rng.random() < 0.1:
             lines.insert(at, json.dumps(nasty(rng)))
@@ -43,7 +47,21 @@ def make(rng: random.Random, base: Path) -> bytes:
     if rng.random() < 0.25:
         body = mangled(rng, body)
     if rng.random() < 0.03:
-        body = rng.choice((b"", b"[" * 20_000, b'{"a":' * 5000, b"\xff\xfea\0", b"\xef\xbb\xbf" + body, b"9" * 5000, b"{}\n" * 1000, b"null", b"[]", b"\0" * 100, b'{"text": ' + b"[" * 20_000))
+        body = rng.choice(
+            (
+                b"",
+                b"[" * 20_000,
+                b'{"a":' * 5000,
+                b"\xff\xfea\0",
+                b"\xef\xbb\xbf" + body,
+                b"9" * 5000,
+                b"{}\n" * 1000,
+                b"null",
+                b"[]",
+                b"\0" * 100,
+                b'{"text": ' + b"[" * 20_000,
+            )
+        )
     return name.encode() + b"\n" + body
 
 
@@ -59,7 +77,11 @@ def run(content: bytes, place: Path, base: Path) -> None:
         from medge.export.source.corpus import read_captions
 
         texts, numbers = read_captions(path, [place / "a.png", place / "b.png"], [place])
-        if len(numbers) != 2 or not all(-1 <= number < len(texts) for number in numbers) or not all(text.strip() for text in texts):
+        if (
+            len(numbers) != 2
+            or not all(-1 <= number < len(texts) for number in numbers)
+            or not all(text.strip() for text in texts)
+        ):
             raise WrongError(f"captions {texts} {numbers}"[:200])
         _written(texts, body)
     elif path.name in ("texts.jsonl", "examples.jsonl"):
@@ -69,7 +91,9 @@ def run(content: bytes, place: Path, base: Path) -> None:
 
         for choice in read_choices(path):
             _written([choice.question, *choice.options])
-            if not 0 <= choice.answer < len(choice.options) or not all(isinstance(option, str) for option in choice.options):
+            if not 0 <= choice.answer < len(choice.options) or not all(
+                isinstance(option, str) for option in choice.options
+            ):
                 raise WrongError(f"a question {choice}"[:200])
             if not choice.question.strip() or len(set(choice.options)) < len(choice.options):
                 raise WrongError(f"a question without words, or options that are the same: {choice}"[:300])
@@ -133,4 +157,10 @@ def _inside(image: Path | None, place: Path) -> None:
         raise WrongError("an image whose name holds a zero byte")
 
 
-KIND = Kind(make, run, suffix=".txt", modules=("medge.runtime.encoder.labels", "medge.export.source.corpus", "medge.export.source.choices"), batch=100)
+KIND = Kind(
+    make,
+    run,
+    suffix=".txt",
+    modules=("medge.runtime.encoder.labels", "medge.export.source.corpus", "medge.export.source.choices"),
+    batch=100,
+)
