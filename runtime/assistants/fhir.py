@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import RecordError
 from ..json_text import loads, one_line
@@ -180,7 +180,7 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
     return found, (whole - matches if body.get("type") == "searchset" else 0), broken
 
 
-def _is_resource(value: Any) -> bool:
+def _is_resource(value: Any) -> TypeGuard[Resource]:
     kind = value.get("resourceType") if isinstance(value, dict) else None
     return isinstance(kind, str) and _TYPE.fullmatch(kind) is not None
 
