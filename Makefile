@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
+.PHONY: demo test fuzz test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -50,6 +50,12 @@ demo: $(VENV)/.demo-ready
 JOBS ?= 2
 test: install
 	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# Files changed at random, each used in a process with limits; goes on where the last run stopped, until medge changes. What fails
+# lies in .fuzz/failures. FUZZ_ARGS=--record writes the counts into benchmarks/results, for docs/make_tables.py.
+MINUTES ?= 2
+fuzz: install
+	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes '$(MINUTES)' $(FUZZ_ARGS)
 
 # The encoder runtime on an emulated aarch64, for every recipe; its figures go into docs/results/arm.md.
 ARM ?= $(HOME)/.cache/medge/arm

@@ -356,6 +356,19 @@ def decoders() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def fuzz() -> str:
+    facts = json.loads((RESULTS / "fuzz.json").read_text())
+    verdicts = ("refused", "right", "traceback", "abort", "hang", "memory", "wrong")
+    rows = [
+        [f"`{kind}`", f"{sum(row.values()):,}", *(f"{row.get(verdict, 0):,}" for verdict in verdicts)]
+        for kind, row in facts["counts"].items()
+    ]
+    total = [sum(row.get(verdict, 0) for row in facts["counts"].values()) for verdict in verdicts]
+    rows.append(["all", f"{sum(total):,}", *(f"{count:,}" for count in total)])
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return f"{table(['kind', 'tried', *verdicts], rows)}\n\nPython {facts['python']}, {versions}; {facts['minutes']} minutes."
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One page of results.
@@ -373,6 +386,11 @@ class Benchmark:
     recorded: str
     machine: str
     make: Callable[[], str]
+
+
+def _recorded(name: str) -> str:
+    """The day that a result says of itself."""
+    return str(json.loads((RESULTS / f"{name}.json").read_text())["date"])
 
 
 CORES = "two x86-64 cores"
@@ -404,6 +422,7 @@ BENCHMARKS = {
         "ARM", "make test-arm", "2026-11-25", "aarch64 emulated by qemu-user on x86-64 with VNNI", arm
     ),
     "android": Benchmark("Android", "benchmarks/android.py", "2026-11-25", "no phone; the planner on a JVM", android),
+    "fuzz": Benchmark("Files changed at random", "make fuzz", _recorded("fuzz"), CORES, fuzz),
     "browser": Benchmark(
         "The browser", "benchmarks/web_latency.py", "2026-11-25", f"{CORES}, headless Chromium", web
     ),

@@ -5,7 +5,6 @@ JSON lines are read here and nowhere else, so that a line that is wrong is named
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...quant.texts.prompts import medical_texts
 from ...runtime.errors import CorpusError
+from ...runtime.json_text import loads, one_line
 from ...runtime.pictures.images import find_images
 from .samples import Samples, builtin_samples, read_images
 
@@ -68,14 +68,16 @@ def json_lines(path: Path, form: str, parse: Callable[[dict[str, Any]], Row]) ->
         if not line.strip():
             continue
         try:
-            body = json.loads(line)
+            body = loads(line)
             if not isinstance(body, dict):
                 raise TypeError("no JSON object")
             row = parse(body)
         except KeyError as error:
-            raise CorpusError(f"{path}, line {number}: {error} is missing; expected {form}") from error
-        except (ValueError, TypeError) as error:
-            raise CorpusError(f"{path}, line {number}: {error}; expected {form}") from error
+            raise CorpusError(
+                f"{path}, line {number}: {one_line(str(error), 80)} is missing; expected {form}"
+            ) from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise CorpusError(f"{path}, line {number}: {one_line(str(error), 240)}; expected {form}") from error
         yield row
 
 
@@ -99,7 +101,7 @@ def iterate_texts(paths: Sequence[Path]) -> Iterator[str]:
     """
     for path in paths:
         if path.suffix == ".jsonl":
-            yield from json_lines(path, '{"text"}', lambda body: str(body["text"]))
+            yield from json_lines(path, '{"text"}', lambda body: text_in(body, "text", blank=True))
         else:
             yield read_text(path)
 
@@ -120,11 +122,11 @@ def read_examples(paths: Sequence[Path], *, images: bool) -> Iterator[str | Answ
 
         def parse(body: dict[str, Any], path: Path = path) -> str | Answered:
             if "text" in body:
-                return str(body["text"])
+                return text_in(body, "text", blank=True)
             image = named_image(path, body)
             if image is not None and not images:
                 raise ValueError("an image, but the model reads text only")
-            return Answered(str(body["question"]), str(body["answer"]), image)
+            return Answered(text_in(body, "question"), text_in(body, "answer"), image)
 
         yield from json_lines(path, '{"text"} or {"question", "answer", "image": path or absent}', parse)
 
@@ -145,7 +147,7 @@ def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -
     numbers = np.full(len(images), -1, np.int32)
 
     def parse(body: dict[str, Any]) -> tuple[int, str]:
-        image, caption = str(body["image"]), str(body["caption"]).strip()
+        image, caption = text_in(body, "image"), text_in(body, "caption", blank=True).strip()
         if image not in places:
             raise ValueError(f"{image} is not below a folder of --images")
         return places[image], caption
@@ -157,8 +159,34 @@ def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -
 
 
 def named_image(path: Path, body: dict[str, Any]) -> Path | None:
-    """The image that a line names, relative to the file's folder."""
-    return path.parent / str(body["image"]) if body.get("image") else None
+    """The image that a line names, relative to the file's folder; None where it names none.
+
+    Raises:
+        ValueError: its name is no text that a file can have.
+    """
+    if body.get("image") in (None, ""):
+        return None
+    name = text_in(body, "image")
+    if "\0" in name:
+        raise ValueError('"image" holds a zero byte')
+    return path.parent / name
+
+
+def text_in(body: dict[str, Any], name: str, *, blank: bool = False) -> str:
+    """A member of a JSON object that is a text.
+
+    Args:
+        blank: whether it may have no words.
+
+    Raises:
+        KeyError, ValueError: it is missing, no text, or blank.
+    """
+    value = body[name]
+    if not isinstance(value, str):
+        raise ValueError(f'"{name}" is no text')
+    if not blank and not value.strip():
+        raise ValueError(f'"{name}" is empty')
+    return value
 
 
 def read_corpus(paths: Sequence[Path]) -> Corpus:

@@ -6,14 +6,15 @@ of these. https://hl7.org/fhir/R4/
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import RecordError
+from ..json_text import loads, one_line
 
 Resource = dict[str, Any]
 Source = str | Path | Resource | Sequence[str | Path | Resource]
@@ -41,6 +42,8 @@ _USUAL = {
     "Immunization": "completed", "FamilyMemberHistory": "completed",
 }  # fmt: skip
 _WRONG = "entered-in-error"
+_TYPE = re.compile(r"[A-Za-z]{1,64}")
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?(?!\d)")
 DIGITS = 6  # significant digits of a fraction; whole numbers are shown whole
 
 
@@ -63,11 +66,13 @@ class Record:
         lines: by date.
         withdrawn: how many entries are left out because they were entered in error.
         missing: how many entries a search found that are not here: other pages hold them.
+        unreadable: how many entries are left out because they are no resources.
     """
 
     lines: tuple[Line, ...]
     withdrawn: int = 0
     missing: int = 0
+    unreadable: int = 0
 
     @property
     def note(self) -> str:
@@ -77,6 +82,8 @@ class Record:
             told.append(f"{self.missing} entries of the search are on pages that were not given")
         if self.withdrawn:
             told.append(f"{self.withdrawn} entries were entered in error and are left out")
+        if self.unreadable:
+            told.append(f"{self.unreadable} entries are no FHIR resources and are left out")
         return "; ".join(told)
 
 
@@ -91,16 +98,17 @@ def read_record(source: Source) -> Record:
     """
     many = [source] if isinstance(source, str | Path | dict) else list(source)
     found: list[tuple[str, Resource]] = []  # (address in the bundle, resource)
-    missing, name = 0, "the record"
+    missing, unreadable, name = 0, 0, "the record"
     for one in many:
         bodies, name = _parse(one)
         for body in bodies:
-            entries, absent = _entries(body, name)
+            entries, absent, broken = _entries(body, name)
             found += entries
             missing += absent
+            unreadable += broken
     by_address = {address: resource for address, resource in found if address}
     by_address |= {_address(resource): resource for _, resource in found}
-    patients = {str(r.get("id")) for r in by_address.values() if r["resourceType"] == "Patient"}
+    patients = {_address(r) for r in by_address.values() if r["resourceType"] == "Patient"}
     if len(patients) > 1:
         raise RecordError(f"{name}: holds {len(patients)} patients; give the record of one")
     # Pages overlap: the same entry is one line.
@@ -112,7 +120,7 @@ def read_record(source: Source) -> Record:
         raise RecordError(f"{name}: holds no resource that says something of a patient")
     lines.sort(key=lambda line: line.date)
     # Of several pages, each states the search's total: what is absent from all of them together counts.
-    return Record(tuple(lines), len(shown) - len(valid), max(0, missing))
+    return Record(tuple(lines), len(shown) - len(valid), max(0, missing), unreadable)
 
 
 def _parse(source: str | Path | Resource) -> tuple[list[Any], str]:
@@ -127,45 +135,62 @@ def _parse(source: str | Path | Resource) -> tuple[list[Any], str]:
     except UnicodeDecodeError as error:
         raise RecordError(f"{name}: not UTF-8 text") from error
     try:
-        body = json.loads(text)
+        body = loads(text)
         return (body if isinstance(body, list) else [body]), name
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines[:2]):
             raise RecordError(f"{name}: not JSON ({error})") from error
     bodies = []
     for number, line in enumerate(lines, 1):
         try:
-            bodies.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
+            bodies.append(loads(line))
+        except ValueError as error:
             raise RecordError(f"{name}: line {number} is not JSON ({error})") from error
     return bodies, name
 
 
-def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int]:
-    """(address, resource) of what a JSON value holds, and how many matches of a search it does not hold."""
-    kind = body.get("resourceType") if isinstance(body, dict) else None
-    if not isinstance(kind, str):
-        what = f"resourceType {kind!r}" if isinstance(body, dict) else type(body).__name__
+def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int]:
+    """(address, resource) of what a JSON value holds, how many matches of a search it does not hold, and how many of its
+    entries are no resources."""
+    if not _is_resource(body):
+        what = (
+            f"resourceType {one_line(repr(body.get('resourceType')), 60)}"
+            if isinstance(body, dict)
+            else type(body).__name__
+        )
         raise RecordError(f"{name}: not FHIR ({what}); give a Bundle, or resources")
-    if kind != "Bundle":
-        return [("", body)], 0
+    if body["resourceType"] != "Bundle":
+        return [("", body)], 0, 0
     found: list[tuple[str, Resource]] = []
-    matches = 0
-    entries = body.get("entry")
-    for entry in entries if isinstance(entries, list) else []:
+    matches = broken = 0
+    entries = body.get("entry", [])
+    if not isinstance(entries, list):
+        raise RecordError(f"{name}: not FHIR (the entries of its Bundle are no list)")
+    for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and isinstance(resource.get("resourceType"), str):
+        if _is_resource(resource):
             search = entry.get("search")
             matches += not (isinstance(search, dict) and search.get("mode") in ("include", "outcome"))
-            found.append((str(entry.get("fullUrl") or ""), resource))
+            found.append((_text(entry.get("fullUrl")), resource))
+        else:  # what a request deletes has no resource
+            broken += not isinstance(entry, dict) or "resource" in entry
     total = body.get("total")
     first = not any(
         isinstance(link, dict) and link.get("relation") in ("previous", "prev") for link in _list(body.get("link"))
     )
     # The first page counts the whole search, the others take off what they hold.
-    whole = total if isinstance(total, int) and first and body.get("type") == "searchset" else 0
-    return found, (whole - matches if body.get("type") == "searchset" else 0)
+    whole = (
+        total
+        if isinstance(total, int) and not isinstance(total, bool) and first and body.get("type") == "searchset"
+        else 0
+    )
+    return found, (whole - matches if body.get("type") == "searchset" else 0), broken
+
+
+def _is_resource(value: Any) -> TypeGuard[Resource]:
+    kind = value.get("resourceType") if isinstance(value, dict) else None
+    return isinstance(kind, str) and _TYPE.fullmatch(kind) is not None
 
 
 def _withdrawn(resource: Resource) -> bool:
@@ -185,16 +210,16 @@ def _line(resource: Resource, others: dict[str, Resource]) -> Line:
         parts.insert(0, "ruled out")
     shown = f" ({', '.join(standing)})" if standing else ""
     text = f"{date or 'undated'} {kind} {': '.join(parts)}{shown}"
-    active = not _INACTIVE & set(standing) and resource.get("status") not in _INACTIVE
-    return Line(_address(resource), kind, date, " ".join(text.split()), active)
+    active = not _INACTIVE & set(standing) and _code(resource.get("status")) not in _INACTIVE
+    return Line(_address(resource), kind, date, one_line(text), active)
 
 
 def _describe(resource: Resource, kind: str, others: dict[str, Resource]) -> Iterator[str]:
     if kind == "Patient":
         # No name: the answer does not need it, and what is not in the prompt can't be repeated.
-        yield f"{resource.get('gender', 'sex unknown')}, born {resource.get('birthDate', 'unknown')}"
-        if died := resource.get("deceasedDateTime"):
-            yield f"died {str(died)[:10]}"
+        yield f"{_code(resource.get('gender')) or 'sex unknown'}, born {_day(resource.get('birthDate')) or 'unknown'}"
+        if died := _day(resource.get("deceasedDateTime")):
+            yield f"died {died}"
         elif resource.get("deceasedBoolean") is True:
             yield "died"
         return
@@ -243,12 +268,12 @@ def _quantity(quantity: Any) -> str:
     """ "< 0.01 ng/mL" of a Quantity."""
     if not isinstance(quantity, dict) or not (number := show_number(quantity.get("value"))):
         return ""
-    return f"{quantity.get('comparator') or ''} {number} {quantity.get('unit') or quantity.get('code') or ''}".strip()
+    return f"{_code(quantity.get('comparator'))} {number} {_text(quantity.get('unit')) or _text(quantity.get('code'))}".strip()
 
 
 def show_number(value: Any) -> str:
     """A number as a person writes it: whole ones whole, others to `DIGITS` significant digits; "" of anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:  # nor what is no number
         return ""
     if value == int(value):
         return str(int(value))
@@ -280,16 +305,22 @@ def _code(value: Any) -> str:
 
 def _date(resource: Resource) -> str:
     for key in _DATES:
-        if isinstance(resource.get(key), str):
-            return str(resource[key])[:10]
+        if day := _day(resource.get(key)):
+            return day
     for key in _PERIODS:
-        if isinstance(period := resource.get(key), dict) and isinstance(start := period.get("start"), str):
-            return start[:10]
+        if isinstance(period := resource.get(key), dict) and (start := _day(period.get("start"))):
+            return start
     return ""
 
 
+def _day(value: Any) -> str:
+    """The date of a FHIR dateTime, as exact as it is; "" of anything else."""
+    found = _DATE.match(value) if isinstance(value, str) else None
+    return found[0] if found else ""
+
+
 def _address(resource: Resource) -> str:
-    return f"{resource['resourceType']}/{resource.get('id', '?')}"
+    return f"{resource['resourceType']}/{one_line(_text(resource.get('id')), 64) or '?'}"
 
 
 def _list(value: Any) -> Iterable[Any]:

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from ..bundles.tensors import Declared, check_unit_length, read_tensors
 from ..bundles.typed_json import parse
 from ..errors import BundleError, LabelError, one_line
+from ..json_text import holds_controls
 from ..notebook import shorten
 
 # What a label without prompts of its own is asked with.
@@ -73,6 +74,10 @@ def as_prompts(
             raise LabelError(f"{where}: a label is blank")
         if len(name) > MOST_CHARACTERS:
             raise LabelError(f"{where}: a label has {len(name)} characters, at most {MOST_CHARACTERS} are allowed")
+        if holds_controls(name):
+            raise LabelError(
+                f"{where}: the label {name[:80]!r} holds line breaks or control characters; write it as plain text"
+            )
         if name in prompts:
             raise LabelError(f"{where}: the label '{one_line(name, 80)}' is listed twice")
         texts = isinstance(given, Sequence) and all(isinstance(prompt, str) and prompt.strip() for prompt in given)

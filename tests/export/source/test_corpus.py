@@ -145,3 +145,34 @@ def test_questions_as_they_are_published(tmp_path: Path) -> None:
 def test_the_shared_questions_are_read(shared: Path) -> None:
     for name, count in (("pubmedqa/pqal.json", 800), ("medqa/test.jsonl", 1000)):
         assert len(read_choices(shared / name)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "reason"),
+    [
+        ("texts", '{"text": null}', '"text" is no text'),
+        ("texts", '{"text": NaN}', "NaN is no number of JSON"),
+        ("texts", '{"text": "\\ud800"}', "half of a character"),
+        ("texts", '{"text": ' + "[" * 3000, "nested too deep"),
+        ("examples", '{"question": " ", "answer": "x"}', '"question" is empty'),
+        ("examples", '{"question": "x", "answer": ["y"]}', '"answer" is no text'),
+        ("captions", '{"image": "a\\u0000b", "caption": "x"}', "a b is not below a folder"),
+        ("choices", '{"question": "x", "options": ["a", "a"], "answer": 0}', "two options are the same"),
+        ("choices", '{"question": "x", "options": ["a", null], "answer": 0}', "an option is no text"),
+        ("choices", '{"question": "x", "options": "ab", "answer": 0}', '"options" is no list'),
+        ("choices", '{"question": "x", "options": ["a", "b"], "answer": true}', '"answer" is no index'),
+        ("choices", '{"question": "x", "options": ["a", "b"], "answer": 1e999}', '"answer" is no index'),
+        ("choices", '{"question": "x", "options": {"A": "a", "B": {}}, "answer": "A"}', "an option is no text"),
+    ],
+)
+def test_what_is_no_text_is_not_made_one(name: str, line: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(line)
+    with pytest.raises(CorpusError, match=re.escape(f"{path}, line 1: ") + ".*" + re.escape(reason)):
+        READERS[name][0](path)
+
+
+def test_options_may_be_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"question": "How many?", "options": [1, 2.5, "none"], "answer": 1}')
+    assert read_choices(path) == [Choice("How many?", ("1", "2.5", "none"), 1)]

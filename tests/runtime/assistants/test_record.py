@@ -256,3 +256,45 @@ def test_answers_cite_what_was_shown(reader: Path, shared: Path, monkeypatch: py
     assert 0 < answer.shown < answer.of == len(lines)  # this record is longer than the context
     assert answer.text
     generator.close()
+
+
+def test_odd_values_of_a_record_reach_no_line() -> None:
+    odd = {**PRESSURE, "effectiveDateTime": "../../etc", "code": {"text": "Blood\x1b[31m\npressure"}, "id": {"x": 1}}
+    patient = {
+        **PATIENT,
+        "gender": [{"family": "Secret"}],
+        "birthDate": "1950-02-03\x1b[31m",
+        "deceasedDateTime": ["x"],
+    }
+    drug = {**DRUG, "status": {"coding": [{"code": "stopped"}]}}
+    lines = {line.kind: line for line in read_record(bundle(patient, odd, drug)).lines}
+    assert lines["Patient"].text == "1950-02-03 Patient sex unknown, born 1950-02-03"
+    assert lines["Observation"].text.startswith("undated Observation Blood [31m pressure: ")
+    assert lines["Observation"].resource == "Observation/?"
+    assert not lines["MedicationRequest"].active
+    assert show_number(10**400) == ""
+
+
+def test_entries_that_are_no_resources_are_counted() -> None:
+    body = bundle(PATIENT, DRUG)
+    body["entry"] += [
+        {"resource": {"id": "x"}},
+        None,
+        {"resource": {"resourceType": "\x1b[31m"}},
+        {"request": {"method": "DELETE"}},
+    ]
+    record = read_record(body)
+    assert (len(record.lines), record.unreadable) == (2, 3)
+    assert record.note == "3 entries are no FHIR resources and are left out"
+    with pytest.raises(RecordError, match="the entries of its Bundle are no list"):
+        read_record({**body, "entry": {"0": body["entry"][0]}})
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3000, '{"resourceType": "Patient", "id": "\\ud800"}', '{"resourceType": "Patient", "x": NaN}']
+)
+def test_json_that_python_alone_reads_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"record.json: not JSON \("):
+        read_record(path)

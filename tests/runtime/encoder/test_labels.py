@@ -20,7 +20,8 @@ def test_both_forms_of_a_label_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [("a.txt", "\n \n", "the label list is empty"), ("a.json", "[1]", "it is no object"), ("a.json", "{", "not JSON"),
-     ("a.json", '{"a": [1]}', "must be non-empty texts"), ("a.txt", "a\na\n", "is listed twice")],
+     ("a.json", '{"a": [1]}', "must be non-empty texts"), ("a.txt", "a\na\n", "is listed twice"),
+     ("a.json", '{"\\u001b[31ma": []}', "holds line breaks or control characters"), ("a.txt", "a\0b", "control characters")],
 )  # fmt: skip
 def test_bad_label_files(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
