@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import CorpusError
-from ...runtime.json_text import loads, one_line
+from ...runtime.errors import CorpusError, one_line
+from ...runtime.json_text import loads
 from .corpus import Choice, json_lines, named_image, read_text, text_in
 
 FORM = '{"question", "options": [...], "answer": index, "image": path or absent}'
@@ -82,9 +82,9 @@ def _read_json(path: Path) -> Iterator[Choice]:
         else:
             yield from (_vqa_rad(path, entry) for entry in body if _is_closed(entry))
     except KeyError as error:
-        raise CorpusError(f"{path}: {one_line(str(error), 80)} is missing; expected {FORMS}") from error
+        raise CorpusError(f"{path}: {one_line(error, 80)} is missing; expected {FORMS}") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{path}: {one_line(str(error), 240)}; expected {FORMS}") from error
+        raise CorpusError(f"{path}: {one_line(error, 240)}; expected {FORMS}") from error
 
 
 def _pubmedqa(entry: dict[str, Any]) -> Choice:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...quant.texts.prompts import medical_texts
-from ...runtime.errors import CorpusError
-from ...runtime.json_text import loads, one_line
+from ...runtime.errors import CorpusError, one_line
+from ...runtime.json_text import loads
 from ...runtime.pictures.images import find_images
 from .samples import Samples, builtin_samples, read_images
 
@@ -73,11 +73,9 @@ def json_lines(path: Path, form: str, parse: Callable[[dict[str, Any]], Row]) ->
                 raise TypeError("no JSON object")
             row = parse(body)
         except KeyError as error:
-            raise CorpusError(
-                f"{path}, line {number}: {one_line(str(error), 80)} is missing; expected {form}"
-            ) from error
+            raise CorpusError(f"{path}, line {number}: {one_line(error, 80)} is missing; expected {form}") from error
         except (ValueError, TypeError, OverflowError) as error:
-            raise CorpusError(f"{path}, line {number}: {one_line(str(error), 240)}; expected {form}") from error
+            raise CorpusError(f"{path}, line {number}: {one_line(error, 240)}; expected {form}") from error
         yield row
 
 

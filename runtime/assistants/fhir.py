@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import RecordError
-from ..json_text import loads, one_line
+from ..json_text import flattened, loads
 
 Resource = dict[str, Any]
 Source = str | Path | Resource | Sequence[str | Path | Resource]
@@ -155,7 +155,7 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
     entries are no resources."""
     if not _is_resource(body):
         what = (
-            f"resourceType {one_line(repr(body.get('resourceType')), 60)}"
+            f"resourceType {flattened(repr(body.get('resourceType')), 60)}"
             if isinstance(body, dict)
             else type(body).__name__
         )
@@ -211,7 +211,7 @@ def _line(resource: Resource, others: dict[str, Resource]) -> Line:
     shown = f" ({', '.join(standing)})" if standing else ""
     text = f"{date or 'undated'} {kind} {': '.join(parts)}{shown}"
     active = not _INACTIVE & set(standing) and _code(resource.get("status")) not in _INACTIVE
-    return Line(_address(resource), kind, date, one_line(text), active)
+    return Line(_address(resource), kind, date, flattened(text), active)
 
 
 def _describe(resource: Resource, kind: str, others: dict[str, Resource]) -> Iterator[str]:
@@ -320,7 +320,7 @@ def _day(value: Any) -> str:
 
 
 def _address(resource: Resource) -> str:
-    return f"{resource['resourceType']}/{one_line(_text(resource.get('id')), 64) or '?'}"
+    return f"{resource['resourceType']}/{flattened(_text(resource.get('id')), 64) or '?'}"
 
 
 def _list(value: Any) -> Iterable[Any]:

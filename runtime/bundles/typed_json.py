@@ -7,7 +7,6 @@ whole number may stand where a fraction is read.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from functools import cache
 from types import NoneType
@@ -16,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from ..errors import one_line
+from ..json_text import loads
 
 T = TypeVar("T")
 
@@ -37,15 +37,9 @@ def parse(content: bytes) -> dict[str, Any]:
     """The object that JSON holds.
 
     Raises:
-        ValueError: it is no JSON, no object, names a field twice, or holds NaN, infinity or what is no Unicode.
+        ValueError: as of `loads`; it is no UTF-8, no object, or names a field twice.
     """
-    try:
-        msgspec.json.decode(content)  # refuses more than Python's parser, which below sees fields that are named twice
-        body = json.loads(content, object_pairs_hook=_once)
-    except msgspec.DecodeError as error:
-        raise ValueError(_short(str(error))) from error
-    except RecursionError as error:
-        raise ValueError("objects or lists stand too deep in one another") from error
+    body = loads(content.decode(), once=True)
     if not isinstance(body, dict):
         raise ValueError("it is no object")
     return body
@@ -73,14 +67,6 @@ def _short(message: str) -> str:
     """A message without the pattern, which tells a user nothing, and without the middle of a long value; the field comes last."""
     message = re.sub(r"Expected `str` matching regex '.*'(?= - at )", "Not a text that may stand here", message)
     return one_line(message, 400)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    body = dict(pairs)
-    if len(body) != len(pairs):
-        twice = next(name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1)
-        raise ValueError(f"the field '{one_line(twice, 80)}' is there twice")
-    return body
 
 
 def _unknown(given: Any, kept: Any, path: str) -> str:

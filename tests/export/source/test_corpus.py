@@ -153,7 +153,7 @@ def test_the_shared_questions_are_read(shared: Path) -> None:
         ("texts", '{"text": null}', '"text" is no text'),
         ("texts", '{"text": NaN}', "NaN is no number of JSON"),
         ("texts", '{"text": "\\ud800"}', "half of a character"),
-        ("texts", '{"text": ' + "[" * 3000, "nested too deep"),
+        ("texts", '{"text": ' + "[" * 3000, "stand too deep in one another"),
         ("examples", '{"question": " ", "answer": "x"}', '"question" is empty'),
         ("examples", '{"question": "x", "answer": ["y"]}', '"answer" is no text'),
         ("captions", '{"image": "a\\u0000b", "caption": "x"}', "a b is not below a folder"),
