@@ -58,7 +58,7 @@ def read_dicom(stream: BinaryIO, name: str, view: View = DEFAULT_VIEW) -> Pixels
             return _show_palette(dataset, values)
         if photometric in COLOUR and values.ndim == 3:
             return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
-        raise ImageError(f"{name}: its photometric interpretation is not supported, or doesn't fit its samples")
+        raise ImageError(f"{name}: its photometric interpretation doesn't fit its samples")
 
 
 def read_units(path: Path) -> NDArray[np.float64]:
