@@ -37,6 +37,7 @@ NOT_PICTURES = {
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
 }
 BITS = (1, 8, 16, 24, 32, 40, 48, 56, 64)  # of a sample
+MOST_FRAMES = 2**31 - 1  # what the standard's integer strings hold
 GREY = {"MONOCHROME1", "MONOCHROME2"}
 COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"}
 
@@ -192,19 +193,20 @@ def _check_is_picture(dataset: Dataset, path: str) -> int:
     for name in ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated"):
         if dataset.get(name) in (None, ""):
             raise ImageError(f"{path}: the required attribute {name} is missing, so the pixels have no known shape")
-    for name, allowed in (
-        ("Rows", range(65536)),
-        ("Columns", range(65536)),
-        ("SamplesPerPixel", (1, 3)),
-        ("BitsAllocated", BITS),
-    ):
+    if str(dataset.PhotometricInterpretation).strip() not in GREY | COLOUR | {"PALETTE COLOR"}:
+        raise ImageError(f"{path}: its photometric interpretation is not supported")
+    short = range(65536)
+    for name, allowed in (("Rows", short), ("Columns", short), ("SamplesPerPixel", (1, 3)), ("BitsAllocated", BITS)):
         if int(dataset.get(name, 1)) not in allowed:
             raise ImageError(f"{path}: {name} has a value that no picture has")
     check_size(path, int(dataset.Rows), int(dataset.Columns))
     if int(dataset.BitsAllocated) == 1:
         raise ImageError(f"{path}: one bit per pixel is a mask, not a picture")
     try:
-        return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+        frames = max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+        if frames > MOST_FRAMES:
+            raise ValueError
+        return frames
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{path}: NumberOfFrames is not a number") from error
 

@@ -303,7 +303,8 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, name: str, words: str
     ("name", "vr", "value"),
     [
         ("Rows", "DS", "1e5"), ("Rows", "IS", "9" * 300), ("Columns", "UT", "8\x1b[31m"), ("BitsAllocated", "DS", "nan"),
-        ("NumberOfFrames", "DS", "inf"), ("SOPClassUID", "LO", "Doe^Jane\x07"), ("PhotometricInterpretation", "LO", "Doe\x1b[1m"),
+        ("NumberOfFrames", "DS", "inf"), ("NumberOfFrames", "IS", "9" * 300),
+        ("SOPClassUID", "LO", "Doe^Jane\x07"), ("PhotometricInterpretation", "LO", "Doe\x1b[1m"),
         ("SamplesPerPixel", "US", 2), ("BitsAllocated", "US", 9),
     ],
 )  # fmt: skip
