@@ -5,10 +5,12 @@ Windows in HU, from the model's card: R [-1024, 1024] everything, G [-135, 215] 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,16 +132,22 @@ def slice_place(path: Path) -> Place:
         series = str(head.get("SeriesInstanceUID", ""))
         if position and orientation and len(position) == 3 and len(orientation) == 6:
             normal = np.cross(np.array(orientation[:3], float), np.array(orientation[3:], float))
-            at = float(np.dot(normal, np.array(position, float)))
+            at = _finite(np.dot(normal, np.array(position, float)))
             return Place(path, at, "position", tuple((np.round(normal, 2) + 0.0).tolist()), series)
         for name, by in (("SliceLocation", "location"), ("InstanceNumber", "number")):
             if head.get(name) is not None:  # 0 is a place, too
-                return Place(path, float(head.get(name)), by, None, series)
+                return Place(path, _finite(head.get(name)), by, None, series)
         raise ImageError(f"{path}: says neither where the slice lies nor which one it is")
     except ImageError:
         raise
     except Exception as error:  # a damaged header ends in any of a dozen exception types
         raise ImageError(f"{path}: not a DICOM file that can be read ({type(error).__name__})") from error
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError("a place that is no number")
+    return number
 
 
 def _one_orientation(found: list[Place]) -> tuple[list[Place], list[str]]:

@@ -21,7 +21,7 @@ from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from ..errors import ImageError
 from .dicom_frames import HeaderRefusal, decode
@@ -36,6 +36,8 @@ NOT_PICTURES = {
     "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation",
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
 }
+BITS = (1, 8, 16, 24, 32, 40, 48, 56, 64)  # of a sample
+MOST_FRAMES = 2**31 - 1  # what the standard's integer strings hold
 GREY = {"MONOCHROME1", "MONOCHROME2"}
 COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"}
 
@@ -51,13 +53,13 @@ def read_dicom(stream: BinaryIO, name: str, view: View = DEFAULT_VIEW) -> Pixels
     """
     with _decoded(stream, name, view.frame) as (dataset, values, chosen):
         photometric = str(dataset.PhotometricInterpretation).strip()
-        if photometric in GREY:
+        if photometric in GREY and values.ndim == 2:
             return _show_grey(dataset, values, chosen, view.window, invert=photometric == "MONOCHROME1")
-        if photometric == "PALETTE COLOR":
+        if photometric == "PALETTE COLOR" and values.ndim == 2:
             return _show_palette(dataset, values)
         if photometric in COLOUR and values.ndim == 3:
             return _to_8_bit(values, int(dataset.get("BitsStored", 8)))
-        raise ImageError(f"{name}: photometric interpretation {photometric!r} is not supported")
+        raise ImageError(f"{name}: its photometric interpretation doesn't fit its samples")
 
 
 def read_units(path: Path) -> NDArray[np.float64]:
@@ -88,7 +90,12 @@ def _decoded(stream: BinaryIO, path: str, frame: int | None) -> Iterator[tuple[D
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # clinics' files break rules all the time; what matters is raised
         dataset = _parse(stream, path)
-        frames = _check_is_picture(dataset, path)
+        try:
+            frames = _check_is_picture(dataset, path)
+        except ImageError:
+            raise
+        except Exception as error:  # pydicom parses a value when it is asked for, and raises a dozen types then
+            raise _damaged(path, error) from error
         chosen = frames // 2 if frame is None else frame
         if not 0 <= chosen < frames:
             raise ImageError(f"{path}: has {frames} frame(s), so there is no frame {chosen}")
@@ -105,14 +112,27 @@ def _decoded(stream: BinaryIO, path: str, frame: int | None) -> Iterator[tuple[D
         except HeaderRefusal as error:
             raise ImageError(f"{path}: {error}") from error
         except Exception as error:  # pydicom and its plugins raise dozens of types for damaged pixel data
-            syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-            how = f" (transfer syntax {syntax.name})" if syntax is not None else ""
+            syntax = _known_name(dataset.file_meta.get("TransferSyntaxUID"))
+            how = f" (transfer syntax {syntax})" if syntax else ""
             raise ImageError(f"{path}: the pixel data can't be decoded{how}: {_reason(error)}") from error
+
+
+def _damaged(path: str, error: Exception) -> ImageError:
+    """Without the error's own words: they may hold a value of the file."""
+    return ImageError(f"{path}: the DICOM header is damaged ({type(error).__name__})")
+
+
+def _known_name(identifier: object) -> str:
+    """The standard's name of a UID; "" of what it doesn't know, since nothing that a file says belongs in a message."""
+    written = str(identifier or "")
+    name = UID(written).name if written else ""
+    return "" if name == written else name
 
 
 def _reason(error: Exception) -> str:
     """One short clause from a parser's or a decoder's error."""
-    return " ".join(str(error).split())[:240] or type(error).__name__
+    words = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return " ".join(words.split())[:240] or type(error).__name__
 
 
 def _parse(stream: BinaryIO, path: str) -> Dataset:
@@ -132,7 +152,7 @@ def _parse(stream: BinaryIO, path: str) -> Dataset:
     except ImageError:
         raise
     except Exception as error:  # a truncated or hostile header ends in any of a dozen exception types
-        raise ImageError(f"{path}: the DICOM header is damaged: {_reason(error)}") from error
+        raise _damaged(path, error) from error
 
 
 def _assume_transfer_syntax(dataset: Dataset) -> None:
@@ -169,17 +189,25 @@ def _check_is_picture(dataset: Dataset, path: str) -> int:
     if kind is not None:
         raise ImageError(f"{path}: this is {kind}, not a picture")
     if "PixelData" not in dataset:
-        named = getattr(sop_class, "name", "") or "no image"
-        raise ImageError(f"{path}: holds no pixel data ({named})")
+        raise ImageError(f"{path}: holds no pixel data ({_known_name(sop_class) or 'no image'})")
     for name in ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated"):
         if dataset.get(name) in (None, ""):
             raise ImageError(f"{path}: the required attribute {name} is missing, so the pixels have no known shape")
+    if str(dataset.PhotometricInterpretation).strip() not in GREY | COLOUR | {"PALETTE COLOR"}:
+        raise ImageError(f"{path}: its photometric interpretation is not supported")
+    short = range(65536)
+    for name, allowed in (("Rows", short), ("Columns", short), ("SamplesPerPixel", (1, 3)), ("BitsAllocated", BITS)):
+        if int(dataset.get(name, 1)) not in allowed:
+            raise ImageError(f"{path}: {name} has a value that no picture has")
     check_size(path, int(dataset.Rows), int(dataset.Columns))
     if int(dataset.BitsAllocated) == 1:
         raise ImageError(f"{path}: one bit per pixel is a mask, not a picture")
     try:
-        return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
-    except (TypeError, ValueError) as error:
+        frames = max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+        if frames > MOST_FRAMES:
+            raise ValueError
+        return frames
+    except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{path}: NumberOfFrames is not a number") from error
 
 

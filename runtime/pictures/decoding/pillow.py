@@ -39,6 +39,9 @@ def decode_file(payload: bytes, options: dict[str, Any], sized: Callable[[int], 
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(payload), formats=FORMATS)
+            if image.format == "PNG":  # whose checksums are not looked at when it is decoded
+                image.verify()
+                image = Image.open(io.BytesIO(payload), formats=FORMATS)
         except UnidentifiedImageError:
             raise Refusal("not an image in a format that medge reads (PNG, JPEG, TIFF, BMP, WebP, DICOM)") from None
         except Exception as error:

@@ -3,6 +3,7 @@
 import io
 import struct
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 
@@ -296,6 +297,33 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, name: str, words: str
     path.write_bytes(new)
     with pytest.raises(ImageError, match=rf"a\.dcm: .*({name} is not a finite number|could not convert)"):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "vr", "value"),
+    [
+        ("Rows", "DS", "1e5"), ("Rows", "IS", "9" * 300), ("Columns", "UT", "8\x1b[31m"), ("BitsAllocated", "DS", "nan"),
+        ("NumberOfFrames", "DS", "inf"), ("NumberOfFrames", "IS", "9" * 300),
+        ("SOPClassUID", "LO", "Doe^Jane\x07"), ("PhotometricInterpretation", "LO", "Doe\x1b[1m"),
+        ("SamplesPerPixel", "US", 2), ("BitsAllocated", "US", 9),
+    ],
+)  # fmt: skip
+def test_a_header_of_nonsense_is_refused_without_its_words(tmp_path: Path, name: str, vr: str, value: object) -> None:
+    dataset = pydicom.dcmread(write(tmp_path / "a.dcm", np.zeros((8, 8), np.uint8)))
+    element = pydicom.DataElement(name, "OB", b"")
+    element.VR, element._value = vr, value
+    dataset[name] = element
+    if name == "SOPClassUID":
+        del dataset.PixelData
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(tmp_path / "b.dcm")
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "b.dcm")
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 300 + len(str(tmp_path))
+    assert "Doe" not in message
 
 
 def test_an_rle_frame_unpacks_to_no_more_than_its_header_says(tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ def test_damaged_files(tmp_path: Path) -> None:
     cut.write_bytes(good.read_bytes()[:200])
     with pytest.raises(ImageError, match=r"cut\.png: damaged or truncated"):
         read_image(cut)
+    content = bytearray(good.read_bytes())
+    content[-16] ^= 1  # the checksum of the pixels' last chunk
+    cut.write_bytes(content)
+    with pytest.raises(ImageError, match=r"cut\.png: damaged or truncated"):
+        read_image(cut)
     cut.write_bytes(good.read_bytes()[:20])
     with pytest.raises(ImageError, match=r"cut\.png: "):
         read_image(cut)
