@@ -9,6 +9,7 @@ laid through them. The work is flat when the line's growth over all of it is bel
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import itertools
 import json
@@ -69,8 +70,8 @@ def classifications(bundle: Path, images: Path, count: int) -> dict[str, Any]:
 
 def answers(bundle: Path, count: int) -> dict[str, Any]:
     """Short answers to different questions."""
-    with medge.load_generator(bundle, allow_failed_parity=True, context=512) as generator:
-        return watched(lambda number: generator.ask([], f"What is {number}?", sampling=Sampling(4)), count)
+    with contextlib.closing(medge.load_generator(bundle, allow_failed_parity=True, context=512)) as generator:
+        return watched(lambda number: generator.ask(None, f"What is {number}?", sampling=Sampling(4)), count)
 
 
 def pictures(images: Path, count: int) -> dict[str, Any]:
