@@ -137,8 +137,8 @@ class Generator:
         """Positions of the context that a text takes.
 
         Examples:
-            >>> medge.load_generator("reader").count_tokens("No pleural effusion.")
-            5
+            >>> medge.load_generator("reader", context=512).count_tokens("No pleural effusion.")
+            4
         """
         with self._opening:  # so that no other thread closes the engine meanwhile
             return len(self.engine.tokenize(text, special=False))
