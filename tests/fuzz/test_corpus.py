@@ -26,7 +26,7 @@ def test_a_file_of_the_corpus_is_small_and_of_a_kind() -> None:
 
 @pytest.fixture(scope="module")
 def folder(export_extra: None, llm_extra: None) -> Path:
-    """The campaign's own folder: its sound files take twenty seconds to make, and `make fuzz` has made them where it ran before."""
+    """The campaign's own folder: sound files take twenty seconds to make, unless `make fuzz` has made them."""
     from fuzz.base import ROOT, prepare
 
     prepare(ROOT / ".fuzz")
