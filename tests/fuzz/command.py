@@ -77,16 +77,23 @@ def again(asked: argparse.Namespace, base: Path) -> int:
         path = asked.folder / f"{kind}-{seed}{KINDS[kind].suffix}"
         path.write_bytes(content)
         print(f"{path}: {len(content)} bytes: {content[:400]!r}")
-        batches = [(kind, [(str(path), content)])]
+        batches: list[tuple[str, list[campaign.Case]]] = [(kind, [(str(path), content)])]
     else:
-        batches = [(path.absolute().parent.name, [(str(path), path.read_bytes())]) for path in asked.files]
+        found: dict[str, list[campaign.Case]] = {}
+        for path in asked.files:
+            found.setdefault(path.absolute().parent.name, []).append((str(path), path.read_bytes()))
+        batches = [
+            (kind, cases[start : start + KINDS[kind].batch])
+            for kind, cases in found.items()
+            for start in range(0, len(cases), KINDS[kind].batch)
+        ]
     bad = 0
 
     def told(kind: str, case: campaign.Case, outcome: Outcome) -> None:
         nonlocal bad
         bad += outcome.verdict not in GOOD
         print(
-            f"{outcome.verdict}  {kind}  {case[0]}  {outcome.seconds:.2f} s, {outcome.megabytes:.0f} MB  {outcome.detail}"
+            f"{outcome.verdict}  {kind}  {case[0]}  {outcome.seconds:.2f} s, {outcome.megabytes:.0f} MB  {outcome.detail!r}"
         )
 
     campaign.load({kind for kind, _ in batches})

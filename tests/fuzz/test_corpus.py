@@ -6,9 +6,9 @@ A file `corpus/KIND/refused-...` must be refused. A new failure goes there: `pyt
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,16 @@ def test_a_file_of_the_corpus_is_small_and_of_a_kind() -> None:
     assert not [path for path in CORPUS if path.stat().st_size > 50_000]
 
 
-def test_no_file_that_made_medge_fail_does_so_again(
-    once: Callable[[str, Callable[[Path], object]], Path], export_extra: None, llm_extra: None
-) -> None:
-    from fuzz.base import prepare
+@pytest.fixture(scope="module")
+def folder(export_extra: None, llm_extra: None) -> Path:
+    """The campaign's own folder: sound files take twenty seconds to make, unless `make fuzz` has made them."""
+    from fuzz.base import ROOT, prepare
 
-    folder = once("fuzz", lambda place: prepare(place))
+    prepare(ROOT / ".fuzz")
+    return ROOT / ".fuzz"
+
+
+def test_no_file_that_made_medge_fail_does_so_again(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz", "--folder", str(folder), "--files", *map(str, CORPUS)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FUZZ.parents[1] / "src"), str(FUZZ.parent)])},
@@ -44,15 +48,11 @@ def test_no_file_that_made_medge_fail_does_so_again(
 
 
 @pytest.mark.parametrize("kind", ["manifest", "gguf", "dicom"])
-def test_a_case_is_the_same_each_time(
-    kind: str, once: Callable[[str, Callable[[Path], object]], Path], export_extra: None
-) -> None:
-    import random
-
+def test_a_case_is_the_same_each_time(kind: str, folder: Path) -> None:
     from fuzz.base import prepare
     from fuzz.kinds import KINDS
 
-    base = prepare(once("fuzz", lambda place: prepare(place)))
+    base = prepare(folder)
     cases = [KINDS[kind].make(random.Random(f"{kind}/{seed}"), base) for seed in (*range(20), *range(20))]
     assert cases[:20] == cases[20:]
     assert len(set(cases)) > 10

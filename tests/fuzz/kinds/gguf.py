@@ -236,7 +236,7 @@ def _may_differ(case: dict[str, Any], base: Path) -> bool:
     """Whether only weights, or keys that models differ in, were changed; sound values are the exporter's own affair."""
     if case["do"] != "bytes":
         return all(
-            change[0] in ("data", "template")
+            change[0] in ("data", "template", "tensor type")
             or (change[0] in ("set", "member") and any(part in str(change[1]) for part in _FREE))
             for change in case["edits"]
         )
