@@ -20,6 +20,7 @@ from PIL import Image
 from tolerances import WEB_SCORES
 
 import medge
+from medge.runtime.bundles.gates import tell
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.golden.phantom import SHAPES, phantom, phantom_16
 from medge.runtime.pictures.images import read_image
@@ -145,7 +146,9 @@ def test_a_single_label_is_not_certain_and_a_warning_is_told(
     changed = replace(entry, bytes=place.stat().st_size, sha256=hashlib.sha256(place.read_bytes()).hexdigest())
     onnx = manifest.artefacts["onnx"]
     assert onnx.parity is not None
-    warned = replace(onnx, parity={**onnx.parity, "warnings": ["on images: it lost <b>something</b>"]})
+    first, *others = onnx.parity.gates
+    gates = (replace(first, warning="it lost <b>something</b>"), *others)
+    warned = replace(onnx, parity=replace(onnx.parity, gates=gates, warnings=tell(gates)))
     manifest = replace(
         manifest.with_artefact("onnx", warned), labels=(name,),
         files=tuple(changed if file is entry else file for file in manifest.files),
