@@ -7,7 +7,9 @@ import re
 from typing import Any, NoReturn
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_CONTROL = {code: " " for code in (*range(32), *range(127, 160), 0x2028, 0x2029, 0x202A, 0x202B, 0x202C, 0x202D, 0x202E)}
+_CONTROL = {
+    code: " " for code in (*range(32), *range(127, 160), 0x2028, 0x2029, 0x202A, 0x202B, 0x202C, 0x202D, 0x202E)
+}
 
 
 def loads(text: str) -> Any:

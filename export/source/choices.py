@@ -104,8 +104,6 @@ def _vqa_rad(path: Path, entry: dict[str, Any]) -> Choice:
     places = [path.parent / folder / name for folder in VQA_RAD_IMAGES]
     image = next((place for place in places if len(name) <= 255 and place.is_file()), None)
     if image is None:
-        raise ValueError(
-            f"{name[:255]} is not beside the file, nor in {' or '.join(VQA_RAD_IMAGES[:2])} there"
-        )
+        raise ValueError(f"{name[:255]} is not beside the file, nor in {' or '.join(VQA_RAD_IMAGES[:2])} there")
     answer = str(entry["answer"]).strip().lower()
     return Choice(f"{text_in(entry, 'question')} Answer yes or no.", ("yes", "no"), int(answer == "no"), image)

@@ -73,7 +73,9 @@ def json_lines(path: Path, form: str, parse: Callable[[dict[str, Any]], Row]) ->
                 raise TypeError("no JSON object")
             row = parse(body)
         except KeyError as error:
-            raise CorpusError(f"{path}, line {number}: {one_line(str(error), 80)} is missing; expected {form}") from error
+            raise CorpusError(
+                f"{path}, line {number}: {one_line(str(error), 80)} is missing; expected {form}"
+            ) from error
         except (ValueError, TypeError, OverflowError) as error:
             raise CorpusError(f"{path}, line {number}: {one_line(str(error), 240)}; expected {form}") from error
         yield row

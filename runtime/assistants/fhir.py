@@ -154,7 +154,11 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
     """(address, resource) of what a JSON value holds, how many matches of a search it does not hold, and how many of its
     entries are no resources."""
     if not _is_resource(body):
-        what = f"resourceType {one_line(repr(body.get('resourceType')), 60)}" if isinstance(body, dict) else type(body).__name__
+        what = (
+            f"resourceType {one_line(repr(body.get('resourceType')), 60)}"
+            if isinstance(body, dict)
+            else type(body).__name__
+        )
         raise RecordError(f"{name}: not FHIR ({what}); give a Bundle, or resources")
     if body["resourceType"] != "Bundle":
         return [("", body)], 0, 0
@@ -176,7 +180,11 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
         isinstance(link, dict) and link.get("relation") in ("previous", "prev") for link in _list(body.get("link"))
     )
     # The first page counts the whole search, the others take off what they hold.
-    whole = total if isinstance(total, int) and not isinstance(total, bool) and first and body.get("type") == "searchset" else 0
+    whole = (
+        total
+        if isinstance(total, int) and not isinstance(total, bool) and first and body.get("type") == "searchset"
+        else 0
+    )
     return found, (whole - matches if body.get("type") == "searchset" else 0), broken
 
 

@@ -66,7 +66,9 @@ def as_prompts(
         if not isinstance(name, str) or not name.strip():
             raise LabelError(f"{where}: a label is blank")
         if holds_controls(name):
-            raise LabelError(f"{where}: the label {name[:80]!r} holds line breaks or control characters; write it as plain text")
+            raise LabelError(
+                f"{where}: the label {name[:80]!r} holds line breaks or control characters; write it as plain text"
+            )
         if name in prompts:
             raise LabelError(f"{where}: the label {name!r} is listed twice")
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in given):
