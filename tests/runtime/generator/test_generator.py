@@ -23,7 +23,7 @@ import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError, RecipeError
-from medge.runtime.generator.conversation import Sampling, Turn, about, system, user
+from medge.runtime.generator.conversation import Fragment, Sampling, Turn, about, system, user
 from medge.runtime.generator.engine import Engine, Picture, length
 from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run, _Turnstile
 from medge.runtime.generator.grammar import grammar_of
@@ -219,7 +219,8 @@ def test_a_trace_is_kept_apart() -> None:
     assert answer.thought == "look at the base"
     assert answer.text == "Erguß"
     fragments = list(run_of(engine).fragments())
-    assert [fragment.thought for fragment in fragments] == [True, True, True, False, False]
+    assert [fragment.thought for fragment in fragments[:-1]] == [True, True, True, False, False]
+    assert fragments[-1] == Fragment("", stop="end")
 
 
 def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +320,7 @@ def test_characters_are_never_torn(text: str) -> None:
     """Each byte a token of its own: fragments hold whole characters, and together the text."""
     pieces = {number: bytes([byte]) for number, byte in enumerate(text.encode())}
     fragments = list(run_of(Scripted(pieces, list(pieces))).fragments())
-    assert [fragment.text for fragment in fragments] == list(text)
+    assert [fragment.text for fragment in fragments] == [*text, ""]  # the last one says why it ended
 
 
 def test_half_a_character_at_the_end_is_marked() -> None:
