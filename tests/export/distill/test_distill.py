@@ -112,7 +112,7 @@ def test_a_student_is_an_ordinary_checkpoint(
     assert "teacher" in report.reference
     assert measured.manifest.teacher_parity is not None
     shown = medge("inspect", measured.folder).stdout
-    assert re.search(rf"parity with its teacher\W+{measured.manifest.teacher_parity['status']}", shown)
+    assert re.search(rf"parity with its teacher\W+{measured.manifest.teacher_parity.status}", shown)
     assert measured.manifest.artefacts == bundle.manifest.artefacts  # its own parity stays
     assert (measured.folder / "teacher" / "parity.html").is_file()
     assert report.figures.text.centred_cosine.min > 0.98  # the text tower was kept, projected to half its width
