@@ -129,10 +129,10 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None
 
 def test_a_replacement_that_was_killed_half_way_is_put_right(tmp_path: Path) -> None:
     (tmp_path / ".b.replaced").mkdir()
-    (tmp_path / ".b.replaced" / "x").write_text("old")
+    (tmp_path / ".b.replaced" / MANIFEST).write_text("old")
     with pytest.raises(StorageError, match="--force"), atomic_folder(tmp_path / "b"):
         pytest.fail("the block must not run")
-    assert (tmp_path / "b" / "x").read_text() == "old"
+    assert (tmp_path / "b" / MANIFEST).read_text() == "old"
     (tmp_path / ".b.replaced").mkdir()
     with atomic_folder(tmp_path / "b", force=True):
         pass
