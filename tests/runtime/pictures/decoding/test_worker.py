@@ -170,11 +170,16 @@ def test_a_decoder_opens_nothing_and_starts_nothing(hooked: Path, monkeypatch: p
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to a thread here")
 def test_ctrl_c_in_the_middle_leaves_no_old_answer(hooked: Path) -> None:
     read_image(png())
-    timer = threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        read_image(b"SLEEP")
-    timer.join()
+    # A test run that was started in the background ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer = threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            read_image(b"SLEEP")
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert WORKERS.pids() == []
     assert int(read_image(png(value=9))[0, 0, 0]) == 9
 
