@@ -63,7 +63,7 @@ def java_home() -> Path:
     return Path(shutil.which("javac") or "").resolve().parents[1]
 
 
-# Java for programs that end within a minute: optimising them, and collecting garbage beside them, costs as much as it saves.
+# For compilers, which end within a minute: optimising their own code, and a collector beside it, takes as long again.
 SHORT = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
@@ -117,7 +117,7 @@ def junit(
     path = class_path(*classes, tests, ORT, *JUNIT)
     with tempfile.TemporaryDirectory() as scratch:  # Java deletes no folder that holds something
         return run(
-            *java, *SHORT, "-cp", path, f"-Djava.io.tmpdir={scratch}", *properties, "org.junit.runner.JUnitCore",
+            *java, "-cp", path, f"-Djava.io.tmpdir={scratch}", *properties, "org.junit.runner.JUnitCore",
             *(f"org.medge.core.{name}" for name in names),
         )  # fmt: skip
 
