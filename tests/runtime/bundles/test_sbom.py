@@ -29,8 +29,8 @@ def test_a_bundles_bill_of_materials(made: str, request: pytest.FixtureRequest) 
     hashes = {item["name"]: item["hashes"][0]["content"] for item in document["components"]}
     assert hashes == {entry.path: entry.sha256 for entry in manifest.files}
     made_of = document["metadata"]["component"]["pedigree"]["ancestors"][0]
-    assert made_of["name"] == manifest.source["name"]
-    assert [file["hashes"][0]["content"] for file in made_of["components"]] == [*manifest.source["sha256"].values()]
+    assert made_of["name"] == manifest.source.name
+    assert [file["hashes"][0]["content"] for file in made_of["components"]] == [*manifest.source.sha256.values()]
     assert document["metadata"]["component"]["licenses"][0]["license"]["text"]["content"] == manifest.licence
     assert medge("inspect", folder, "--sbom").stdout == told  # nothing in it depends on the moment
 
