@@ -45,7 +45,7 @@ _WORDS = tuple(
     for text in TEXTS
     if "/" not in text and "\x00" not in text and not text.startswith("~") and "\ud800" not in text
 )
-_MARK = re.compile(r"what happened is in (\S+?):? ")
+_MARK = re.compile(r"where it happened is in (\S+?), ")
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def _options(command: str) -> list[tuple[list[str], list[tuple[str, str, bool]]]
     """Of a command, or of each of its own commands: (words, [(option, what it takes, whether it is a flag)])."""
     import typer
 
-    from medge.__main__ import build_app
+    from medge.command_line import build_app
 
     whole: Any = typer.main.get_command(build_app(command or None))
     chosen = whole.commands[command]
@@ -158,7 +158,7 @@ def run(content: bytes, place: Path, base: Path) -> None:
     if code == 1 and any(ord(letter) < 32 and letter not in "\n\t\r" for letter in text):
         raise WrongError(f"control characters in {text[:200]!r}")
     if code in (1, 2):
-        raise MedgeError(" ".join(text.split())[:400])
+        raise MedgeError(" ".join((text or told.getvalue()).split())[:400])  # without a word, medge prints its help
 
 
 KIND = Kind(make, run, modules=(*manifest.KIND.modules, "typer", "medge.__main__"), batch=10)
