@@ -75,7 +75,7 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
             ) from error
-        raise IndexFileError(f"{path} is no index, or damaged ({error})") from error
+        raise IndexFileError(f"{path} is no index, or damaged ({one_line(error)})") from error
 
 
 class VectorIndex:
