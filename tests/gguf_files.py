@@ -122,7 +122,8 @@ def language(width: int = WIDTH) -> File:
     }  # fmt: skip
     keys = [
         Key("general.architecture", STR, "gemma3"), Key("general.type", STR, "model"), Key("general.name", STR, "Small"),
-        Key("tokenizer.ggml.model", STR, "llama"), Key("tokenizer.ggml.pre", STR, "default"),
+        Key("tokenizer.ggml.model", STR, "llama"), Key("tokenizer.ggml.add_space_prefix", BOOL, False),
+        Key("tokenizer.ggml.pre", STR, "default"),
         Key("tokenizer.ggml.tokens", ARRAY, (STR, pieces)),
         Key("tokenizer.ggml.scores", ARRAY, (F32, [-float(index) for index in range(PIECES)])),
         Key("tokenizer.ggml.token_type", ARRAY, (I32, types)),

@@ -182,6 +182,8 @@ def _check_vocabulary(header: GGUFHeader) -> int:
         raise _bad(header, "its pieces, scores and types are not equally many")
     if header.metadata.get("tokenizer.ggml.model") != "llama":
         raise _bad(header, "its tokenizer is not SentencePiece's")
+    if header.metadata.get("tokenizer.ggml.add_space_prefix") is not False:  # Gemma's texts begin as they are written
+        raise _bad(header, "its tokenizer does not say that no space is put before a text")
     if len(set(pieces)) != len(pieces) or b"" in pieces:
         raise _bad(header, "its vocabulary has an empty piece, or one twice")
     if min(types) < 1 or max(types) > MAX_TYPE or not isfinite(sum(scores)):

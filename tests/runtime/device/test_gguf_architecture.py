@@ -76,6 +76,7 @@ def more(part: Key | Tensor) -> Callable[[File], None]:
         (key("general.architecture", "llama"), "architecture is 'llama'"),
         (key("general.name", 5, U32), "general.name is of the type U32"),
         (key("tokenizer.ggml.model", "gpt2"), "not SentencePiece"),
+        (key("tokenizer.ggml.add_space_prefix", True), "no space is put before"),
         (key("tokenizer.ggml.bos_token_id", 300), "beyond its 300 pieces"),
         (key("tokenizer.ggml.scores", (F32, [0.0] * 299)), "not equally many"),
         (key("tokenizer.ggml.token_type", (U32, [1] * 300)), r"of the type \[U32\]"),
