@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -370,30 +370,45 @@ def use(pairs: list[tuple[Path, Path | None]]) -> list[str]:
     return verdicts
 
 
-def campaign(cases: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """Spoil `cases` files: how many were refused by the check, used, or refused by llama.cpp; and what went wrong."""
-    rng, counts = random.Random(seed), Counter[str]()
+@dataclass(frozen=True)
+class Tried:
+    """A spoiled file and what the check says of it: `refused` is its sentence, "" where it passes.
+
+    `files` are then what a model is loaded from: a language model, and the projector where that is the spoiled one.
+    """
+
+    files: tuple[Path, Path | None]
+    spoiling: str
+    refused: str
+
+
+def spoil_and_check(cases: int, rng: random.Random, folder: Path) -> Iterator[Tried]:
+    """Spoil `cases` files; one that is refused is removed."""
     (sound := folder / "language.gguf").write_bytes(language().content())
-    passed: list[tuple[Path, Path | None]] = []
-    spoilings = []
     for case in range(cases):
         of_tower = rng.random() < 0.35
         file = spoiled(projector() if of_tower else language(), rng)
         path = folder / f"{case}.gguf"
         path.write_bytes(file.content())
+        refused = ""
         try:
             (read_projector if of_tower else read_language)(path)
-        except BundleError:
-            counts["refused by the check"] += 1
+        except BundleError as error:
+            refused = str(error)
             path.unlink()
-            continue
-        passed.append((sound, path) if of_tower else (path, None))
-        spoilings.append(f"{case}: {'; '.join(file.done)}")
+        yield Tried((sound, path) if of_tower else (path, None), f"{case}: {'; '.join(file.done)}", refused)
+
+
+def campaign(cases: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
+    """Spoil `cases` files: how many were refused by the check, used, or refused by llama.cpp; and what went wrong."""
+    tried = list(spoil_and_check(cases, random.Random(seed), folder))
+    passed = [one for one in tried if not one.refused]
+    counts = Counter[str]({"refused by the check": len(tried) - len(passed)})
     wrong = []
-    for spoiling, verdict in zip(spoilings, use(passed) if passed else [], strict=True):
+    for one, verdict in zip(passed, use([one.files for one in passed]) if passed else [], strict=True):
         counts[verdict.split()[0]] += 1
         if verdict != "used":
-            wrong.append(f"{spoiling} -> {verdict}")
+            wrong.append(f"{one.spoiling} -> {verdict}")
     return counts, wrong
 
 

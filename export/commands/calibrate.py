@@ -49,5 +49,5 @@ def calibrate(
     else:
         out.print(
             f"{to}: {len(found.sums)} matrices from {found.chunks} prompts ({len(corpus.texts)} texts, "
-            f"{len(corpus.images)} images)", markup=False, highlight=False,
+            f"{len(corpus.images)} images)",
         )  # fmt: skip

@@ -85,7 +85,7 @@ def demo(
             f"{second['softmax']:.2f}",
         )  # fmt: skip
     out.print(table)
-    out.print(f"Parity report: {to / 'parity.html'}", markup=False, highlight=False)
+    out.print(f"Parity report: {to / 'parity.html'}")
     out.print("Not a medical device. The stand-in is a tiny model for trying the kit; it knows seven kinds of image.")
 
 

@@ -158,8 +158,7 @@ def _tell(result: Distillation, skipped: list[str], to: Path, work: Path, as_jso
         if (ratio := result.facts.get("operations_to_teacher")) is not None:
             table.add_row("operations of an image, to the teacher", f"{ratio:.3f}")
         out.print(table)
-        out.print(f"{to}: report in {to / 'distillation.html'}; the teacher's answers stay in {work}", markup=False,
-                  highlight=False)  # fmt: skip
+        out.print(f"{to}: report in {to / 'distillation.html'}; the teacher's answers stay in {work}")
     if skipped:
         raise typer.Exit(SOME_FAILED)
 

@@ -249,7 +249,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
             out.print(report.table())
         pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
         where = f"report in {' and '.join(str(bundle.folder / page) for page in pages)}" if pages else "not measured"
-        out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}", markup=False, highlight=False)
+        out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}")
     for bundle, reports in made:
         if any(not report.held_back for report in reports):
             warn(f"{bundle.folder}: not measured on held-back images; give others than the calibration's with --images")

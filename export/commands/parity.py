@@ -73,7 +73,7 @@ def parity(
             out.print(report.table())
         for entry in Bundle.open(bundle, verify=False, allow_failed_parity=True).manifest.files:
             if entry.role.endswith("parity.page"):
-                out.print(f"report: {bundle / entry.path}", markup=False, highlight=False)
+                out.print(f"report: {bundle / entry.path}")
     tell_losses(bundle, reports)
     if any(report.status != "passed" for report in reports):
         raise typer.Exit(FAILED_GATE)

@@ -45,6 +45,4 @@ def standin(
     if as_json:
         print_json({"name": name, "folder": str(folder), "tensors": len(checkpoint.names()), "bytes": size})
     else:
-        out.print(
-            f"{name} in {folder}: {len(checkpoint.names())} tensors, {size / 1e6:.1f} MB", markup=False, highlight=False
-        )
+        out.print(f"{name} in {folder}: {len(checkpoint.names())} tensors, {size / 1e6:.1f} MB")

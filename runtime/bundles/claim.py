@@ -21,9 +21,8 @@ from pathlib import Path
 from ..errors import StorageError, storage_errors
 
 SUFFIX = ".claim"
-_held: set[tuple[Path, int]] = (
-    set()
-)  # (place, thread): work that has claimed a place may write it by what claims it again
+# (place, thread): work that has claimed a place may write it by what claims it again.
+_held: set[tuple[Path, int]] = set()
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ class Manifest:
         if content[-SEAL_BYTES:] != _seal(content[:-SEAL_BYTES]).encode():
             raise BundleError(f"{path} was changed after it was written; copy or export the bundle again")
         del body["digest"]
-        if (kind := body.get("kind")) not in ("encoder", "generator"):
+        if (kind := body.get("kind")) not in list(OPENED):  # a list: what a file says need not be hashable
             raise BundleError(
                 f"{folder} is of the kind '{one_line(kind, 80)}', which this medge does not know: update medge"
             )

@@ -41,11 +41,7 @@ def read_tensors(path: Path, declared: Mapping[str, Declared]) -> tuple[dict[str
         ValueError: it is no such file, or holds something else; the message says what, without the file's name.
     """
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no regular file")
-        if facts.st_size > MOST_BYTES:
-            raise ValueError(f"it has {facts.st_size} bytes, more than {MOST_BYTES}")
+        check_regular(path, MOST_BYTES)
         with safe_open(path, "np") as stream:
             names = set(stream.keys())
             if names != set(declared):
@@ -65,6 +61,24 @@ def read_tensors(path: Path, declared: Mapping[str, Declared]) -> tuple[dict[str
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name!r} has values that are not finite numbers")
     return tensors, metadata
+
+
+def check_regular(path: Path, most: int) -> None:
+    """Check, before a file is read, that it is one, and not larger than any of its kind.
+
+    Args:
+        path: the file; it may be reached by a link.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: there is none, or it can't be looked at.
+        ValueError: it is a folder, a device or a pipe, or too large; the message says which, without the file's name.
+    """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is no regular file")
+    if facts.st_size > most:
+        raise ValueError(f"it has {facts.st_size} bytes, more than {most}")
 
 
 def _check(name: str, dtype: str, shape: list[int], wanted: Declared, lengths: dict[str, int]) -> None:

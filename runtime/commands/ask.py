@@ -82,7 +82,7 @@ def ask(
             if note:
                 warn(note)
             if answer.thought:
-                err.print(answer.thought, style="dim", markup=False, highlight=False)
+                err.print(answer.thought, style="dim")
             write(answer.text + "\n")
         _end(answer.stop, limit, skipped)
 
@@ -108,7 +108,7 @@ def print_stream(fragments: Iterable[Fragment]) -> tuple[str, Stop]:
     for fragment in fragments:
         stop = fragment.stop
         if fragment.thought:
-            err.print(fragment.text, style="dim", end="", markup=False, highlight=False)
+            err.print(fragment.text, style="dim", end="")
         else:
             text += fragment.text
             write(fragment.text)

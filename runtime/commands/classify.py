@@ -173,7 +173,7 @@ def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
 
 def _print(image: str, scores: Sequence[Score]) -> None:
     """An image's name, and a line for each label."""
-    out.print(image, style="bold", markup=False, highlight=False, soft_wrap=True)
+    out.print(image, style="bold", soft_wrap=True)
     width = max(len(score.label) for score in scores)
     for score in scores:
         # Of a single label softmax says nothing: what can be told is whether it holds.
@@ -183,4 +183,4 @@ def _print(image: str, scores: Sequence[Score]) -> None:
         else:
             second = "" if score.softmax is None else f"cosine {score.cosine:.3f}"
         line = f"  {score.label:<{width}}  {first}  {second}".rstrip()
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)

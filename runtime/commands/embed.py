@@ -61,7 +61,7 @@ def embed(
     if as_json:
         print_json(told)
     else:
-        out.print(f"{len(rows)} embeddings of {len(rows[0])} numbers in {to}", markup=False, highlight=False)
+        out.print(f"{len(rows)} embeddings of {len(rows[0])} numbers in {to}")
     if failed:
         raise typer.Exit(SOME_FAILED)
 

@@ -44,7 +44,7 @@ def explain(
     if as_json:
         print_json({"results": [{"term": name, "meaning": text} for name, text in found.items()]})
     elif term is None:
-        out.print(", ".join([*found, EXIT_CODES_TOPIC]), markup=False, highlight=False)
+        out.print(", ".join([*found, EXIT_CODES_TOPIC]))
     else:
         for name, text in found.items():
-            out.print(f"{name}: {text}", markup=False, highlight=False)
+            out.print(f"{name}: {text}")

@@ -85,7 +85,7 @@ def remove(
     if as_json:
         print_json({"index": str(index), "removed": removed, "images": left})
     else:
-        out.print(f"{index}: {removed} images taken out, {left} left", markup=False, highlight=False)
+        out.print(f"{index}: {removed} images taken out, {left} left")
 
 
 @app.command()
@@ -164,7 +164,6 @@ def _tell(index: Path, added: int, failed: tuple[str, ...], as_json: bool, prese
     if as_json:
         print_json({"index": str(index), "added": added, "already_there": present, "failed": list(failed)})
     else:
-        out.print(f"{index}: {added} images added, {present} were there, {len(failed)} could not be read", markup=False,
-                  highlight=False)  # fmt: skip
+        out.print(f"{index}: {added} images added, {present} were there, {len(failed)} could not be read")
     if failed:
         raise typer.Exit(SOME_FAILED)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from ..console.options import BundleArgument, JsonOption
-from ..console.terminal import out, print_json
+from ..console.terminal import out, print_document, print_json
 
 
 def said(value: Any) -> str:
@@ -34,8 +33,6 @@ def inspect(
 
     Example: medge inspect bundle
     """
-    import json
-
     from rich.table import Table
 
     from ..bundles.manifest import Manifest
@@ -45,7 +42,7 @@ def inspect(
     if sbom:
         from ..bundles.sbom import bill_of_materials
 
-        sys.stdout.write(json.dumps(bill_of_materials(manifest), indent=2, ensure_ascii=False) + "\n")
+        print_document(bill_of_materials(manifest))
         return
     if as_json:
         print_json(dataclasses.asdict(manifest))

@@ -65,7 +65,7 @@ def fit(
         print_json({"probe": str(to), **probe.facts, "failed": failed})
     else:
         counts = ", ".join(f"{name} {count}" for name, count in probe.facts["counts"].items())
-        out.print(f"{to}: fitted on {len(labels)} images ({counts})", markup=False, highlight=False)
+        out.print(f"{to}: fitted on {len(labels)} images ({counts})")
     if failed:
         raise typer.Exit(SOME_FAILED)
 

@@ -62,7 +62,7 @@ def radiology_report(
     if as_json:
         print_json(written.as_dict())
     else:
-        out.print(written.text, markup=False, highlight=False)
+        out.print(written.text)
         out.print("\nNot a medical device: a qualified person must check every word.", style="dim")
     if not written.complete:
         warn(f"the limit of {limit} tokens cut the report off; raise --limit")

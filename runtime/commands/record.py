@@ -50,9 +50,9 @@ def record(
         print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,
                     "lines": answer.of, "complete": answer.complete, "note": answer.note})  # fmt: skip
     else:
-        out.print(answer.text, markup=False, highlight=False)
+        out.print(answer.text)
         for source in answer.sources:
-            out.print(f"  {source}", style="dim", markup=False, highlight=False)
+            out.print(f"  {source}", style="dim")
         if answer.note:
             warn(answer.note)
         if answer.shown < answer.of:

@@ -109,7 +109,6 @@ class ResultFile:
         self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
         self.done: set[str] = set()
         refuse_special(path)
-        self._claim = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(path))  # another run that goes on in the same file would cut this one's rows
             with storage_errors(path):

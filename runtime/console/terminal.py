@@ -69,12 +69,17 @@ def write(text: str) -> None:
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print what `--json` gives: an object with `schema_version`; what a command gives several of stands under `results`."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False)
+    print_document({"schema_version": SCHEMA_VERSION, **facts})
+
+
+def print_document(body: Mapping[str, Any]) -> None:
+    """Print JSON whose form somebody else has laid down."""
+    text = json.dumps(body, indent=2, ensure_ascii=False)
     sys.stdout.write(text.translate(_SHOWN_IN_JSON) + "\n")  # such characters stand in strings only
 
 
 def warn(message: str) -> None:
-    err.print(f"medge: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"medge: {message}", style="yellow", soft_wrap=True)
 
 
 def told_stopped(done: int, total: int, to: Path | None) -> NoReturn:
@@ -96,7 +101,7 @@ def told_totals(count: int, firsts: Mapping[str, int], before: int, failed: int)
     if before:
         told.append(f"{before} done before")
     if told:
-        err.print(f"medge: {count} images: {', '.join(told)}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"medge: {count} images: {', '.join(told)}", soft_wrap=True)
     if failed:
         warn(f"{failed} of {count} images could not be read")
 
@@ -138,7 +143,7 @@ class _Lines:
             return
         self._told = now
         left = f", about {_duration((now - begun) / done * (total - done))} left" if done and now > begun else ""
-        err.print(f"medge: {what}: {done} of {total}{left}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"medge: {what}: {done} of {total}{left}", soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -15,8 +15,8 @@ from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
-from ..errors import BundleError
-from .gguf_header import GGUFHeader, GGUFTensor, in_short, read_header
+from ..errors import BundleError, one_line
+from .gguf_header import MAX_REASON, GGUFHeader, GGUFTensor, read_header
 
 LANGUAGE, PROJECTOR = "gemma3", "clip"
 VOCABULARY = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
@@ -79,8 +79,7 @@ _POSITIVE = {  # floats
 }
 DEFAULT_POOLED = 4  # llama.cpp's, where the file says nothing of how many patches become one
 ALIGNMENT = 32  # of tensors, where a file says nothing of it; none of ours does
-MAX_TYPE = 6  # of a token: llama.cpp's LLAMA_TOKEN_TYPE_BYTE
-BYTE = 6
+BYTE = 6  # llama.cpp's LLAMA_TOKEN_TYPE_BYTE, the greatest type of a token
 
 Tensors = dict[str, tuple[tuple[int, ...], frozenset[str]]]  # {name: (shape in ggml's order, types it may have)}
 
@@ -186,7 +185,7 @@ def _check_vocabulary(header: GGUFHeader) -> int:
         raise _bad(header, "its tokenizer does not say that no space is put before a text")
     if len(set(pieces)) != len(pieces) or b"" in pieces:
         raise _bad(header, "its vocabulary has an empty piece, or one twice")
-    if min(types) < 1 or max(types) > MAX_TYPE or not isfinite(sum(scores)):
+    if min(types) < 1 or max(types) > BYTE or not isfinite(sum(scores)):
         raise _bad(header, "its vocabulary has a type or a score that means nothing")
     named = {piece for piece, kind in zip(pieces, types, strict=True) if kind == BYTE}
     if named != {b"<0x%02X>" % byte for byte in range(256)}:
@@ -268,4 +267,4 @@ def _aligned(place: int) -> int:
 
 
 def _bad(header: GGUFHeader, reason: str) -> BundleError:
-    return BundleError(f"{header.path} is no GGUF of medge: {in_short(reason)}; copy or export it again")
+    return BundleError(f"{header.path} is no GGUF of medge: {one_line(reason, MAX_REASON)}; copy or export it again")

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
-MAX_REASON = 200  # characters
+MAX_REASON = 200  # characters; what a file says of itself can be as long as it likes
 MAX_ENTRIES, DIMENSIONS = 1 << 20, 4
 
 # ggml's type numbers: name, values in a block, bytes of a block (gguf-py's constants.py; a test compares them).
@@ -231,9 +231,6 @@ class _Reader:
         self.at += length
 
     def _bad(self, reason: str) -> BundleError:
-        return BundleError(f"{self.path} is no sound GGUF file: {in_short(reason)}; copy or export it again")
-
-
-def in_short(reason: str) -> str:
-    """What a file says of itself can be as long as it likes; what is said of it is not."""
-    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
+        return BundleError(
+            f"{self.path} is no sound GGUF file: {one_line(reason, MAX_REASON)}; copy or export it again"
+        )

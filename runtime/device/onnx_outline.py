@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from .protobuf import BYTES, FIXED32, VARINT, MalformedError, Message, Source, Span
 
 MAX_NODES, MAX_WEIGHTS, MAX_DIMENSIONS = 20_000, 20_000, 8
@@ -140,7 +140,7 @@ def check_onnx(path: Path, interface: Interface | None = None) -> Outline:
             _compare(outline, interface)
     except MalformedError as error:
         raise BundleError(
-            f"{path} is no ONNX file of medge: {str(error)[:MAX_REASON]}; copy or export it again"
+            f"{path} is no ONNX file of medge: {one_line(error, MAX_REASON)}; copy or export it again"
         ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read as ONNX ({error}); copy or export it again") from error

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, RecipeError
+from ..errors import BundleError, RecipeError, one_line
 from .cpu import usable_cores
 from .onnx_outline import Interface, check_onnx
 
@@ -83,7 +83,5 @@ class OrtSession:
             raise self._failed("run", error) from error
 
     def _failed(self, what: str, error: Exception) -> BundleError:
-        reason = "".join(
-            letter for letter in " ".join(str(error).split()) if letter.isprintable()
-        )  # nodes' names are in it
-        return BundleError(f"{self._name}: ONNX Runtime can't {what} it ({reason[:300]})")
+        reason = one_line(" ".join(str(error).split()))  # nodes' names are in it
+        return BundleError(f"{self._name}: ONNX Runtime can't {what} it ({reason})")

@@ -142,7 +142,7 @@ class Encoder:
             raise BundleError(f"{bundle.folder} {self.absent}")
         self.towers = self.manifest.artefacts[self.format].towers
         get_profile(self.manifest.profile)  # an unknown one is refused now
-        self._options = {"threads": threads, "device": device, "fast": fast}
+        self._threads, self._device, self._fast = threads, device, fast
 
     def __repr__(self) -> str:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.towers.items())
@@ -163,7 +163,9 @@ class Encoder:
         if path is None:
             hint = "; it was exported with --without-text: use its baked labels" if tower == "text" else ""
             raise BundleError(f"{self.bundle.folder} has no {tower} tower{hint}")
-        session = OrtSession(path, interface=self._interface(tower), **self._options)  # type: ignore[arg-type]
+        session = OrtSession(
+            path, interface=self._interface(tower), threads=self._threads, device=self._device, fast=self._fast
+        )
         for role in (tower, f"{tower}.data"):
             self.bundle.path(role)  # refuses what was put there in the meantime
         return session

@@ -38,7 +38,7 @@ def read_labels(path: Path) -> dict[str, list[str]]:
     """
     try:
         size = path.stat().st_size
-        if path.exists() and not path.is_file():
+        if not path.is_file():
             raise LabelError(f"{path}: is no regular file; give a file of labels")
         if size > MOST_BYTES:
             raise LabelError(f"{path}: has {size} bytes, a file of labels at most {MOST_BYTES}")

@@ -5,13 +5,13 @@ Some files end it in a panic, others, such as lists in lists in lists, in the en
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..bundles.tensors import check_regular
 from ..errors import one_line
 
 MOST_BYTES = 64 << 20
@@ -37,11 +37,7 @@ def tokenizer_content(path: Path, vocabulary: int) -> bytes:
         ValueError: it is no tokenizer that medge writes; the message says what, without the file's name.
     """
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no regular file")
-        if facts.st_size > MOST_BYTES:
-            raise ValueError(f"it has {facts.st_size} bytes, more than {MOST_BYTES}")
+        check_regular(path, MOST_BYTES)
         content = path.read_bytes()
         body = msgspec.json.decode(content, type=dict[str, Any])
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..bundles.manifest import GeneratorFacts, Preprocessing, TowerFacts
+from ..bundles.facts import GeneratorFacts, Preprocessing, TowerFacts
 from ..device.gguf_architecture import image_tokens
 from ..device.gguf_header import GGUFHeader
 from ..device.onnx_outline import BATCH, FLOAT, Interface

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gemma_shapes import TEXT, VISION
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("export", "quant", "runtime")
@@ -35,15 +36,8 @@ SIGLIP: dict[str, Any] = {
         "projection_size": 64, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1,
     },
 }  # fmt: skip
-GEMMA_TEXT: dict[str, Any] = {
-    "model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64,
-    "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
-}  # fmt: skip
-GEMMA_VISION: dict[str, Any] = {
-    "model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 1,
-    "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "vision_use_head": False,
-}  # fmt: skip
+GEMMA_TEXT = {**TEXT, "num_hidden_layers": 2}
+GEMMA_VISION = {**VISION, "num_hidden_layers": 1}
 LABELS = {"normal": ["a normal film"], "pneumonia": ["a film with pneumonia", "pneumonia"], "effusion": ["an effusion"]}
 
 
@@ -54,10 +48,8 @@ def prepare(keep: Path) -> Path:
         keep: where such folders are kept; those of other sources are removed.
     """
     made_by = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    folder = (
-        keep
-        / f"base-{_sha256([*made_by, *(Path(__file__).with_name(name) for name in ('base.py', 'bundles.py'))])[:16]}"
-    )
+    made_by += [ROOT / "tests/gemma_shapes.py", *(ROOT / "tests/fuzz" / name for name in ("base.py", "bundles.py"))]
+    folder = keep / f"base-{_sha256(made_by)[:16]}"
     if not (folder / "ready").is_file():
         keep.mkdir(parents=True, exist_ok=True)
         for old in keep.glob("base-*"):

@@ -25,6 +25,7 @@ from .protocol import (
     REQUEST,
     Raster,
     Refusal,
+    words_of,
 )
 from .sandbox import Sandbox
 
@@ -87,7 +88,7 @@ def _answer(decoders: dict[str, Decode], options: dict[str, Any], given: int, sa
     except Refusal as error:
         reason = str(error)
     except Exception as error:  # a decoder's complaint about a damaged frame, of any type
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = words_of(error)
     words = reason.encode("utf-8", "replace")[:LONGEST_REASON]
     return [ANSWER.pack(REFUSED, 0, 0, 0, 0, 0, len(words)), words]
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..limits import FORMATS, size_problem
-from .protocol import Raster, Refusal
+from .protocol import Raster, Refusal, words_of
 
 STRIP = 1 << 20  # bytes of pixels that are converted at a time
 DEEP_GREY = {"I;16", "I;16B", "I;16L", "I"}
@@ -83,7 +83,7 @@ def _damaged(error: Exception) -> Refusal:
         raise error
     if isinstance(error, Image.DecompressionBombError):
         return Refusal("refused before decoding, too many pixels")
-    return Refusal(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
+    return Refusal(f"damaged or truncated ({words_of(error)})")
 
 
 def _deep_grey(image: Image.Image) -> Raster:

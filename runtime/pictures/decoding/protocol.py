@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 READY = b"medge-decoder-1"  # the first that a process says, when it can take a request
 REQUEST = struct.Struct("<IQ")  # lengths of the JSON object and of the payload
-ANSWER = struct.Struct(
-    "<BBBBIIQ"
-)  # status, bytes a sample, samples a pixel, planar configuration, rows, columns, length
+# Status, bytes a sample, samples a pixel, planar configuration, rows, columns, length.
+ANSWER = struct.Struct("<BBBBIIQ")
 
 PIXELS, REFUSED = 0, 1  # status
 LONGEST_REASON = 2000  # bytes
@@ -25,6 +24,16 @@ PILLOW, OPENJPEG, CHARLS, GDCM = "pillow", "openjpeg", "charls", "gdcm"
 
 class Refusal(Exception):
     """Why an image can't be decoded: one clause, without the image's name."""
+
+
+def words_of(error: Exception) -> str:
+    """A decoder's complaint on one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def clause(words: str) -> str:
+    """Words of a decoder or a parser as they may stand in a message: one short line of printable characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:240]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..limits import MAX_PIXELS
-from .protocol import ANSWER, LONGEST_REASON, PIXELS, READY, REFUSED, REQUEST, Refusal
+from ..preprocess import spread_grey
+from .protocol import ANSWER, LONGEST_REASON, PIXELS, READY, REFUSED, REQUEST, Refusal, clause
 
 SECONDS = 60.0  # of processor time for an image; 150 million pixels of JPEG 2000 take 20 on one core
 PATIENCE = 5  # times as long by the clock, since a machine that swaps gives little processor time
@@ -127,7 +128,7 @@ class Worker:
         status, itemsize, samples, planar, rows, columns, length = ANSWER.unpack(self._read(ANSWER.size))
         if status == REFUSED and length <= LONGEST_REASON:
             words = bytes(self._read(length)).decode("utf-8", "replace")
-            raise Refusal("".join(letter if letter.isprintable() else " " for letter in words)[:240])
+            raise Refusal(clause(words))
         if not (
             status == PIXELS and itemsize in (1, 2, 4) and 1 <= samples <= 4 and planar in (0, 1)
             and 0 < rows * columns <= MAX_PIXELS and length == rows * columns * samples * itemsize
@@ -148,8 +149,7 @@ class Worker:
         for top in range(0, rows, step):
             part = strip[: min(step, rows - top)]
             self._read_into(part.data.cast("B"))
-            for channel in range(3):  # five times as fast as numpy's broadcasting along the last axis
-                pixels[top : top + step, :, channel] = part
+            spread_grey(part, pixels[top : top + step])
         return pixels
 
     def _read(self, size: int) -> bytearray:

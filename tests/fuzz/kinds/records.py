@@ -65,7 +65,7 @@ class _Chat:
         return Answer(text, "", "end", 1, 0, 1)
 
     def stream(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError("questions over a record are answered whole")
 
 
 def make(rng: random.Random, base: Path) -> bytes:

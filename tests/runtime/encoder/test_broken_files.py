@@ -170,7 +170,7 @@ class FakeEncoder:
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     path = tmp_path / "films.index"
-    build_index(path, FakeEncoder(), [tmp_path / f"{number}.png" for number in range(5)])  # type: ignore[arg-type]
+    build_index(path, FakeEncoder(), [tmp_path / f"{number}.png" for number in range(5)])  # type: ignore[arg-type]  # all of one that an index asks
     return path
 
 
@@ -284,7 +284,7 @@ def test_an_index_replaces_only_files(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for place, said in ((pipe, "is a device, a pipe or a socket"), (tmp_path, "is a folder")):
         with pytest.raises(StorageError, match=said):
-            build_index(place, FakeEncoder(), [], force=True)  # type: ignore[arg-type]
+            build_index(place, FakeEncoder(), [], force=True)  # type: ignore[arg-type]  # all of one that an index asks
     assert pipe.is_fifo()
 
 

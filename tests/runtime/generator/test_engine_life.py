@@ -152,7 +152,7 @@ def test_nothing_to_answer(engine: Engine, tiny_reader: Path, monkeypatch: pytes
     with pytest.raises(GeneratorError, match="nothing was evaluated"):
         engine.next_logits()
     generator = medge.load_generator(tiny_reader, allow_failed_parity=True)
-    monkeypatch.setitem(generator.header.metadata, "tokenizer.chat_template", "{# nothing #}\n")  # type: ignore[arg-type]
+    monkeypatch.setitem(generator.header.metadata, "tokenizer.chat_template", "{# nothing #}\n")  # type: ignore[arg-type]  # a dict behind a Mapping
     with pytest.raises(BundleError, match="writes nothing"):
         generator.ask(None, "Why?")
 
