@@ -229,7 +229,10 @@ class Generator:
         """Yield an answer as it is generated.
 
         Args:
-            turns, sampling, think, schema: as in `chat`.
+            turns: as in `chat`.
+            sampling: as in `chat`.
+            think: as in `chat`.
+            schema: as in `chat`.
 
         Yields:
             pieces of text, and last an empty one that says why the answer ended.
@@ -279,7 +282,9 @@ class Generator:
             images: None, one or several, each as in `medge.image`.
             question: the question.
             view: which frame and which window of a file.
-            sampling, think, schema: as in `chat`.
+            sampling: as in `chat`.
+            think: as in `chat`.
+            schema: as in `chat`.
 
         Raises:
             ImageError: an image can't be read.
