@@ -57,7 +57,8 @@ Context = Annotated[int, Meta(ge=1, le=1 << 26)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Mean = Annotated[float, Meta(ge=0, le=1)]
 Deviation = Annotated[float, Meta(ge=1e-3, le=1)]
-Scale = Annotated[float, Meta(gt=0, le=1e4)]
-Bias = Annotated[float, Meta(ge=-1e4, le=1e4)]
+# Of what multiplies and shifts cosines: published models have about 100 and -17.
+Scale = Annotated[float, Meta(gt=0, le=1000)]
+Bias = Annotated[float, Meta(ge=-1000, le=1000)]
 Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]  # of a gate
 Opset = Annotated[int, Meta(ge=0, le=100)]

@@ -78,6 +78,15 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         raise IndexFileError(f"{path} is no index, or damaged ({one_line(error)})") from error
 
 
+def _tables_of(connection: sqlite3.Connection) -> dict[str, str]:
+    """{name: the statement that made it}; empty where they are no text."""
+    made = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    try:
+        return dict(connection.execute(made).fetchall())
+    except UnicodeDecodeError:  # SQLite's complaint quotes a damaged statement
+        return {}
+
+
 class VectorIndex:
     """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one.
 
@@ -120,10 +129,7 @@ class VectorIndex:
         with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")
             index = cls(path, connection)
-            made = connection.execute(
-                "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-            )
-            if dict(made.fetchall()) != _TABLES:
+            if _tables_of(connection) != _TABLES:
                 raise IndexFileError(f"{path} is no index: its tables are others")
             facts = index._facts()
             if facts.get("version") != VERSION:
