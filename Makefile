@@ -46,10 +46,11 @@ test-transformers: transformers-4
 demo: $(VENV)/.demo-ready
 	$(BIN)/medge demo --out demo-bundle --force
 
-# Every test that this machine can run, in JOBS processes that share its cores; a process takes up to 5 GB of memory.
-JOBS ?= 2
+# Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 5 GB of
+# memory. One process more than cores: they wait for one another and for programs that they start.
+JOBS ?= 3
 test: install
-	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Files changed at random, each used in a process with limits; goes on where the last run stopped, until medge changes. What fails
 # lies in .fuzz/failures. FUZZ_ARGS=--record writes the counts into benchmarks/results, for docs/make_tables.py.
@@ -57,11 +58,14 @@ MINUTES ?= 2
 fuzz: install
 	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes '$(MINUTES)' $(FUZZ_ARGS)
 
-# The encoder runtime on an emulated aarch64, for every recipe; its figures go into docs/results/arm.md.
+# On an emulated aarch64: the encoder runtime with every recipe, and the Android demo's core with llama.cpp. With
+# ARM_RESULTS=benchmarks/results/arm.json its figures go into docs/results/arm.md, by docs/make_tables.py.
 ARM ?= $(HOME)/.cache/medge/arm
+ARM_RESULTS ?=
 test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python
-	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS=benchmarks/results/arm.json $(BIN)/pytest tests/arm $(PYTEST_ARGS)
+	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS='$(ARM_RESULTS)' MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -m emulated -n $(JOBS) \
+		--dist loadfile tests/arm tests/android $(PYTEST_ARGS)
 
 # MedgeKit, the Swift package beside CoreML packages, compiled and tested on Linux against stand-ins of Apple's frameworks.
 SWIFT ?= $(HOME)/.cache/medge/swift

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 SHARED = ROOT.parent / "shared" / "data"
 LABELS = {
     "abdomen CT": ["CT of the abdomen"],
@@ -37,14 +38,31 @@ LABELS = {
     "head MRI": ["MRI of the head"],
 }
 
+ASKED_FOR = {
+    "full_size": "full-size model: several minutes and 12 GB of disk; run with -m full_size",
+    "emulated": "an emulated ARM: several minutes; run by make test-arm",
+}
+# Files of minutes: processes that share a run begin with them, so that none is alone with one at the end. Encoders and language
+# models in turns: what two processes need at once, one of them waits for.
+SLOWEST = (
+    "export/distill/test_distill.py",
+    "export/to_gguf/test_to_gguf.py",
+    "parity/test_recipes.py",
+    "parity/test_generators.py",
+    "export/to_coreml/test_coreml.py",
+    "android/test_android_demo.py",
+)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Full-size tests run only when asked for by `-m full_size`."""
-    if "full_size" not in str(config.option.markexpr):
-        skip = pytest.mark.skip(reason="full-size model: several minutes and 12 GB of disk; run with -m full_size")
-        for item in items:
-            if "full_size" in item.keywords:
-                item.add_marker(skip)
+    """Tests of a marker in ASKED_FOR run only when `-m` names it; the slowest files come first."""
+    for marker, reason in ASKED_FOR.items():
+        if marker not in str(config.option.markexpr):
+            for item in items:
+                if marker in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=reason))
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(str(item.path.relative_to(TESTS)), len(place)))
 
 
 @pytest.fixture(scope="session")

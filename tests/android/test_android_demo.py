@@ -328,6 +328,7 @@ def small_answers(small_reader: Path, two_images: Path, work: Path) -> Path:
 
 
 @needs_tools
+@pytest.mark.emulated
 @pytest.mark.parametrize("variant", EMULATED)
 def test_arm_writes_the_tokens_of_this_machine(
     variant: str, small_answers: Path, core: Path, core_tests: Path, work: Path, tmp_path: Path

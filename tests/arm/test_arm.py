@@ -1,6 +1,6 @@
 """The encoder runtime on aarch64, under qemu-user, on CPUs with and without dotprod: bundles for ARM within their gates.
 
-`make test-arm` prepares the emulated machine and runs this; without it, these tests are skipped.
+`make test-arm` prepares the emulated machine and runs this.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ CPUS = ("cortex-a76", "cortex-a53")  # with dotprod, and without
 COUNT = 12  # images and texts: an image is a second or two there
 SIGNED = {name for name, recipe in ONNX_RECIPES.items() if recipe.kind in ("dynamic8", "static8")}
 Embeddings = dict[str, np.ndarray]
+pytestmark = pytest.mark.emulated
 
 
 @pytest.fixture(scope="session")
