@@ -213,6 +213,17 @@ def shallow(once: Once, checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shallow_full(shallow: Path) -> Iterator[FullPrecision]:
+    """The shallow checkpoint's towers, exported once."""
+    from medge.export.families.full_precision import FullPrecision
+    from medge.export.families.siglip import Reference
+    from medge.export.source.checkpoint import Checkpoint
+
+    with FullPrecision(Reference(Checkpoint.open(shallow, "siglip"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
     """medsiglip-mini's towers in full precision: exported, converted and measured once for all bundles that are made of it."""
     from medge.export.families.full_precision import FullPrecision

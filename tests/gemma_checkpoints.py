@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,65 @@ def write_tiny_gemma(
         config.pop("vision_config")
         config.pop("mm_tokens_per_image")
         (folder / "config.json").write_text(json.dumps(config))
+
+    def name_of(name: str) -> str:
+        written = published_name(name) if sees else name
+        return written.replace(*rename) if rename[0] else written
+
+    _write_weights(folder, model, name_of, shard_bytes)
+
+
+def _few_pieces() -> Iterator[tuple[str, int]]:
+    """A vocabulary that reads any text by its bytes, with the tokens that a Gemma model needs by name: (text, kind)."""
+    control, byte, normal = 3, 6, 1
+    yield from (("<pad>", control), ("<eos>", control), ("<bos>", control), ("<unk>", 2))
+    yield from ((f"<0x{value:02X}>", byte) for value in range(256))
+    yield from ((chr(code), normal) for code in range(0x21, 0x7F))
+    yield from ((word, normal) for word in ("▁", "▁a", "in", "is", "▁the", "er", "re"))
+    for name in ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>",
+                 "<unused94>", "<unused95>"):  # fmt: skip
+        yield name, control
+
+
+def write_small_gemma(folder: Path, text: dict[str, Any], vision: dict[str, Any]) -> None:
+    """Write a model of some hundred tokens, whose files are read in milliseconds; `text` and `vision` are its configuration."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    from medge.export.standin.spiece import gemma_pieces, gemma_spiece
+
+    texts, kinds = zip(*_few_pieces(), strict=True)
+    ids = {piece: index for index, piece in enumerate(texts)}
+    config = {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "transformers_version": "4.50.0",
+        "text_config": {**text, "vocab_size": len(texts)}, "vision_config": vision, "mm_tokens_per_image": 4,
+        "image_token_index": ids["<image_soft_token>"], "boi_token_index": ids["<start_of_image>"],
+        "eoi_token_index": ids["<end_of_image>"], "eos_token_id": [ids["<eos>"], ids["<end_of_turn>"]],
+    }  # fmt: skip
+    folder.mkdir()
+    write_configuration(folder, config)
+    (folder / "tokenizer.model").write_bytes(
+        gemma_spiece(gemma_pieces(texts, [-float(i) for i in range(len(texts))], kinds))
+    )
+    added = {
+        str(ids[piece]): {"content": piece, "special": True}
+        for piece, kind in zip(texts, kinds, strict=True)
+        if kind == 3
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"added_tokens_decoder": added, "bos_token": "<bos>", "eos_token": "<eos>"})
+    )
+    torch.manual_seed(0)
+    _write_weights(folder, Gemma3ForConditionalGeneration(Gemma3Config(**config)), published_name, 1 << 20)
+
+
+def _write_weights(folder: Path, model: torch.nn.Module, name_of: Callable[[str], str], shard_bytes: int) -> None:
+    """A model's weights, changed at random so that no norm is at its beginning."""
     with ShardWriter(folder, shard_bytes) as shards:
         for name, tensor in model.state_dict().items():
             if "position_ids" in name or "lm_head" in name or ".head." in name:
                 continue
-            published = published_name(name) if sees else name
             value = torch.randn_like(tensor) * 0.05 if tensor.ndim > 1 else tensor + 0.01 * torch.randn_like(tensor)
-            shards.add(published.replace(*rename) if rename[0] else published, value.to(torch.bfloat16))
+            shards.add(name_of(name), value.to(torch.bfloat16))
 
 
 def say_passed(folder: Path) -> None:

@@ -48,7 +48,10 @@ def prepare(keep: Path) -> Path:
         keep: where such folders are kept; those of other sources are removed.
     """
     made_by = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    made_by += [ROOT / "tests/gemma_shapes.py", *(ROOT / "tests/fuzz" / name for name in ("base.py", "bundles.py"))]
+    made_by += [
+        *(ROOT / "tests").glob("gemma_*.py"),
+        *(ROOT / "tests/fuzz" / name for name in ("base.py", "bundles.py")),
+    ]
     folder = keep / f"base-{_sha256(made_by)[:16]}"
     if not (folder / "ready").is_file():
         keep.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,8 @@ def write(folder: Path) -> None:
 
 
 def _write(folder: Path) -> None:
+    from gemma_checkpoints import write_small_gemma
+
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
     from medge.export.jobs.generator import export_medgemma
@@ -91,7 +96,7 @@ def _write(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         _write_siglip(place / "siglip")
-        _write_gemma(place / "gemma")
+        write_small_gemma(place / "gemma", GEMMA_TEXT, GEMMA_VISION)
         images = _write_images(place / "images")
         labels = place / "labels.json"
         labels.write_text(json.dumps(LABELS))
@@ -134,53 +139,6 @@ def _write_siglip(folder: Path) -> None:
     }
     tensors["logit_scale"], tensors["logit_bias"] = np.full(1, np.log(10), np.float32), np.full(1, -4, np.float32)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def _gemma_pieces() -> Iterable[tuple[str, int]]:
-    """A vocabulary that reads any text by its bytes, with the tokens that a Gemma model needs by name."""
-    control, byte, normal = 3, 6, 1
-    yield from (("<pad>", control), ("<eos>", control), ("<bos>", control), ("<unk>", 2))
-    yield from ((f"<0x{value:02X}>", byte) for value in range(256))
-    yield from ((chr(code), normal) for code in range(0x21, 0x7F))
-    yield from ((word, normal) for word in ("▁", "▁a", "in", "is", "▁the", "er", "re"))
-    for name in ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>",
-                 "<unused94>", "<unused95>"):  # fmt: skip
-        yield name, control
-
-
-def _write_gemma(folder: Path) -> None:
-    import torch
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    from medge.export.families.gemma3 import published_name
-    from medge.export.source.shard_writer import ShardWriter
-    from medge.export.standin.medgemma_mini import write_configuration
-    from medge.export.standin.spiece import gemma_pieces, gemma_spiece
-
-    texts, kinds = zip(*_gemma_pieces(), strict=True)
-    ids = {text: index for index, text in enumerate(texts)}
-    config = {
-        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "transformers_version": "4.50.0",
-        "text_config": {**GEMMA_TEXT, "vocab_size": len(texts)}, "vision_config": GEMMA_VISION, "mm_tokens_per_image": 4,
-        "image_token_index": ids["<image_soft_token>"], "boi_token_index": ids["<start_of_image>"],
-        "eoi_token_index": ids["<end_of_image>"], "eos_token_id": [ids["<eos>"], ids["<end_of_turn>"]],
-    }  # fmt: skip
-    folder.mkdir()
-    write_configuration(folder, config)
-    (folder / "tokenizer.model").write_bytes(
-        gemma_spiece(gemma_pieces(texts, [-float(i) for i in range(len(texts))], kinds))
-    )
-    added = {
-        str(ids[text]): {"content": text, "special": True} for text, kind in zip(texts, kinds, strict=True) if kind == 3
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added, "bos_token": "<bos>",
-                                                              "eos_token": "<eos>"}))  # fmt: skip
-    torch.manual_seed(0)
-    with ShardWriter(folder, 1 << 20) as shards:
-        for name, tensor in Gemma3ForConditionalGeneration(Gemma3Config(**config)).state_dict().items():
-            if "position_ids" not in name and "lm_head" not in name and ".head." not in name:
-                value = torch.randn_like(tensor) * 0.05 if tensor.ndim > 1 else tensor + 0.01 * torch.randn_like(tensor)
-                shards.add(published_name(name), value.to(torch.bfloat16))
 
 
 if __name__ == "__main__":

@@ -280,7 +280,7 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
         write_folder(shared, name, "train", tmp_path / "images" / name, limit)
     inherited = EncoderDistillation(
         checkpoint, tmp_path / "inherited", "width=96,heads=3,depth=5", tuple(sorted((tmp_path / "images").iterdir())),
-        work=tmp_path / "work", training=TrainOptions(steps=120, batch=48),
+        work=tmp_path / "work", training=TrainOptions(steps=80, batch=48),
     )  # fmt: skip
     scratch = replace(inherited, out=tmp_path / "scratch", inherit=False)
     results = {run.out.name: distill_medsiglip(run)[0] for run in (inherited, scratch)}

@@ -237,9 +237,11 @@ def copies(few_images: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def test_what_is_fitted_on_is_not_judged_on(shallow: Path, few_images: Path, tmp_path: Path) -> None:
+def test_what_is_fitted_on_is_not_judged_on(
+    shallow: Path, shallow_full: FullPrecision, few_images: Path, tmp_path: Path
+) -> None:
     folder = copies(few_images, tmp_path / "many", 32)
-    _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "a", "int4", calibration=folder))
+    _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "a", "int4", calibration=folder), full=shallow_full)
     assert (reports["onnx"].images, reports["onnx"].held_back) == (16, True)
     fitted, judged = (set(map(bytes, half.images)) for half in read_samples(folder).halves())
     assert not fitted & judged
@@ -266,7 +268,9 @@ def test_what_is_fitted_on_is_not_judged_on(shallow: Path, few_images: Path, tmp
     for measured, held_back in ((few_images, False), (folder, True)):
         _, reports = measure_bundle(Bundle.open(tmp_path / "b"), shallow, read_samples(measured))
         assert reports["onnx"].held_back is held_back
-    _, reports = export_medsiglip(ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder))
+    _, reports = export_medsiglip(
+        ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder), full=shallow_full
+    )
     assert (reports["onnx"].images, reports["onnx"].held_back) == (32, True)
 
 

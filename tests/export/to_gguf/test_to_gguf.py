@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[export]'")
 import gguf
-from gemma_checkpoints import write_tiny_gemma
+from gemma_checkpoints import write_small_gemma, write_tiny_gemma
+from gemma_shapes import TEXT, VISION
 from tolerances import EXACT_REWRITE, PERMUTED_LOGITS
 
 from medge.export.families.gemma3 import open_gemma, published_name
@@ -59,16 +60,23 @@ def assert_same(ours: Path, theirs: Path) -> None:
         assert np.array_equal(mine[next(places)], other[next(places)]), name
 
 
+@pytest.fixture(scope="module")
+def small_gemma(export_extra: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "gemma"
+    write_small_gemma(folder, TEXT, VISION)
+    return folder
+
+
 @pytest.mark.parametrize("precision", ["f32", "f16", "bf16"])
 def test_both_files_are_what_llama_cpp_writes(
-    llama_cpp_source: Path, tiny_gemma: Path, tmp_path: Path, precision: str
+    llama_cpp_source: Path, small_gemma: Path, tmp_path: Path, precision: str
 ) -> None:
-    """A published configuration: sparse, with stretched positions."""
-    checkpoint = open_gemma(tiny_gemma)
+    """A configuration as published ones: sparse, with stretched positions. The test of the stand-in has the whole vocabulary."""
+    checkpoint = open_gemma(small_gemma)
     write_language(checkpoint, tmp_path / "ours.gguf", precision)
-    assert_same(tmp_path / "ours.gguf", convert(llama_cpp_source, tiny_gemma, tmp_path / "theirs.gguf", precision))
+    assert_same(tmp_path / "ours.gguf", convert(llama_cpp_source, small_gemma, tmp_path / "theirs.gguf", precision))
     write_projector(checkpoint, tmp_path / "ours-mm.gguf", precision)
-    theirs = convert(llama_cpp_source, tiny_gemma, tmp_path / "theirs-mm.gguf", precision, "--mmproj")
+    theirs = convert(llama_cpp_source, small_gemma, tmp_path / "theirs-mm.gguf", precision, "--mmproj")
     assert_same(tmp_path / "ours-mm.gguf", theirs)
 
 
