@@ -16,8 +16,8 @@ export class ViewForm {
     const { frame, preset, centre, width } = form.elements;
     frame.max = picture.frames - 1;
     form.querySelector('.frames').textContent = `Frame, 0 to ${picture.frames - 1}`;
-    form.querySelectorAll('.frame').forEach((part) => { part.hidden = picture.frames === 1; });
-    form.querySelectorAll('.window').forEach((part) => { part.hidden = !picture.isGrey; });
+    offer(form, '.frame', picture.frames > 1);
+    offer(form, '.window', picture.isGrey);
     form.hidden = picture.frames === 1 && !picture.isGrey;
     if (picture.isCt) {
       preset.append(...Object.entries(CT_WINDOWS).map(([name, values]) => new Option(`${name} (${values.join(', ')})`, name)));
@@ -27,7 +27,10 @@ export class ViewForm {
     };
     form.addEventListener('submit', (event) => event.preventDefault());
     frame.addEventListener('change', changed);
-    preset.addEventListener('change', changed);
+    preset.addEventListener('change', () => {
+      width.setCustomValidity('');
+      changed();
+    });
     for (const field of [centre, width]) {
       field.addEventListener('change', () => {
         preset.value = 'own';
@@ -56,6 +59,14 @@ export class ViewForm {
     elements.width.setCustomValidity('');
     this.#range = range;
   }
+}
+
+/** A field that isn't shown must not be asked for a value either. */
+function offer(form, parts, isOffered) {
+  form.querySelectorAll(parts).forEach((part) => {
+    part.hidden = !isOffered;
+    part.querySelector('input, select').disabled = !isOffered;
+  });
 }
 
 /** What is shown, in words: for a caption. */

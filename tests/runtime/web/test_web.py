@@ -321,7 +321,8 @@ def test_windows_and_frames_are_those_of_the_command_line(page: Any, name: str, 
 @pytest.mark.parametrize(
     ("name", "words"),
     [("JPGExtended.dcm", "JPEG of 12 bits"), ("rtplan.dcm", "holds no image"), ("rtdose_rle.dcm", "is an RT dose grid"),
-     ("CT_small.dcm+cut", "cut short"), ("MR_small_RLE.dcm+short", "cut short: an RLE segment"),
+     ("CT_small.dcm+cut", "cut short"), ("emri_small_jpeg_2k_lossless_too_short.dcm", "cut short"),
+     ("MR_small_RLE.dcm+short", "cut short: an RLE segment"),
      ("JPEG2000.dcm+row", "says 256 × 1023 pixels, and its compressed frame 256 × 1024"),
      ("MR_small_jpeg_ls_lossless.dcm+short", "JPEG-LS pixels of this DICOM file are damaged")],
 )  # fmt: skip
@@ -373,9 +374,8 @@ def test_several_files_their_view_and_their_print(
     first.get_by_label("Width", exact=True).blur()
     assert "greater than 0" in first.get_by_label("Width", exact=True).evaluate("field => field.validationMessage")
 
-    # On paper: a page each, or one alone, with what it is and without controls.
-    pages = page.pdf(format="A4").count(b"/Type /Page\n")
-    assert pages == 3
+    # On paper: a page for each that could be read, or one alone, with what it is and without controls.
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 2
     page.emulate_media(media="print")
     assert first.locator(".facts").inner_text().startswith(f"{encoder.manifest.name}, ")
     assert "Parity with the original model: passed" in first.locator(".facts").inner_text()

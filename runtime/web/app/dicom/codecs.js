@@ -16,7 +16,8 @@ export async function decodeApart(kind, bytes) {
       timer = setTimeout(() => resolve({ slow: true }), LONGEST);
       worker.onmessage = ({ data }) => resolve(data);
       worker.onerror = () => resolve({ missing: true });
-      worker.postMessage({ kind, bytes });
+      const copy = bytes.slice(); // a view would take the whole file along
+      worker.postMessage({ kind, bytes: copy }, [copy.buffer]);
     });
     if (answer.missing) {
       throw new MedgeError(`The decoder of ${kind} is not in this bundle, so this DICOM file can’t be read. Copy the bundle again, or export it again with --target web.`);

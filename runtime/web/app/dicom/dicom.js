@@ -69,6 +69,7 @@ function headerOf(set) {
   const kind = NOT_PICTURES[text('x00080016')];
   if (kind) throw new MedgeError(`This is ${kind}, not a picture.`);
   if (!set.elements.x7fe00010) throw new MedgeError('This DICOM file holds no image.');
+  if (set.warnings.some((words) => words.includes('missing sequence delimiter'))) throw new MedgeError(CUT_SHORT); // as a copy that stopped
   const header = {
     syntax: text('x00020010'), photometric: text('x00280004'), width: set.uint16('x00280011'), height: set.uint16('x00280010'),
     samples: set.uint16('x00280002') ?? 1, allocated: set.uint16('x00280100'), signed: set.uint16('x00280103') === 1,
