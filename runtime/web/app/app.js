@@ -4,7 +4,7 @@ import { entry, openBundle, parity, readFile, readLabelBank, visionTower } from 
 import { paint, PlainPicture } from './decode.js';
 import { DicomPicture, isDicom } from './dicom/dicom.js';
 import { MedgeError } from './errors.js';
-import { filesOf } from './files.js';
+import { chosen, dropped } from './files.js';
 import { checkBrowser, Model, scoresOf } from './model.js';
 import { normalisePixels, resize } from './pixels.js';
 import { Result } from './result.js';
@@ -86,11 +86,11 @@ class Desk {
 
   constructor(loaded) { this.#loaded = loaded; }
 
-  /** Show new files in place of those before. */
+  /** Show new files, [{ file, name }], in place of those before. */
   take(files) {
     if (!files.length) return;
     this.#items.forEach((item) => { item.result.close(); item.isClosed = true; });
-    this.#items = files.map((file) => ({ file, result: new Result($('result'), file.webkitRelativePath || file.name), view: {} }));
+    this.#items = files.map(({ file, name }) => ({ file, name, result: new Result($('result'), name), view: {} }));
     $('results').replaceChildren(...this.#items.map(({ result }) => result.element));
     $('print').hidden = this.#items.length < 2;
     this.#items.forEach((item) => this.#queue(item));
@@ -108,7 +108,7 @@ class Desk {
   async #work(item) {
     const items = this.#items;
     const place = items.length > 1 ? `${items.indexOf(item) + 1} of ${items.length}: ` : '';
-    say(`${place}Looking at ${item.file.name} …`);
+    say(`${place}Looking at ${item.name} …`);
     try {
       item.milliseconds = await classify(this.#loaded, item, (view) => { item.view = view; this.#queue(item); });
       item.problem = null;
@@ -128,12 +128,12 @@ class Desk {
 }
 
 function listen(desk) {
-  $('file').addEventListener('change', ({ target }) => { desk.take([...target.files]); target.value = ''; });
+  $('file').addEventListener('change', ({ target }) => { desk.take(chosen(target.files)); target.value = ''; });
   for (const [type, over] of [['dragover', true], ['dragleave', false], ['drop', false]]) {
-    document.body.addEventListener(type, async (event) => {
+    document.addEventListener(type, (event) => { // wherever: a drop that nobody takes makes the browser leave the page
       event.preventDefault();
       $('drop').classList.toggle('over', over);
-      if (type === 'drop') desk.take(await filesOf(event.dataTransfer));
+      if (type === 'drop') dropped(event.dataTransfer).then((files) => desk.take(files)).catch((error) => say(sentence(error), true));
     });
   }
   $('print').addEventListener('click', () => window.print());

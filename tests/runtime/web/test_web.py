@@ -388,6 +388,20 @@ def test_several_files_their_view_and_their_print(
     page.evaluate("dispatchEvent(new Event('afterprint'))")
 
 
+def test_a_folder_is_dropped(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "CD" / "DICOM").mkdir(parents=True)
+    for number in (10, 9):
+        shutil.copyfile(dicom("CT_small.dcm"), tmp_path / "CD" / "DICOM" / f"IM{number}")
+    page.evaluate("document.getElementById('status').textContent = ''")
+    devtools = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": [str(tmp_path / "CD")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 60, "y": 60, "data": dragged})
+    assert done(page) == "Done: 2 of 2 files."
+    names = [words.partition(":")[0] for words in page.locator(".result h2").all_inner_texts()]
+    assert names == ["CD/DICOM/IM9", "CD/DICOM/IM10"]
+
+
 def choose(page: Any, field: Any, option: str) -> str:
     """Choose from a list, wait for the scores: what the caption says then."""
     page.evaluate("document.getElementById('status').textContent = ''")
