@@ -1,4 +1,4 @@
-"""Put the page of runtime/web, and the two libraries that it runs on, into a bundle: a folder that any web server can serve."""
+"""Put the page of runtime/web, and the libraries that it runs on, into a bundle: a folder that any web server can serve."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.errors import MedgeError, RecipeError
 
 # npm packages, at the versions that the page was tested with, and the files of theirs that it loads.
-PACKAGES = {"onnxruntime-web": "1.30.0", "dicom-parser": "1.8.21"}
+PACKAGES = {
+    "onnxruntime-web": "1.30.0",
+    "dicom-parser": "1.8.21",
+    "@cornerstonejs/codec-openjpeg": "1.3.6",
+    "@cornerstonejs/codec-charls": "1.2.7",
+}
 VENDOR = (
     "onnxruntime-web/dist/ort.wasm.min.mjs",
     "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs",
     "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
     "dicom-parser/dist/dicomParser.min.js",
     "dicom-parser/LICENSE",
+    "@cornerstonejs/codec-openjpeg/dist/openjpegwasm_decode.js",
+    "@cornerstonejs/codec-openjpeg/dist/openjpegwasm_decode.wasm",
+    "@cornerstonejs/codec-charls/dist/charlswasm_decode.js",
+    "@cornerstonejs/codec-charls/dist/charlswasm_decode.wasm",
+    "@cornerstonejs/codec-charls/LICENSE",
 )
 INSTALL = "npm install --ignore-scripts --prefix {folder} " + " ".join(f"{name}@{v}" for name, v in PACKAGES.items())
 
@@ -49,7 +59,11 @@ def write_page(writer: BundleWriter, libraries: Path) -> None:
     for path, source in _files(resources.files("medge.runtime") / "web"):
         writer.add(path, "web.page").write_bytes(source.read_bytes())
     for name in VENDOR:
-        target = name.rsplit("/", 1)[-1] if name.endswith("js") or name.endswith("wasm") else name.replace("/", "-")
+        target = (
+            name.rsplit("/", 1)[-1]
+            if name.endswith("js") or name.endswith("wasm")
+            else name.strip("@").replace("/", "-")
+        )
         shutil.copyfile(libraries / "node_modules" / name, writer.add(f"app/vendor/{target}", "web.vendor"))
 
 

@@ -16,5 +16,39 @@ export async function decodeImage(bytes) {
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
-  return { width, height, data: Uint8Array.from({ length: width * height * 3 }, (_, i) => data[Math.floor(i / 3) * 4 + (i % 3)]) };
+  const rgb = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = data[from];
+    rgb[to + 1] = data[from + 1];
+    rgb[to + 2] = data[from + 2];
+  }
+  return { width, height, data: rgb };
+}
+
+/** A picture that the browser reads: it has one frame and no window. Its interface is that of DicomPicture. */
+export class PlainPicture {
+  #image;
+
+  constructor(bytes) { this.#image = decodeImage(bytes); }
+
+  frames = 1;
+
+  isGrey = false;
+
+  async show() { return { frame: 0, image: await this.#image }; }
+}
+
+/** RGB bytes on a canvas of their size. */
+export function paint(canvas, { width, height, data }) {
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext('2d');
+  if (!context) throw new MedgeError(`This browser has no room for a picture of ${width} × ${height} pixels.`);
+  const shown = context.createImageData(width, height);
+  for (let from = 0, to = 0; from < data.length; from += 3, to += 4) {
+    shown.data[to] = data[from];
+    shown.data[to + 1] = data[from + 1];
+    shown.data[to + 2] = data[from + 2];
+    shown.data[to + 3] = 255;
+  }
+  context.putImageData(shown, 0, 0);
 }

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from tolerances import WEB_SCORES
 
@@ -25,6 +26,7 @@ from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.golden.phantom import SHAPES, phantom, phantom_16
 from medge.runtime.pictures.images import read_image
 from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preprocess, to_8_bit
+from medge.runtime.pictures.view import CT_WINDOWS, DEFAULT_VIEW, View
 
 PROMPTS = {"abdomen CT": ["CT of the abdomen"], "2": ["a second label"], "1 [odd], {label}": ["MRI of the head"]}
 
@@ -96,18 +98,39 @@ def ready(page: Any) -> None:
 
 def scores(page: Any, file: Path) -> dict[str, dict[str, float]]:
     """Give the page a file, and read the table that it shows."""
-    page.set_input_files("#file", file)
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')")
-    rows = page.eval_on_selector_all("#scores tr", "rows => rows.map(row => ({...row.dataset}))")
+    give(page, file)
+    return table(page.locator(".result"))
+
+
+def give(page: Any, *files: Path) -> str:
+    """Give the page files, and wait for all of their results: what it says at the end."""
     page.evaluate("document.getElementById('status').textContent = ''")
+    page.set_input_files("#file", files)
+    return done(page)
+
+
+def done(page: Any) -> str:
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')")
+    return str(page.text_content("#status"))
+
+
+def table(result: Any) -> dict[str, dict[str, float]]:
+    rows = result.locator("tbody tr").evaluate_all("rows => rows.map(row => ({...row.dataset}))")
     return {row["label"]: {key: float(row[key]) for key in ("cosine", "softmax", "sigmoid")} for row in rows}
+
+
+def agrees(found: dict[str, dict[str, float]], expected: medge.Classification, bound: float) -> bool:
+    assert set(found) == set(expected.labels)
+    assert max(found, key=lambda label: found[label]["cosine"]) == expected.best
+    softmax, sigmoid = ([found[label][kind] for label in expected.labels] for kind in ("softmax", "sigmoid"))
+    return np.allclose(softmax, expected.softmax, 0, bound) and np.allclose(sigmoid, expected.sigmoid, 0, bound)
 
 
 def test_scores_equal_the_runtime_and_survive_the_network(
     browser: Any, serve: Callable[[Path], str], web_bundles: Callable[[str], Path], few_images: Path, tmp_path: Path
 ) -> None:
     Image.fromarray(phantom()).save(tmp_path / "phantom.png")
-    files = [few_images / "CT_small.dcm", tmp_path / "phantom.png"]
+    files = [few_images / "CT_small.dcm", few_images / "693_J2KI.dcm", tmp_path / "phantom.png"]
     for recipe, bound in WEB_SCORES.items():
         bundle = web_bundles(recipe)
         encoder = medge.load_encoder(bundle, device="cpu")
@@ -122,13 +145,7 @@ def test_scores_equal_the_runtime_and_survive_the_network(
                 page.reload()
                 ready(page)
             for file in files:
-                expected = encoder.classify(read_image(file))[0]
-                found = scores(page, file)
-                assert set(found) == set(expected.labels)
-                assert max(found, key=lambda label: found[label]["cosine"]) == expected.best
-                for index, label in enumerate(expected.labels):
-                    assert found[label]["softmax"] == pytest.approx(float(expected.softmax[index]), abs=bound)
-                    assert found[label]["sigmoid"] == pytest.approx(float(expected.sigmoid[index]), abs=bound)
+                assert agrees(scores(page, file), encoder.classify(read_image(file))[0], bound)
         assert all(url.startswith(("http://127.0.0.1", "blob:")) for url in outside)
         page.context.close()
 
@@ -157,9 +174,9 @@ def test_a_single_label_is_not_certain_and_a_warning_is_told(
     page = open_page(browser, serve(folder))
     ready(page)
     assert "it lost <b>something</b>" in page.inner_text("#warning")
-    page.set_input_files("#file", few_images / "CT_small.dcm")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')")
-    cells = page.eval_on_selector_all("#scores td", "cells => cells.map(cell => cell.textContent)")
+    give(page, few_images / "CT_small.dcm")
+    assert "passed, with a warning: it lost <b>something</b>" in page.inner_text(".result .facts")
+    cells = page.eval_on_selector_all(".result td", "cells => cells.map(cell => cell.textContent)")
     assert cells[:2] == [name, "–"]
     assert cells[2].endswith("%")
     page.context.close()
@@ -216,12 +233,11 @@ def test_a_profile_that_the_page_does_not_know_is_refused(page: Any) -> None:
     assert page.evaluate(asked, ["hasty"]) == "This page does not know the preprocessing profile “hasty”."
 
 
-DICOM = """async ([data]) => {
-  const { readDicom } = await import('./app/dicom.js');
-  const { decodeImage } = await import('./app/decode.js');
+DICOM = """async ([data, frame, window]) => {
+  const { DicomPicture } = await import('./app/dicom/dicom.js');
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   try {
-    const image = await readDicom(bytes, decodeImage);
+    const { image } = await new DicomPicture(bytes).show({ frame, window: window && { centre: window[0], width: window[1] } });
     // As text: Playwright takes minutes for an array of nine million numbers.
     let text = '';
     for (let at = 0; at < image.data.length; at += 32768) text += String.fromCharCode(...image.data.subarray(at, at + 32768));
@@ -241,28 +257,162 @@ def dicom(name: str) -> Path:
     return Path(str(path))
 
 
+def changed_dicom(name: str, folder: Path) -> Path:
+    """One of pydicom's files, damaged or altered as the word after its + says."""
+    from pydicom import dcmread
+    from pydicom.encaps import encapsulate, get_frame
+
+    name, _, how = name.partition("+")
+    source, path = dicom(name), folder / f"changed-{name}"
+    if not how:
+        return source
+    if how == "cut":
+        path.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+        return path
+    dataset = dcmread(source)
+    if how == "row":
+        dataset.Rows -= 1
+    elif how == "ybr":
+        dataset.PhotometricInterpretation = "YBR_FULL"
+    else:
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    dataset.save_as(path)
+    return path
+
+
+def shown(page: Any, path: Path, view: View = DEFAULT_VIEW) -> NDArray[np.uint8] | str:
+    """What the page shows of a DICOM file, or the sentence that refuses it."""
+    found = page.evaluate(DICOM, [base64.b64encode(path.read_bytes()).decode(), view.frame, view.window])
+    if "error" in found:
+        return str(found["error"])
+    return np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["height"], found["width"], 3)
+
+
 @pytest.mark.parametrize(
     ("name", "levels"),
     [("CT_small.dcm", 0), ("MR_small.dcm", 0), ("MR_small_implicit.dcm", 0), ("SC_rgb.dcm", 0), ("RG3_UNCI.dcm", 0),
-     ("examples_overlay.dcm", 0), ("SC_rgb_jpeg_dcmtk.dcm", 3), ("JPGExtended.dcm", None), ("MR_small_RLE.dcm", None),
-     ("JPEG2000.dcm", None), ("rtplan.dcm", None), ("CT_small.dcm+cut", None)],
+     ("examples_overlay.dcm", 0), ("SC_ybr_full_uncompressed.dcm", 0), ("SC_rgb_jpeg_dcmtk.dcm", 3),
+     ("MR_small_RLE.dcm", 0), ("SC_rgb_rle.dcm", 0), ("SC_rgb_rle_16bit_2frame.dcm", 0), ("SC_rgb_rle.dcm+ybr", 0),
+     ("JPEG2000.dcm", 0), ("MR_small_jp2klossless.dcm", 0), ("693_J2KI.dcm", 0), ("J2K_pixelrep_mismatch.dcm", 0),
+     ("GDCMJ2K_TextGBR.dcm", 0), ("SC_rgb_gdcm_KY.dcm", 0), ("examples_jpeg2k.dcm", 0),
+     ("MR_small_jpeg_ls_lossless.dcm", 0), ("JPEGLSNearLossless_08.dcm", 0), ("JPEGLSNearLossless_16.dcm", 0),
+     ("SC_rgb_jls_lossy_line.dcm", 0), ("SC_rgb_jls_lossy_sample.dcm", 0)],
 )  # fmt: skip
-def test_dicom_as_python_reads_it_or_refused(page: Any, name: str, levels: int | None) -> None:
-    """`levels`: grey levels by which two JPEG decoders may differ; None where the page must refuse."""
-    path = dicom(name.removesuffix("+cut"))
-    data = path.read_bytes()
-    if name.endswith("+cut"):
-        data = data[: len(data) // 2]
-    found = page.evaluate(DICOM, [base64.b64encode(data).decode()])
-    if levels is None:
-        words = {"JPGExtended.dcm": "JPEG of 12 bits", "MR_small_RLE.dcm": "compressed as RLE", "rtplan.dcm": "holds no image",
-                 "JPEG2000.dcm": "compressed as JPEG 2000 (transfer syntax 1.2.840.10008.1.2.4.9",
-                 "CT_small.dcm+cut": "cut short"}  # fmt: skip
-        assert words[name] in found["error"]
-        return
-    assert "error" not in found, found["error"]
-    image = np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(found["height"], found["width"], 3)
+def test_dicom_as_python_reads_it(page: Any, tmp_path: Path, name: str, levels: int) -> None:
+    """`levels`: grey levels by which two JPEG decoders may differ."""
+    path = changed_dicom(name, tmp_path)
+    image = shown(page, path)
+    assert not isinstance(image, str), image
     assert int(np.abs(image.astype(int) - read_image(path).astype(int)).max()) <= levels
+
+
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [("CT_small.dcm", View(window=CT_WINDOWS["abdomen"])), ("CT_small.dcm", View(window=(-600.5, 1))),
+     ("MR_small_RLE.dcm", View(window=(800, 1500.25))), ("693_J2KI.dcm", View(window=(50, 400))),
+     ("SC_rgb_rle_2frame.dcm", View(frame=0)), ("SC_rgb_rle_2frame.dcm", View(frame=1))],
+)  # fmt: skip
+def test_windows_and_frames_are_those_of_the_command_line(page: Any, name: str, view: View) -> None:
+    path = dicom(name)
+    np.testing.assert_array_equal(shown(page, path, view), read_image(path, view))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("JPGExtended.dcm", "JPEG of 12 bits"), ("rtplan.dcm", "holds no image"), ("rtdose_rle.dcm", "is an RT dose grid"),
+     ("CT_small.dcm+cut", "cut short"), ("emri_small_jpeg_2k_lossless_too_short.dcm", "cut short"),
+     ("MR_small_RLE.dcm+short", "cut short: an RLE segment"),
+     ("JPEG2000.dcm+row", "says 256 × 1023 pixels, and its compressed frame 256 × 1024"),
+     ("MR_small_jpeg_ls_lossless.dcm+short", "JPEG-LS pixels of this DICOM file are damaged")],
+)  # fmt: skip
+def test_dicom_that_the_page_refuses(page: Any, tmp_path: Path, name: str, words: str) -> None:
+    assert words in str(shown(page, changed_dicom(name, tmp_path)))
+
+
+def test_without_a_decoder_it_says_so(
+    browser: Any, serve: Callable[[Path], str], web_bundles: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(web_bundles("int8"), tmp_path / "bare", ignore=shutil.ignore_patterns("*wasm_decode*"))
+    opened = open_page(browser, serve(folder))
+    for name, kind in (("JPEG2000.dcm", "JPEG 2000"), ("MR_small_jpeg_ls_lossless.dcm", "JPEG-LS")):
+        assert f"The decoder of {kind} is not in this bundle" in str(shown(opened, dicom(name)))
+    opened.context.close()
+
+
+def test_several_files_their_view_and_their_print(
+    page: Any, web_bundles: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As a CD has them, without endings; one that can't be read costs its own result and no other."""
+    ct, multi, notes = (tmp_path / name for name in ("IM0001", "IM0003", "IM0002"))
+    shutil.copyfile(dicom("CT_small.dcm"), ct)
+    shutil.copyfile(dicom("SC_rgb_rle_2frame.dcm"), multi)
+    notes.write_text("no image")
+    encoder, bound = medge.load_encoder(web_bundles("int8"), device="cpu"), WEB_SCORES["int8"]
+    assert give(page, ct, notes, multi) == "Done: 2 of 3 files; 1 could not be read."
+    first, second, third = (page.locator(".result").nth(index) for index in range(3))
+    assert "no image that the browser can read" in second.locator(".problem").inner_text()
+    assert second.locator(".scores").is_hidden()
+    assert agrees(table(first), encoder.classify(read_image(ct))[0], bound)
+    assert agrees(table(third), encoder.classify(read_image(multi))[0], bound)
+
+    # The original, at its full size, beside the square.
+    assert first.locator(".original .words").inner_text().startswith("128 × 128 pixels, window centre ")
+    assert first.locator(".original img").evaluate("image => image.naturalWidth") == 128
+    assert first.locator("canvas").evaluate("canvas => canvas.width") == encoder.manifest.encoder.image_size
+    first.locator(".viewer").press("1")
+    assert first.locator("output").inner_text() == "100 %"
+    first.get_by_label("Zoom in").click()
+    assert first.locator(".original img").evaluate("image => image.getBoundingClientRect().width") == pytest.approx(192)
+
+    # Another window and another frame are other scores.
+    chosen = choose(page, first.get_by_label("Window"), "lung")
+    assert "window centre -600, width 1500" in chosen
+    assert agrees(table(first), encoder.classify(read_image(ct, View.of(window="lung")))[0], bound)
+    first.get_by_label("Centre").fill("40")
+    first.get_by_label("Width", exact=True).fill("0")
+    first.get_by_label("Width", exact=True).blur()
+    assert "greater than 0" in first.get_by_label("Width", exact=True).evaluate("field => field.validationMessage")
+
+    # On paper: a page for each that could be read, or one alone, with what it is and without controls.
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 2
+    page.emulate_media(media="print")
+    assert first.locator(".facts").inner_text().startswith(f"{encoder.manifest.name}, ")
+    assert "Parity with the original model: passed" in first.locator(".facts").inner_text()
+    assert first.locator(".paper").is_visible()
+    assert not any(page.locator(hidden).first.is_visible() for hidden in ("#drop", ".tools", ".view", "button"))
+    page.emulate_media(media="screen")
+    page.evaluate("window.print = () => {}")
+    first.get_by_role("button", name="Print this result").click()
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 1
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+
+
+def test_a_folder_is_dropped(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "CD" / "DICOM").mkdir(parents=True)
+    for number in (10, 9):
+        shutil.copyfile(dicom("CT_small.dcm"), tmp_path / "CD" / "DICOM" / f"IM{number}")
+    page.evaluate("document.getElementById('status').textContent = ''")
+    devtools = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": [str(tmp_path / "CD")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 60, "y": 60, "data": dragged})
+    assert done(page) == "Done: 2 of 2 files."
+    names = [words.partition(":")[0] for words in page.locator(".result h2").all_inner_texts()]
+    assert names == ["CD/DICOM/IM9", "CD/DICOM/IM10"]
+
+
+def choose(page: Any, field: Any, option: str) -> str:
+    """Choose from a list, wait for the scores: what the caption says then."""
+    page.evaluate("document.getElementById('status').textContent = ''")
+    field.select_option(option)
+    done(page)
+    return str(page.locator(".original .words").first.inner_text())
+
+
+def test_windows_have_the_command_line_s_names(page: Any) -> None:
+    found = page.evaluate("import('./app/view_form.js').then(({ CT_WINDOWS }) => CT_WINDOWS)")
+    assert {name: tuple(values) for name, values in found.items()} == CT_WINDOWS
 
 
 def test_what_it_says_when_it_can_not(
@@ -319,7 +469,7 @@ def test_a_file_that_is_no_image(page: Any, tmp_path: Path) -> None:
     page.set_input_files("#file", tmp_path / "notes.txt")
     page.wait_for_function("document.getElementById('status').classList.contains('error')")
     assert "no image that the browser can read" in page.text_content("#status")
-    assert page.is_hidden("#result")
+    assert page.is_hidden(".result .scores")
 
 
 def test_the_page_needs_labels_and_its_libraries(checkpoint: Path, labels_file: Path, tmp_path: Path) -> None:
