@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -28,6 +30,7 @@ from ..distill.job import (
 from .options import ProfileOption
 
 if TYPE_CHECKING:
+    from ...runtime.pictures.images import Refused
     from ..pages.distillation import Distillation
 
 app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
@@ -141,14 +144,17 @@ def medsiglip(
     _tell(result, skipped, to, job.workplace, as_json)
 
 
-def _tell(result: Distillation, skipped: list[str], to: Path, work: Path, as_json: bool) -> None:
+def _tell(result: Distillation, skipped: Sequence[Refused], to: Path, work: Path, as_json: bool) -> None:
     """Say what came of a run; ends with the code for skipped inputs where there were any."""
     from rich.table import Table
 
-    for message in skipped:
-        warn(f"skipped: {message}")
+    for refused in skipped:
+        warn(f"skipped: {refused.error}")
     if as_json:
-        print_json({"out": str(to), "work": str(work), "facts": result.facts, "figures": result.figures})
+        failed = [asdict(refused) for refused in skipped]
+        print_json(
+            {"out": str(to), "work": str(work), "facts": result.facts, "figures": result.figures, "failed": failed}
+        )
     else:
         table = Table(title=f"{result.student}, on what was held back from training")
         table.add_column("figure")

@@ -234,7 +234,8 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
     if as_json:
         facts = [
             {
-                "bundle": str(bundle.folder),
+                "bundle": bundle.manifest.name,
+                "out": str(bundle.folder),
                 "bytes": bundle.size(),
                 "parity": {
                     form: asdict(artefact.parity) if artefact.parity else None

@@ -43,6 +43,6 @@ def standin(
     checkpoint = Checkpoint.open(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     if as_json:
-        print_json({"name": name, "folder": str(folder), "tensors": len(checkpoint.names()), "bytes": size})
+        print_json({"name": name, "out": str(folder), "tensors": len(checkpoint.names()), "bytes": size})
     else:
         out.print(f"{name} in {folder}: {len(checkpoint.names())} tensors, {size / 1e6:.1f} MB")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ...runtime.bundles.metrics import wilson
 from ...runtime.bundles.parity_report import EncoderReport, GateResult, GeneratorReport, ParityReport
 from .words import figure_words, number, percent
 
@@ -37,7 +38,9 @@ class Verdict:
 def encoder_verdict(report: EncoderReport) -> Verdict:
     """Of an image-text encoder."""
     scores, figures = report.figures.scores, report.figures
-    changed = f"The first label changed on {_of(scores.flips, report.images)} images ({percent(scores.flips)})."
+    changed = (
+        f"The first label changed on {_of(scores.flips, report.images)} images ({_share(scores.flips, report.images)})."
+    )
     if scores.accuracy is not None:
         before, after = scores.accuracy.reference.value, scores.accuracy.bundle.value
         changed += f" Accuracy is {after:.3f}; the original's is {before:.3f}."
@@ -69,8 +72,8 @@ def generator_verdict(report: GeneratorReport) -> Verdict:
     matters = ["Who reads its answers: the wording can differ from the original's at these places."]
     for name, task in figures.tasks.items():
         matters.append(
-            f"Who asks questions like {name}: {_of(task.flips, task.items)} answers changed; accuracy is "
-            f"{task.accuracy.bundle.value:.3f}, the original's is {task.accuracy.reference.value:.3f}."
+            f"Who asks questions like {name}: {_of(task.flips, task.items)} answers changed ({_share(task.flips, task.items)}); "
+            f"accuracy is {task.accuracy.bundle.value:.3f}, the original's is {task.accuracy.reference.value:.3f}."
         )
     if not figures.tasks:
         matters.append("Who relies on right answers: no questions were asked; give some with --task.")
@@ -136,6 +139,12 @@ def _advice(gate: GateResult, report: ParityReport) -> str:
         f"{figure_words(gate.figure)[0].capitalize()} is out of bounds: export with another recipe that keeps more bits for the "
         f"part “{tower.get(part, part)}” (--recipe), or calibrate on more data of your kind (--calibration)."
     )
+
+
+def _share(share: float, count: int) -> str:
+    """A share of changed answers with its interval, which is wide of few answers even where none changed."""
+    low, high = wilson(round(share * count), count)
+    return f"{percent(share)}, 95% interval {percent(low)} to {percent(high)}"
 
 
 def _of(share: float, count: int) -> str:

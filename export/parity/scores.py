@@ -109,16 +109,13 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     p, q = scores.reference.probabilities, scores.bundle.probabilities
     a, b = scores.reference.logits, scores.bundle.logits
     flips = metrics.flips(a, b)
-    # Where no answer changed, resampling changes none: its interval from 0 to 0 would say what so many images can't.
-    intervals = {}
-    if 0 < flips < 1:
-        changed = metrics.bootstrap(lambda rows: metrics.flips(a[rows], b[rows]), len(a))
-        intervals["flips"] = Interval(flips, *changed)
+    # Where no answer changed, resampling changes none: its interval would be from 0 to 0, whatever the number of images.
+    changed = Interval(flips, *metrics.wilson(round(flips * len(a)), len(a)))
     figures = ScoreFigures(
         labels=scores.names,
         flips=flips,
         images=len(a),
-        intervals=intervals,
+        intervals={"flips": changed},
         kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
         max_error=float(np.abs(p - q).max()),
     )
