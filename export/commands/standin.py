@@ -34,7 +34,7 @@ def standin(
     random weights, for speed, size and memory only (3.5 GB). medgemma-mini is Gemma 3 270M with medsiglip-mini's eyes and
     a projector trained here (needs the extra "standin"); medgemma-4b-random has MedGemma 4B's full size (8.6 GB).
 
-    Example: medge standin medsiglip-mini mini
+    Example: medge standin medsiglip-mini medsiglip-mini
     """
     if name not in STANDINS:
         raise RecipeError(f"there is no stand-in {name!r}; choose from {', '.join(STANDINS)}")

@@ -57,6 +57,9 @@ def encoder_verdict(report: EncoderReport) -> Verdict:
         matters.append(f"Who relies on “{label}”: the bundle finds {100 * loss:.1f} fewer of 100 such images.")
     texts = f" and the same {report.texts} texts" if report.texts else ""
     labels = "The images had labels." if report.labelled else "The images had no labels."
+    known = {row.label for row in scores.by_label}
+    if known and (unseen := [label for label in scores.labels if label not in known]):
+        labels += f" Accuracy is among these labels alone: there was no image of {', '.join(unseen)}."
     return _verdict(report, f"on the same {report.images} images{texts}. {labels}", changed, matters)
 
 

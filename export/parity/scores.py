@@ -29,8 +29,8 @@ from ...runtime.bundles.figures import (
 )  # fmt: skip
 from ...runtime.encoder.encoder import Encoder, softmax
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
-from ..families.encoder import EncoderReference
 from ..source.samples import Samples, spread
+from .kept_reference import Reference
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ class Scores:
 
 
 def score(
-    encoder: Encoder, reference: EncoderReference, theirs: Array, ours: Array, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: Reference, theirs: Array, ours: Array, samples: Samples, prompts: Prompts | None
 ) -> Scores:
     """Score images on both sides.
 
@@ -88,7 +88,7 @@ def score(
 
 
 def _score_banks(
-    encoder: Encoder, reference: EncoderReference, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank

@@ -53,7 +53,7 @@ def ask(
 
     The answer is printed as it comes. The exit code is 3 when the answer was cut off, or slices of a CT series were skipped.
 
-    Example: medge ask bundle "Is there a pleural effusion?" --image film.dcm
+    Example: medge ask reader "What kind of image is this?" --image film.dcm
     """
     if image and ct:
         raise typer.BadParameter("give --image or --ct, not both")

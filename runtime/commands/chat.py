@@ -45,7 +45,7 @@ def chat(
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
 
-    Example: medge chat bundle
+    Example: medge chat reader
     """
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(

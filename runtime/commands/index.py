@@ -35,7 +35,7 @@ def build(
 ) -> None:  # fmt: skip
     """Embed images into a new index; the same command resumes a build that was interrupted.
 
-    Example: medge index build bundle archive.index /media/archive
+    Example: medge index build bundle archive.index archive/ --relative-to archive/
     """
     from ..encoder.encoder import load
     from ..encoder.vector_index import build_index
@@ -58,7 +58,7 @@ def add(
 ) -> None:  # fmt: skip
     """Add images to an index; those already in it are passed over.
 
-    Example: medge index add bundle archive.index new-films/
+    Example: medge index add bundle archive.index archive/new/ --relative-to archive/
     """
     from ..encoder.encoder import load
     from ..encoder.vector_index import VectorIndex
@@ -80,7 +80,7 @@ def remove(
 ) -> None:
     """Take images out of an index.
 
-    Example: medge index remove archive.index /media/archive/withdrawn
+    Example: medge index remove archive.index archive/withdrawn --relative-to archive/
     """
     from ..encoder.vector_index import VectorIndex
 

@@ -51,7 +51,7 @@ def radiology_report(
 
     The exit code is 3 when the report was cut off: by the token limit, or because the context was full.
 
-    Example: medge report bundle film.dcm --template chest-xray
+    Example: medge report reader film.dcm --template chest-xray
     """
     from ..assistants.radiology_report import write_report
 

@@ -39,7 +39,7 @@ def record(
 ) -> None:
     """Answer a question over a patient's record, and cite the resources that the answer rests on.
 
-    Example: medge record bundle patient.json "Which medicines does the patient take?"
+    Example: medge record reader patient.json "Which medicines does the patient take?"
     """
     from ..assistants.health_record import answer_from_record
 

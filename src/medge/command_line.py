@@ -62,12 +62,28 @@ def build_app(chosen: str | None) -> typer.Typer:
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
+        if name == chosen:
+            _show_example(found, name)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
         else:
             text = found.__doc__ if name == chosen else entry.help
             app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
     return app
+
+
+def _show_example(found: Any, name: str) -> None:
+    """Put what the example in a command's help prints below it."""
+    from .runtime.console.examples import with_output
+
+    if isinstance(found, typer.Typer):
+        for command in found.registered_commands:
+            assert command.callback is not None
+            command.help = with_output(
+                command.callback.__doc__ or "", f"{name} {command.name or command.callback.__name__}"
+            )
+    else:
+        found.__doc__ = with_output(found.__doc__ or "", name)
 
 
 def _outline() -> None:

@@ -1,0 +1,123 @@
+"""Run the example of every command's help on stand-ins and real images, and keep what it prints in the package.
+
+python docs/make_examples.py [--reader BUNDLE]
+
+Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are.
+What is kept is at most `MOST` lines of 78 columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import typer
+
+from medge.command_line import COMMANDS
+from medge.runtime.console.examples import read_examples, typed
+
+KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
+MOST = 8
+# In this order: what one command makes, the next uses.
+ORDER = (
+    "standin", "export medsiglip", "parity", "classify", "embed", "index build", "index add", "index search", "index info",
+    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "doctor", "help",
+)  # fmt: skip
+WITH_READER = ("ask", "report", "record")
+PICTURES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color", "examples_rgb_color")
+PATIENT = [
+    {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1950-02-03"},
+    {"resourceType": "MedicationRequest", "id": "m1", "status": "active", "intent": "order", "authoredOn": "2024-05-01",
+     "medicationCodeableConcept": {"text": "metformin 500 mg tablets"}, "subject": {"reference": "Patient/p1"}},
+    {"resourceType": "AllergyIntolerance", "id": "a1", "code": {"text": "penicillin"}, "patient": {"reference": "Patient/p1"}},
+]  # fmt: skip
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """(command, its example as it is typed)."""
+    for name, entry in COMMANDS.items():
+        found = getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
+        if isinstance(found, typer.Typer):
+            for one in found.registered_commands:
+                assert one.callback is not None
+                if example := typed(one.callback.__doc__ or ""):
+                    yield f"{name} {one.name or one.callback.__name__}", example
+        elif example := typed(found.__doc__ or ""):
+            yield name, example
+
+
+def prepare(folder: Path) -> None:
+    """Put what the examples name into a folder: real images, and words."""
+    from PIL import Image
+    from pydicom.data import get_testdata_file
+
+    from medge.runtime.pictures.images import read_image
+
+    for place in ("films", "archive", "archive/new", "archive/withdrawn"):
+        (folder / place).mkdir()
+    shutil.copy(str(get_testdata_file("RG1_UNCR.dcm", download=False)), folder / "film.dcm")
+    sources = {name: Path(str(get_testdata_file(f"{name}.dcm", download=False))) for name in PICTURES}
+    for number, (name, path) in enumerate(sources.items()):
+        shutil.copy(path, folder / "films")
+        shutil.copy(path, folder / "archive" / ("", "", "", "withdrawn", "withdrawn")[number])
+        shutil.copy(folder / "film.dcm", folder / "archive" / "film.dcm")
+        image = read_image(path)
+        middle, label = image.shape[1] // 2, "ultrasound" if "color" in name else "slice"
+        for side, half in (("training", image[:, :middle]), ("held-back", image[:, middle:])):
+            (folder / side / label).mkdir(parents=True, exist_ok=True)
+            for part, lines in (("upper", slice(None, len(half) // 2)), ("lower", slice(len(half) // 2, None))):
+                Image.fromarray(half[lines]).save(folder / side / label / f"{name}-{part}.png")
+    (folder / "labels.txt").write_text("abdomen CT\nchest x-ray\nhead MRI\n", encoding="utf-8")
+    entries = [{"resource": resource} for resource in PATIENT]
+    record = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    (folder / "patient.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def run(command: str, example: str, folder: Path) -> list[str]:
+    """What an example prints, standard output after standard error's last lines, without trailing blanks."""
+    if command == "index add":
+        shutil.copy(folder / "film.dcm", folder / "archive" / "new" / "film.dcm")
+    words = [sys.executable, "-m", "medge", *shlex.split(example)[1:]]
+    environment = {**os.environ, "COLUMNS": "78", "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3, 4):
+        raise SystemExit(f"{example}: {done.stderr}")
+    lines = [line.rstrip() for line in (done.stdout + done.stderr).replace(f"{folder}/", "").splitlines()]
+    return lines[:MOST] + ["..."] * (len(lines) > MOST)
+
+
+def masked(lines: Iterable[str]) -> list[str]:
+    """Lines without what differs from machine to machine: numbers, and the width that a table gets by them."""
+    return [re.sub(r"[0-9a-f]{16}|\\d[\\d.,]*", "#", re.sub(r"[ ─━═]+", " ", line)).strip() for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reader", type=Path, help="a bundle of medgemma-mini")
+    given = parser.parse_args()
+    kept, known = read_examples(), dict(examples())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place).resolve()
+        prepare(folder)
+        if given.reader:
+            (folder / "reader").symlink_to(given.reader.resolve())
+        wanted = [name for name in (*ORDER, *(WITH_READER if given.reader else ())) if given.reader or name != "doctor"]
+        for command in wanted:
+            kept[command] = run(command, known[command], folder)
+            print(f"$ {known[command]}", *kept[command], "", sep="\n")
+    ordered = {command: kept[command] for command in known if command in kept}
+    KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
