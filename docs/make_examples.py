@@ -63,7 +63,7 @@ def prepare(folder: Path) -> None:
 
     from medge.runtime.pictures.images import read_image
 
-    for place in ("films", "archive", "archive/new", "archive/withdrawn"):
+    for place in ("films", "archive", "archive/withdrawn"):
         (folder / place).mkdir()
     shutil.copy(str(get_testdata_file("RG1_UNCR.dcm", download=False)), folder / "film.dcm")
     sources = {name: Path(str(get_testdata_file(f"{name}.dcm", download=False))) for name in PICTURES}
@@ -83,16 +83,26 @@ def prepare(folder: Path) -> None:
     (folder / "patient.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def run(command: str, example: str, folder: Path) -> list[str]:
-    """What an example prints, standard output after standard error's last lines, without trailing blanks."""
+def before(command: str, folder: Path) -> None:
+    """What changes in the folder before an example: new images come to an archive that is indexed."""
     if command == "index add":
+        (folder / "archive" / "new").mkdir()
         shutil.copy(folder / "film.dcm", folder / "archive" / "new" / "film.dcm")
+
+
+def run(example: str, folder: Path) -> list[str]:
+    """What an example prints in a folder: standard output, then standard error."""
     words = [sys.executable, "-m", "medge", *shlex.split(example)[1:]]
     environment = {**os.environ, "COLUMNS": "78", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3, 4):
         raise SystemExit(f"{example}: {done.stderr}")
-    lines = [line.rstrip() for line in (done.stdout + done.stderr).replace(f"{folder}/", "").splitlines()]
+    return shortened(done.stdout + done.stderr, folder)
+
+
+def shortened(said: str, folder: Path) -> list[str]:
+    """The first lines of what a command said in a folder."""
+    lines = [line.rstrip() for line in said.replace(f"{folder}/", "").splitlines()]
     return lines[:MOST] + ["..."] * (len(lines) > MOST)
 
 
@@ -113,7 +123,8 @@ def main() -> None:
             (folder / "reader").symlink_to(given.reader.resolve())
         wanted = [name for name in (*ORDER, *(WITH_READER if given.reader else ())) if given.reader or name != "doctor"]
         for command in wanted:
-            kept[command] = run(command, known[command], folder)
+            before(command, folder)
+            kept[command] = run(known[command], folder)
             print(f"$ {known[command]}", *kept[command], "", sep="\n")
     ordered = {command: kept[command] for command in known if command in kept}
     KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

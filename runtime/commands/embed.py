@@ -51,8 +51,8 @@ def embed(
     same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, asdict(view)])[:16]}
     run.go(encoder, Columns("image", same), lambda embedding: Outcome({}, {"embedding": as_text(embedding)}))
     size = encoder.manifest.encoder.embedding_size
-    if not as_json and run.results:
-        out.print(f"{len(run.results)} embeddings of {size} numbers in {to}")
+    if not as_json and (count := run.before + len(run.results)):
+        out.print(f"{count} embeddings of {size} numbers in {to}")
     run.end({"bundle": encoder.manifest.name, "out": str(to), "size": size} if as_json else None)
 
 

@@ -102,7 +102,7 @@ class ImageRun:
                         warn(str(item))
                     else:
                         self._take(image, measure(item), file, columns, show)
-                    advance("images", self.count, len(self.paths))
+                    advance("images", self.count - self.before, len(waiting))  # what is left takes as long as these
         except KeyboardInterrupt:
             self._stopped()
 
@@ -122,11 +122,9 @@ class ImageRun:
 
     def _stopped(self) -> NoReturn:
         """After Ctrl-C: how far the command came, and how it goes on."""
-        hint = (
-            f"the same command goes on in {self.to}"
-            if self.to
-            else "with --out FILE the same command goes on where it was"
-        )
+        hint = "with --out FILE the same command goes on where it was"
+        if self.to:
+            hint = f"the same command goes on in {self.to}"
         warn(f"stopped after {self.count} of {len(self.paths)} images; {hint}")
         raise typer.Exit(130) from None
 
