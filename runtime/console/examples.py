@@ -16,23 +16,27 @@ def read_examples() -> dict[str, list[str]]:
 
 def typed(text: str) -> str | None:
     """The example of a command's help, as it is typed; None where there is none."""
-    _, found, example = inspect.cleandoc(text).partition(MARK)
-    return " ".join(example.split()) if found else None
+    examples = [part for part in _paragraphs(text) if part.startswith(MARK)]
+    return " ".join(examples[0].removeprefix(MARK).split()) if examples else None
 
 
 def with_output(text: str, command: str) -> str:
     """A command's help, and below its example what that prints.
 
     Args:
-        text: the help, whose last paragraph is the example.
+        text: the help, in which the example is a paragraph of its own.
         command: "classify", "index build".
     """
-    text = inspect.cleandoc(text)
-    lines = read_examples().get(command, [])
-    if MARK not in text or not lines:
-        return text
-    shown = "\n".join(f"    {line}".rstrip() for line in lines)
-    return f"{text}\n\n{_escape(shown)}"
+    paragraphs = []
+    for part in _paragraphs(text):
+        paragraphs.append(part)
+        if part.startswith(MARK) and (lines := read_examples().get(command)):
+            paragraphs.append("\n".join(f"    {_escape(line)}".rstrip() for line in lines))
+    return "\n\n".join(paragraphs)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return inspect.cleandoc(text).split("\n\n")
 
 
 def _escape(text: str) -> str:
