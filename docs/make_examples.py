@@ -1,8 +1,9 @@
 """Run the example of every command's help on stand-ins and real images, and keep what it prints in the package.
 
-python docs/make_examples.py [--reader BUNDLE]
+python docs/make_examples.py [--bundle BUNDLE] [--reader BUNDLE]
 
-Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are.
+Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are. With an int8
+bundle of medsiglip-mini at hand, the examples of what makes and measures bundles stay as they are, too.
 What is kept is at most `MOST` lines of 78 columns.
 """
 
@@ -19,21 +20,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from medge.command_line import COMMANDS
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.console.examples import read_examples, typed
 
 KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
 MOST = 8
 # In this order: what one command makes, the next uses.
-ORDER = (
-    "standin", "export medsiglip", "parity", "classify", "embed", "index build", "index add", "index search", "index info",
-    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "doctor", "help",
+MAKING = ("standin", "export medsiglip", "parity")
+USING = (
+    "classify", "embed", "index build", "index add", "index search", "index info",
+    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
-WITH_READER = ("ask", "report", "record")
+WITH_READER = ("doctor", "ask", "report", "record")
 PICTURES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color", "examples_rgb_color")
 PATIENT = [
     {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1950-02-03"},
@@ -83,6 +87,14 @@ def prepare(folder: Path) -> None:
     (folder / "patient.json").write_text(json.dumps(record), encoding="utf-8")
 
 
+def borrow(bundle: Path, place: Path) -> None:
+    """Put a bundle into a folder under the name that the examples give it."""
+    shutil.copytree(bundle, place, copy_function=os.link)
+    manifest = replace(Manifest.read(place), name=place.name)
+    (place / "manifest.json").unlink()  # the other is the bundle's own
+    (place / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+
+
 def before(command: str, folder: Path) -> None:
     """What changes in the folder before an example: new images come to an archive that is indexed."""
     if command == "index add":
@@ -113,15 +125,17 @@ def masked(lines: Iterable[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, help="an int8 bundle of medsiglip-mini")
     parser.add_argument("--reader", type=Path, help="a bundle of medgemma-mini")
     given = parser.parse_args()
     kept, known = read_examples(), dict(examples())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
         prepare(folder)
-        if given.reader:
-            (folder / "reader").symlink_to(given.reader.resolve())
-        wanted = [name for name in (*ORDER, *(WITH_READER if given.reader else ())) if given.reader or name != "doctor"]
+        for name in ("bundle", "reader"):
+            if (source := getattr(given, name)) is not None:
+                borrow(source, folder / name)
+        wanted = (*(() if given.bundle else MAKING), *USING, *(WITH_READER if given.reader else ()))
         for command in wanted:
             before(command, folder)
             kept[command] = run(known[command], folder)
