@@ -203,7 +203,7 @@ TABLES = (".csv", ".jsonl", ".parquet")
 EMBEDDINGS = (".safetensors",)
 
 
-def layout_of(path: Path, columns: Columns) -> Lines | Whole:
+def layout_of(path: Path, columns: Columns) -> JSONLines | CSV | Parquet | Embeddings:
     """The form of a file, by its ending."""
     match path.suffix.lower():
         case ".csv":

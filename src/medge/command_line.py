@@ -62,28 +62,26 @@ def build_app(chosen: str | None) -> typer.Typer:
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
-        if name == chosen:
-            _show_example(found, name)
         if isinstance(found, typer.Typer):
+            _show_examples(found, name)
             app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
         else:
-            text = found.__doc__ if name == chosen else entry.help
+            text = _with_output(found.__doc__ or "", name) if name == chosen else entry.help
             app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
     return app
 
 
-def _show_example(found: Any, name: str) -> None:
-    """Put what the example in a command's help prints below it."""
+def _show_examples(app: typer.Typer, name: str) -> None:
+    """Put what the example in the help of each of a command's parts prints below it."""
+    for part in app.registered_commands:
+        assert part.callback is not None
+        part.help = _with_output(part.callback.__doc__ or "", f"{name} {part.name or part.callback.__name__}")
+
+
+def _with_output(text: str, command: str) -> str:
     from .runtime.console.examples import with_output
 
-    if isinstance(found, typer.Typer):
-        for command in found.registered_commands:
-            assert command.callback is not None
-            command.help = with_output(
-                command.callback.__doc__ or "", f"{name} {command.name or command.callback.__name__}"
-            )
-    else:
-        found.__doc__ = with_output(found.__doc__ or "", name)
+    return with_output(text, command)
 
 
 def _outline() -> None:
