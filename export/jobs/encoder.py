@@ -208,7 +208,8 @@ def _measure_formats(
 def _put(
     bundle: Bundle, reports: dict[str, EncoderReport], shown: Samples | None, out: Path | None
 ) -> tuple[Bundle, dict[str, EncoderReport]]:
-    manifest, texts = bundle.manifest, {}
+    manifest = bundle.manifest
+    texts: dict[str, tuple[str, str]] = {}
     for name, report in reports.items():
         artefact = replace(manifest.artefacts[name], parity=report.summary())
         manifest = manifest.with_artefact(name, artefact)
