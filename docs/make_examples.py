@@ -4,7 +4,7 @@ python docs/make_examples.py [--bundle BUNDLE] [--reader BUNDLE]
 
 Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are. With an int8
 bundle of medsiglip-mini at hand, the examples of what makes and measures bundles stay as they are, too.
-What is kept is at most `MOST` lines of 78 columns.
+What is kept is at most `MOST` lines of `WIDTH` columns.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.console.examples import read_examples, typed
 
 KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
-MOST = 8
+MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
 # In this order: what one command makes, the next uses.
 MAKING = ("standin", "export medsiglip", "parity")
 USING = (
     "classify", "embed", "index build", "index add", "index search", "index info",
     "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
-WITH_READER = ("doctor", "ask", "report", "record")
+ANSWERING = ("ask", "report", "record")
+WITH_READER = ("doctor", *ANSWERING)
+TOO_SMALL = "(by medgemma-mini, a stand-in that is too small to be right)"
 PICTURES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color", "examples_rgb_color")
 PATIENT = [
     {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1950-02-03"},
@@ -81,6 +83,7 @@ def prepare(folder: Path) -> None:
             (folder / side / label).mkdir(parents=True, exist_ok=True)
             for part, lines in (("upper", slice(None, len(half) // 2)), ("lower", slice(len(half) // 2, None))):
                 Image.fromarray(half[lines]).save(folder / side / label / f"{name}-{part}.png")
+    shutil.copytree(folder / "training" / "slice", folder / "pictures")
     (folder / "labels.txt").write_text("abdomen CT\nchest x-ray\nhead MRI\n", encoding="utf-8")
     entries = [{"resource": resource} for resource in PATIENT]
     record = {"resourceType": "Bundle", "type": "collection", "entry": entries}
@@ -105,7 +108,7 @@ def before(command: str, folder: Path) -> None:
 def run(example: str, folder: Path) -> list[str]:
     """What an example prints in a folder: standard output, then standard error."""
     words = [sys.executable, "-m", "medge", *shlex.split(example)[1:]]
-    environment = {**os.environ, "COLUMNS": "78", "NO_COLOR": "1", "TERM": "dumb"}
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3, 4):
         raise SystemExit(f"{example}: {done.stderr}")
@@ -138,7 +141,7 @@ def main() -> None:
         wanted = (*(() if given.bundle else MAKING), *USING, *(WITH_READER if given.reader else ()))
         for command in wanted:
             before(command, folder)
-            kept[command] = run(known[command], folder)
+            kept[command] = [*([TOO_SMALL] if command in ANSWERING else []), *run(known[command], folder)]
             print(f"$ {known[command]}", *kept[command], "", sep="\n")
     ordered = {command: kept[command] for command in known if command in kept}
     KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ def golden(
 
     The labels are the bundle's own without --labels. The images that are given become part of the files: take public ones.
 
-    Example: medge golden bundle --out golden --images films/
+    Example: medge golden bundle --out golden --images pictures/
     """
     from itertools import islice
 
