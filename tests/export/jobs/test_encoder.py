@@ -199,12 +199,12 @@ def test_several_recipes_export_the_towers_once(
     recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
     told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)["results"]
     assert sorted(exported) == ["input_ids", "pixel_values"]
-    assert [fact["bundle"] for fact in told] == [
+    assert [fact["out"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")
     ]
     assert told[0]["bytes"] > told[1]["bytes"]
     for fact, made in zip(told, ({"vision": "fp32", "text": "fp32"}, {"vision": "int8", "text": "fp16"}), strict=True):
-        manifest = Bundle.open(fact["bundle"], allow_failed_parity=True).manifest
+        manifest = Bundle.open(fact["out"], allow_failed_parity=True).manifest
         assert manifest.artefacts["onnx"].recipes == made
         assert fact["parity"]["onnx"]["status"] == manifest.status
     # What can't be is refused before anything is made.
