@@ -24,7 +24,7 @@ $(VENV)/.demo-ready: pyproject.toml Makefile
 
 $(VENV)/.ready: $(VENV)/.demo-ready
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,probe,standin,ray]' --group test --group lint
+	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,parquet,probe,standin,ray]' --group test --group lint
 	touch $@
 
 # An environment beside the first with transformers 4.57 and optimum-onnx, which needs it; it borrows everything else.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("probe", "llm", "export")
+EXTRAS = ("probe", "parquet", "llm", "export")
 PAGE = Path(__file__).parent / "reference" / "supply.md"
 BEGIN, END = "<!-- packages -->\n", "<!-- /packages -->"
 

@@ -34,10 +34,6 @@ class StageSource(Protocol):
 
     def small(self, tower: str, inputs: Array) -> dict[str, Array]: ...
 
-    def engine(self) -> dict[str, str]:
-        """What ran the bundle, for the report."""
-        ...
-
 
 @dataclass(frozen=True)
 class Making:
@@ -100,7 +96,8 @@ class Format:
         table: its recipes.
         make: writes the towers into the bundle.
         open: an encoder that runs them here.
-        stages: what computes them block by block; arguments are the encoder and the full-precision towers.
+        engine: what runs such an encoder here, for the report.
+        stages: what computes its towers block by block; arguments are the encoder and the full-precision towers.
         complete: writes what belongs beside the towers, once they run.
         folder: of the parity report inside the bundle; "" for the bundle's own folder.
     """
@@ -109,6 +106,7 @@ class Format:
     table: Mapping[str, Recipe]
     make: Callable[[Making, Mapping[str, Any]], dict[str, TowerFacts]]
     open: Callable[[Bundle], Encoder]
+    engine: Callable[[Any], dict[str, str]]
     stages: Callable[[Any, FullPrecision], StageSource]
     complete: Callable[[BundleWriter, Any], None]
     folder: str = ""

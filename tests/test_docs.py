@@ -87,3 +87,9 @@ def test_the_guide_names_the_libraries_of_the_page_at_their_versions() -> None:
 
     guide = (ROOT / "docs" / "guides" / "browser.md").read_text()
     assert all(f"{name}@{version}" in guide for name, version in PACKAGES.items())
+
+
+def test_the_page_on_json_names_the_version_that_is_printed() -> None:
+    from medge.runtime.console.terminal import SCHEMA_VERSION
+
+    assert f"| `schema_version` | {SCHEMA_VERSION}. " in (ROOT / "docs" / "reference" / "json.md").read_text()

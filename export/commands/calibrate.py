@@ -27,7 +27,7 @@ def calibrate(
     The file is in llama.cpp's imatrix format. Interrupted, the same command goes on where it was. A matrix of another checkpoint
     or of other data is replaced with --force only.
 
-    Example: medge calibrate --checkpoint medgemma-4b-it --out reports.imatrix.gguf reports/ films/
+    Example: medge calibrate --checkpoint medgemma-mini --out reports.imatrix.gguf reports/ films/
     """
     from ...runtime.bundles.claim import claimed, scratch_folder
     from ..families.gemma3 import open_gemma

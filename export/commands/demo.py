@@ -70,9 +70,8 @@ def demo(
         best = encoder.classify(path)[0].ranked()[:2]
         rows.append({"image": path.name, "what": what, "labels": [asdict(score) for score in best]})
     if as_json:
-        print_json(
-            {"bundle": str(to), "report": str(to / "parity.html"), "parity": asdict(report.summary()), "results": rows}
-        )
+        facts = {"bundle": bundle.manifest.name, "out": str(to), "report": str(to / "parity.html")}
+        print_json({**facts, "parity": asdict(report.summary()), "results": rows})
         return
     out.print(report.table())
     table = Table(title=f"Classified by {to} ({bundle.size() / 1e6:.1f} MB, int8, no torch)")

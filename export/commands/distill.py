@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -28,6 +30,7 @@ from ..distill.job import (
 from .options import ProfileOption
 
 if TYPE_CHECKING:
+    from ...runtime.pictures.images import Refused
     from ..pages.distillation import Distillation
 
 app = typer.Typer(no_args_is_help=True, help="Train a smaller model to give what a larger one gives.")
@@ -120,7 +123,7 @@ def medsiglip(
     --labels, the teacher's scores of those labels are learned, too. Interrupted, the same command goes on where it was.
     Images that can't be read are named and skipped; the exit code is then 3.
 
-    Example: medge distill medsiglip --teacher medsiglip-448 --student small --images archive/ --out medsiglip-small
+    Example: medge distill medsiglip --teacher medsiglip-mini --student depth=2,width=96,heads=3 --images films/ --out student
     """
     job = EncoderDistillation(
         teacher=teacher, out=to, student=student, images=tuple(images), captions=captions, text=text,
@@ -141,14 +144,17 @@ def medsiglip(
     _tell(result, skipped, to, job.workplace, as_json)
 
 
-def _tell(result: Distillation, skipped: list[str], to: Path, work: Path, as_json: bool) -> None:
+def _tell(result: Distillation, skipped: Sequence[Refused], to: Path, work: Path, as_json: bool) -> None:
     """Say what came of a run; ends with the code for skipped inputs where there were any."""
     from rich.table import Table
 
-    for message in skipped:
-        warn(f"skipped: {message}")
+    for refused in skipped:
+        warn(f"skipped: {refused.error}")
     if as_json:
-        print_json({"out": str(to), "work": str(work), "facts": result.facts, "figures": result.figures})
+        failed = [asdict(refused) for refused in skipped]
+        print_json(
+            {"out": str(to), "work": str(work), "facts": result.facts, "figures": result.figures, "failed": failed}
+        )
     else:
         table = Table(title=f"{result.student}, on what was held back from training")
         table.add_column("figure")
@@ -203,7 +209,7 @@ def medgemma(
     The student is an ordinary checkpoint with the teacher's tokenizer: export makes GGUF of it.
     Interrupted, the same command goes on where it was.
 
-    Example: medge distill medgemma --teacher medgemma-4b-it --student layers=17 --data reports.txt --out medgemma-half
+    Example: medge distill medgemma --teacher medgemma-mini --student layers=9 --data reports.txt --out medgemma-half
     """
     job = GeneratorDistillation(
         teacher=teacher, out=to, student=student, data=tuple(data), held_back=tuple(held_back or ()),

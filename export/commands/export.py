@@ -137,7 +137,7 @@ def medsiglip(
     The labels of --labels are baked in. Parity is measured on the calibration images where there are no --images. The
     bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit code is 4.
 
-    Example: medge export medsiglip --checkpoint medsiglip-448 --out bundle --recipe int8 --labels labels.txt
+    Example: medge export medsiglip --checkpoint medsiglip-mini --out bundle --recipe int8 --labels labels.txt
 
     With several recipes the towers are exported once: --out bundles --recipe int8 --recipe int4 makes bundles/int8 and
     bundles/int4.
@@ -204,7 +204,7 @@ def medgemma(
     The bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit
     code is 4.
 
-    Example: medge export medgemma --checkpoint medgemma-4b-it --out bundle --recipe q4_k_m --calibration reports/
+    Example: medge export medgemma --checkpoint medgemma-mini --out reader --recipe q8_0
 
     With a vision tower in ONNX, similar patches merged, an image takes less time, in this runtime only:
     --recipe language=q4_k_m,projector=fast
@@ -234,7 +234,8 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
     if as_json:
         facts = [
             {
-                "bundle": str(bundle.folder),
+                "bundle": bundle.manifest.name,
+                "out": str(bundle.folder),
                 "bytes": bundle.size(),
                 "parity": {
                     form: asdict(artefact.parity) if artefact.parity else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.console.options import BundleArgument, JsonOption, LabelsOption
+from ...runtime.console.options import BundleArgument, ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import out, print_json, progress, warn
 from ..jobs.measure import Measuring, check, measure
 from .losses import tell_losses
@@ -18,7 +20,13 @@ from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityText
 
 def parity(
     bundle: BundleArgument,
-    reference: Annotated[Path, typer.Option(help="The checkpoint that the bundle was made from.")],
+    reference: Annotated[
+        Path,
+        typer.Option(
+            help="The checkpoint that the bundle was made from; of an encoder, also the reference.safetensors that an "
+            "earlier run with --out has kept of it."
+        ),
+    ],
     images: ParityImagesOption = None,
     labelled: LabelledOption = False,
     labels: LabelsOption = None,
@@ -29,15 +37,25 @@ def parity(
         typer.Option(help="Measured bundles of the same language model to draw beside it; repeat it."),
     ] = None,
     thumbnails: ThumbnailsOption = False,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the reports; the bundle stays as it is.", show_default="into the bundle"
+        ),
+    ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a bundle against the full-precision PyTorch model and write the result into it.
+    """Measure a bundle against the full-precision PyTorch model and write the result into it, or into --out.
 
     An encoder is measured on images and texts, its scores with the prompts of --labels; a language model on texts, prompts
-    with images, and questions with options. The report is a table here, parity.json and parity.html in the bundle. The exit
+    with images, and questions with options. The report is a table here, and parity.json and parity.html. The exit
     code is 4 when a gate fails; of a bundle that passes with a warning, stderr says what was lost.
 
-    Example: medge parity bundle --reference medsiglip-448 --images held-back/ --labelled
+    With --out, an encoder's run also keeps what the checkpoint gave, in reference.safetensors. Given as --reference, that file
+    measures bundles of the same checkpoint, on the same images and labels, without it; stages and times are left out then.
+
+    Example: medge parity bundle --reference medsiglip-mini --images films/ --out measured
     """
     opened = Bundle.open(bundle, allow_failed_parity=True)
     others: dict[str, dict[str, object]] = {
@@ -46,34 +64,25 @@ def parity(
     }
     if useless := [name for name, given in others[opened.manifest.kind].items() if given]:
         raise typer.BadParameter(f"{' and '.join(useless)}: not for this kind of bundle ({opened.manifest.kind})")
-    with progress() as advance:
-        asked = Measuring(
-            reference,
-            images,
-            labelled,
-            tuple(texts or ()),
-            tuple(task or ()),
-            labels,
-            tuple(beside or ()),
-            warn,
-            advance,
-            thumbnails,
-        )
-        check(opened, asked)  # what is wrong is said before torch is imported
-        measured = measure(opened, asked)
-        reports = list(measured.values())
+    asked = Measuring(
+        reference, images, labelled, tuple(texts or ()), tuple(task or ()), labels, tuple(beside or ()), warn,
+        thumbnails=thumbnails,
+    )  # fmt: skip
+    check(opened, asked)  # what is wrong is said before torch is imported
+    with atomic_folder(to, force=force) if to else nullcontext() as folder, progress() as advance:
+        measured = measure(opened, replace(asked, progress=advance, out=folder))
+    reports = list(measured.values())
     if as_json:
         facts = [
             {"format": form, "verdict": report.verdict, "figures": asdict(report.figures), **asdict(report.summary())}
             for form, report in measured.items()
         ]
-        print_json({"bundle": opened.manifest.name, "results": facts})
+        print_json({"bundle": opened.manifest.name, "out": str(to or bundle), "results": facts})
     else:
         for report in reports:
             out.print(report.table())
-        for entry in Bundle.open(bundle, verify=False, allow_failed_parity=True).manifest.files:
-            if entry.role.endswith("parity.page"):
-                out.print(f"report: {bundle / entry.path}")
+        for page in sorted((to or bundle).rglob("parity.html")):
+            out.print(f"report: {page}")
     tell_losses(bundle, reports)
     if any(report.status != "passed" for report in reports):
         raise typer.Exit(FAILED_GATE)

@@ -34,7 +34,7 @@ def standin(
     random weights, for speed, size and memory only (3.5 GB). medgemma-mini is Gemma 3 270M with medsiglip-mini's eyes and
     a projector trained here (needs the extra "standin"); medgemma-4b-random has MedGemma 4B's full size (8.6 GB).
 
-    Example: medge standin medsiglip-mini mini
+    Example: medge standin medsiglip-mini medsiglip-mini
     """
     if name not in STANDINS:
         raise RecipeError(f"there is no stand-in {name!r}; choose from {', '.join(STANDINS)}")
@@ -43,6 +43,6 @@ def standin(
     checkpoint = Checkpoint.open(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     if as_json:
-        print_json({"name": name, "folder": str(folder), "tensors": len(checkpoint.names()), "bytes": size})
+        print_json({"name": name, "out": str(folder), "tensors": len(checkpoint.names()), "bytes": size})
     else:
         out.print(f"{name} in {folder}: {len(checkpoint.names())} tensors, {size / 1e6:.1f} MB")

@@ -38,7 +38,7 @@ from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.bundles.manifest import sha256_json
 from ...runtime.encoder.labels import LabelBank, read_labels
 from ...runtime.errors import DistillationError, ImageError
-from ...runtime.pictures.images import read_image
+from ...runtime.pictures.images import Refused, read_image
 from ...runtime.progress import Progress, no_progress
 from ..families.siglip import Reference, processor_config
 from ..families.table import family_of
@@ -200,7 +200,7 @@ def balanced(examples: NDArray[np.intp], folder_of: NDArray[np.intp]) -> NDArray
     return np.repeat(examples, [repeats[folder] for folder in folder_of[examples].tolist()])
 
 
-def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress) -> tuple[Distillation, list[str]]:
+def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress) -> tuple[Distillation, list[Refused]]:
     """Run a distillation, from where an earlier run of the same job was interrupted.
 
     Returns:
@@ -214,7 +214,7 @@ def distill_medsiglip(job: EncoderDistillation, progress: Progress = no_progress
         return _distill(job, progress)
 
 
-def _distill(job: EncoderDistillation, progress: Progress) -> tuple[Distillation, list[str]]:
+def _distill(job: EncoderDistillation, progress: Progress) -> tuple[Distillation, list[Refused]]:
     checkpoint = Checkpoint.open(job.teacher)
     family = family_of(checkpoint)
     family.allow("distillation")
@@ -232,9 +232,9 @@ def _distill(job: EncoderDistillation, progress: Progress) -> tuple[Distillation
     state = process_state(cpu=job.training.cpu)
     make_teacher = partial(ImageTeacher, job.teacher, paths, job.profile, side, job.views, job.training.seed)
     shards = teacher_pass(plan, make_teacher, job.data, state, "teacher: images", progress)
-    skipped = [_why(paths[number]) for number in shards.skipped]
+    skipped = [Refused(str(paths[number]), _why(paths[number])) for number in shards.skipped]
     if not len(shards):
-        raise DistillationError(f"none of {len(paths)} images could be read; the first: {skipped[0]}")
+        raise DistillationError(f"none of {len(paths)} images could be read; the first: {skipped[0].error}")
     teacher = Reference(checkpoint)
     texts = _texts(job.texts, captions)
     progress("teacher: texts", 0, len(texts))

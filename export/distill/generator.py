@@ -20,6 +20,7 @@ from ...quant.distill.student import choose_layers
 from ...quant.distill.train import process_state, train
 from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.errors import DistillationError
+from ...runtime.pictures.images import Refused
 from ...runtime.progress import Progress, no_progress
 from ..families.gemma3 import open_gemma, text_config
 from ..families.generator_reference import GeneratorReference
@@ -88,7 +89,9 @@ def judge(model: torch.nn.Module, held: Sequence[Prompt]) -> tuple[float, NDArra
     return total / count, np.concatenate(best)
 
 
-def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progress) -> tuple[Distillation, list[str]]:
+def distill_medgemma(
+    job: GeneratorDistillation, progress: Progress = no_progress
+) -> tuple[Distillation, list[Refused]]:
     """Run a distillation, from where an earlier run of the same job was interrupted.
 
     Returns:
@@ -102,7 +105,7 @@ def distill_medgemma(job: GeneratorDistillation, progress: Progress = no_progres
         return _distill(job, progress)
 
 
-def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillation, list[str]]:
+def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillation, list[Refused]]:
     checkpoint = open_gemma(job.teacher)
     tokens = Tokens(checkpoint)
     work = job.workplace
@@ -120,7 +123,8 @@ def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillati
     plan = PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts)
     make_teacher = partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision)
     shards = teacher_pass(plan, make_teacher, job.data_pass, state, "teacher: tokens", progress)
-    skipped = [f"{prompts[number].image}: can't be read" for number in shards.skipped]
+    images = [str(prompts[number].image) for number in shards.skipped]
+    skipped = [Refused(image, f"{image}: can't be read") for image in images]
     progress("judging", 0, 3)
     teacher_nll, teacher_best = judge(NextTokens(GeneratorReference(job.teacher).model, tokens.image_id), held)
     progress("judging", 1, 3)

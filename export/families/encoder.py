@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ...runtime.bundles.facts import EncoderFacts, Preprocessing
+from ...runtime.bundles.origin import Origin
 from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import Normalisation
 from ..source.checkpoint import Checkpoint
@@ -78,6 +79,15 @@ class EncoderReference(abc.ABC):
         self.device_tokenizer = self.read_tokenizer()  # first: it fails before anything large is read
         self.model: Any = self.load()
         self._known: dict[bytes, NDArray[np.float32]] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint's folder."""
+        return self.checkpoint.folder.name
+
+    def made_today(self) -> Origin:
+        """What a report says of the checkpoint."""
+        return self.checkpoint.made_today()
 
     @classmethod
     def allow(cls, what: str) -> None:

@@ -24,7 +24,8 @@ from ..format import Format, Making
 from ..pages.parity import render_parity
 from ..pages.thumbnails import thumbnails
 from ..pages.web_page import write_page
-from ..parity.encoder import measure
+from ..parity.encoder import Inside, measure
+from ..parity.kept_reference import NAME, KeptReference, Recorder, Reference
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
 from ..source.given import not_made_from
@@ -33,6 +34,7 @@ from ..source.student_files import ROLE as SUBSPACE_ROLE
 from ..source.student_files import read_teacher, student_subspace
 from .encoder_job import ExportJob, ExportPlan, read_job
 from .formats import FORMATS
+from .put import put
 from .several import one_each
 
 COPIED = ("tokenizer_config.json", "special_tokens_map.json")
@@ -62,7 +64,7 @@ def export_medsiglip(
             full = stack.enter_context(_open_full(job, progress))
         profile = full.reference.profile_of(job.profile)
         samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration, warn))
-        given = full.kept(("judged", job.images, job.labelled), lambda: _judged(job, warn))
+        given = full.kept(("judged", job.images, job.labelled), lambda: _judged(job, plan, warn))
         fitted, judged, held_back = full.kept(
             ("halves", job.calibration, job.images, job.labelled), lambda: _hold_back(samples, given)
         )
@@ -90,7 +92,9 @@ def export_medsiglip(
             manifest = manifest.with_artefact(name, Artefact(towers))
             bundle = Bundle(writer.folder, writer.finish(manifest))
             form.complete(writer, form.open(bundle))
-            reports[name] = replace(_measure(form, bundle, full, judged, recipes, None, progress), held_back=held_back)
+            reports[name] = replace(
+                _measure(form, bundle, full.reference, full, judged, recipes, None, progress), held_back=held_back
+            )
             manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
             shown = judged if job.thumbnails else None
             for path, role, text in report_files(form, reports[name], shown):
@@ -131,7 +135,7 @@ def measure_artefact(
         progress: called as work advances.
     """
     recipes = FORMATS[form].recipes_of(bundle.manifest.artefacts[form].recipes)
-    return _measure(FORMATS[form], bundle, full, samples, recipes, prompts, progress)
+    return _measure(FORMATS[form], bundle, full.reference, full, samples, recipes, prompts, progress)
 
 
 def measure_bundle(
@@ -142,10 +146,21 @@ def measure_bundle(
     prompts: Prompts | None = None,
     progress: Progress = no_progress,
     small_copies: bool = False,
+    out: Path | None = None,
 ) -> tuple[Bundle, dict[str, EncoderReport]]:
-    """`medge parity`: measure an existing bundle, every format in it, and put the results into it.
+    """`medge parity`: measure an existing bundle, every format in it.
 
     Where the reference is the teacher of a student's bundle, the student is held against it instead.
+
+    Args:
+        bundle: the bundle.
+        reference: a checkpoint folder, or the file that an earlier run with `out` has kept of one: without the checkpoint
+            there are no stages and no time in the reports.
+        samples: real images, labelled or not.
+        prompts: as in `parity.encoder.measure`.
+        progress: called as work advances.
+        small_copies: put small copies of images into the page.
+        out: a folder that gets the reports, and what of the reference is worth keeping; where None, the bundle gets the reports.
 
     Returns:
         the bundle, and {format, or "teacher": report}.
@@ -153,27 +168,53 @@ def measure_bundle(
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from, nor its teacher.
     """
+    shown = samples if small_copies else None
+    if reference.is_file():
+        kept = KeptReference.read(reference, bundle.manifest)
+        return _put(bundle, _measure_formats(bundle, kept, None, samples, prompts, progress), shown, out)
     opened = open_encoder(reference)
-    checkpoint, shown = opened.checkpoint, samples if small_copies else None
     source = bundle.manifest.source
-    if source.teacher and checkpoint.hashes == source.teacher.sha256:
+    if source.teacher and opened.checkpoint.hashes == source.teacher.sha256:
         report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
             "teacher/parity.html": ("teacher.parity.page", _page(report, shown)),
         }
-        return bundle.amend(replace(bundle.manifest, teacher_parity=report.summary()), texts), {"teacher": report}
-    if checkpoint.hashes != source.sha256:
+        return put(bundle, replace(bundle.manifest, teacher_parity=report.summary()), texts, out), {"teacher": report}
+    if opened.checkpoint.hashes != source.sha256:
         raise CheckpointError(not_made_from(bundle, reference))
-    manifest, texts, reports = bundle.manifest, {}, {}
     with FullPrecision(opened) as full:
-        for name, artefact in bundle.manifest.artefacts.items():
-            report = measure_artefact(name, bundle, full, samples, prompts=prompts, progress=progress)
-            fitted = calibrated_on(samples, source.calibration)
-            reports[name] = replace(report, held_back=not fitted)
-            manifest = manifest.with_artefact(name, replace(artefact, parity=reports[name].summary()))
-            texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], reports[name], shown)}
-    return bundle.amend(manifest, texts), reports
+        recorder = Recorder(opened)
+        reports = _measure_formats(bundle, recorder, full, samples, prompts, progress)
+    if out is not None:
+        recorder.save(out / NAME, f"{len(samples)} images, {samples.source}")
+    return _put(bundle, reports, shown, out)
+
+
+def _measure_formats(
+    bundle: Bundle, reference: Reference, full: FullPrecision | None, samples: Samples, prompts: Prompts | None,
+    progress: Progress,
+) -> dict[str, EncoderReport]:  # fmt: skip
+    fitted = calibrated_on(samples, bundle.manifest.source.calibration)
+    reports = {}
+    for name, artefact in bundle.manifest.artefacts.items():
+        form = FORMATS[name]
+        recipes = form.recipes_of(artefact.recipes)
+        report = _measure(form, bundle, reference, full, samples, recipes, prompts, progress)
+        reports[name] = replace(report, held_back=not fitted)
+    return reports
+
+
+def _put(
+    bundle: Bundle, reports: dict[str, EncoderReport], shown: Samples | None, out: Path | None
+) -> tuple[Bundle, dict[str, EncoderReport]]:
+    manifest = bundle.manifest
+    texts: dict[str, tuple[str, str]] = {}
+    for name, report in reports.items():
+        artefact = replace(manifest.artefacts[name], parity=report.summary())
+        manifest = manifest.with_artefact(name, artefact)
+        texts |= {path: (role, text) for path, role, text in report_files(FORMATS[name], report, shown)}
+    return put(bundle, manifest, texts, out), reports
 
 
 def report_files(form: Format, report: EncoderReport, shown: Samples | None = None) -> list[tuple[str, str, str]]:
@@ -194,9 +235,13 @@ def _samples(folder: Path | None, warn: Warn) -> Samples:
     return read_samples(folder).told(warn) if folder else builtin_samples()
 
 
-def _judged(job: ExportJob, warn: Warn) -> Samples | None:
+def _judged(job: ExportJob, plan: ExportPlan, warn: Warn) -> Samples | None:
     """Images to measure on, where they are not those of the calibration."""
-    return read_samples(job.images, labelled=job.labelled).told(warn) if job.images else None
+    if not job.images:
+        return None
+    samples = read_samples(job.images, labelled=job.labelled).told(warn)
+    samples.tell_unseen(plan.prompts or (), warn)
+    return samples
 
 
 def _hold_back(samples: Samples, given: Samples | None) -> tuple[Samples, Samples, bool]:
@@ -241,12 +286,13 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
 
 
 def _measure(
-    form: Format, bundle: Bundle, full: FullPrecision, samples: Samples, recipes: Mapping[str, Recipe],
-    prompts: Prompts | None, progress: Progress,
+    form: Format, bundle: Bundle, reference: Reference, full: FullPrecision | None, samples: Samples,
+    recipes: Mapping[str, Recipe], prompts: Prompts | None, progress: Progress,
 ) -> EncoderReport:  # fmt: skip
     encoder = form.open(bundle)
+    inside = Inside(full.reference, form.stages(encoder, full)) if full is not None else None
     return measure(
-        encoder, full.reference, samples, stages=form.stages(encoder, full), gates=all_gates(recipes, PIXELS),
+        encoder, reference, samples, inside=inside, engine=form.engine(encoder), gates=all_gates(recipes, PIXELS),
         prompts=prompts, progress=progress,
     )  # fmt: skip
 

@@ -42,6 +42,7 @@ from ..to_gguf.write import write_language
 from .formats import PROJECTORS
 from .full_language import FullLanguage
 from .generator_job import GeneratorJob, read_job
+from .put import put
 from .several import one_each
 
 MEASURED_IMAGES = 16
@@ -120,9 +121,9 @@ def export_medgemma_recipes(
 
 def measure_generator_bundle(
     bundle: Bundle, reference: Path, material: Material, *, beside: Sequence[Path] = (),
-    logits: CachedLogits | None = None, progress: Progress = no_progress,
+    logits: CachedLogits | None = None, progress: Progress = no_progress, out: Path | None = None,
 ) -> tuple[Bundle, GeneratorReport]:  # fmt: skip
-    """`medge parity` of a generator: measure an existing bundle and put the result into it.
+    """`medge parity` of a generator: measure an existing bundle, and put the result into it or into the folder `out`.
 
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
@@ -142,7 +143,8 @@ def measure_generator_bundle(
     report = replace(report, held_back=material.images is None or not calibrated_on(material.images, calibration))
     others = [ParityReport.read(folder / "parity.json") for folder in beside]
     measured = replace(bundle.manifest.artefacts["gguf"], parity=report.summary())
-    return bundle.amend(bundle.manifest.with_artefact("gguf", measured), _report_files(report, others)), report
+    manifest = bundle.manifest.with_artefact("gguf", measured)
+    return put(bundle, manifest, _report_files(report, others), out), report
 
 
 def material_of(

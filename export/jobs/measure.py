@@ -12,6 +12,7 @@ from ...runtime.bundles.parity_report import ParityReport
 from ...runtime.encoder.labels import read_labels
 from ...runtime.errors import CheckpointError
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
+from ..parity.kept_reference import KeptReference
 from ..source.checkpoint import Checkpoint
 from ..source.given import check_files, check_images, check_labelled, check_material, not_made_from
 from ..source.samples import builtin_samples, read_samples
@@ -24,7 +25,8 @@ class Measuring:
     """What a bundle is measured against and on.
 
     Attributes:
-        reference: the checkpoint that it was made from, or a student's teacher.
+        reference: the checkpoint that it was made from, or a student's teacher; of an encoder, also the file that an earlier
+            run has kept of its checkpoint.
         images, labelled: real images; pydicom's own where None.
         texts, tasks: for a language model.
         labels: a label file; for an encoder.
@@ -32,6 +34,7 @@ class Measuring:
         warn: told of every image that can't be read.
         progress: called as work advances.
         thumbnails: put small copies of single images into an encoder's page.
+        out: a folder that gets the reports in the place of the bundle.
     """
 
     reference: Path
@@ -44,6 +47,7 @@ class Measuring:
     warn: Warn = no_warning
     progress: Progress = no_progress
     thumbnails: bool = False
+    out: Path | None = None
 
 
 def check(bundle: Bundle, asked: Measuring) -> None:
@@ -54,12 +58,31 @@ def check(bundle: Bundle, asked: Measuring) -> None:
             of its teacher.
         LabelError, ImageError, CorpusError: what is measured on is not where it should be, or does not fit the labels.
     """
-    checkpoint = Checkpoint.open(asked.reference)
+    if asked.reference.is_file():
+        _check_kept(bundle, asked.reference)
+    else:
+        _check_checkpoint(bundle, asked.reference)
+    _check_material(bundle, asked)
+
+
+def _check_kept(bundle: Bundle, path: Path) -> None:
+    if bundle.manifest.kind != "encoder":
+        raise CheckpointError(
+            f"{path} is a file; a language model is measured against its checkpoint, whose logits would take gigabytes to keep"
+        )
+    KeptReference.read(path, bundle.manifest)
+
+
+def _check_checkpoint(bundle: Bundle, folder: Path) -> None:
+    checkpoint = Checkpoint.open(folder)
     source = bundle.manifest.source
     made_from = [source.sha256, source.teacher.sha256 if source.teacher else {}]
     found = sha256_file(checkpoint.folder / "config.json")  # of the weights, gigabytes, when work begins
     if found not in [hashes.get("config.json") for hashes in made_from]:
-        raise CheckpointError(not_made_from(bundle, asked.reference))
+        raise CheckpointError(not_made_from(bundle, folder))
+
+
+def _check_material(bundle: Bundle, asked: Measuring) -> None:
     prompts = read_labels(asked.labels) if asked.labels else None
     if bundle.manifest.kind == "encoder":
         check_images([asked.images] if asked.images else ())
@@ -71,7 +94,7 @@ def check(bundle: Bundle, asked: Measuring) -> None:
 
 
 def measure(bundle: Bundle, measuring: Measuring) -> Reports:
-    """Measure every artefact of a bundle and put the results into it.
+    """Measure every artefact of a bundle, and put the results into it or into `measuring.out`.
 
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
@@ -83,10 +106,17 @@ def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
     given = read_samples(asked.images, labelled=asked.labelled).told(asked.warn) if asked.images else None
     samples = given or builtin_samples()
     prompts = read_labels(asked.labels) if asked.labels else None
+    samples.tell_unseen(prompts or bundle.manifest.labels, asked.warn)
     from .encoder import measure_bundle
 
     return measure_bundle(
-        bundle, asked.reference, samples, prompts=prompts, progress=asked.progress, small_copies=asked.thumbnails
+        bundle,
+        asked.reference,
+        samples,
+        prompts=prompts,
+        progress=asked.progress,
+        small_copies=asked.thumbnails,
+        out=asked.out,
     )[1]
 
 
@@ -96,7 +126,7 @@ def _measure_generator(bundle: Bundle, asked: Measuring) -> Reports:
     sees = bundle.manifest.generator.image_tokens > 0
     material = material_of(asked.texts, asked.images, asked.tasks, sees=sees, warn=asked.warn)
     _, report = measure_generator_bundle(
-        bundle, asked.reference, material, beside=asked.beside, progress=asked.progress
+        bundle, asked.reference, material, beside=asked.beside, progress=asked.progress, out=asked.out
     )
     return {"gguf": report}
 

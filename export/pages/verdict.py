@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ...runtime.bundles.metrics import wilson
 from ...runtime.bundles.parity_report import EncoderReport, GateResult, GeneratorReport, ParityReport
 from .words import figure_words, number, percent
 
@@ -37,7 +38,9 @@ class Verdict:
 def encoder_verdict(report: EncoderReport) -> Verdict:
     """Of an image-text encoder."""
     scores, figures = report.figures.scores, report.figures
-    changed = f"The first label changed on {_of(scores.flips, report.images)} images ({percent(scores.flips)})."
+    changed = (
+        f"The first label changed on {_of(scores.flips, report.images)} images ({_share(scores.flips, report.images)})."
+    )
     if scores.accuracy is not None:
         before, after = scores.accuracy.reference.value, scores.accuracy.bundle.value
         changed += f" Accuracy is {after:.3f}; the original's is {before:.3f}."
@@ -54,6 +57,9 @@ def encoder_verdict(report: EncoderReport) -> Verdict:
         matters.append(f"Who relies on “{label}”: the bundle finds {100 * loss:.1f} fewer of 100 such images.")
     texts = f" and the same {report.texts} texts" if report.texts else ""
     labels = "The images had labels." if report.labelled else "The images had no labels."
+    known = {row.label for row in scores.by_label}
+    if known and (unseen := [label for label in scores.labels if label not in known]):
+        labels += f" Accuracy is among these labels alone: there was no image of {', '.join(unseen)}."
     return _verdict(report, f"on the same {report.images} images{texts}. {labels}", changed, matters)
 
 
@@ -69,8 +75,8 @@ def generator_verdict(report: GeneratorReport) -> Verdict:
     matters = ["Who reads its answers: the wording can differ from the original's at these places."]
     for name, task in figures.tasks.items():
         matters.append(
-            f"Who asks questions like {name}: {_of(task.flips, task.items)} answers changed; accuracy is "
-            f"{task.accuracy.bundle.value:.3f}, the original's is {task.accuracy.reference.value:.3f}."
+            f"Who asks questions like {name}: {_of(task.flips, task.items)} answers changed ({_share(task.flips, task.items)}); "
+            f"accuracy is {task.accuracy.bundle.value:.3f}, the original's is {task.accuracy.reference.value:.3f}."
         )
     if not figures.tasks:
         matters.append("Who relies on right answers: no questions were asked; give some with --task.")
@@ -136,6 +142,12 @@ def _advice(gate: GateResult, report: ParityReport) -> str:
         f"{figure_words(gate.figure)[0].capitalize()} is out of bounds: export with another recipe that keeps more bits for the "
         f"part “{tower.get(part, part)}” (--recipe), or calibrate on more data of your kind (--calibration)."
     )
+
+
+def _share(share: float, count: int) -> str:
+    """A share of changed answers with its interval, which is wide of few answers even where none changed."""
+    low, high = wilson(round(share * count), count)
+    return f"{percent(share)}, 95% interval {percent(low)} to {percent(high)}"
 
 
 def _of(share: float, count: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from ...runtime.progress import Progress, no_progress
 from ..families.encoder import BATCH, EncoderReference
 from ..format import StageSource
 from ..source.samples import Samples, spread
+from .kept_reference import Reference
 from .pixels import reference_pixels
 from .scores import compare_scores, score, score_plots
 from .stages import STAGE_SAMPLES, compare_stages
@@ -51,17 +52,31 @@ class TowerRun:
     stage_inputs: Array
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What looks into the towers, for their stages and their time; that takes the checkpoint.
+
+    Attributes:
+        exact: the PyTorch model.
+        stages: what computes the stages of the full-precision artefact and of the bundle.
+    """
+
+    exact: EncoderReference
+    stages: StageSource
+
+
 def measure(
-    encoder: Encoder, reference: EncoderReference, samples: Samples, *, stages: StageSource, gates: Iterable[Gate],
-    prompts: Prompts | None = None, progress: Progress = no_progress,
+    encoder: Encoder, reference: Reference, samples: Samples, *, inside: Inside | None, engine: Mapping[str, str],
+    gates: Iterable[Gate], prompts: Prompts | None = None, progress: Progress = no_progress,
 ) -> EncoderReport:  # fmt: skip
     """Compare a bundle with its reference.
 
     Args:
         encoder: the bundle, opened.
-        reference: the PyTorch model it was made from.
+        reference: the PyTorch model it was made from, or what an earlier run has kept of it.
         samples: real images, labelled or not.
-        stages: what computes the stages of the full-precision artefact and of the bundle.
+        inside: what looks into the towers; None without the checkpoint.
+        engine: what runs the bundle.
         gates: what the figures are held against.
         prompts: prompts per label for the scores. Without: the bundle's baked labels; where it has none, the folder names
             in the default wordings.
@@ -81,15 +96,16 @@ def measure(
         pixels=compare_pixels(encoder, samples), vision=compare_embeddings(vision.reference, vision.bundle),
         text=compare_texts(encoder, texts, runs["text"], lambda embeddings: embeddings) if texts else None,
         scores=compare_scores(scores), size=_sizes(encoder),
-        speed=_speed(encoder, reference, vision.stage_inputs[:1]) if stages.timed else None,
+        speed=_speed(encoder, inside.exact, vision.stage_inputs[:1]) if inside and inside.stages.timed else None,
     )  # fmt: skip
     compared = {
-        tower: compare_stages(stages, reference, tower, run.stage_inputs[:STAGE_SAMPLES]) for tower, run in runs.items()
-    }
+        tower: compare_stages(inside.stages, inside.exact, tower, run.stage_inputs[:STAGE_SAMPLES])
+        for tower, run in runs.items() if inside
+    }  # fmt: skip
     recipes = {tower: facts.recipe for tower, facts in encoder.towers.items()}
     return EncoderReport(
-        made=reference.checkpoint.made_today(), bundle=manifest.name, reference=reference.checkpoint.folder.name,
-        machine=machine(manifest.target) | stages.engine(), recipes=recipes, profile=manifest.profile, images=len(samples),
+        made=reference.made_today(), bundle=manifest.name, reference=reference.name,
+        machine={**machine(manifest.target), **engine}, recipes=recipes, profile=manifest.profile, images=len(samples),
         texts=len(texts), labelled=samples.truth is not None, figures=figures, stages=compared, gates=judge(figures, gates),
         plots=score_plots(scores, vision.reference, vision.bundle),
     )  # fmt: skip
@@ -107,7 +123,7 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> PixelFigures:
     return PixelFigures(worst, unequal / total)
 
 
-def run_vision(encoder: Encoder, reference: EncoderReference, samples: Samples, progress: Progress) -> TowerRun:
+def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
     """Embed images on both sides, each at its own size: a student's is not its teacher's."""
     facts = reference.facts
     side, theirs_side = encoder.manifest.encoder.image_size, facts.image_size
@@ -130,7 +146,7 @@ def run_vision(encoder: Encoder, reference: EncoderReference, samples: Samples, 
     return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
 
 
-def run_text(encoder: Encoder, reference: EncoderReference, texts: Sequence[str], progress: Progress) -> TowerRun:
+def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
     theirs, ours = reference.embed_texts(texts), encoder.embed_texts(texts)
     progress("texts", len(texts), len(texts))
     return TowerRun(theirs, ours, reference.text_ids(texts))

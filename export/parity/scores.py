@@ -29,8 +29,8 @@ from ...runtime.bundles.figures import (
 )  # fmt: skip
 from ...runtime.encoder.encoder import Encoder, softmax
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
-from ..families.encoder import EncoderReference
 from ..source.samples import Samples, spread
+from .kept_reference import Reference
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ class Scores:
 
 
 def score(
-    encoder: Encoder, reference: EncoderReference, theirs: Array, ours: Array, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: Reference, theirs: Array, ours: Array, samples: Samples, prompts: Prompts | None
 ) -> Scores:
     """Score images on both sides.
 
@@ -88,7 +88,7 @@ def score(
 
 
 def _score_banks(
-    encoder: Encoder, reference: EncoderReference, samples: Samples, prompts: Prompts | None
+    encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
     """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
@@ -109,16 +109,13 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     p, q = scores.reference.probabilities, scores.bundle.probabilities
     a, b = scores.reference.logits, scores.bundle.logits
     flips = metrics.flips(a, b)
-    # Where no answer changed, resampling changes none: its interval from 0 to 0 would say what so many images can't.
-    intervals = {}
-    if 0 < flips < 1:
-        changed = metrics.bootstrap(lambda rows: metrics.flips(a[rows], b[rows]), len(a))
-        intervals["flips"] = Interval(flips, *changed)
+    # Where no answer changed, resampling changes none: its interval would be from 0 to 0, whatever the number of images.
+    changed = Interval(flips, *metrics.wilson(round(flips * len(a)), len(a)))
     figures = ScoreFigures(
         labels=scores.names,
         flips=flips,
         images=len(a),
-        intervals=intervals,
+        intervals={"flips": changed},
         kl_divergence=float((p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum(-1).mean()),
         max_error=float(np.abs(p - q).max()),
     )

@@ -110,6 +110,13 @@ class Samples:
         """
         check_labels(self.labels, names, self.source)
 
+    def tell_unseen(self, names: Collection[str], warn: Warn) -> None:
+        """Tell of which labels there is no image, where the images have labels: accuracy is then among the others."""
+        if self.truth is not None and (unseen := [name for name in names if name not in self.labels]):
+            warn(
+                f"{self.source}: no image of the label(s) {', '.join(unseen)}; accuracy, AUC and ECE are of the others alone"
+            )
+
 
 def check_labels(folders: Iterable[str], names: Collection[str], source: str) -> None:
     """Check that folders of images are labels.

@@ -32,12 +32,13 @@ class PackageStages:
             }
         return _stages(program, inputs)
 
-    def engine(self) -> dict[str, str]:
-        version = coremltools().__version__
-        target = f"iOS {self._encoder.towers['vision'].decisions['ios']}"
-        if self._encoder.native:
-            return {"target": target, "engine": "CoreML", "coremltools": version}
-        return {"target": target, "engine": "medge's evaluator of CoreML programs", "coremltools": version}
+
+def engine(encoder: PackageEncoder) -> dict[str, str]:
+    """What runs a bundle's packages here."""
+    version = coremltools().__version__
+    target = f"iOS {encoder.towers['vision'].decisions['ios']}"
+    ran = "CoreML" if encoder.native else "medge's evaluator of CoreML programs"
+    return {"target": target, "engine": ran, "coremltools": version}
 
 
 def _stages(program: Program, inputs: Array) -> dict[str, Array]:

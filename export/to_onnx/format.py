@@ -18,7 +18,7 @@ from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
 from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
-from .stages import OnnxStages, full_graph
+from .stages import OnnxStages, engine, full_graph
 from .towers import export_tower, write_tower
 
 
@@ -74,4 +74,4 @@ def _complete(writer: BundleWriter, encoder: Encoder) -> None:
     write_golden(encoder, writer.add("golden.safetensors", "golden"))
 
 
-FORMAT = Format("onnx", ONNX_RECIPES, _make, _open, OnnxStages, _complete)
+FORMAT = Format("onnx", ONNX_RECIPES, _make, _open, engine, OnnxStages, _complete)

@@ -38,14 +38,16 @@ class OnnxStages:
         assert path is not None
         return run_stages(Graph.load(path), self._labels(tower), inputs)
 
-    def engine(self) -> dict[str, str]:
-        import onnxruntime
-
-        return {"engine": f"ONNX Runtime {onnxruntime.__version__}"}
-
     def _labels(self, tower: str) -> dict[str, str]:
         output = self._encoder.towers[tower].output
         return stage_labels(full_graph(self._full, tower)) | {output: POOLED}
+
+
+def engine(_: Encoder) -> dict[str, str]:
+    """What runs a bundle's ONNX files here."""
+    import onnxruntime
+
+    return {"engine": f"ONNX Runtime {onnxruntime.__version__}"}
 
 
 def stage_labels(graph: Graph) -> dict[str, str]:

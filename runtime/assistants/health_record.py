@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..generator.conversation import RoomyChat, Sampling, refuse_empty, user
+from ..generator.conversation import CUT_OFF, RoomyChat, Sampling, Stop, refuse_empty, user
 from ..notebook import paragraph
 from .fhir import Line, Source, read_record
 
@@ -31,7 +31,7 @@ class RecordAnswer:
         text: the answer.
         sources: ids of the resources it rests on, as the model says.
         shown, of: how many lines the model saw, and how many the record has.
-        complete: false where the token limit cut the answer off.
+        stop: why it ended: "end"; cut off, "limit" at the token limit, "context" where the context was full.
         note: one sentence on what of the record is known to be missing, or "".
     """
 
@@ -39,14 +39,19 @@ class RecordAnswer:
     sources: tuple[str, ...]
     shown: int
     of: int
-    complete: bool
+    stop: Stop
     note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was not cut off."""
+        return self.stop == "end"
 
     def _repr_html_(self) -> str:
         cited = (
             f"Sources: {', '.join(self.sources) or 'none'}. {self.shown} of {self.of} lines of the record were shown."
         )
-        cut = "" if self.complete else "Cut off at the limit of tokens. "
+        cut = "" if self.complete else f"Cut off {CUT_OFF[self.stop]}. "
         return paragraph(self.text) + paragraph(f"{cut}{cited} {self.note}".strip())
 
 
@@ -126,6 +131,6 @@ def answer_from_record(
     try:
         body = json.loads(reply.text)
     except ValueError:
-        return RecordAnswer(reply.text, (), len(chosen), len(lines), complete=False, note=record.note)
+        return RecordAnswer(reply.text, (), len(chosen), len(lines), reply.stop, record.note)
     cited = tuple(dict.fromkeys(labels[label].resource for label in body["sources"]))
-    return RecordAnswer(body["answer"], cited, len(chosen), len(lines), complete=True, note=record.note)
+    return RecordAnswer(body["answer"], cited, len(chosen), len(lines), reply.stop, record.note)

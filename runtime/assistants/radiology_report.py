@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GeneratorError
-from ..generator.conversation import Chat, Sampling, about
+from ..generator.conversation import CUT_OFF, Answer, Chat, Sampling, Stop, about
 from ..notebook import paragraph, table
 from ..pictures.images import ImageSource
 from ..pictures.view import DEFAULT_VIEW, View
@@ -44,15 +44,27 @@ REPORT_SAMPLING = Sampling(limit=1024)
 
 @dataclass(frozen=True)
 class Report:
-    """Findings by region and the impression; `complete` is false where the token limit cut it off."""
+    """Findings by region and the impression.
+
+    Attributes:
+        template: the kind of report.
+        findings: {region: text}; of a report that was cut off, those that were whole.
+        impression: "" where the report was cut off.
+        stop: why it ended: "end"; cut off, "limit" at the token limit, "context" where the context was full.
+    """
 
     template: str
     findings: dict[str, str]
     impression: str
-    complete: bool
+    stop: Stop
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was not cut off."""
+        return self.stop == "end"
 
     def _repr_html_(self) -> str:
-        cut = "" if self.complete else paragraph("Cut off at the limit of tokens: regions are missing.")
+        cut = "" if self.complete else paragraph(f"Cut off {CUT_OFF[self.stop]}: regions are missing.")
         return table(("region", "findings"), [*self.findings.items(), ("impression", self.impression)]) + cut
 
     @property
@@ -64,7 +76,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"template": self.template, "findings": self.findings, "impression": self.impression,
-                "complete": self.complete}  # fmt: skip
+                "stop": self.stop}  # fmt: skip
 
 
 def schema_of(template: Template) -> dict[str, Any]:
@@ -112,14 +124,14 @@ def write_report(
     answer = chat.chat([about(images, asked, view)], sampling, schema=schema_of(template))
     try:
         body = json.loads(answer.text)
-        return Report(template.name, body["findings"], body["impression"], complete=True)
+        return Report(template.name, body["findings"], body["impression"], answer.stop)
     except ValueError:
-        return _cut_off(template, answer.text)
+        return _cut_off(template, answer)
 
 
-def _cut_off(template: Template, text: str) -> Report:
-    """What can be saved of JSON that the token limit cut off: whole findings, said to be incomplete."""
-    decoder, findings = json.JSONDecoder(), {}
+def _cut_off(template: Template, answer: Answer) -> Report:
+    """What can be saved of JSON that was cut off: whole findings, said to be incomplete."""
+    decoder, findings, text = json.JSONDecoder(), {}, answer.text
     for region in template.regions:
         at = text.find(f'"{region}":')
         if at >= 0:
@@ -129,4 +141,4 @@ def _cut_off(template: Template, text: str) -> Report:
                 findings[region] = str(value)
             except ValueError:
                 break
-    return Report(template.name, findings, "", complete=False)
+    return Report(template.name, findings, "", answer.stop)

@@ -105,7 +105,15 @@ def refuse_existing(final: Path, *, force: bool) -> None:
 
 
 # One of these lies in every folder that a command writes.
-_OURS = ("manifest.json", "config.json", "distillation.json", "golden.json", "state.pt")
+_OURS = (
+    "manifest.json",
+    "config.json",
+    "distillation.json",
+    "golden.json",
+    "parity.json",
+    "reference.safetensors",
+    "state.pt",
+)
 
 
 def refuse_special(final: Path) -> None:

@@ -26,7 +26,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its 95% interval: by bootstrap, Wilson's for the rates of a label."""
+    """A statistic with its 95% interval: by bootstrap, Wilson's for changed answers and the rates of a label."""
 
     value: float
     low: float
@@ -142,7 +142,7 @@ class ScoreFigures:
         accuracy_kept, auc_kept: a student's share of its teacher's.
         confusions, by_label: against the images' own labels.
         images: how many.
-        intervals: {"flips": by resampled images}; none where no answer changed, or all.
+        intervals: {"flips": Wilson's}.
     """
 
     labels: tuple[str, ...]

@@ -87,7 +87,9 @@ class Gate:
             what = replace(measured, tokens=None).rests_on if few else measured.rests_on
             clauses.append(f"only {what} measured, too few to say what others would give")
         worse = measured.high if self.sense == "<=" else measured.low
-        if worse is not None and not self.passes(worse):
+        # Of a figure without any loss (no changed answer), the interval says how few were measured; the table shows both.
+        lossless = self.sense == "<=" and measured.value == 0
+        if worse is not None and not self.passes(worse) and not lossless:
             clauses.append(
                 f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
             )

@@ -86,7 +86,10 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     share, spread = successes / count, z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    low, high = float(middle - half), float(middle + half)
+    return (low if successes else 0.0), (
+        high if successes < count else 1.0
+    )  # at the ends exactly, whatever the rounding
 
 
 def calibration_bins(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from ..console.generator_options import (
     SeedOption,
     TemperatureOption,
     ThinkOption,
+    cut_off,
     opened,
     sampling_of,
 )
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..generator.conversation import Fragment, Stop
+    from ..pictures.images import Refused
 
 
 def ask(
@@ -50,7 +53,7 @@ def ask(
 
     The answer is printed as it comes. The exit code is 3 when the answer was cut off, or slices of a CT series were skipped.
 
-    Example: medge ask bundle "Is there a pleural effusion?" --image film.dcm
+    Example: medge ask reader "What kind of image is this?" --image film.dcm
     """
     if image and ct:
         raise typer.BadParameter("give --image or --ct, not both")
@@ -63,43 +66,38 @@ def ask(
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        note, skipped = "", False
+        note = ""
+        skipped: tuple[Refused, ...] = ()
         if ct:
             answer, series = ask_series(generator, ct, question, sampling, think=think)
-            note, skipped = series.note, bool(series.skipped)
-            for message in series.skipped:
-                warn(f"skipped: {message}")
+            note, skipped = series.note, series.skipped
+            for refused in skipped:
+                warn(f"skipped: {refused.error}")
         elif as_json:
             answer = generator.ask(image, question, sampling, view=view, think=think)
         else:
             _, stop = print_stream(generator.stream([about(image, question, view)], sampling, think=think))
-            _end(stop, limit, skipped)
+            _end(stop, limit, False)
             return
         if as_json:
-            print_json({"answer": answer.text, "thought": answer.thought, "stop": answer.stop, "note": note,
-                        "prompt_tokens": answer.prompt_tokens, "tokens": answer.tokens})  # fmt: skip
+            print_json({"bundle": generator.manifest.name, "answer": answer.text, "thought": answer.thought,
+                        "stop": answer.stop, "note": note, "prompt_tokens": answer.prompt_tokens, "tokens": answer.tokens,
+                        "failed": [asdict(refused) for refused in skipped]})  # fmt: skip
         else:
             if note:
                 warn(note)
             if answer.thought:
                 err.print(answer.thought, style="dim")
             write(answer.text + "\n")
-        _end(answer.stop, limit, skipped)
+        _end(answer.stop, limit, bool(skipped))
 
 
 def _end(stop: Stop, limit: int, skipped: bool) -> None:
     """Say that an answer was cut off, and exit with 3 where it was, or where not all was read."""
     if stop != "end":
-        warn(cut_off(stop, limit))
+        warn(cut_off("answer", stop, limit))
     if stop != "end" or skipped:
         raise typer.Exit(SOME_FAILED)
-
-
-def cut_off(stop: Stop, limit: int) -> str:
-    """What a user is told of an answer that was cut off."""
-    if stop == "context":
-        return "the context is full, so the answer was cut off; give a longer --context"
-    return f"the limit of {limit} tokens cut the answer off; raise --limit"
 
 
 def print_stream(fragments: Iterable[Fragment]) -> tuple[str, Stop]:

@@ -27,7 +27,7 @@ def bench(
     Every engine runs in a process of its own and they take turns, so the ratios hold on a busy machine. A language
     model is timed reading a prompt, generating, and answering a second question about the same image.
 
-    Example: medge bench bundle --against pytorch --reference medsiglip-448
+    Example: medge bench bundle --against pytorch --reference medsiglip-mini
     """
     from importlib.util import find_spec
 

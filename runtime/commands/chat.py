@@ -13,13 +13,14 @@ from ..console.generator_options import (
     SeedOption,
     TemperatureOption,
     ThinkOption,
+    cut_off,
     opened,
     sampling_of,
 )
 from ..console.options import AllowFailed, BundleArgument, ThreadsOption
 from ..console.terminal import err, out, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
-from .ask import cut_off, print_stream
+from .ask import print_stream
 
 if TYPE_CHECKING:
     from ..generator.conversation import Part, Sampling, Turn
@@ -44,7 +45,7 @@ def chat(
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
 
-    Example: medge chat bundle
+    Example: medge chat reader
     """
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
@@ -77,7 +78,7 @@ def _converse(generator: Generator, sampling: Sampling, think: bool, view: View)
                 asked = [*turns, user(*_parts(said, view))]
                 answer, stop = print_stream(generator.stream(asked, sampling, think=think))
                 if stop != "end":
-                    warn(cut_off(stop, sampling.limit))
+                    warn(cut_off("answer", stop, sampling.limit))
                 turns = [*asked, assistant(answer)]
             except KeyboardInterrupt:
                 err.print("\nmedge: stopped; the question is forgotten", style="yellow")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,15 +18,18 @@ from ..console.options import (
     ResultsOption,
     ThreadsOption,
 )
-from ..console.terminal import SOME_FAILED, out, print_json, progress, told_stopped, told_totals, warn
+from ..console.terminal import out, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
-    from ..console.result_file import ResultFile
-    from ..encoder.encoder import Encoder, Score
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..console.image_run import Outcome
+    from ..console.layouts import Columns, Row
+    from ..encoder.encoder import Encoder
     from ..encoder.labels import LabelBank
     from ..pictures.view import View
-    from ..progress import Progress
 
 
 def classify(
@@ -59,103 +57,54 @@ def classify(
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
     """
+    from ..console.image_run import ImageRun
+    from ..console.layouts import TABLES
     from ..encoder.encoder import load
     from ..encoder.labels import as_prompts, read_labels
-    from ..errors import ImageError, LabelError
-    from ..pictures.images import find_images
+    from ..errors import LabelError
 
     if label and labels:
         raise LabelError("give --label or --labels, not both")
     view = view_of(frame, window)
     chosen = read_labels(labels) if labels else as_prompts(label) if label else None
-    paths = list(find_images(images))
-    if not paths:
-        raise ImageError("no image found in " + ", ".join(map(str, images)))
+    run = ImageRun(images, view, to, TABLES, force=force)
     encoder = load(
         bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
         fast=fast,
     )  # fmt: skip
-    run = _Run(encoder, _bank(encoder, chosen), view, top, quiet=as_json)
-    try:
-        with _opened(to, run, force) as file, progress() as advance:
-            run.score(paths, file, advance)
-    except KeyboardInterrupt:
-        told_stopped(run.count, len(paths), to)
-    if as_json:
-        print_json({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "results": run.results,
-                    "failed": run.failed})  # fmt: skip
-    run.tell_totals()
-    if run.failed:
-        raise typer.Exit(SOME_FAILED if run.results or run.before else 1)
+    bank = _bank(encoder, chosen)
+    run.go(
+        encoder, _columns(encoder, bank, view), lambda embedding: _outcome(encoder, bank, embedding, top),
+        None if as_json else _print,
+    )  # fmt: skip
+    run.end({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile} if as_json else None)
 
 
-class _Run:
-    """Images being scored: each result is told, written and counted as it comes."""
+def _columns(encoder: Encoder, bank: LabelBank, view: View) -> Columns:
+    """Of a file of results; two files with the same `made_with` are results of the same question."""
+    from ..bundles.manifest import MANIFEST, sha256_file, sha256_json
+    from ..console.layouts import Columns
 
-    def __init__(self, encoder: Encoder, bank: LabelBank, view: View, top: int, *, quiet: bool) -> None:
-        self.encoder, self.bank, self.view, self.top, self.quiet = encoder, bank, view, top, quiet
-        self.results: list[dict[str, Any]] = []
-        self.failed: list[dict[str, str]] = []
-        self.before = 0  # images that an earlier run has done
-
-    @cached_property
-    def same(self) -> dict[str, str]:
-        """What every row of a file of results has in common: two files with these are results of the same question."""
-        from ..bundles.manifest import MANIFEST, sha256_file, sha256_json
-
-        bundle = self.encoder.bundle
-        asked = [sha256_file(bundle.folder / MANIFEST), list(self.bank.prompts.items()), asdict(self.view)]
-        return {"bundle": bundle.manifest.name, "made_with": sha256_json(asked)[:16]}
-
-    @property
-    def count(self) -> int:
-        return self.before + len(self.results) + len(self.failed)
-
-    def score(self, paths: Sequence[Path], file: ResultFile | None, advance: Progress) -> None:
-        from ..console.result_file import image_name
-
-        waiting = list(paths) if file is None else file.missing(paths)
-        self.before = len(paths) - len(waiting)
-        for source, item in self.encoder.stream_images(waiting, view=self.view):
-            image = str(source)
-            if isinstance(item, Exception):
-                self.failed.append({"image": image, "error": str(item)})
-                warn(str(item))
-            else:
-                scores = self.encoder.score(item[None], self.bank)[0].ranked()
-                self.results.append({"image": image, "labels": [asdict(score) for score in scores[: self.top]]})
-                if file is not None:
-                    file.add(_row(image_name(image), scores, self.same))
-                if not self.quiet:
-                    _print(image, scores[: self.top])
-            advance("images", self.count, len(paths))
-
-    def tell_totals(self) -> None:
-        """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
-        firsts = Counter(result["labels"][0]["label"] for result in self.results)
-        told_totals(self.count, firsts if len(self.bank.names) > 1 else {}, self.before, len(self.failed))
-
-
-def _opened(to: Path | None, run: _Run, force: bool) -> AbstractContextManager[ResultFile | None]:
-    from ..console.result_file import ResultFile
-
-    if to is None:
-        return nullcontext()
-    columns = ["image", *run.same, "best", *map(_column, run.bank.names)]
-    return ResultFile(to, columns, key="image", same=run.same, force=force)
+    asked = [sha256_file(encoder.bundle.folder / MANIFEST), list(bank.prompts.items()), asdict(view)]
+    same = {"bundle": encoder.manifest.name, "made_with": sha256_json(asked)[:16]}
+    return Columns("image", same, ("best",), tuple(map(_column, bank.names)))
 
 
 def _column(label: str) -> str:
     return f"label {label}" if label in ("image", "bundle", "made_with", "best", "scores") else label
 
 
-def _row(image: str, scores: Sequence[Score], same: dict[str, str]) -> dict[str, Any]:
-    """A result for a file: everything for JSON lines; for a spreadsheet the likeliest label, and each label's probability."""
+def _outcome(encoder: Encoder, bank: LabelBank, embedding: NDArray[np.float32], top: int) -> Outcome:
+    """An image's scores: everything for JSON lines; for a table the likeliest label, and each label's probability."""
+    from ..console.image_run import Outcome
+
+    scores = encoder.score(embedding[None], bank)[0].ranked()
     shares = {
-        _column(score.label): "" if score.probability is None else round(score.probability, 6) for score in scores
+        _column(score.label): None if score.probability is None else round(score.probability, 6) for score in scores
     }
     best = scores[0].label if len(scores) > 1 else ""
-    return {"image": image, **same, "best": best, **shares, "scores": [asdict(score) for score in scores]}
+    listed = [asdict(score) for score in scores]
+    return Outcome({"labels": listed[:top]}, {"best": best, **shares, "scores": listed}, best)
 
 
 def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
@@ -171,16 +120,17 @@ def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
         return encoder.bank(prompts)
 
 
-def _print(image: str, scores: Sequence[Score]) -> None:
+def _print(result: Row) -> None:
     """An image's name, and a line for each label."""
-    out.print(image, style="bold", soft_wrap=True)
-    width = max(len(score.label) for score in scores)
+    out.print(result["image"], style="bold", soft_wrap=True)
+    scores = result["labels"]
+    width = max(len(score["label"]) for score in scores)
     for score in scores:
         # Of a single label softmax says nothing: what can be told is whether it holds.
-        first = f"cosine {score.cosine:.3f}" if score.softmax is None else f"softmax {score.softmax:.3f}"
-        if score.sigmoid is not None:
-            second = f"sigmoid {score.sigmoid:.3f}"
-        else:
-            second = "" if score.softmax is None else f"cosine {score.cosine:.3f}"
-        line = f"  {score.label:<{width}}  {first}  {second}".rstrip()
+        cosine = f"cosine {score['cosine']:.3f}"
+        first = cosine if score["softmax"] is None else f"softmax {score['softmax']:.3f}"
+        second = "" if score["softmax"] is None else cosine
+        if score["sigmoid"] is not None:
+            second = f"sigmoid {score['sigmoid']:.3f}"
+        line = f"  {score['label']:<{width}}  {first}  {second}".rstrip()
         out.print(line, soft_wrap=True)

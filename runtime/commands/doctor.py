@@ -21,7 +21,7 @@ def doctor(
 
     The exit code is 1 when a bundle does not fit.
 
-    Example: medge doctor bundle-int8 reader-q4_k_m reader-q8_0
+    Example: medge doctor bundle reader
     """
     import dataclasses
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
-from ..console.terminal import SOME_FAILED, out, print_json, progress, warn
+from ..console.terminal import out, print_json, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
-
-if TYPE_CHECKING:
-    from ..encoder.encoder import Encoder
-    from ..pictures.view import View
 
 
 def embed(
@@ -31,71 +28,57 @@ def embed(
 ) -> None:
     """Write unit-length embeddings of images, or of texts, to a safetensors file.
 
-    The file holds one (N, D) float32 tensor "embeddings"; its metadata lists the inputs in the same order.
+    The file holds one (N, D) float32 tensor "embeddings"; its metadata lists the inputs in the same order. Interrupted, the same
+    command goes on; run again with more images, it adds theirs.
 
     Example: medge embed bundle films/ --out films.safetensors
     """
-    import json
-
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    from ..bundles.atomic import atomic_file, only_writer
-    from ..encoder.encoder import load
-    from ..errors import ImageError
-
     if bool(images) == bool(text):
         raise typer.BadParameter("give images or --text, one of the two")
     if text and (frame is not None or window):
         raise typer.BadParameter("--frame and --window are for images")
+    if text:
+        _embed_texts(bundle, text, to, device, allow_failed_parity=allow_failed_parity, force=force, as_json=as_json)
+        return
+    from ..bundles.manifest import sha256_json
+    from ..console.image_run import ImageRun, Outcome
+    from ..console.layouts import EMBEDDINGS, Columns, as_text
+    from ..encoder.encoder import load
+
     view = view_of(frame, window)
-    with only_writer(to, force=force):
-        encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-        names, rows, failed = _embed_texts(encoder, text) if text else _embed_images(encoder, images or [], view)
-        if not rows:
-            raise ImageError("nothing was embedded")
-        facts = {"inputs": json.dumps(names), "model": encoder.fingerprint}
-        with atomic_file(to) as partial:
-            save_file({"embeddings": np.stack(rows)}, partial, facts)
-    told = {"out": str(to), "embedded": len(rows), "failed": failed, "size": len(rows[0])}
-    if as_json:
-        print_json(told)
-    else:
-        out.print(f"{len(rows)} embeddings of {len(rows[0])} numbers in {to}")
-    if failed:
-        raise typer.Exit(SOME_FAILED)
+    run = ImageRun(images or [], view, to, EMBEDDINGS, force=force)
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, asdict(view)])[:16]}
+    run.go(encoder, Columns("image", same), lambda embedding: Outcome({}, {"embedding": as_text(embedding)}))
+    size = encoder.manifest.encoder.embedding_size
+    if not as_json and (count := run.before + len(run.results)):
+        out.print(f"{count} embeddings of {size} numbers in {to}")
+    run.end({"bundle": encoder.manifest.name, "out": str(to), "size": size} if as_json else None)
 
 
-Embedded = tuple[list[str], list[Any], int]  # names, embeddings, and how many inputs could not be read
-
-
-def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Embedded:
+def _embed_texts(
+    bundle: Path, texts: Sequence[str], to: Path, device: str, *, allow_failed_parity: bool, force: bool, as_json: bool
+) -> None:
+    """Texts are few and quick: their file is written in one go."""
     import warnings
 
-    from ..encoder.encoder import TextCutWarning
+    from ..bundles.atomic import atomic_file, only_writer
+    from ..console.layouts import EMBEDDINGS, Columns, Embeddings, check_ending
+    from ..encoder.encoder import TextCutWarning, load
 
-    for cut in encoder.cuts(texts):
-        warn(str(cut))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TextCutWarning)
-        return list(texts), list(encoder.embed_texts(texts)), 0
-
-
-def _embed_images(encoder: Encoder, images: Sequence[Path], view: View) -> Embedded:
-    from ..errors import ImageError
-    from ..pictures.images import describe, find_images
-
-    names: list[str] = []
-    rows: list[Any] = []
-    paths = list(find_images(list(images)))
-    with progress() as advance:
-        for done, (source, item) in enumerate(encoder.stream_images(paths, view=view), 1):
-            if isinstance(item, ImageError):
-                warn(str(item))
-            else:
-                names.append(describe(source))
-                rows.append(item)
-            advance("images", done, len(paths))
-    if failed := len(paths) - len(rows):
-        warn(f"{failed} of {len(paths)} images could not be read")
-    return names, rows, failed
+    check_ending(to, EMBEDDINGS)
+    with only_writer(to, force=force):
+        encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+        for cut in encoder.cuts(texts):
+            warn(str(cut))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TextCutWarning)
+            table = encoder.embed_texts(list(texts))
+        rows = [{"text": text, "embedding": row} for text, row in zip(texts, table, strict=True)]
+        with atomic_file(to) as partial:
+            Embeddings(Columns("text", {"model": encoder.fingerprint})).write(partial, rows)
+    if as_json:
+        print_json({"bundle": encoder.manifest.name, "out": str(to), "size": table.shape[1],
+                    "results": [{"text": text} for text in texts]})  # fmt: skip
+    else:
+        out.print(f"{len(rows)} embeddings of {table.shape[1]} numbers in {to}")

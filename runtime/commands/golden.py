@@ -28,7 +28,7 @@ def golden(
 
     The labels are the bundle's own without --labels. The images that are given become part of the files: take public ones.
 
-    Example: medge golden bundle --out golden --images pictures
+    Example: medge golden bundle --out golden --images pictures/
     """
     from itertools import islice
 
@@ -46,6 +46,6 @@ def golden(
         index = KINDS[opened.manifest.kind].write_golden_files(opened, folder, inputs)
         (folder / "golden.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
-        print_json({"out": str(to), **index})
+        print_json({"bundle": opened.manifest.name, "out": str(to), **index})
     else:
         out.print(f"wrote {to}: " + ", ".join(f"{k} {v}" for k, v in index.items() if isinstance(v, int | str)))

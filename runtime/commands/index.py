@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
-from ..console.terminal import SOME_FAILED, out, print_json, progress, warn
+from ..console.terminal import of_many, out, print_json, progress, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
+
+if TYPE_CHECKING:
+    from ..encoder.encoder import Encoder
+    from ..encoder.vector_index import Added
 
 app = typer.Typer(no_args_is_help=True, help="Build and search a single-file vector index.")
 IndexArgument = Annotated[Path, typer.Argument(help="The index file.")]
@@ -30,7 +35,7 @@ def build(
 ) -> None:  # fmt: skip
     """Embed images into a new index; the same command resumes a build that was interrupted.
 
-    Example: medge index build bundle archive.index /media/archive
+    Example: medge index build bundle archive.index archive/ --relative-to archive/
     """
     from ..encoder.encoder import load
     from ..encoder.vector_index import build_index
@@ -42,7 +47,7 @@ def build(
         done, resumed = build_index(
             index, encoder, find_images(images), view=view, base=relative_to, force=force, progress=advance
         )
-    _tell(index, done.added, done.failed, as_json, resumed)
+    _tell(index, encoder, done, as_json, resumed)
 
 
 @app.command()
@@ -53,7 +58,7 @@ def add(
 ) -> None:  # fmt: skip
     """Add images to an index; those already in it are passed over.
 
-    Example: medge index add bundle archive.index new-films/
+    Example: medge index add bundle archive.index archive/new/ --relative-to archive/
     """
     from ..encoder.encoder import load
     from ..encoder.vector_index import VectorIndex
@@ -63,7 +68,7 @@ def add(
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
         done = opened.add(encoder, find_images(images), advance, view=view, base=relative_to)
-    _tell(index, done.added, done.failed, as_json, done.present)
+    _tell(index, encoder, done, as_json, done.present)
 
 
 @app.command()
@@ -75,7 +80,7 @@ def remove(
 ) -> None:
     """Take images out of an index.
 
-    Example: medge index remove archive.index /media/archive/withdrawn
+    Example: medge index remove archive.index archive/withdrawn --relative-to archive/
     """
     from ..encoder.vector_index import VectorIndex
 
@@ -148,7 +153,8 @@ def search(
     with VectorIndex.open(index, encoder.fingerprint) as opened:
         hits = opened.search(query, count)
     if as_json:
-        print_json({"results": [{"path": hit.path, "cosine": hit.cosine} for hit in hits]})
+        found = [{"image": hit.path, "cosine": hit.cosine} for hit in hits]
+        print_json({"bundle": encoder.manifest.name, "index": str(index), "results": found})
         return
     table = Table()
     table.add_column("image", overflow="fold")
@@ -158,12 +164,14 @@ def search(
     out.print(table)
 
 
-def _tell(index: Path, added: int, failed: tuple[str, ...], as_json: bool, present: int) -> None:
-    for message in failed:
-        warn(message)
+def _tell(index: Path, encoder: Encoder, done: Added, as_json: bool, present: int) -> None:
+    from ..console.image_run import end_with
+
+    for found in done.failed:
+        warn(found.error)
     if as_json:
-        print_json({"index": str(index), "added": added, "already_there": present, "failed": list(failed)})
+        many = of_many([asdict(found) for found in done.failed], done=done.added, before=present)
+        print_json({"bundle": encoder.manifest.name, "out": str(index), **many})
     else:
-        out.print(f"{index}: {added} images added, {present} were there, {len(failed)} could not be read")
-    if failed:
-        raise typer.Exit(SOME_FAILED)
+        out.print(f"{index}: {done.added} images added, {present} were there, {len(done.failed)} could not be read")
+    end_with(done.failed, done=done.added + present)

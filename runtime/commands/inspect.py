@@ -45,7 +45,7 @@ def inspect(
         print_document(bill_of_materials(manifest))
         return
     if as_json:
-        print_json(dataclasses.asdict(manifest))
+        print_json({"bundle": manifest.name, **dataclasses.asdict(manifest)})
         return
     facts = Table(title=manifest.name, show_header=False)
     facts.add_column(style="bold")

@@ -13,6 +13,7 @@ from ..console.generator_options import (
     LimitOption,
     SeedOption,
     TemperatureOption,
+    cut_off,
     opened,
     sampling_of,
 )
@@ -48,9 +49,9 @@ def radiology_report(
 ) -> None:
     """Write findings and impression of an image, in a form that a grammar forces.
 
-    The exit code is 3 when the token limit cut the report off.
+    The exit code is 3 when the report was cut off: by the token limit, or because the context was full.
 
-    Example: medge report bundle film.dcm --template chest-xray
+    Example: medge report reader film.dcm --template chest-xray
     """
     from ..assistants.radiology_report import write_report
 
@@ -60,10 +61,10 @@ def radiology_report(
     ) as generator:
         written = write_report(generator, images, template, sampling, clinical=clinical, view=view)
     if as_json:
-        print_json(written.as_dict())
+        print_json({"bundle": generator.manifest.name, **written.as_dict()})
     else:
         out.print(written.text)
         out.print("\nNot a medical device: a qualified person must check every word.", style="dim")
     if not written.complete:
-        warn(f"the limit of {limit} tokens cut the report off; raise --limit")
+        warn(cut_off("report", written.stop, limit))
         raise typer.Exit(SOME_FAILED)

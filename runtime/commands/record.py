@@ -13,6 +13,7 @@ from ..console.generator_options import (
     LimitOption,
     SeedOption,
     TemperatureOption,
+    cut_off,
     opened,
     sampling_of,
 )
@@ -38,7 +39,7 @@ def record(
 ) -> None:
     """Answer a question over a patient's record, and cite the resources that the answer rests on.
 
-    Example: medge record bundle patient.json "Which medicines does the patient take?"
+    Example: medge record reader patient.json "Which medicines does the patient take?"
     """
     from ..assistants.health_record import answer_from_record
 
@@ -47,8 +48,8 @@ def record(
     ) as generator:
         answer = answer_from_record(generator, [fhir, *(page or ())], question, sampling_of(limit, temperature, seed))
     if as_json:
-        print_json({"answer": answer.text, "sources": list(answer.sources), "lines_shown": answer.shown,
-                    "lines": answer.of, "complete": answer.complete, "note": answer.note})  # fmt: skip
+        print_json({"bundle": generator.manifest.name, "answer": answer.text, "sources": list(answer.sources),
+                    "lines_shown": answer.shown, "lines": answer.of, "stop": answer.stop, "note": answer.note})  # fmt: skip
     else:
         out.print(answer.text)
         for source in answer.sources:
@@ -60,5 +61,5 @@ def record(
                 f"{answer.shown} of the record's {answer.of} lines fitted into the context; a longer --context holds more"
             )
     if not answer.complete:
-        warn(f"the limit of {limit} tokens cut the answer off; raise --limit")
+        warn(cut_off("answer", answer.stop, limit))
         raise typer.Exit(SOME_FAILED)

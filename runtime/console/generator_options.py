@@ -13,7 +13,7 @@ from .terminal import err
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..generator.conversation import Sampling
+    from ..generator.conversation import Sampling, Stop
     from ..generator.generator import Generator
 
 ContextOption = Annotated[
@@ -31,6 +31,13 @@ def sampling_of(limit: int, temperature: float, seed: int) -> Sampling:
     from ..generator.conversation import Sampling
 
     return Sampling(limit, temperature, seed)
+
+
+def cut_off(what: str, stop: Stop, limit: int) -> str:
+    """What a user is told of an answer or a report that was cut off."""
+    if stop == "context":
+        return f"the context is full, so the {what} was cut off; give a longer --context"
+    return f"the limit of {limit} tokens cut the {what} off; raise --limit"
 
 
 @contextmanager

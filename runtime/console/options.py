@@ -17,7 +17,9 @@ ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the e
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Write each result as it comes: .csv or .jsonl. Interrupted, the same command goes on."),
+    typer.Option(
+        "--out", help="Write each result as it comes: .csv, .jsonl or .parquet. Interrupted, the same command goes on."
+    ),
 ]
 IMAGES = "Images, or folders of images (PNG, JPEG, TIFF, DICOM)."
 ImagesArgument = Annotated[list[Path], typer.Argument(help=IMAGES)]

@@ -1,86 +1,24 @@
 """Results that are written as they come, so that an interruption loses nothing and the same command goes on.
 
-`.jsonl` holds everything, an object a line; `.csv` is for a spreadsheet, a row an image.
+A file of lines is added to: `.jsonl` holds everything, an object a line; `.csv` is for a spreadsheet, a row an image. What
+can't be added to, `.parquet` and `.safetensors`, is written at the end; until then its rows are lines of a hidden file beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Self
 
-from ..bundles.atomic import refuse_special
+from ..bundles.atomic import atomic_file, refuse_special
 from ..bundles.claim import claimed
 from ..errors import StorageError, storage_errors
+from .layouts import CSV, Columns, JSONLines, Lines, Row, layout_of
 
-Row = dict[str, Any]
 _ERRORS = "surrogateescape"  # a file's name that is no UTF-8 is written, and read again, byte for byte
-
-
-class Layout(Protocol):
-    """How rows are lines of a file."""
-
-    def head(self) -> str:
-        """What stands before the first row."""
-        ...
-
-    def beginning(self, key: str) -> str:
-        """With what the first line begins."""
-        ...
-
-    def write(self, row: Row) -> str:
-        """A row, with its end of line."""
-        ...
-
-    def read(self, text: str) -> list[Row]:
-        """Rows that were written, at least with what `key` needs."""
-        ...
-
-
-class JSONLines:
-    """An object a line."""
-
-    def head(self) -> str:
-        return ""
-
-    def beginning(self, key: str) -> str:
-        return json.dumps({key: ""})[:-2]  # up to the quotation mark that begins the value
-
-    def write(self, row: Row) -> str:
-        return json.dumps(row, ensure_ascii=False) + "\n"
-
-    def read(self, text: str) -> list[Row]:
-        return [json.loads(line) for line in text.split("\n") if line]
-
-
-class CSV:
-    """A row of these columns a line, as spreadsheets read it."""
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self.columns = list(columns)
-
-    def head(self) -> str:
-        return self._line(self.columns)
-
-    def beginning(self, key: str) -> str:
-        return key
-
-    def write(self, row: Row) -> str:
-        return self._line([row.get(column, "") for column in self.columns])
-
-    def read(self, text: str) -> list[Row]:
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-
-    def _line(self, cells: Sequence[Any]) -> str:
-        place = io.StringIO(newline="")
-        csv.writer(place, lineterminator="\n").writerow(cells)
-        return place.getvalue()
 
 
 def image_name(image: str | Path) -> str:
@@ -92,54 +30,78 @@ class ResultFile:
     """A file of results, one for each key; what stands in it already is not asked for again.
 
     Args:
-        path: `.csv` or `.jsonl`.
-        columns: of a `.csv`.
-        key: the field that names a row, such as "image".
-        same: fields that must be the same in every row, with their values: the bundle, the labels.
+        path: `.csv`, `.jsonl`, `.parquet` or `.safetensors`.
+        columns: what its rows hold; those that stand in it must have the same `columns.same`.
         force: begin anew.
 
     Raises:
-        StorageError: another ending, a file that holds other results, or the file system refused.
+        StorageError: a file that holds other results, or the file system refused.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], *, key: str, same: Row, force: bool = False) -> None:
-        layouts: dict[str, Layout] = {".jsonl": JSONLines(), ".csv": CSV(columns)}
-        if path.suffix.lower() not in layouts:
-            raise StorageError(f"{path}: results are written as {' or '.join(layouts)}")
-        self.path, self._layout, self._key = path, layouts[path.suffix.lower()], key
+    def __init__(self, path: Path, columns: Columns, *, force: bool = False) -> None:
+        self.path, self._columns = path, columns
+        layout = layout_of(path, columns)
+        self._lines: Lines = layout if isinstance(layout, JSONLines | CSV) else JSONLines()
+        self._whole = None if isinstance(layout, JSONLines | CSV) else layout
+        self._rows = path if self._whole is None else path.with_name(f".{path.name}.rows")
+        self._kept: list[Row] = []  # what a file that is written as a whole holds already
         self.done: set[str] = set()
         refuse_special(path)
+        refuse_special(self._rows)
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(path))  # another run that goes on in the same file would cut this one's rows
             with storage_errors(path):
-                kept = 0 if force or not path.exists() else self._read_whole(same)
-                self._stream = path.open("r+b" if kept else "wb")
-                self._stream.truncate(kept)  # what stands there is not written again: a kill now loses nothing
-                self._stream.seek(kept)
-                if not kept:
-                    self._write(self._layout.head())
+                self._open(force)
             self._claim = stack.pop_all()
+
+    def _open(self, force: bool) -> None:
+        kept = 0
+        if self._whole is not None and self.path.exists() and not force:
+            with self._refusing_others():
+                self._kept = self._same(self._whole.read(self.path))
+                self.done.update([str(row[self._columns.key]) for row in self._kept])
+        if self._rows.exists() and not force:
+            try:
+                with self._refusing_others():
+                    kept = self._read_lines()
+            except StorageError:
+                if self._whole is None:
+                    raise
+                # What another question has left on its way to this file: nothing that could be taken up.
+        self._stream = self._rows.open("r+b" if kept else "wb")
+        self._stream.truncate(kept)  # what stands there is not written again: a kill now loses nothing
+        self._stream.seek(kept)
+        if not kept:
+            self._write(self._lines.head())
 
     def _write(self, text: str) -> None:
         self._stream.write(text.encode(errors=_ERRORS))
         self._stream.flush()
 
-    def _read_whole(self, same: Row) -> int:
-        """Bytes that the file holds, without a last line that was cut off; checks that it can be gone on with."""
+    @contextlib.contextmanager
+    def _refusing_others(self) -> Iterator[None]:
         try:
-            data = self.path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1].decode("utf-8", _ERRORS)
-            begun = data and not whole and data.startswith(self._layout.beginning(self._key).encode())
-            if data and not begun and not (whole and whole.startswith(self._layout.head())):
-                raise ValueError("other columns")
-            for row in self._layout.read(whole):
-                if any(str(row[field]) != str(value) for field, value in same.items()):
-                    raise ValueError("other results")
-                self.done.add(str(row[self._key]))
+            yield
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
                 f"{self.path} exists and holds other results ({error}); choose another file, or replace it with --force"
             ) from error
+
+    def _same(self, rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if any(str(row[field]) != str(value) for field, value in self._columns.same.items()):
+                raise ValueError("other results")
+        return rows
+
+    def _read_lines(self) -> int:
+        """Bytes that the file holds, without a last line that was cut off; checks that it can be gone on with."""
+        data = self._rows.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1].decode("utf-8", _ERRORS)
+        begun = data and not whole and data.startswith(self._lines.beginning(self._columns.key).encode())
+        if data and not begun and not (whole and whole.startswith(self._lines.head())):
+            raise ValueError("other columns")
+        rows = self._same(self._lines.read(whole))
+        self.done.update([str(row[self._columns.key]) for row in rows])
         return len(whole.encode(errors=_ERRORS))
 
     def missing(self, images: Sequence[Path]) -> list[Path]:
@@ -147,10 +109,29 @@ class ResultFile:
         return [path for path in images if image_name(path) not in self.done]
 
     def add(self, row: Row) -> None:
-        """Write a row; it is in the file when this returns."""
+        """Write a row; it is in the file, or in the hidden one beside it, when this returns.
+
+        Raises:
+            StorageError: the file system refused, or a file of this kind can't hold such a row.
+        """
+        if self._whole is not None:
+            self._whole.check(row)
         with storage_errors(self.path):
-            self._write(self._layout.write(row))
-        self.done.add(str(row[self._key]))
+            self._write(self._lines.write(row))
+        self.done.add(str(row[self._columns.key]))
+
+    def _finish(self) -> None:
+        """Write the whole file, where rows have come that are not in it."""
+        if self._whole is None:
+            return
+        text = self._rows.read_bytes().decode("utf-8", _ERRORS)
+        kept = {str(row[self._columns.key]) for row in self._kept}
+        with self._refusing_others():
+            fresh = [row for row in self._lines.read(text) if str(row[self._columns.key]) not in kept]
+            if fresh:
+                with atomic_file(self.path) as partial:
+                    self._whole.write(partial, [*self._kept, *fresh])
+        self._rows.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -161,3 +142,7 @@ class ResultFile:
         # What a full disk did not take would be tried again here, and told in the place of the first error.
         with self._claim, contextlib.suppress(OSError) if error else storage_errors(self.path):
             self._stream.close()
+            if not error:
+                self._finish()
+            elif self._whole is not None and not self._rows.stat().st_size:
+                self._rows.unlink()

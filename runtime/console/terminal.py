@@ -6,11 +6,9 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -57,7 +55,7 @@ out = SafeConsole()
 err = SafeConsole(stderr=True)
 
 LINE_EVERY = 30.0  # seconds between two lines about work whose output is piped
-SCHEMA_VERSION = 1  # of what --json prints; raised when a key is taken away or means something else
+SCHEMA_VERSION = 2  # of what --json prints; raised when a key is taken away or means something else
 SOME_FAILED = 3  # exit code when some inputs could not be read and the others are done
 
 
@@ -72,6 +70,18 @@ def print_json(facts: Mapping[str, Any]) -> None:
     print_document({"schema_version": SCHEMA_VERSION, **facts})
 
 
+def of_many(failed: Sequence[Mapping[str, str]], *, done: int, before: int = 0) -> dict[str, Any]:
+    """What `--json` says of many images, in every command that takes them (docs/reference/json.md).
+
+    Args:
+        failed: an object for each image that could not be read: its name, `image`, and why, `error`.
+        done: images that were done now.
+        before: images that an earlier run has done.
+    """
+    totals = {"images": before + done + len(failed), "done": done, "done_before": before, "failed": len(failed)}
+    return {"failed": list(failed), "totals": totals}
+
+
 def print_document(body: Mapping[str, Any]) -> None:
     """Print JSON whose form somebody else has laid down."""
     text = json.dumps(body, indent=2, ensure_ascii=False)
@@ -80,30 +90,6 @@ def print_document(body: Mapping[str, Any]) -> None:
 
 def warn(message: str) -> None:
     err.print(f"medge: {message}", style="yellow", soft_wrap=True)
-
-
-def told_stopped(done: int, total: int, to: Path | None) -> NoReturn:
-    """After Ctrl-C: how far a command came, and how it goes on.
-
-    Raises:
-        typer.Exit: always.
-    """
-    hint = f"the same command goes on in {to}" if to else "with --out FILE the same command goes on where it was"
-    warn(f"stopped after {done} of {total} images; {hint}")
-    raise typer.Exit(130) from None
-
-
-def told_totals(count: int, firsts: Mapping[str, int], before: int, failed: int) -> None:
-    """On stderr, where there was more than one image: how many were taken for what, and how many could not be read."""
-    if count < 2:
-        return
-    told = [f"{number} {label}" for label, number in sorted(firsts.items(), key=lambda pair: -pair[1])]
-    if before:
-        told.append(f"{before} done before")
-    if told:
-        err.print(f"medge: {count} images: {', '.join(told)}", soft_wrap=True)
-    if failed:
-        warn(f"{failed} of {count} images could not be read")
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from ..bundles.atomic import refuse_special, replace_file
 from ..bundles.claim import claimed
 from ..bundles.tensors import check_unit_length
 from ..errors import ImageError, IndexFileError, StorageError, one_line, storage_errors
+from ..pictures.images import Refused
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 
@@ -58,11 +59,11 @@ class Hit:
 
 @dataclass(frozen=True)
 class Added:
-    """What a build did: new images, those already there, and those that can't be read with the reason."""
+    """What a build did: new images, those already there, and those that can't be read."""
 
     added: int
     present: int
-    failed: tuple[str, ...]
+    failed: tuple[Refused, ...]
 
 
 @contextlib.contextmanager
@@ -159,7 +160,9 @@ class VectorIndex:
         }  # fmt: skip
 
     def name(self, path: Path, base: Path | None) -> str:
-        """What an image is known by.
+        """What an image is known by: its path with links followed, so that a file that several paths lead to is there once.
+
+        A link below `base` to a file that is kept elsewhere is known by its own path.
 
         Args:
             path: of the image.
@@ -174,9 +177,11 @@ class VectorIndex:
         whole = path.resolve()
         if base is None:
             return str(whole)
-        if not whole.is_relative_to(base.resolve()):
-            raise IndexFileError(f"{path} is not below {base}")
-        return whole.relative_to(base.resolve()).as_posix()
+        folder = base.resolve()
+        for found in (whole, path.parent.resolve() / path.name):
+            if found.is_relative_to(folder):
+                return found.relative_to(folder).as_posix()
+        raise IndexFileError(f"{path} is not below {base}")
 
     def remove(self, images: Iterable[Path], base: Path | None = None) -> int:
         """Take images, or all images below folders, out of the index; the files may be gone already.
@@ -227,11 +232,11 @@ class VectorIndex:
         paths = {self.name(path, base): str(path) for path in images}
         names = {path: name for name, path in paths.items()}
         todo = [path for name, path in paths.items() if name not in known]
-        failed: list[str] = []
+        failed: list[Refused] = []
         fresh: list[tuple[str, bytes]] = []
         for done, (source, item) in enumerate(encoder.stream_images(todo, view=view), 1):
             if isinstance(item, ImageError):
-                failed.append(str(item))
+                failed.append(Refused(str(source), str(item)))
             else:
                 fresh.append((names[str(source)], item.astype(np.float32).tobytes()))
             if len(fresh) >= COMMIT_EVERY:
@@ -405,7 +410,7 @@ def build_index(
             resumed = len(index)
             done = index.add(encoder, images, progress, view=view, base=base)
             if not len(index):
-                first = f"; the first problem: {done.failed[0]}" if done.failed else ""
+                first = f"; the first problem: {done.failed[0].error}" if done.failed else ""
                 raise IndexFileError(f"{path}: no image could be read, so there is nothing to search{first}")
         _forget_journal(path)
         replace_file(partial, path)

@@ -15,6 +15,8 @@ from ..pictures.view import DEFAULT_VIEW, View
 
 Part = str | ImageSource
 Stop = Literal["end", "limit", "context"]
+# Of an answer that was cut off: where.
+CUT_OFF: dict[Stop, str] = {"limit": "at the limit of tokens", "context": "where the context was full"}
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,7 @@ class Answer:
     tokens: int
 
     def _repr_html_(self) -> str:
-        cut = {"limit": "Cut off at the limit of tokens.", "context": "Cut off: the context is full."}.get(
-            self.stop, ""
-        )
+        cut = "" if self.stop == "end" else f"Cut off {CUT_OFF[self.stop]}."
         thought = folded("What it thought first", self.thought) if self.thought else ""
         return thought + paragraph(self.text) + (f"<p><b>{cut}</b></p>" if cut else "")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from .dicom import read_units
-from .images import find_images
+from .images import Refused, find_images
 
 WINDOWS = ((-1024.0, 1024.0), (-135.0, 215.0), (0.0, 80.0))
 MOST_SLICES = 85  # what the model was trained with
@@ -32,13 +32,13 @@ class Series:
     Attributes:
         slices: (H, W, 3) uint8 each.
         of: how many slices the series has.
-        skipped: messages of the files that are not shown: unreadable, localizers, of another orientation.
+        skipped: the files that are not shown: unreadable, localizers, of another orientation.
         remarks: what is odd about the stack: gaps, slices in the same place, an order that rests on numbers alone.
     """
 
     slices: list[NDArray[np.uint8]]
     of: int
-    skipped: tuple[str, ...]
+    skipped: tuple[Refused, ...]
     remarks: tuple[str, ...] = ()
 
     @property
@@ -88,14 +88,14 @@ def read_series(paths: Sequence[Path], most: int = MOST_SLICES) -> Series:
         ImageError: no CT slice could be read, or the files belong to several series.
     """
     found: list[Place] = []
-    skipped: list[str] = []
+    skipped: list[Refused] = []
     for path in find_images(list(paths)):
         try:
             found.append(slice_place(path))
         except ImageError as error:
-            skipped.append(str(error))
+            skipped.append(Refused(str(path), str(error)))
     if not found:
-        raise ImageError("no CT slice found" + (f"; the first problem: {skipped[0]}" if skipped else ""))
+        raise ImageError("no CT slice found" + (f"; the first problem: {skipped[0].error}" if skipped else ""))
     series = Counter(place.series for place in found)
     if len(series) > 1:
         counts = ", ".join(map(str, sorted(series.values(), reverse=True)))
@@ -108,9 +108,9 @@ def read_series(paths: Sequence[Path], most: int = MOST_SLICES) -> Series:
         try:
             slices.append(window_ct(read_units(stack[index].path)))
         except ImageError as error:
-            skipped.append(str(error))
+            skipped.append(Refused(str(stack[index].path), str(error)))
     if not slices:
-        raise ImageError(f"no CT slice could be decoded; the first problem: {skipped[-1]}")
+        raise ImageError(f"no CT slice could be decoded; the first problem: {skipped[-1].error}")
     return Series(slices, len(stack), tuple(skipped), tuple(remarks))
 
 
@@ -150,11 +150,14 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _one_orientation(found: list[Place]) -> tuple[list[Place], list[str]]:
-    """The slices of the commonest orientation that say it in the commonest way, and messages of the others."""
+def _one_orientation(found: list[Place]) -> tuple[list[Place], list[Refused]]:
+    """The slices of the commonest orientation that say it in the commonest way, and the others."""
     [(kept, _)] = Counter((place.by, place.normal) for place in found).most_common(1)
     others = [
-        f"{place.path}: of another orientation, or says its place in another way, than most of the series; left out"
+        Refused(
+            str(place.path),
+            f"{place.path}: of another orientation, or says its place in another way, than most of the series; left out",
+        )
         for place in found if (place.by, place.normal) != kept
     ]  # fmt: skip
     return [place for place in found if (place.by, place.normal) == kept], others

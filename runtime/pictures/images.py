@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +28,19 @@ from .view import DEFAULT_VIEW, View
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An image that was left out.
+
+    Attributes:
+        image: its path.
+        error: why, in a sentence that names it.
+    """
+
+    image: str
+    error: str
 
 
 def describe(source: ImageSource) -> str:

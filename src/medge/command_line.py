@@ -63,11 +63,25 @@ def build_app(chosen: str | None) -> typer.Typer:
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
         if isinstance(found, typer.Typer):
+            _show_examples(found, name)
             app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
         else:
-            text = found.__doc__ if name == chosen else entry.help
+            text = _with_output(found.__doc__ or "", name) if name == chosen else entry.help
             app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
     return app
+
+
+def _show_examples(app: typer.Typer, name: str) -> None:
+    """Put what the example in the help of each of a command's parts prints below it."""
+    for part in app.registered_commands:
+        assert part.callback is not None
+        part.help = _with_output(part.callback.__doc__ or "", f"{name} {part.name or part.callback.__name__}")
+
+
+def _with_output(text: str, command: str) -> str:
+    from .runtime.console.examples import with_output
+
+    return with_output(text, command)
 
 
 def _outline() -> None:

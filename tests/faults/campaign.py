@@ -106,7 +106,10 @@ def jobs(at: Places) -> dict[str, Job]:
     """The commands of a campaign by name."""
     small = ("--steps", 6, "--batch", 4, "--save-every", 2)
     return {
-        "embed": Job(lambda p: ["embed", at.bundle, at.images, "--out", p / "e.safetensors"], "e.safetensors", read_tensors),
+        "embed": Job(
+            lambda p: ["embed", at.bundle, at.images, "--out", p / "e.safetensors"], "e.safetensors", read_tensors,
+            (".e.safetensors.rows",),
+        ),
         "probe fit": Job(
             lambda p: ["probe", "fit", at.bundle, at.labelled, "--out", p / "p.safetensors"], "p.safetensors", read_tensors
         ),

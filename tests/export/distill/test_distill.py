@@ -95,7 +95,7 @@ def test_a_student_is_an_ordinary_checkpoint(
     """It exports, passes its own gates, and is measured against its teacher under the teacher's name."""
     (made, result, skipped), out = distilled, distilled[0].out
     assert len(skipped) == result.facts["skipped"] == 1
-    assert "broken.png" in skipped[0]
+    assert "broken.png" in skipped[0].error
     assert "broken" not in (out / FACTS).read_text()  # a file's name can be a patient's
     assert result.facts["operations_to_teacher"] < 0.25
     trained = [row for row in result.curves["vision"] if "loss" in row]
@@ -343,7 +343,7 @@ def test_a_shallower_gemma_learns_and_becomes_gguf(tiny_gemma: Path, texts: Path
         language_job(tiny_gemma, texts, out, data=(texts, questions), method=method, divergence="skewed")
     )
     assert len(skipped) == 1
-    assert "broken.png" in skipped[0]
+    assert "broken.png" in skipped[0].error
     assert result.facts["with_image"] == 1
     assert result.facts["inherited_layers"][0] == 0
     losses = [row["loss"] for row in result.curves["training"] if "loss" in row]

@@ -253,7 +253,7 @@ def test_the_command_line_takes_it(trained_clip: Path, drawings: dict[str, Path]
     index = tmp_path / "drawings.index"
     run("index", "build", bundle, index, held)
     hits = json.loads(run("index", "search", bundle, index, "--text", "red disc on white", "--json").stdout)["results"]
-    assert Path(hits[0]["path"]).parent.name == "red disc on white"
+    assert Path(hits[0]["image"]).parent.name == "red disc on white"
     probe = tmp_path / "probe.safetensors"
     run("probe", "fit", bundle, drawings["probe"], "--out", probe)
     judged = json.loads(run("probe", "evaluate", bundle, probe, held, "--json").stdout)

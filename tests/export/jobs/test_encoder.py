@@ -1,6 +1,7 @@
 """Exports from end to end: what they make, what they refuse, and what an interruption leaves."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,13 +162,25 @@ def test_a_failed_gate_is_written_and_refused(
 
 
 def test_parity_of_another_checkpoint_is_refused(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
-    import shutil
-
     other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "note": "changed"}))
     with pytest.raises(CheckpointError, match="is not what .* was made from"):
         measure_bundle(Bundle.open(bundle), other, builtin_samples())
+
+
+def test_labels_without_images_are_named(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    """Of `bundle`'s three labels, two have a folder; the report's own words say the same."""
+    for label, name in {"abdomen CT": "CT_small", "head MRI": "MR_small"}.items():
+        (tmp_path / "films" / label).mkdir(parents=True)
+        shutil.copy(few_images / f"{name}.dcm", tmp_path / "films" / label)
+    told: list[str] = []
+    samples = read_samples(tmp_path / "films", labelled=True)
+    samples.tell_unseen(Bundle.open(bundle).manifest.labels, told.append)
+    assert [message.partition(";")[0] for message in told] == ["films: no image of the label(s) chest x-ray"]
+    samples.tell_unseen(("abdomen CT", "head MRI"), told.append)
+    read_samples(few_images).tell_unseen(("abdomen CT",), told.append)  # images without labels
+    assert len(told) == 1
 
 
 def test_several_recipes_export_the_towers_once(
@@ -186,12 +199,12 @@ def test_several_recipes_export_the_towers_once(
     recipes = ["--recipe", "fp32", "--recipe", "vision=int8,text=fp16"]
     told = json.loads(command_line.medge(*words, *recipes, "--json", code=None).stdout)["results"]
     assert sorted(exported) == ["input_ids", "pixel_values"]
-    assert [fact["bundle"] for fact in told] == [
+    assert [fact["out"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("fp32", "vision-int8_text-fp16")
     ]
     assert told[0]["bytes"] > told[1]["bytes"]
     for fact, made in zip(told, ({"vision": "fp32", "text": "fp32"}, {"vision": "int8", "text": "fp16"}), strict=True):
-        manifest = Bundle.open(fact["bundle"], allow_failed_parity=True).manifest
+        manifest = Bundle.open(fact["out"], allow_failed_parity=True).manifest
         assert manifest.artefacts["onnx"].recipes == made
         assert fact["parity"]["onnx"]["status"] == manifest.status
     # What can't be is refused before anything is made.

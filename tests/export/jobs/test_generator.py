@@ -50,14 +50,14 @@ def test_several_recipes_convert_calibrate_and_compute_once(
     told = json.loads(command_line.medge(*words, "--out", tmp_path / "all", *recipes, "--json", code=None).stdout)[
         "results"
     ]
-    assert [fact["bundle"] for fact in told] == [
+    assert [fact["out"] for fact in told] == [
         str(tmp_path / "all" / name) for name in ("f16", "q4_k_m", "language-q8_0_projector-f16")
     ]
     assert len(converted) == 1
     assert len(calibrated) == 1
-    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(Path(f["bundle"]).name for f in told)
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(Path(f["out"]).name for f in told)
     for fact, language in zip(told, ("f16", "q4_k_m", "q8_0"), strict=True):
-        bundle = Bundle.open(fact["bundle"], allow_failed_parity=True)
+        bundle = Bundle.open(fact["out"], allow_failed_parity=True)
         assert bundle.manifest.towers["language"].recipe == language
         assert fact["parity"]["gguf"]["status"] == bundle.manifest.status != "not measured"
     of_three = len(computed)

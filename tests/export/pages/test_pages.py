@@ -110,7 +110,11 @@ def test_a_failed_gate_gets_its_advice() -> None:
     )
     assert (few.status, few.tone) == ("failed", "bad")
     assert few.lead.startswith("2 of 3 gates do not hold.")
-    assert "1 of 40 images" in few.changed
+    assert "1 of 40 images (2.5%, 95% interval 0.443% to 12.9%)" in few.changed
+    assert "no image of" not in few.compared
+    others = replace(ENCODER.figures.scores, labels=(*ENCODER.figures.scores.labels, "hand x-ray"))
+    missing = encoder_verdict(replace(ENCODER, figures=replace(ENCODER.figures, scores=others)))
+    assert "Accuracy is among these labels alone: there was no image of hand x-ray." in missing.compared
     assert any("“chest x-ray”: the bundle finds 5.0 fewer of 100" in one for one in few.matters)
     assert any("more images, at least 100" in step for step in few.todo)
     assert any("another recipe" in step and "“vision”" in step for step in few.todo)

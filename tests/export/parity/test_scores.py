@@ -9,6 +9,7 @@ from tolerances import METRIC
 pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
 
 from medge.export.parity.scores import Scores, Side, compare_scores, score_plots
+from medge.runtime.bundles.gates import Gate, Measured
 from medge.runtime.bundles.metrics import wilson
 
 # Three labels; the images know two of them, in another order.
@@ -38,6 +39,19 @@ def test_confusions_and_rates_by_label() -> None:
     assert figures.flips == pytest.approx(3 / 7)
     assert figures.accuracy is not None
     assert figures.accuracy.bundle.value == pytest.approx(6 / 7)
+
+
+def test_no_changed_answer_of_few_has_a_wide_interval() -> None:
+    same = compare_scores(Scores(SCORES.names, SCORES.reference, SCORES.reference, TRUTH, SCORES.known))
+    assert same.flips == 0
+    interval = same.intervals["flips"]
+    assert (interval.value, interval.low) == (0, 0)
+    assert interval.high == pytest.approx(wilson(0, 7)[1])
+    assert interval.high > 0.3
+    result = Gate("scores.flips", "<=", 0.02).judge(Measured(0.0, interval.low, interval.high, 7, "images"))
+    assert (result.high, result.warning) == (interval.high, "")  # nothing was lost: nothing to warn of
+    lost = Gate("scores.flips", "<=", 0.02).judge(Measured(0.01, 0.0, 0.05, 100, "images"))
+    assert "by the interval" in lost.warning
 
 
 def test_rates_against_scikit_learn() -> None:

@@ -12,7 +12,7 @@ import pytest
 from medge.runtime.assistants.fhir import read_record, show_number
 from medge.runtime.assistants.health_record import RecordAnswer, answer_from_record, rank
 from medge.runtime.errors import GeneratorError, RecordError
-from medge.runtime.generator.conversation import Answer, Sampling, Turn
+from medge.runtime.generator.conversation import Answer, Sampling, Stop, Turn
 
 
 def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
@@ -183,9 +183,9 @@ def test_a_servers_answers_are_records(tmp_path: Path) -> None:
 class Scripted:
     """A generator for which a word is a token, which says what it is told to and keeps what it was asked."""
 
-    def __init__(self, reply: str, context: int) -> None:
+    def __init__(self, reply: str, context: int, stop: Stop = "end") -> None:
         self.context = context
-        self.reply = reply
+        self.reply, self.stop = reply, stop
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -194,7 +194,7 @@ class Scripted:
         [turn] = turns
         self.asked = str(turn.parts[0])
         self.labels = schema["properties"]["sources"]["items"]["enum"]
-        return Answer(self.reply, "", "end", 1, 0, 1)
+        return Answer(self.reply, "", self.stop, 1, 0, 1)
 
 
 def answered(chat: Scripted, record: dict[str, Any], question: str) -> RecordAnswer:
@@ -233,10 +233,12 @@ def test_what_is_missing_is_said_with_the_answer() -> None:
     assert "7 entries" in answer.note
 
 
-def test_an_answer_that_was_cut_off_cites_nothing() -> None:
-    generator = Scripted('{"answer": "141 ov', context=2048)
+@pytest.mark.parametrize(("stop", "where"), [("limit", "at the limit of tokens"), ("context", "the context was full")])
+def test_an_answer_that_was_cut_off_cites_nothing(stop: Stop, where: str) -> None:
+    generator = Scripted('{"answer": "141 ov', context=2048, stop=stop)
     answer = answered(generator, RECORD, "What was the last blood pressure?")
-    assert (answer.text, answer.sources, answer.complete) == ('{"answer": "141 ov', (), False)
+    assert (answer.text, answer.sources, answer.stop, answer.complete) == ('{"answer": "141 ov', (), stop, False)
+    assert where in answer._repr_html_()
 
 
 def test_answers_cite_what_was_shown(reader: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,18 +124,20 @@ def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_pa
     medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors")
     embeddings = load_file(tmp_path / "e.safetensors")["embeddings"]
     assert embeddings.shape[0] == len(list(few_images.iterdir()))
-    assert "--force" in medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors", code=1).stderr
+    other = medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors", "--window", "lung", code=1)
+    assert "--force" in other.stderr
     medge("embed", bundle, "--text", "chest x-ray", "--out", tmp_path / "t.safetensors")
 
     medge("index", "build", bundle, tmp_path / "i.index", few_images)
     hits = json.loads(
         medge("index", "search", bundle, tmp_path / "i.index", "--image", few_images / "CT_small.dcm", "--json").stdout
     )["results"]
-    assert hits[0]["path"].endswith("CT_small.dcm")
+    assert hits[0]["image"].endswith("CT_small.dcm")
     assert hits[0]["cosine"] == pytest.approx(1, abs=FP32_SUMS)
     assert "CT_small" in medge("index", "search", bundle, tmp_path / "i.index", "--text", "abdomen CT").stdout
     added = json.loads(medge("index", "add", bundle, tmp_path / "i.index", few_images, "--json").stdout)
-    assert added["added"] == 0
+    count = len(list(few_images.iterdir()))
+    assert added["totals"] == {"images": count, "done": 0, "done_before": count, "failed": 0}
 
     facts = json.loads(medge("inspect", bundle, "--json").stdout)
     assert facts["artefacts"]["onnx"]["parity"]["status"] == "passed"
@@ -172,6 +174,7 @@ def test_probe(bundle: Path, few_images: Path, tmp_path: Path) -> None:
 
 
 def test_probe_predict_writes_rows_and_goes_on(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     encoder = medge_api.load(bundle)
     size = encoder.manifest.encoder.embedding_size
     weight = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)
@@ -181,15 +184,18 @@ def test_probe_predict_writes_rows_and_goes_on(bundle: Path, few_images: Path, t
     films = [few_images / name for name in names]
     bad = tmp_path / "bad.dcm"
     bad.write_bytes(b"junk")
-    for name in ("r.csv", "r.jsonl"):
+    for name in ("r.csv", "r.jsonl", "r.parquet"):
         asked = ("probe", "predict", bundle, probe, "--out", tmp_path / name)
         medge(*asked, films[0])
         done = medge(*asked, *films, bad, code=3)
         assert "4 images: " in done.stderr
         assert "1 done before" in done.stderr
         assert "1 of 4 images could not be read" in done.stderr
-        lines = (tmp_path / name).read_text().splitlines()
-        assert [str(film) in line for film, line in zip(films, lines[-3:], strict=True)] == [True] * 3
+        if name.endswith(".parquet"):
+            assert parquet.read_table(tmp_path / name)["image"].to_pylist() == list(map(str, films))
+        else:
+            lines = (tmp_path / name).read_text().splitlines()
+            assert [str(film) in line for film, line in zip(films, lines[-3:], strict=True)] == [True] * 3
         assert "holds other results" in medge(*asked, films[0], "--window", "lung", code=1).stderr
 
 
@@ -197,7 +203,7 @@ def test_json_is_an_object_with_a_version_and_results(bundle: Path, few_images: 
     ct, index = few_images / "CT_small.dcm", tmp_path / "i.index"
     for words, several in (
         (("classify", bundle, ct), True),
-        (("embed", bundle, ct, "--out", tmp_path / "e.safetensors"), False),
+        (("embed", bundle, ct, "--out", tmp_path / "e.safetensors"), True),
         (("index", "build", bundle, index, ct), False),
         (("index", "search", bundle, index, "--image", ct), True),
         (("index", "info", index), False),
@@ -208,8 +214,47 @@ def test_json_is_an_object_with_a_version_and_results(bundle: Path, few_images: 
     ):
         facts = json.loads(medge(*words, "--json").stdout)
         assert next(iter(facts)) == "schema_version"
-        assert facts["schema_version"] == 1
+        assert facts["schema_version"] == 2
         assert isinstance(facts.get("results"), list) == several, words
+
+
+def test_json_over_many_images_has_one_shape(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    """Rows, files that can't be read and totals; on the second run, what the first has done."""
+    encoder = medge_api.load(bundle)
+    size = encoder.manifest.encoder.embedding_size
+    probe = tmp_path / "p.safetensors"
+    weight = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)
+    Probe(("ct", "us"), weight, np.zeros(2, np.float32), encoder.fingerprint, {}).save(probe)
+    ct, mr, bad = few_images / "CT_small.dcm", few_images / "MR_small.dcm", tmp_path / "bad.dcm"
+    bad.write_bytes(b"junk")
+    for words, out in (
+        (("classify", bundle), "r.jsonl"),
+        (("probe", "predict", bundle, probe), "p.csv"),
+        (("embed", bundle), "e.safetensors"),
+        (("index", "build", bundle), "a.index"),
+    ):
+        place = tmp_path / out
+        where = (place,) if "index" in words else ("--out", place)
+        medge(*words, *where, ct)
+        again = ("index", "add", bundle) if "index" in words else words
+        told = json.loads(medge(*again, *where, ct, ct, bad, mr, "--json", code=3).stdout)
+        assert told["bundle"] == encoder.manifest.name
+        assert told["failed"] == [{"image": str(bad), "error": f"{bad}: not a DICOM file"}], words
+        assert told["totals"] == {"images": 3, "done": 1, "done_before": 1, "failed": 1}, words
+        assert [row["image"] for row in told.get("results", [])] == ([] if "index" in words else [str(mr)])
+
+
+def test_where_no_image_can_be_read_the_exit_code_is_1(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.dcm").write_bytes(b"junk")
+    medge("index", "build", bundle, tmp_path / "a.index", few_images / "CT_small.dcm")
+    for words in (
+        ("classify", bundle),
+        ("embed", bundle, "--out", tmp_path / "e.safetensors"),
+        ("index", "build", bundle, tmp_path / "b.index"),
+        ("index", "add", bundle, tmp_path / "a.index"),
+    ):
+        assert "no image could be read" in medge(*words, tmp_path / "bad.dcm", code=1).stderr, words
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_inspect_shows_whole_names_and_no_python(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,16 +60,19 @@ def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_
     ct = pydicom_files / "CT_small.dcm"
     written = medge("report", reader, ct, "--limit", 200, "--context", 512, "--json", code=None)
     body = json.loads(written.stdout)
-    assert set(body) == {"schema_version", "template", "findings", "impression", "complete"}
-    assert written.returncode == (0 if body["complete"] else 3)
+    assert set(body) == {"schema_version", "bundle", "template", "findings", "impression", "stop"}
+    assert written.returncode == (0 if body["stop"] == "end" else 3)
     short = medge("report", reader, ct, "--limit", 5, "--context", 512, code=3)
-    assert "raise --limit" in short.stderr
+    assert "the limit of 5 tokens cut the report off; raise --limit" in short.stderr
+    full = medge("report", reader, ct, "--clinical", "word " * 180, "--limit", 200, "--context", 256, "--json", code=3)
+    assert json.loads(full.stdout)["stop"] == "context"
+    assert "the context is full, so the report was cut off; give a longer --context" in full.stderr
     fhir = sorted((shared / "fhir").glob("*.json"))[0]
     recorded = medge("record", reader, fhir, "Which medicines?", "--context", 1024, "--json", code=None)
     answer, lines = json.loads(recorded.stdout), read_record(fhir).lines
     assert 0 < answer["lines_shown"] < answer["lines"] == len(lines)  # the record is longer than the context
     assert set(answer["sources"]) <= {line.resource for line in lines}
-    assert recorded.returncode == (0 if answer["complete"] else 3)
+    assert recorded.returncode == (0 if answer["stop"] == "end" else 3)
     (tmp_path / "x.json").write_text("{}")
     assert "not FHIR (resourceType None)" in medge("record", reader, tmp_path / "x.json", "Why?", code=1).stderr
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shlex
+from pathlib import Path
 
+import command_line
 import pytest
 from command_line import medge, medge_process
 
+from medge.runtime.console.examples import read_examples
 from medge.runtime.console.glossary import read_glossary
+
+ROOT = Path(__file__).parents[3]
+# What is cheap to run again, and prints the same of every int8 bundle of the stand-in but for numbers.
+RUN_AGAIN = (
+    "classify", "embed", "index build", "index add", "index search", "index remove", "help"
+)  # fmt: skip
 
 
 def test_terms_are_found_however_they_are_written() -> None:
@@ -57,3 +68,32 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     assert "--labels" in completed("medge classify --lab")
     assert "search" in completed("medge index se")
     assert "medsiglip" in completed("medge export med")
+
+
+def test_examples_in_help_print_what_the_help_says(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("data_store", reason="pydicom-data is not installed")
+    spec = importlib.util.spec_from_file_location("make_examples", ROOT / "docs" / "make_examples.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    known, kept = dict(script.examples()), read_examples()
+    assert set(kept) <= set(known)
+    assert {*script.USING, *script.WITH_READER} <= set(kept), "run python docs/make_examples.py"
+    assert all(sum(map(len, lines)) >= 3 and len(lines) <= script.MOST + 2 for lines in kept.values())
+    monkeypatch.setitem(command_line.ENVIRONMENT, "COLUMNS", str(script.WIDTH))
+    script.prepare(tmp_path)
+    (tmp_path / "bundle").symlink_to(bundle)
+    for command in RUN_AGAIN:
+        script.before(command, tmp_path)
+        done = medge(*shlex.split(known[command])[1:], cwd=tmp_path)
+        printed = script.masked(script.shortened(done.stdout + done.stderr, tmp_path))
+        assert printed == script.masked(kept[command]), f"{known[command]}: run python docs/make_examples.py"
+
+
+def test_help_shows_the_example_with_its_output() -> None:
+    for command in ("classify", "index search"):
+        page = " ".join(medge(*command.split(), "--help").stdout.split())
+        assert all(" ".join(line.split()) in page for line in read_examples()[command]), command

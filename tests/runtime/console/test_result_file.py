@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
+from medge.runtime.console.layouts import EMBEDDINGS, TABLES, Columns, as_text, check_ending
 from medge.runtime.console.result_file import ResultFile
-from medge.runtime.errors import StorageError
+from medge.runtime.errors import MissingExtraError, StorageError
 
 ROWS = [{"image": "a, b.dcm", "bundle": "int8", "best": "x"}, {"image": 'c "d"\n.dcm', "bundle": "int8", "best": "ż"}]
 
 
 def opened(path: Path, *, bundle: str = "int8", force: bool = False) -> ResultFile:
-    return ResultFile(path, ["image", "bundle", "best"], key="image", same={"bundle": bundle}, force=force)
+    return ResultFile(path, Columns("image", {"bundle": bundle}, ("best",)), force=force)
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.csv"])
@@ -54,5 +59,60 @@ def test_other_results_are_not_overwritten(tmp_path: Path, name: str) -> None:
     assert path.read_bytes() == before
     with opened(path, bundle="int4", force=True) as file:
         assert file.done == set()
-    with pytest.raises(StorageError, match=r"written as \.jsonl or \.csv"):
-        opened(tmp_path / "r.xlsx")
+    with pytest.raises(StorageError, match=r"written as \.csv or \.jsonl or \.parquet"):
+        check_ending(tmp_path / "r.xlsx", TABLES)
+
+
+def read_parquet(path: Path) -> list[dict[str, object]]:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    return list(parquet.read_table(path).to_pylist())
+
+
+def test_parquet_is_written_at_the_end_and_survives_an_interruption(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path, hidden = tmp_path / "r.parquet", tmp_path / ".r.parquet.rows"
+    columns = Columns("image", {"bundle": "int8"}, ("best",), ("x",))
+    rows = [{**row, "x": share} for row, share in zip(ROWS, (0.25, None), strict=True)]
+    with pytest.raises(KeyboardInterrupt), ResultFile(path, columns) as file:
+        file.add(rows[0])
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with hidden.open("ab") as stream:  # a process that was killed in the middle of a row
+        stream.write(b'{"image": "half')
+    with ResultFile(path, columns) as file:
+        assert file.done == {rows[0]["image"]}
+        file.add(rows[1])
+    assert read_parquet(path) == rows
+    assert not hidden.exists()
+    third = {"image": "e.dcm", "bundle": "int8", "best": "x", "x": 1.0}
+    with ResultFile(path, columns) as file:  # with another image
+        assert len(file.done) == 2
+        file.add(third)
+    assert read_parquet(path) == [*rows, third]
+    with pytest.raises(StorageError, match="holds other results"):
+        ResultFile(path, Columns("image", {"bundle": "int4"}, ("best",), ("x",)))
+    with pytest.raises(StorageError, match="no UTF-8"), ResultFile(path, columns) as file:
+        file.add({**third, "image": "\udcff.dcm"})
+
+
+def test_rows_of_another_question_beside_a_whole_file_are_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    row = np.ones(3, np.float32)
+    with pytest.raises(KeyboardInterrupt), ResultFile(path, Columns("image", {"model": "a"})) as file:
+        file.add({"image": "a.dcm", "model": "a", "embedding": as_text(row)})
+        raise KeyboardInterrupt
+    with ResultFile(path, Columns("image", {"model": "b"})) as file:
+        assert file.done == set()
+        file.add({"image": "b.dcm", "model": "b", "embedding": as_text(2 * row)})
+    np.testing.assert_array_equal(load_file(path)["embeddings"], [[2, 2, 2]])
+    with safe_open(path, "np") as found:
+        assert found.metadata() == {"inputs": '["b.dcm"]', "model": "b"}
+    assert [path.name for path in tmp_path.iterdir()] == ["e.safetensors"]
+
+
+def test_a_missing_package_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'medge\[parquet\]'"):
+        check_ending(tmp_path / "r.parquet", TABLES)
+    with pytest.raises(StorageError, match=r"written as \.safetensors$"):
+        check_ending(tmp_path / "r.csv", EMBEDDINGS)

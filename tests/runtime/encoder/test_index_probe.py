@@ -85,7 +85,7 @@ def test_add_and_a_bad_image(encoder: Encoder, pictures: Path, tmp_path: Path) -
     with VectorIndex.open(path, encoder.fingerprint) as index:
         done = index.add(encoder, find_images([pictures]))
     assert (done.added, done.present) == (60, 10)
-    assert "bad.png" in done.failed[0]
+    assert "bad.png" in done.failed[0].error
 
 
 def test_search_after_an_interrupted_add(encoder: Encoder, pictures: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_same_file_is_there_once_and_can_be_taken_out(
     hits = json.loads(medge_cli("index", "search", bundle, path, "--text", "x", "--count", 99, "--json").stdout)[
         "results"
     ]
-    assert {hit["path"] for hit in hits} == {str(found) for found in pictures.iterdir()}
+    assert {hit["image"] for hit in hits} == {str(found) for found in pictures.iterdir()}
     assert "holds no" in medge_cli("index", "remove", path, "pictures/07.png", code=1).stderr
     medge_cli("index", "remove", path, pictures)
     assert json.loads(medge_cli("index", "info", path, "--json").stdout)["images"] == 0
@@ -211,9 +211,18 @@ def test_paths_below_a_folder_move_with_it(bundle: Path, pictures: Path, tmp_pat
     assert "say to which folder" in medge_cli("index", "add", bundle, path, pictures, code=1).stderr
     moved = pictures.rename(tmp_path / "moved")
     done = medge_cli("index", "add", bundle, moved / "a.index", moved, "--relative-to", moved, "--json")
-    assert json.loads(done.stdout)["already_there"] == 70
+    assert json.loads(done.stdout)["totals"]["done_before"] == 70
     hits = medge_cli("index", "search", bundle, moved / "a.index", "--image", moved / "03.png", "--json")
-    assert json.loads(hits.stdout)["results"][0]["path"] == "03.png"
+    assert json.loads(hits.stdout)["results"][0]["image"] == "03.png"
+    (moved / "again").mkdir()
+    (moved / "again" / "link.png").symlink_to(moved / "03.png")  # another path of a file that is there
+    shutil.copy(moved / "04.png", tmp_path / "stored.png")
+    (moved / "linked.png").symlink_to(tmp_path / "stored.png")  # as archives link what they keep elsewhere
+    done = medge_cli("index", "add", bundle, moved / "a.index", moved, "--relative-to", moved, "--json")
+    assert json.loads(done.stdout)["totals"] == {"images": 71, "done": 1, "done_before": 70, "failed": 0}
+    hits = medge_cli("index", "search", bundle, moved / "a.index", "--text", "x", "--count", 99, "--json")
+    names = {hit["image"] for hit in json.loads(hits.stdout)["results"]}
+    assert names == {path.name for path in moved.glob("*.png")}
     outside = medge_cli("index", "add", bundle, moved / "a.index", tmp_path / "x.png", "--relative-to", moved, code=1)
     assert "x.png is not below" in outside.stderr
 

@@ -43,7 +43,7 @@ def test_slices_come_in_order_along_the_body(series: Path) -> None:
     assert means == sorted(means)
     assert means[0] < means[-1]
     assert len(found.skipped) == 1
-    assert "notes.dcm" in found.skipped[0]
+    assert "notes.dcm" in found.skipped[0].error
 
 
 def test_too_many_are_sampled_evenly_and_said_so(series: Path) -> None:
@@ -108,7 +108,7 @@ def test_localizers_other_planes_and_broken_slices_are_left_out_and_named(
     broken = written(tmp_path / "broken", pydicom_files, [50.0], PixelData=b"short")
     found = read_series([series, localizer, coronal, broken])
     assert (len(found.slices), found.of) == (10, 11)
-    told = "\n".join(found.skipped)
+    told = "\n".join(refused.error for refused in found.skipped)
     for reason in ("a localizer, not a slice", "of another orientation", "can't be decoded"):
         assert reason in told
 

@@ -1,0 +1,151 @@
+"""Run the example of every command's help on stand-ins and real images, and keep what it prints in the package.
+
+python docs/make_examples.py [--bundle BUNDLE] [--reader BUNDLE]
+
+Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are. With an int8
+bundle of medsiglip-mini at hand, the examples of what makes and measures bundles stay as they are, too.
+What is kept is at most `MOST` lines of `WIDTH` columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from medge.command_line import COMMANDS
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.console.examples import read_examples, typed
+
+KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
+MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
+# In this order: what one command makes, the next uses.
+MAKING = ("standin", "export medsiglip", "parity")
+USING = (
+    "classify", "embed", "index build", "index add", "index search", "index info",
+    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
+)  # fmt: skip
+ANSWERING = ("ask", "report", "record")
+WITH_READER = ("doctor", *ANSWERING)
+TOO_SMALL = "(by medgemma-mini, a stand-in that is too small to be right)"
+PICTURES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color", "examples_rgb_color")
+PATIENT = [
+    {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1950-02-03"},
+    {"resourceType": "MedicationRequest", "id": "m1", "status": "active", "intent": "order", "authoredOn": "2024-05-01",
+     "medicationCodeableConcept": {"text": "metformin 500 mg tablets"}, "subject": {"reference": "Patient/p1"}},
+    {"resourceType": "AllergyIntolerance", "id": "a1", "code": {"text": "penicillin"}, "patient": {"reference": "Patient/p1"}},
+]  # fmt: skip
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """(command, its example as it is typed)."""
+    for name, entry in COMMANDS.items():
+        found = getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
+        if isinstance(found, typer.Typer):
+            for one in found.registered_commands:
+                assert one.callback is not None
+                if example := typed(one.callback.__doc__ or ""):
+                    yield f"{name} {one.name or one.callback.__name__}", example
+        elif example := typed(found.__doc__ or ""):
+            yield name, example
+
+
+def prepare(folder: Path) -> None:
+    """Put what the examples name into a folder: real images, and words."""
+    from PIL import Image
+    from pydicom.data import get_testdata_file
+
+    from medge.runtime.pictures.images import read_image
+
+    for place in ("films", "archive", "archive/withdrawn"):
+        (folder / place).mkdir()
+    shutil.copy(str(get_testdata_file("RG1_UNCR.dcm", download=False)), folder / "film.dcm")
+    sources = {name: Path(str(get_testdata_file(f"{name}.dcm", download=False))) for name in PICTURES}
+    for number, (name, path) in enumerate(sources.items()):
+        shutil.copy(path, folder / "films")
+        shutil.copy(path, folder / "archive" / ("", "", "", "withdrawn", "withdrawn")[number])
+        shutil.copy(folder / "film.dcm", folder / "archive" / "film.dcm")
+        image = read_image(path)
+        middle, label = image.shape[1] // 2, "ultrasound" if "color" in name else "slice"
+        for side, half in (("training", image[:, :middle]), ("held-back", image[:, middle:])):
+            (folder / side / label).mkdir(parents=True, exist_ok=True)
+            for part, lines in (("upper", slice(None, len(half) // 2)), ("lower", slice(len(half) // 2, None))):
+                Image.fromarray(half[lines]).save(folder / side / label / f"{name}-{part}.png")
+    shutil.copytree(folder / "training" / "slice", folder / "pictures")
+    (folder / "labels.txt").write_text("abdomen CT\nchest x-ray\nhead MRI\n", encoding="utf-8")
+    entries = [{"resource": resource} for resource in PATIENT]
+    record = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    (folder / "patient.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def borrow(bundle: Path, place: Path) -> None:
+    """Put a bundle into a folder under the name that the examples give it."""
+    shutil.copytree(bundle, place, copy_function=os.link)
+    manifest = replace(Manifest.read(place), name=place.name)
+    (place / "manifest.json").unlink()  # the other is the bundle's own
+    (place / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+
+
+def before(command: str, folder: Path) -> None:
+    """What changes in the folder before an example: new images come to an archive that is indexed."""
+    if command == "index add":
+        (folder / "archive" / "new").mkdir()
+        shutil.copy(folder / "film.dcm", folder / "archive" / "new" / "film.dcm")
+
+
+def run(example: str, folder: Path) -> list[str]:
+    """What an example prints in a folder: standard output, then standard error."""
+    words = [sys.executable, "-m", "medge", *shlex.split(example)[1:]]
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3, 4):
+        raise SystemExit(f"{example}: {done.stderr}")
+    return shortened(done.stdout + done.stderr, folder)
+
+
+def shortened(said: str, folder: Path) -> list[str]:
+    """The first lines of what a command said in a folder."""
+    lines = [line.rstrip() for line in said.replace(f"{folder}/", "").splitlines()]
+    return lines[:MOST] + ["..."] * (len(lines) > MOST)
+
+
+def masked(lines: Iterable[str]) -> list[str]:
+    """Lines without what differs from machine to machine: numbers, and the width that a table gets by them."""
+    return [re.sub(r"[0-9a-f]{16}|\\d[\\d.,]*", "#", re.sub(r"[ ─━═]+", " ", line)).strip() for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, help="an int8 bundle of medsiglip-mini")
+    parser.add_argument("--reader", type=Path, help="a bundle of medgemma-mini")
+    given = parser.parse_args()
+    kept, known = read_examples(), dict(examples())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place).resolve()
+        prepare(folder)
+        for name in ("bundle", "reader"):
+            if (source := getattr(given, name)) is not None:
+                borrow(source, folder / name)
+        wanted = (*(() if given.bundle else MAKING), *USING, *(WITH_READER if given.reader else ()))
+        for command in wanted:
+            before(command, folder)
+            kept[command] = [*([TOO_SMALL] if command in ANSWERING else []), *run(known[command], folder)]
+            print(f"$ {known[command]}", *kept[command], "", sep="\n")
+    ordered = {command: kept[command] for command in known if command in kept}
+    KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Work on many images: each result is told, written and counted as it comes; after an interruption the same command goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from ..errors import ImageError
+from ..pictures.images import find_images
+from .layouts import Columns, Row, check_ending
+from .result_file import ResultFile, image_name
+from .terminal import SOME_FAILED, err, of_many, print_json, progress, warn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..encoder.encoder import Encoder
+    from ..pictures.view import View
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an image.
+
+    Attributes:
+        result: what `--json` says of it, without its name.
+        fields: what a file of results holds of it, without its name and what all rows have in common.
+        taken_for: the label that it was taken for, for the totals; "" where there is no such thing.
+    """
+
+    result: Row
+    fields: Row
+    taken_for: str = ""
+
+
+class ImageRun:
+    """A command's way through its images.
+
+    Args:
+        images: files and folders; an image that is given twice is one.
+        view: which frame and which window of a file.
+        to: the file of results, or None.
+        endings: those that it may have.
+        force: begin the file anew.
+
+    Raises:
+        ImageError: there is no image.
+        StorageError: the file's ending is another.
+        MissingExtraError: the package that writes such files is not installed.
+    """
+
+    def __init__(
+        self, images: Sequence[Path], view: View, to: Path | None, endings: Sequence[str], *, force: bool
+    ) -> None:  # fmt: skip
+        if to is not None:
+            check_ending(to, endings)
+        self.paths = list({image_name(path): path for path in find_images(list(images))}.values())
+        if not self.paths:
+            raise ImageError("no image found in " + ", ".join(map(str, images)))
+        self.view, self.to, self.force = view, to, force
+        self.results: list[Row] = []
+        self.failed: list[dict[str, str]] = []
+        self.before = 0  # images that an earlier run has done
+        self._taken_for: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """Images that are done, and those that could not be read."""
+        return self.before + len(self.results) + len(self.failed)
+
+    def go(
+        self, encoder: Encoder, columns: Columns, measure: Callable[[NDArray[np.float32]], Outcome],
+        show: Callable[[Row], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Go through the images.
+
+        Args:
+            encoder: what embeds them.
+            columns: of the file of results.
+            measure: what becomes of an image, from its embedding, (D,) float32.
+            show: called with each result as it comes.
+
+        Raises:
+            StorageError: the file holds other results, or the file system refused.
+            typer.Exit: after Ctrl-C.
+        """
+        try:
+            with self._opened(columns) as file, progress() as advance:
+                waiting = self.paths if file is None else file.missing(self.paths)
+                self.before = len(self.paths) - len(waiting)
+                for source, item in encoder.stream_images(waiting, view=self.view):
+                    image = str(source)
+                    if isinstance(item, ImageError):
+                        self.failed.append({"image": image, "error": str(item)})
+                        warn(str(item))
+                    else:
+                        self._take(image, measure(item), file, columns, show)
+                    advance("images", self.count - self.before, len(waiting))  # what is left takes as long as these
+        except KeyboardInterrupt:
+            self._stopped()
+
+    def _opened(self, columns: Columns) -> AbstractContextManager[ResultFile | None]:
+        return ResultFile(self.to, columns, force=self.force) if self.to is not None else nullcontext()
+
+    def _take(
+        self, image: str, found: Outcome, file: ResultFile | None, columns: Columns, show: Callable[[Row], None] | None
+    ) -> None:
+        if file is not None:
+            file.add({columns.key: image_name(image), **columns.same, **found.fields})
+        self.results.append({"image": image, **found.result})
+        if found.taken_for:
+            self._taken_for[found.taken_for] += 1
+        if show is not None:
+            show(self.results[-1])
+
+    def _stopped(self) -> NoReturn:
+        """After Ctrl-C: how far the command came, and how it goes on."""
+        hint = "with --out FILE the same command goes on where it was"
+        if self.to:
+            hint = f"the same command goes on in {self.to}"
+        warn(f"stopped after {self.count} of {len(self.paths)} images; {hint}")
+        raise typer.Exit(130) from None
+
+    def end(self, facts: dict[str, Any] | None) -> None:
+        """Print the facts as JSON (nothing where None), and the totals on stderr where there was more than one image.
+
+        Raises:
+            typer.Exit: an image could not be read.
+        """
+        if facts is not None:
+            many = of_many(self.failed, done=len(self.results), before=self.before)
+            print_json({**facts, "results": self.results, **many})
+        if self.count > 1:
+            told = [f"{number} {label}" for label, number in self._taken_for.most_common()]
+            if self.before:
+                told.append(f"{self.before} done before")
+            if told:
+                err.print(f"medge: {self.count} images: {', '.join(told)}", soft_wrap=True)
+        end_with(self.failed, done=self.before + len(self.results))
+
+
+def end_with(failed: Sequence[object], *, done: int) -> None:
+    """End a command over images, some of which could not be read; each was named before.
+
+    Raises:
+        typer.Exit: with 3, or with 1 where none could be read.
+    """
+    if not failed:
+        return
+    if not done:
+        warn("no image could be read")
+        raise typer.Exit(1)
+    warn(f"{len(failed)} of {done + len(failed)} images could not be read")
+    raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,231 @@
+"""Forms of a file of results: lines that can be added to one by one, and files that can only be written as a whole."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import MissingExtraError, StorageError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the rows of a file of results hold.
+
+    Attributes:
+        key: the field that names a row, such as "image".
+        same: fields that are the same in every row, with their values: the bundle, a hash of what was asked.
+        texts: further fields that are texts.
+        numbers: fields that are numbers, or None.
+    """
+
+    key: str
+    same: Row
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [self.key, *self.same, *self.texts, *self.numbers]
+
+
+class Lines(Protocol):
+    """How rows are lines of a file."""
+
+    def head(self) -> str:
+        """What stands before the first row."""
+        ...
+
+    def beginning(self, key: str) -> str:
+        """With what the first line begins."""
+        ...
+
+    def write(self, row: Row) -> str:
+        """A row, with its end of line."""
+        ...
+
+    def read(self, text: str) -> list[Row]:
+        """Rows that were written, at least with what `key` needs."""
+        ...
+
+
+class JSONLines:
+    """An object a line."""
+
+    def head(self) -> str:
+        return ""
+
+    def beginning(self, key: str) -> str:
+        return json.dumps({key: ""})[:-2]  # up to the quotation mark that begins the value
+
+    def write(self, row: Row) -> str:
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+    def read(self, text: str) -> list[Row]:
+        return [json.loads(line) for line in text.split("\n") if line]
+
+
+class CSV:
+    """A row of these columns a line, as spreadsheets read it."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+
+    def head(self) -> str:
+        return self._line(self.columns)
+
+    def beginning(self, key: str) -> str:
+        return key
+
+    def write(self, row: Row) -> str:
+        return self._line([_cell(row.get(column)) for column in self.columns])
+
+    def read(self, text: str) -> list[Row]:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+
+    def _line(self, cells: Sequence[Any]) -> str:
+        place = io.StringIO(newline="")
+        csv.writer(place, lineterminator="\n").writerow(cells)
+        return place.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else value
+
+
+class Whole(Protocol):
+    """How rows are a file that can't be added to."""
+
+    def check(self, row: Row) -> None:
+        """Refuse a row that such a file can't hold.
+
+        Raises:
+            StorageError: it can't.
+        """
+        ...
+
+    def write(self, path: Path, rows: Sequence[Row]) -> None:
+        """Write a file of these rows."""
+        ...
+
+    def read(self, path: Path) -> list[Row]:
+        """The rows that were written.
+
+        Raises:
+            ValueError: it is another file.
+        """
+        ...
+
+
+class Parquet:
+    """A table of these columns, for pandas, Polars, DuckDB and their like."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    def check(self, row: Row) -> None:
+        name = str(row[self.columns.key])
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise StorageError(
+                f"{name!r}: a name that is no UTF-8 can't stand in Parquet; write .csv or .jsonl"
+            ) from error
+
+    def write(self, path: Path, rows: Sequence[Row]) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        texts = [name for name in self.columns.names if name not in self.columns.numbers]
+        fields = [(name, pyarrow.string() if name in texts else pyarrow.float64()) for name in self.columns.names]
+        parquet.write_table(pyarrow.Table.from_pylist(list(rows), pyarrow.schema(fields)), path)
+
+    def read(self, path: Path) -> list[Row]:
+        from pyarrow import parquet
+
+        table = parquet.read_table(path)
+        if table.column_names != self.columns.names:
+            raise ValueError("other columns")
+        return list(table.to_pylist())
+
+
+class Embeddings:
+    """A safetensors file of one (N, D) float32 tensor, "embeddings"; its metadata names the inputs in the same order.
+
+    Before they are in such a file, rows hold their embedding as text (`as_text`).
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    def check(self, row: Row) -> None:
+        """Any name will do: the metadata hold it as ASCII."""
+
+    def write(self, path: Path, rows: Sequence[Row]) -> None:
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        table = np.stack([
+            np.frombuffer(base64.b64decode(found), "<f4") if isinstance(found := row["embedding"], str) else found
+            for row in rows
+        ])  # fmt: skip
+        same = {name: str(value) for name, value in self.columns.same.items()}
+        inputs = json.dumps([row[self.columns.key] for row in rows])
+        save_file({"embeddings": table.astype(np.float32)}, path, {"inputs": inputs, **same})
+
+    def read(self, path: Path) -> list[Row]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "np") as file:
+                facts, table = file.metadata() or {}, file.get_tensor("embeddings")
+        except SafetensorError as error:
+            raise ValueError("no embeddings") from error
+        same = {name: facts[name] for name in self.columns.same}
+        inputs = json.loads(facts["inputs"])
+        return [{self.columns.key: name, **same, "embedding": row} for name, row in zip(inputs, table, strict=True)]
+
+
+def as_text(embedding: Any) -> str:
+    """An embedding, (D,) float32, as a field of a row: base64 of its bytes, the lowest first."""
+    return base64.b64encode(embedding.astype("<f4").tobytes()).decode()
+
+
+TABLES = (".csv", ".jsonl", ".parquet")
+EMBEDDINGS = (".safetensors",)
+
+
+def layout_of(path: Path, columns: Columns) -> JSONLines | CSV | Parquet | Embeddings:
+    """The form of a file, by its ending."""
+    match path.suffix.lower():
+        case ".csv":
+            return CSV(columns.names)
+        case ".parquet":
+            return Parquet(columns)
+        case ".safetensors":
+            return Embeddings(columns)
+        case _:
+            return JSONLines()
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Check before any work that results can be written to this path.
+
+    Raises:
+        StorageError: its ending is another.
+        MissingExtraError: the package that writes such files is not installed.
+    """
+    from importlib.util import find_spec
+
+    if path.suffix.lower() not in endings:
+        raise StorageError(f"{path}: results are written as {' or '.join(endings)}")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtraError("pyarrow", "parquet")
