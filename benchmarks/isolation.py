@@ -2,9 +2,9 @@
 
 python benchmarks/isolation.py BUNDLE [--rounds 7] [--tokens 32]
 
-Two readers, processes of their own, answer in turns: "here" with `load_generator(BUNDLE)`, "apart" with `isolate=True`; one thread
-each. Processor time is that of the reader and of the process that it started; memory is the greatest that they held at once, both
-together. Stores benchmarks/results/isolation.json.
+Two readers, processes of their own, answer in turns: "here" with `load_generator(BUNDLE)`, "apart" with `isolate=True`; one
+thread each. Processor time is that of the reader and of the process that it started; memory is each one's greatest. Stores
+benchmarks/results/isolation.json.
 """
 
 from __future__ import annotations

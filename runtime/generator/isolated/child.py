@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from collections.abc import Iterator
@@ -106,8 +107,8 @@ class Model:
         return self._generator
 
     def ask(
-        self, payload: bytes, messages: list[dict[str, Any]], pictures: int, sampling: dict[str, Any],
-        schema: dict[str, Any] | None,
+        self, payload: bytes, messages: list[dict[str, Any]], pictures: int, sampling: list[Any],
+        schema: str | None,
     ) -> Piece:  # fmt: skip
         """Begin an answer, in the place of one that was left, and make its first piece."""
         self._answer = iter(())  # ends what was left
@@ -116,8 +117,8 @@ class Model:
         question = Question(
             [Message(message["role"], tuple(message["parts"])) for message in messages],
             [Picture.of(one, facts.image_tokens) for one in pixels],
-            Sampling(**sampling),
-            schema,
+            Sampling(*sampling),
+            None if schema is None else json.loads(schema),
         )
         self._counts = Counts()
         self._answer = self.generator._fragments(question, self._counts)

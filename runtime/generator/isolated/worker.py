@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ...errors import GeneratorError, one_line
 from ...processes.parent import GoneError, NotStartedError, Process
 from ..answering import Question
+from ..grammar import json_of
 from .protocol import LENGTH, LONGEST, READY, Counted, Failed, Opened, Piece, Reply, unpacked
 
 START = 60.0  # seconds until a process can take its first request
@@ -58,9 +59,11 @@ class Worker:
 
     def ask(self, question: Question) -> Piece:
         """Begin an answer; the one before it ends."""
+        chosen = question.sampling
         request = {
             "do": "ask", "messages": [dataclasses.asdict(message) for message in question.messages],
-            "pictures": len(question.pictures), "sampling": dataclasses.asdict(question.sampling), "schema": question.schema,
+            "pictures": len(question.pictures), "schema": None if question.schema is None else json_of(question.schema),
+            "sampling": [int(chosen.limit), float(chosen.temperature), int(chosen.seed), int(chosen.top_k), float(chosen.top_p)],
         }  # fmt: skip
         return self._exchange(Piece, request, [picture.pixels for picture in question.pictures])
 
@@ -75,8 +78,13 @@ class Worker:
     def stop(self) -> None:
         """End the process, once the request is answered that another thread waits for."""
         with self._lock:
-            self._refusal = "this language model was closed while it was still in use; load it again"
-            self._process.stop()
+            self._end("this language model was closed while it was still in use; load it again")
+
+    def _end(self, why: str) -> GeneratorError:
+        """End the process; the error that whoever uses it from now on is told."""
+        self._refusal = why
+        self._process.stop()
+        return GeneratorError(why)
 
     def disown(self) -> None:
         """In a fork of the parent: the process is the parent's."""
@@ -106,16 +114,15 @@ class Worker:
                 raise GeneratorError(self._why()) from error
             except KeyboardInterrupt:
                 if not (waiting and self._settled()):
-                    process.stop()
+                    self._end("this language model was stopped; ask again")
                 raise
             except BaseException:  # the rest of this reply would be taken for the next
-                process.stop()
+                self._end("this language model was stopped; ask again")
                 raise
         if isinstance(reply, Failed):
             raise reply.error()
         if not isinstance(reply, kind):
-            process.stop()
-            raise GeneratorError(_NONSENSE)
+            raise self._end(_NONSENSE)
         return reply
 
     def _read(self) -> Reply:
@@ -125,8 +132,7 @@ class Worker:
                 raise ValueError
             return unpacked(self._process.read(size))
         except ValueError as error:
-            self._process.stop()
-            raise GeneratorError(_NONSENSE) from error
+            raise self._end(_NONSENSE) from error
 
     def _settled(self) -> bool:
         """After Ctrl-C: whether the reply that nobody wants any more has come, so that the model need not be loaded again."""

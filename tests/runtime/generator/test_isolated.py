@@ -85,6 +85,7 @@ def test_the_same_answers_as_here(here: Generator, apart: IsolatedGenerator) -> 
 FAULTS: dict[str, Callable[[Generator], Any]] = {
     "too long": lambda g: g.ask(None, "word " * 4000),
     "no schema": lambda g: g.chat([user("Why?")], schema={"$ref": 3}),
+    "no JSON": lambda g: g.chat([user("Why?")], schema={"enum": {1}}),
     "half a character": lambda g: g.ask(None, "a\ud800b"),
     "no question": lambda g: g.ask(None, " "),
     "an image in the instruction": lambda g: g.chat([system(phantom()), user("Why?")]),  # type: ignore[arg-type]
