@@ -69,7 +69,7 @@ USES: dict[str, Callable[[Generator], Any]] = {
     "image": lambda g: g.ask(phantom(), "What is this?", Sampling(6)),
     "two images": lambda g: g.ask([phantom(), 255 - phantom()], "Which is it?", Sampling(6)),
     "again": lambda g: g.ask([phantom(), 255 - phantom()], "And which was it?", Sampling(6)),  # most of the prompt is kept
-    "schema": lambda g: g.chat([user("Is it a CT?")], schema=SCHEMA),
+    "schema": lambda g: g.chat([user("Is it a CT?")], Sampling(40), schema=SCHEMA),
     "stream": lambda g: list(g.stream([user(phantom(), "Why? \u00df \U0001f600")], Sampling(6))),
     "room": lambda g: (g.context, g.image_tokens, g.count_tokens("No pleural effusion.")),
 }  # fmt: skip
@@ -151,10 +151,11 @@ def test_what_it_said_last_is_told(apart: IsolatedGenerator, monkeypatch: pytest
 
 
 def test_one_that_was_killed_while_it_waited_costs_nothing(apart: IsolatedGenerator) -> None:
-    before = pid_of(apart)
-    psutil.Process(before).kill()
-    assert gone(before)
+    worker = apart._opened()
+    psutil.Process(worker.pid).kill()
+    worker._process._process.wait(30)  # as long as one of its threads is still ending, the system calls it alive
     assert apart.ask(None, "Why?", Sampling(2)).tokens <= 2
+    assert pid_of(apart) != worker.pid
 
 
 def test_a_stream_that_is_left_costs_nothing(apart: IsolatedGenerator) -> None:
@@ -166,7 +167,7 @@ def test_a_stream_that_is_left_costs_nothing(apart: IsolatedGenerator) -> None:
     assert sum(process.cpu_times()[:2]) - before < 0.05
     with pytest.raises(GeneratorError, match="in the middle of an answer"):
         apart.ask(None, "And why?")
-    assert apart.count_tokens("Why") == 1  # beside the stream
+    assert apart.count_tokens("Why") > 0  # beside the stream
     stream.close()
     assert apart.ask(None, "Why?", Sampling(2)).tokens <= 2
     assert process.is_running()
