@@ -48,7 +48,7 @@ from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bench.in_turns import compare
 from medge.runtime.bundles.bundle import BundleWriter
 from medge.runtime.device.cpu import pick_target
-from medge.runtime.generator.generator import load
+from medge.runtime.generator.load import load
 from medge.runtime.progress import no_progress
 
 RESULTS = Path(__file__).parent / "results" / "image_tower.json"

@@ -68,7 +68,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 def measure(bundle: Path, rounds: int, context: int) -> dict[str, Any]:
     """Cold start, reading, generating, and two questions about one image; medians over rounds."""
     from ..generator.conversation import Sampling, user
-    from ..generator.generator import load
+    from ..generator.load import load
     from ..golden.phantom import phantom
 
     start = time.perf_counter()

@@ -51,8 +51,8 @@ def chat(
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
     ) as generator:
-        generator.engine  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
-        out.print(f"{generator.manifest.name}, {generator.engine.context} tokens of context. {HELP}")
+        generator.context  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
+        out.print(f"{generator.manifest.name}, {generator.context} tokens of context. {HELP}")
         _converse(generator, sampling, think, view)
 
 

@@ -45,7 +45,7 @@ def opened(
     bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
-    from ..generator.generator import load
+    from ..generator.load import load
 
     generator = load(
         bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers

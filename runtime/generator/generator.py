@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +19,15 @@ from ..errors import BundleError, GeneratorError
 from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import get_profile
 from ..pictures.view import DEFAULT_VIEW, View
+from .answering import Counts, Question, Turnstile, answer_of, fragments_of, message_of
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
-from .engine import Engine, Item, Picture, length
+from .engine import Engine, Item, Picture
 from .fitting import check_language, check_pair, tower_call
 from .grammar import grammar_of
 from .image_tower import DEFAULT_CALL
 from .planner import DEFAULT_CONTEXT, Plan, plan
 
-# MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
-THOUGHT, THOUGHT_END = "<unused94>", "<unused95>"
 THINK = "SYSTEM INSTRUCTION: think silently if needed."
 
 
@@ -68,12 +63,12 @@ class Generator:
         self._longest = DEFAULT_CONTEXT
         self._engine: Engine | None = None
         self._opening = threading.RLock()
-        self._turn = _Turnstile()
+        self._turn = Turnstile()
 
     def __repr__(self) -> str:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.manifest.towers.items())
         sees = f"{self.facts.image_tokens} tokens an image" if self.facts.image_tokens else "text only"
-        return f"<Generator {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.status}>"
+        return f"<{type(self).__name__} {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.status}>"
 
     @cached_property
     def header(self) -> GGUFHeader:
@@ -141,6 +136,12 @@ class Generator:
             if engine is not None:
                 engine.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # Room
 
     @property
@@ -186,11 +187,17 @@ class Generator:
 
     def encode(self, turns: Sequence[Turn]) -> list[Item]:
         """A conversation to token ids and images, as the original's processor writes it."""
+        return self._items(*self._prepared(turns))
+
+    def _prepared(self, turns: Sequence[Turn]) -> tuple[list[Message], list[Picture]]:
+        """A conversation as templates take it, and its images."""
         pictures = [self.picture(part) for turn in turns for part in turn.parts if not isinstance(part, str)]
+        return [message_of(turn) for turn in turns], pictures
+
+    def _items(self, messages: Sequence[Message], pictures: Sequence[Picture]) -> list[Item]:
         template = self.header.metadata.get("tokenizer.chat_template")
         if not isinstance(template, str):
             raise BundleError(f"{self.header.path} carries no chat template; export it from a checkpoint that has one")
-        messages = [_message(turn) for turn in turns]
         engine, waiting = self.engine, iter(pictures)
         items: list[Item] = []
         pieces = render(template, messages, is_control=self._holds_control_token)
@@ -243,7 +250,16 @@ class Generator:
             >>> len("".join(piece.text for piece in pieces)) > 0
             True
         """
-        yield from self._run(turns, sampling, think, schema).fragments()
+        yield from self._fragments(self._question(turns, sampling, think, schema), Counts())
+
+    def _fragments(self, question: Question, counts: Counts) -> Iterator[Fragment]:
+        """Yield an answer as it is generated, and count its tokens; `stream` and the rest are made of it."""
+        check_process()
+        with self._turn.one_answer():
+            engine = self.engine
+            grammar = grammar_of(question.schema) if question.schema is not None else None
+            items = self._items(question.messages, question.pictures)
+            yield from fragments_of(engine, items, question.sampling, grammar, counts)
 
     def chat(
         self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
@@ -269,7 +285,8 @@ class Generator:
             >>> json.loads(answer.text)["seen"] in ("yes", "no")
             True
         """
-        return self._run(turns, sampling, think, schema).answer()
+        counts = Counts()
+        return answer_of(self._fragments(self._question(turns, sampling, think, schema), counts), counts)
 
     def ask(
         self, images: ImageSource | Sequence[ImageSource] | None, question: str,
@@ -306,123 +323,11 @@ class Generator:
             return [Turn("system", (THINK, *turns[0].parts)), *turns[1:]]
         return [system(THINK), *turns]
 
-    def _run(self, turns: Sequence[Turn], sampling: Sampling, think: bool, schema: dict[str, Any] | None) -> _Run:
+    def _question(
+        self, turns: Sequence[Turn], sampling: Sampling, think: bool, schema: dict[str, Any] | None
+    ) -> Question:  # fmt: skip
         if not turns or turns[-1].role != "user":
             raise GeneratorError("a conversation must end with the user's turn")
         if not any(not isinstance(part, str) or part.strip() for part in turns[-1].parts):
             raise GeneratorError("the question is empty")
-        grammar = grammar_of(schema) if schema is not None else None
-        return _Run(self, self._with_thinking(turns, think), sampling, grammar)
-
-
-def _message(turn: Turn) -> Message:
-    """A turn as templates take it. A system message is one text: templates read its first part alone."""
-    if turn.role != "system":
-        return Message(turn.role, tuple(part if isinstance(part, str) else None for part in turn.parts))
-    if not all(isinstance(part, str) for part in turn.parts):
-        raise GeneratorError("a system message is text; an image belongs to the user's turn")
-    return Message("system", ("\n".join(str(part) for part in turn.parts),))
-
-
-class _Turnstile:
-    """One answer at a time: an engine holds one conversation, and llama.cpp's context is not made for two threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-
-    @contextlib.contextmanager
-    def one_answer(self) -> Iterator[None]:
-        """Wait for the answers before this one.
-
-        Raises:
-            GeneratorError: this thread is itself in the middle of an answer, and would wait for ever.
-        """
-        if self._owner == threading.get_ident():
-            raise GeneratorError("this generator is in the middle of an answer; read or close that stream first")
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._owner = None
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait for the answers of other threads; one that this thread has begun and left counts as ended."""
-        if self._owner == threading.get_ident():
-            yield
-            return
-        with self._lock:
-            yield
-
-
-@dataclass
-class _Run:
-    """One answer being generated: splits bytes into text, and the trace from the answer."""
-
-    generator: Generator
-    turns: Sequence[Turn]
-    sampling: Sampling
-    grammar: str | None = None
-    prompt: int = 0
-    tokens: int = 0
-    reused: int = 0
-    full: bool = False
-
-    def fragments(self) -> Iterator[Fragment]:
-        check_process()
-        with self.generator._turn.one_answer():
-            yield from self._fragments(self.generator.engine)
-
-    def _fragments(self, engine: Engine) -> Iterator[Fragment]:
-        items, thinking = self.generator.encode(self.turns), False
-        self.prompt = length(items)
-        begin, end = (engine.tokenize(mark) for mark in (THOUGHT, THOUGHT_END))
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character can be spread over several tokens
-        for token in engine.generate(items, self.sampling, grammar=self.grammar):
-            self.tokens += 1
-            self.reused = engine.reused
-            self.full = self.prompt + self.tokens >= engine.context
-            mark = [token] in (begin, end)
-            if text := decoder.decode(b"" if mark else engine.piece(token), final=mark):
-                yield Fragment(text, thinking)
-            if mark:
-                thinking = [token] == begin
-        if text := decoder.decode(b"", final=True):
-            yield Fragment(text, thinking)
-        yield Fragment("", stop="context" if self.full else "limit" if self.tokens >= self.sampling.limit else "end")
-
-    def answer(self) -> Answer:
-        texts, stop = {True: "", False: ""}, None
-        for fragment in self.fragments():
-            texts[fragment.thought] += fragment.text
-            stop = fragment.stop
-        assert stop is not None  # of the last fragment
-        thought = texts[True].removeprefix("thought").strip()
-        return Answer(texts[False].strip(), thought, stop, self.prompt, self.reused, self.tokens)
-
-
-def load(
-    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
-    threads: int | None = None, gpu_layers: int | None = None,
-) -> Generator:  # fmt: skip
-    """Open a language model's bundle for use.
-
-    Args:
-        folder: the bundle.
-        verify: check the SHA-256 of every file first.
-        allow_failed_parity: load a bundle whose parity gate failed or was never measured.
-        context: tokens to make room for; as many as fit, up to 8192, where None.
-        threads: threads; all usable cores where None.
-        gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
-
-    Raises:
-        BundleError: missing, half-written, changed, too new, an encoder's, or (`ParityGateError`) too far from the original.
-
-    Examples:
-        >>> medge.load_generator("reader", context=512).context
-        512
-    """
-    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
-    return Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers)
+        return Question(*self._prepared(self._with_thinking(turns, think)), sampling, schema)

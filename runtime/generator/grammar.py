@@ -9,6 +9,18 @@ from typing import Any
 from ..errors import GeneratorError
 
 
+def json_of(schema: dict[str, Any]) -> str:
+    """A JSON schema as text.
+
+    Raises:
+        GeneratorError: it holds what JSON doesn't.
+    """
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refused(error) from error
+
+
 def grammar_of(schema: dict[str, Any]) -> str:
     """A JSON schema to the grammar (GBNF) that allows just its values.
 
@@ -17,14 +29,18 @@ def grammar_of(schema: dict[str, Any]) -> str:
     """
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
+    text = json_of(schema)
     try:
-        grammar = json_schema_to_gbnf(json.dumps(schema), prop_order=list(schema.get("properties", {})))
+        grammar = json_schema_to_gbnf(text, prop_order=list(schema.get("properties", {})))
     except (AssertionError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        raise GeneratorError(f"the JSON schema can't be made into a grammar: {error}") from error
+        raise _refused(error) from error
     return _NESTED.sub(_as_repetition, grammar)
 
 
-# llama-cpp-python writes "at most n characters" as n nested brackets, too deep for llama.cpp's parser at a few hundred.
+def _refused(error: Exception) -> GeneratorError:
+    return GeneratorError(f"the JSON schema can't be made into a grammar: {error}")
+
+
 _NESTED = re.compile(r"\bchar((?: \(char)+)((?:\)\?)+)")
 
 

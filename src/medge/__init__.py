@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .runtime.errors import MedgeError
     from .runtime.generator.conversation import Answer, Sampling, assistant, system, user
     from .runtime.generator.generator import Generator
-    from .runtime.generator.generator import load as load_generator
+    from .runtime.generator.load import load as load_generator
     from .runtime.kinds import load
     from .runtime.pictures.images import image
     from .runtime.pictures.view import View
@@ -87,7 +87,7 @@ _HOMES = {
     "user": ("generator.conversation", "user"),
     "write_report": ("assistants.radiology_report", "write_report"),
     "load_encoder": ("encoder.encoder", "load"),
-    "load_generator": ("generator.generator", "load"),
+    "load_generator": ("generator.load", "load"),
 }
 
 

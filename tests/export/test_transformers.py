@@ -143,7 +143,7 @@ def test_a_generator_saved_by_transformers_is_read(tiny_gemma: Path, tmp_path: P
 def test_the_generator_is_exported_measured_and_loaded(tiny_gemma: Path, tmp_path: Path) -> None:
     from medge.export.jobs.generator import export_medgemma
     from medge.export.jobs.generator_job import GeneratorJob
-    from medge.runtime.generator.generator import load
+    from medge.runtime.generator.load import load
 
     export_medgemma(GeneratorJob(tiny_gemma, tmp_path / "b", "f16"))
     assert Manifest.read(tmp_path / "b").status == "passed"

@@ -88,7 +88,7 @@ def use(folder: Path) -> Result:
     from medge.runtime.bundles.manifest import Manifest
     from medge.runtime.commands.inspect import inspect
     from medge.runtime.encoder.encoder import load as load_encoder
-    from medge.runtime.generator.generator import load as load_generator
+    from medge.runtime.generator.load import load as load_generator
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -24,7 +24,7 @@ from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.parity_report import GeneratorReport, ParityReport
 from medge.runtime.errors import CheckpointError, ParityGateError
 from medge.runtime.generator.conversation import Sampling, user
-from medge.runtime.generator.generator import load
+from medge.runtime.generator.load import load
 
 # The recipes that CI measures, with the language model's; the others take the same path, and all are measured by
 # benchmarks/generator_parity.py.

@@ -6,12 +6,11 @@ Started by `worker.py`; the words of its command line are the library's name.
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ...processes.pipes import Pipes
 from .protocol import (
     ANSWER,
     CHARLS,
@@ -22,7 +21,6 @@ from .protocol import (
     PIXELS,
     READY,
     REFUSED,
-    REQUEST,
     Raster,
     Refusal,
     words_of,
@@ -34,21 +32,15 @@ Decode = Callable[[bytes, dict[str, Any], Callable[[int], None]], Raster]
 
 
 def main() -> None:
-    """Serve requests on the standard input and output."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        for stream in (0, 1):
-            msvcrt.setmode(stream, os.O_BINARY)
-    decoders = _decoders(sys.argv[1])
+    """Serve requests until the parent has gone."""
+    decoders, pipes = _decoders(sys.argv[1]), Pipes()
     sandbox = Sandbox()
-    _send([READY])
-    while (head := _receive(REQUEST.size)) is not None:
-        size, given = REQUEST.unpack(head)
-        options = json.loads(_receive(size) or b"")
+    pipes.send([READY])
+    while (request := pipes.request()) is not None:
+        options, given = request
         sandbox.allow_memory(given, options["pixels"])
         sandbox.allow_seconds(options["seconds"])
-        _send(_answer(decoders, options, given, sandbox))
+        pipes.send(_answer(decoders, options, given, pipes, sandbox))
         sandbox.rest()
 
 
@@ -74,9 +66,11 @@ def _frame(decode: Callable[[bytes, dict[str, Any]], Raster]) -> Decode:
     return lambda payload, options, sized: decode(payload, options)
 
 
-def _answer(decoders: dict[str, Decode], options: dict[str, Any], given: int, sandbox: Sandbox) -> Iterable[Any]:
+def _answer(
+    decoders: dict[str, Decode], options: dict[str, Any], given: int, pipes: Pipes, sandbox: Sandbox
+) -> Iterable[Any]:
     try:
-        payload = _receive(given)
+        payload = pipes.receive(given)
         if payload is None:
             return []
         decode = decoders[options["what"]]
@@ -96,16 +90,3 @@ def _answer(decoders: dict[str, Decode], options: dict[str, Any], given: int, sa
 def _chain(head: bytes, pieces: Iterable[Any]) -> Iterable[Any]:
     yield head
     yield from pieces
-
-
-def _receive(size: int) -> bytes | None:
-    """Exactly so many bytes; None where the parent has gone, and this process ends."""
-    found = sys.stdin.buffer.read(size)
-    return found if len(found) == size else None
-
-
-def _send(pieces: Iterable[Any]) -> None:
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(1, rest) :]

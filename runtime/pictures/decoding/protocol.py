@@ -1,6 +1,6 @@
 """What the decoder processes and their parent say to each other over two pipes.
 
-The parent sends the length of a JSON object and of a payload, the object, the payload. The process answers with a fixed header
+The parent sends a JSON object and a payload (`processes.pipes`). The process answers with a fixed header
 and raw bytes: pixels, or the reason of a refusal. It is not trusted, so nothing that it sends is parsed beyond that.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 READY = b"medge-decoder-1"  # the first that a process says, when it can take a request
-REQUEST = struct.Struct("<IQ")  # lengths of the JSON object and of the payload
 # Status, bytes a sample, samples a pixel, planar configuration, rows, columns, length.
 ANSWER = struct.Struct("<BBBBIIQ")
 

@@ -12,10 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+from ...processes.limits import MEBIBYTE, limit
+
 if sys.platform != "win32":  # which has no such limits
     import resource
 
-MEBIBYTE = 1 << 20
 SLACK = 192 * MEBIBYTE  # what a decoder may take beside its input and its pixels
 BYTES_A_PIXEL = 24  # WebP decodes to 4 bytes a pixel three times over, JPEG 2000 to 4 bytes a sample
 GREATEST = 4096 * MEBIBYTE  # beyond what the process has before its first image; it can't lift this itself
@@ -34,12 +35,12 @@ class Sandbox:
             ("RLIMIT_NPROC", 0),
             ("RLIMIT_NOFILE", 0),  # those that are open stay open
         ):
-            _limit(name, most, most)
-        _limit("RLIMIT_AS", self._start + GREATEST, self._start + GREATEST)
+            limit(name, most, most)
+        limit("RLIMIT_AS", self._start + GREATEST, self._start + GREATEST)
 
     def allow_memory(self, given: int, pixels: int) -> None:
         """At most what an image of so many bytes and pixels needs, beside what the process had at its start."""
-        _limit("RLIMIT_AS", self._start + min(GREATEST, SLACK + 4 * given + BYTES_A_PIXEL * pixels))
+        limit("RLIMIT_AS", self._start + min(GREATEST, SLACK + 4 * given + BYTES_A_PIXEL * pixels))
 
     def allow_seconds(self, seconds: float) -> None:
         """End the process if it is not called again within so many seconds of processor time (on Windows: of time)."""
@@ -47,29 +48,12 @@ class Sandbox:
             faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
             return
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit("RLIMIT_CPU", int(used.ru_utime + used.ru_stime + seconds) + 1)
+        limit("RLIMIT_CPU", int(used.ru_utime + used.ru_stime + seconds) + 1)
 
     def rest(self) -> None:
         """Between two requests: no limit of time."""
         if sys.platform == "win32":
             faulthandler.cancel_dump_traceback_later()
-
-
-def _limit(name: str, most: int, hard: int | None = None) -> None:
-    """Set a limit as far as the system has it and allows it: macOS has no limit on memory that holds."""
-    if sys.platform == "win32":
-        return
-    which = getattr(resource, name, None)
-    if which is None:
-        return
-    ceiling = resource.getrlimit(which)[1]
-    highest = ceiling if hard is None else hard
-    if ceiling != resource.RLIM_INFINITY and (highest == resource.RLIM_INFINITY or highest > ceiling):
-        highest = ceiling
-    if highest != resource.RLIM_INFINITY:
-        most = min(most, highest)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(which, (most, highest))
 
 
 def _address_space() -> int:

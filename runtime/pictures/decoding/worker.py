@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
-import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...processes.parent import GoneError, NotStartedError, Process
 from ..limits import MAX_PIXELS
 from ..preprocess import spread_grey
-from .protocol import ANSWER, LONGEST_REASON, PIXELS, READY, REFUSED, REQUEST, Refusal, clause
+from .protocol import ANSWER, LONGEST_REASON, PIXELS, READY, REFUSED, Refusal, clause
 
 SECONDS = 60.0  # of processor time for an image; 150 million pixels of JPEG 2000 take 20 on one core
 PATIENCE = 5  # times as long by the clock, since a machine that swaps gives little processor time
 START = 60.0  # seconds until a process can take its first image
 STRIP = 1 << 18  # bytes of grey that become colours at a time
 MOST = 4  # processes of a library at a time; threads beyond that wait
-_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from {} import main; main()"
 # How libraries are found, where a system needs that; nothing else of the environment reaches a decoder.
 _KEPT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 # One thread for numpy. glibc keeps what an image took for the next one: fresh pages would cost more than decoding a JPEG does.
@@ -40,10 +34,6 @@ _SET = {
     "OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "67108864",
     "MALLOC_TOP_PAD_": "1048576",
 }  # fmt: skip
-
-
-class _GoneError(Exception):
-    """The process ended, or its answer makes no sense."""
 
 
 class Worker:
@@ -57,39 +47,14 @@ class Worker:
     """
 
     def __init__(self, library: str) -> None:
-        if not sys.executable or getattr(sys, "frozen", False):
-            raise Refusal("the decoder needs a Python interpreter of its own, and this program has none to start")
-        code = _CODE.format(f"{__package__}.child")
-        # By `-c`, so that the main module of whoever uses this is not run again; `-I -S -B`, so that nothing else is, and
-        # nothing is written.
-        command = [sys.executable, "-I", "-S", "-B", "-c", code, library, json.dumps(_search_path())]
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        apart: dict[str, Any] = {"start_new_session": True}  # the terminal's Ctrl-C is for the parent
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-                env=environment | _SET, cwd=os.path.abspath(os.sep), **apart,
+            self._process = Process(
+                f"{__package__}.child", [library], environment=environment | _SET, ready=READY, seconds=START,
+                folder=os.path.abspath(os.sep),
             )  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
-            raise Refusal(f"the decoder process can't be started ({error})") from error
-        assert self._process.stdin is not None  # both are pipes
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll is not None:
-            self._poll.register(self._out, select.POLLIN)
-        try:
-            self._deadline = time.monotonic() + START
-            if self._read(len(READY)) != READY:
-                raise _GoneError
-        except _GoneError as error:
-            self.stop()
-            raise Refusal("the decoder process doesn't start; is the installation of medge complete?") from error
-        except BaseException:
-            self.stop()
-            raise
+        except NotStartedError as error:
+            raise Refusal(f"the decoder process {error}") from error
 
     @property
     def pid(self) -> int:
@@ -97,7 +62,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.alive
 
     def decode(
         self, what: str, payload: bytes, options: dict[str, Any], seconds: float, *, as_rgb: bool = False
@@ -109,36 +74,35 @@ class Worker:
         Raises:
             Refusal: this image can't be decoded. Where the process ended with it, `alive` is false.
         """
-        self._deadline = time.monotonic() + PATIENCE * seconds
-        words = json.dumps({"what": what, "seconds": seconds, **options}).encode()
+        process = self._process
+        process.deadline = time.monotonic() + PATIENCE * seconds
         try:
-            for piece in (REQUEST.pack(len(words), len(payload)), words, payload):
-                self._write(piece)
+            process.send({"what": what, "seconds": seconds, **options}, [payload])
             return self._answer(as_rgb)
-        except _GoneError as error:
-            self.stop()
+        except GoneError as error:
+            process.stop()
             raise Refusal(self._why(seconds)) from error
         except Refusal:
             raise
         except BaseException:  # Ctrl-C in the middle: what comes next from this process would be an old answer
-            self.stop()
+            process.stop()
             raise
 
     def _answer(self, as_rgb: bool) -> tuple[NDArray[Any], int]:
-        status, itemsize, samples, planar, rows, columns, length = ANSWER.unpack(self._read(ANSWER.size))
+        status, itemsize, samples, planar, rows, columns, length = ANSWER.unpack(self._process.read(ANSWER.size))
         if status == REFUSED and length <= LONGEST_REASON:
-            words = bytes(self._read(length)).decode("utf-8", "replace")
+            words = bytes(self._process.read(length)).decode("utf-8", "replace")
             raise Refusal(clause(words))
         if not (
             status == PIXELS and itemsize in (1, 2, 4) and 1 <= samples <= 4 and planar in (0, 1)
             and 0 < rows * columns <= MAX_PIXELS and length == rows * columns * samples * itemsize
             and not (as_rgb and (planar or samples not in (1, 3)))
         ):  # fmt: skip
-            raise _GoneError
+            raise GoneError
         if as_rgb and samples == 1:
             return self._read_grey(rows, columns, itemsize), 0
         pixels = np.empty((samples, rows, columns) if planar else (rows, columns, samples), f"u{itemsize}")
-        self._read_into(pixels.data.cast("B"))
+        self._process.read_into(pixels.data.cast("B"))
         return (pixels[..., 0] if samples == 1 and not planar else pixels), planar
 
     def _read_grey(self, rows: int, columns: int, itemsize: int) -> NDArray[Any]:
@@ -148,60 +112,27 @@ class Worker:
         strip = np.empty((min(step, rows), columns), pixels.dtype)
         for top in range(0, rows, step):
             part = strip[: min(step, rows - top)]
-            self._read_into(part.data.cast("B"))
+            self._process.read_into(part.data.cast("B"))
             spread_grey(part, pixels[top : top + step])
         return pixels
 
-    def _read(self, size: int) -> bytearray:
-        found = bytearray(size)
-        self._read_into(memoryview(found))
-        return found
-
-    def _read_into(self, rest: memoryview) -> None:
-        while rest:
-            self._wait()
-            count = self._out.readinto(rest)  # type: ignore[attr-defined]  # without a buffer, this is a FileIO
-            if not count:
-                raise _GoneError
-            rest = rest[count:]
-
-    def _wait(self) -> None:
-        """Until the process has said something; on Windows, which can't wait for a pipe, it limits its time itself."""
-        if self._poll is not None and not self._poll.poll(max(self._deadline - time.monotonic(), 0) * 1000):
-            self._process.kill()
-            raise _GoneError
-
-    def _write(self, piece: bytes) -> None:
-        rest = memoryview(piece)
-        try:
-            while rest:
-                rest = rest[self._in.write(rest) :]
-        except OSError as error:
-            raise _GoneError from error
-
     def _why(self, seconds: float) -> str:
-        code = self._process.returncode
-        if time.monotonic() >= self._deadline or code == -getattr(signal, "SIGXCPU", 0):
+        deadline = self._process.deadline
+        if (deadline is not None and time.monotonic() >= deadline) or self._process.signal_name() == "SIGXCPU":
             return f"not decoded within {seconds:g} s; the file is damaged"
         return "the decoder broke down while it read this file; the file is damaged"
 
     def stop(self) -> None:
         """End the process, and wait until it has."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-        self.let_go()
+        self._process.stop()
 
     def let_go(self) -> None:
         """Close this process's ends of the pipes."""
-        for pipe in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._process.let_go()
 
     def disown(self) -> None:
         """In a fork of the parent: the process is the parent's, neither to be used nor waited for here."""
-        self.let_go()
-        self._process.returncode = 0
+        self._process.disown()
 
 
 class Workers:
@@ -270,12 +201,6 @@ class Workers:
         for worker in self._all:
             worker.disown()
         self._reset()
-
-
-def _search_path() -> list[str]:
-    """Where this process finds its packages; the current folder only where it is named."""
-    home = sys.modules[(__package__ or "").partition(".")[0]].__file__
-    return [*(os.path.abspath(place) for place in sys.path if place), str(Path(home or "").parents[1])]
 
 
 WORKERS = Workers()

@@ -174,7 +174,7 @@ def test_token_ids_of_2000_strings(reader: Path, gemma: Path) -> None:
     from conftest import SHARED
     from transformers import AutoTokenizer
 
-    from medge.runtime.generator.generator import load
+    from medge.runtime.generator.load import load
 
     texts = varied_strings(SHARED if SHARED.is_dir() else None)
     assert len(texts) == 2000
@@ -189,7 +189,7 @@ def test_token_ids_of_2000_strings(reader: Path, gemma: Path) -> None:
 
 
 def test_every_token_that_ends_an_answer_is_known(reader: Path) -> None:
-    from medge.runtime.generator.generator import load
+    from medge.runtime.generator.load import load
 
     generator = load(reader, context=512)
     assert generator.facts.stop_ids == (1, 106)

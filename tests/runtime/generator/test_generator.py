@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +22,10 @@ import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.errors import BundleError, ContextError, GeneratorError, ParityGateError, RecipeError
+from medge.runtime.generator.answering import THOUGHT, THOUGHT_END, Counts, answer_of, fragments_of
 from medge.runtime.generator.conversation import Fragment, Sampling, Turn, about, system, user
 from medge.runtime.generator.engine import Engine, Picture, length
-from medge.runtime.generator.generator import THINK, THOUGHT, THOUGHT_END, Generator, _Run, _Turnstile
+from medge.runtime.generator.generator import THINK, Generator
 from medge.runtime.generator.grammar import grammar_of
 from medge.runtime.golden.generator import replay_answers
 from medge.runtime.golden.phantom import phantom
@@ -207,25 +207,25 @@ class Scripted(Engine):
         yield from self.said
 
 
-def run_of(engine: Scripted) -> _Run:
-    generator = SimpleNamespace(_turn=_Turnstile(), engine=engine, encode=lambda turns: [2])
-    return _Run(generator, [user("Why?")], Sampling(50))  # type: ignore[arg-type]  # all of a generator that a run needs
+def said_by(engine: Scripted) -> list[Fragment]:
+    return list(fragments_of(engine, [2], Sampling(50), None, Counts()))
 
 
 def test_a_trace_is_kept_apart() -> None:
     pieces = {1: b"thought\n", 2: b"look at ", 3: b"the base", 4: b"Ergu", 5: "ß ".encode()[:1], 6: "ß ".encode()[1:]}
     engine = Scripted(pieces, [94, 1, 2, 3, 95, 4, 5, 6])
-    answer = run_of(engine).answer()
+    fragments = said_by(engine)
+    answer = answer_of(iter(fragments), Counts())
     assert answer.thought == "look at the base"
     assert answer.text == "Erguß"
-    fragments = list(run_of(engine).fragments())
     assert [fragment.thought for fragment in fragments[:-1]] == [True, True, True, False, False]
     assert fragments[-1] == Fragment("", stop="end")
 
 
 def test_thinking_is_asked_for(tiny: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(tiny, "encode", lambda turns: asked.append(turns) or [2, 3])
+    monkeypatch.setattr(tiny, "_prepared", lambda turns: asked.append(turns) or ([], []))
+    monkeypatch.setattr(tiny, "_items", lambda messages, pictures: [2, 3])
     tiny.ask(None, "Why?", Sampling(1), think=True)
     tiny.chat([system("Be kind."), user("Why?")], Sampling(1), think=True)
     tiny.ask(None, "Why?", Sampling(1))
@@ -319,12 +319,12 @@ def test_an_empty_question_is_refused(tiny: Generator) -> None:
 def test_characters_are_never_torn(text: str) -> None:
     """Each byte a token of its own: fragments hold whole characters, and together the text."""
     pieces = {number: bytes([byte]) for number, byte in enumerate(text.encode())}
-    fragments = list(run_of(Scripted(pieces, list(pieces))).fragments())
+    fragments = said_by(Scripted(pieces, list(pieces)))
     assert [fragment.text for fragment in fragments] == [*text, ""]  # the last one says why it ended
 
 
 def test_half_a_character_at_the_end_is_marked() -> None:
-    fragments = list(run_of(Scripted({1: b"a", 2: "中".encode()[:2]}, [1, 2])).fragments())
+    fragments = said_by(Scripted({1: b"a", 2: "中".encode()[:2]}, [1, 2]))
     assert "".join(fragment.text for fragment in fragments) == "a\ufffd"
 
 

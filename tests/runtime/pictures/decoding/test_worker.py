@@ -26,6 +26,7 @@ from medge.runtime.pictures.decoding import worker as module
 from medge.runtime.pictures.decoding.protocol import GDCM, LONGEST_REASON, Refusal
 from medge.runtime.pictures.decoding.worker import WORKERS, Workers
 from medge.runtime.pictures.images import read_image
+from medge.runtime.processes import parent
 
 # Runs in the decoder process, in place of Pillow's decoder: what a broken or taken-over library could do, by the first word.
 HOOK = """
@@ -77,10 +78,10 @@ pillow.decode_file = hook
 def hooked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Decoder processes that misbehave at a word; gives the path that they try to write."""
     place = tmp_path / "written"
-    code = module._CODE.replace("main()", HOOK.replace("{place}", str(place)).replace("{here}", __file__) + "main()")
+    code = parent._CODE.replace("main()", HOOK.replace("{place}", str(place)).replace("{here}", __file__) + "main()")
     code = code.replace("; from {} import main; ", "\nfrom {} import main\n")
     WORKERS.stop()
-    monkeypatch.setattr(module, "_CODE", _Literal(code))
+    monkeypatch.setattr(parent, "_CODE", _Literal(code))
     yield place
     WORKERS.stop()
 

@@ -1,0 +1,39 @@
+"""A language model's bundle, opened for use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bundles.bundle import Bundle
+from .generator import Generator
+from .isolated.generator import IsolatedGenerator
+
+
+def load(
+    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
+    threads: int | None = None, gpu_layers: int | None = None, isolate: bool = False,
+) -> Generator:  # fmt: skip
+    """Open a language model's bundle for use.
+
+    Args:
+        folder: the bundle.
+        verify: check the SHA-256 of every file first.
+        allow_failed_parity: load a bundle whose parity gate failed or was never measured.
+        context: tokens to make room for; as many as fit, up to 8192, where None.
+        threads: threads; all usable cores where None.
+        gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
+        isolate: run the model in a process of its own, so that whatever ends that costs one answer and one `GeneratorError`.
+
+    Raises:
+        BundleError: missing, half-written, changed, too new, an encoder's, or (`ParityGateError`) too far from the original.
+
+    Examples:
+        >>> medge.load_generator("reader", context=512).context
+        512
+        >>> with medge.load_generator("reader", context=512, isolate=True) as reader:
+        ...     reader.ask(None, "Name a bone.", medge.Sampling(limit=4)).tokens
+        4
+    """
+    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    kind = IsolatedGenerator if isolate else Generator
+    return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers)

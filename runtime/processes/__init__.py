@@ -1,0 +1,1 @@
+"""Native code at arm's length: how processes of medge's own are started, spoken to, limited and ended."""
