@@ -369,9 +369,12 @@ def test_several_files_their_view_and_their_print(
     chosen = choose(page, first.get_by_label("Window"), "lung")
     assert "window centre -600, width 1500" in chosen
     assert agrees(table(first), encoder.classify(read_image(ct, View.of(window="lung")))[0], bound)
+    assert "width 2064 (all values)" in choose(page, first.get_by_label("Window"), "range")
+    assert agrees(table(first), encoder.classify(read_image(ct, View(window=(136, 2064))))[0], bound)
     first.get_by_label("Centre").fill("40")
-    first.get_by_label("Width", exact=True).fill("0")
+    first.get_by_label("Width", exact=True).fill("0")  # while the scores of the new centre are computed
     first.get_by_label("Width", exact=True).blur()
+    done(page)
     assert "greater than 0" in first.get_by_label("Width", exact=True).evaluate("field => field.validationMessage")
 
     # On paper: a page for each that could be read, or one alone, with what it is and without controls.
