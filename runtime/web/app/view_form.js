@@ -5,11 +5,10 @@ export const CT_WINDOWS = { abdomen: [50, 400], bone: [400, 1800], brain: [40, 8
 
 export class ViewForm {
   #form;
-  #range = null;
 
   /**
    * @param form with fields frame, preset, centre and width
-   * @param onChange is called with { frame, window } when the user has chosen another
+   * @param onChange is called with { frame, window } (DicomPicture.show) when the user has chosen another
    */
   constructor(form, picture, onChange) {
     this.#form = form;
@@ -32,8 +31,8 @@ export class ViewForm {
       changed();
     });
     for (const field of [centre, width]) {
+      field.addEventListener('input', () => { preset.value = 'own'; });
       field.addEventListener('change', () => {
-        preset.value = 'own';
         width.setCustomValidity(width.valueAsNumber > 0 ? '' : 'The width must be greater than 0.');
         changed();
       });
@@ -43,21 +42,21 @@ export class ViewForm {
   #window() {
     const { preset, centre, width } = this.#form.elements;
     if (preset.value === 'file') return null;
-    if (preset.value === 'range') return this.#range;
+    if (preset.value === 'range') return 'range';
     if (preset.value === 'own') return { centre: centre.valueAsNumber, width: width.valueAsNumber };
     const [middle, wide] = CT_WINDOWS[preset.value];
     return { centre: middle, width: wide };
   }
 
-  /** Put in what is shown (DicomPicture.show). */
-  show({ frame, window, range }) {
+  /** Put in what is shown (DicomPicture.show), but over nothing that the user has set: that may be newer. */
+  show({ frame, window }) {
     const { elements } = this.#form;
-    elements.frame.value = frame;
+    elements.frame.value ||= frame;
     if (!window) return;
+    if (elements.preset.value === 'own') return;
     elements.centre.value = tidy(window.centre);
     elements.width.value = tidy(window.width);
     elements.width.setCustomValidity('');
-    this.#range = range;
   }
 }
 
@@ -74,7 +73,7 @@ export function viewWords({ frame, window, image }, frames) {
   const words = [`${image.width} × ${image.height} pixels`];
   if (frames > 1) words.push(`frame ${frame} of 0 to ${frames - 1}`);
   if (window) {
-    const whose = { file: ' (the file’s own)', levels: ' (all levels; the file states no window)', range: ' (all values; the file states no window)', chosen: '' };
+    const whose = { file: ' (the file’s own)', levels: ' (all levels; the file states no window)', range: ' (all values; the file states no window)', all: ' (all values)', chosen: '' };
     words.push(`window centre ${tidy(window.centre)}, width ${tidy(window.width)}${whose[window.from]}`);
   }
   return words.join(', ');

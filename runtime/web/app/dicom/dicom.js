@@ -39,9 +39,9 @@ export class DicomPicture {
   get isCt() { return (this.#set.string('x00080060') ?? '').trim() === 'CT'; }
 
   /**
-   * A frame as it is shown: { image, frame, window, range }, the last two of grey files alone (shown.js).
+   * A frame as it is shown: { image, frame, window }, the last of grey files alone (shown.js).
    * @param frame from 0; the middle one where null
-   * @param window { centre, width } in rescaled units; the file's own where null
+   * @param window { centre, width } in rescaled units, 'range' for all values; the file's own where null
    */
   async show({ frame = null, window = null } = {}) {
     const chosen = frame ?? Math.floor(this.frames / 2);

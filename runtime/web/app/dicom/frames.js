@@ -124,6 +124,8 @@ const hasRgbNames = ({ ids }) => ['82,71,66', '114,103,98'].includes(String(ids)
 async function readApart(kind, bytes, header) {
   const codestream = agreeing(bytes, header);
   if (codestream.precision > 16) throw new MedgeError(`This DICOM file has ${codestream.precision} bits a pixel; at most 16 can be read.`);
+  // CharLS searches for half a minute where the end of a frame is missing.
+  if (kind === 'JPEG-LS' && !isEnded(bytes)) throw new MedgeError('A compressed frame of this DICOM file is cut off.');
   const size = codestream.precision <= 8 ? 1 : 2;
   const { width, height, samples, planar, pixels } = await decodeApart(kind, bytes);
   if (pixels.length !== width * height * samples * size || width !== header.width || height !== header.height) {
@@ -135,6 +137,12 @@ async function readApart(kind, bytes, header) {
   if (restore) keepBits(values, codestream.precision, header.signed);
   // OpenJPEG undoes JPEG 2000's own transforms of colour.
   return { values, planar, isRgb: ['YBR_ICT', 'YBR_RCT'].includes(header.photometric) };
+}
+
+/** Whether JPEG's end marker is there, before the zero that makes a frame's length even. */
+function isEnded(bytes) {
+  const end = bytes.length - (bytes[bytes.length - 1] === 0 ? 1 : 0);
+  return bytes[end - 2] === 0xff && bytes[end - 1] === 0xd9;
 }
 
 /** A codestream's header, where it agrees with the file's: nothing else is given to a decoder. */

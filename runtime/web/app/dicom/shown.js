@@ -4,7 +4,7 @@ import { MedgeError } from '../errors.js';
 
 /**
  * A grey frame, to be looked at through any window. Its window is { centre, width, from }: `from` is 'file', 'levels' or 'range'
- * (the file has none: its 256 levels, or all of its values), or 'chosen'.
+ * (the file has none: its 256 levels, or all of its values), 'all' (asked for) or 'chosen'.
  */
 export class GreyFrame {
   #set;
@@ -21,11 +21,13 @@ export class GreyFrame {
     this.#intercept = number(set, 'x00281052') ?? 0;
   }
 
-  /** Rescale, window, invert MONOCHROME1: { image, window, range }, the last of them the window that shows all values. */
+  /**
+   * Rescale, window, invert MONOCHROME1: { image, window }.
+   * @param chosen { centre, width }, 'range' for all values, or null for the file's own
+   */
   show(chosen) {
     const { width, height, photometric } = this.#header;
-    const range = this.#range();
-    const [window, brightness] = this.#windowed(chosen, range);
+    const [window, brightness] = this.#windowed(chosen, this.#range());
     const table = this.#table(brightness, photometric === 'MONOCHROME1');
     const mask = table.length - 1;
     const data = new Uint8Array(width * height * 3);
@@ -35,11 +37,12 @@ export class GreyFrame {
       data[index * 3 + 1] = level;
       data[index * 3 + 2] = level;
     });
-    return { image: { width, height, data }, window, range: asWindow(range) };
+    return { image: { width, height, data }, window };
   }
 
   /** Which window holds, and what makes brightness, 0 to 1 or beyond, of a rescaled value. */
   #windowed(chosen, { low, high }) {
+    if (chosen === 'range') return [{ ...asWindow({ low, high }), from: 'all' }, through(asWindow({ low, high }), 'LINEAR')];
     if (chosen) return [{ ...chosen, from: 'chosen' }, through(chosen, 'LINEAR')];
     const [centre, width] = [number(this.#set, 'x00281050'), number(this.#set, 'x00281051')];
     if (centre !== null && width !== null && width >= 1) {
