@@ -123,7 +123,7 @@ def shortened(said: str, folder: Path) -> list[str]:
 
 def masked(lines: Iterable[str]) -> list[str]:
     """Lines without what differs from machine to machine: numbers, and the width that a table gets by them."""
-    return [re.sub(r"[0-9a-f]{16}|\\d[\\d.,]*", "#", re.sub(r"[ ─━═]+", " ", line)).strip() for line in lines]
+    return [re.sub(r"[0-9a-f]{16}|\d[\d.,]*", "#", re.sub(r"[ ─━═]+", " ", line)).strip() for line in lines]
 
 
 def main() -> None:
