@@ -46,9 +46,9 @@ test-transformers: transformers-4
 demo: $(VENV)/.demo-ready
 	$(BIN)/medge demo --out demo-bundle --force
 
-# Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 5 GB of
-# memory. One process more than cores: they wait for one another and for programs that they start.
-JOBS ?= 3
+# Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 8 GB of
+# memory. More processes than cores gain nothing: Ray's own do not start in time on a shared core.
+JOBS ?= 2
 test: install
 	MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 

@@ -15,5 +15,5 @@ def share_cores() -> None:
         return
     count, number = int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), int(worker.removeprefix("gw"))
     cores = sorted(os.sched_getaffinity(0))
-    if mine := cores[number % len(cores) :: count]:
+    if mine := cores[number::count]:
         os.sched_setaffinity(0, mine)
