@@ -93,7 +93,7 @@ def main() -> None:
             for how, one in zip(readers, both, strict=True):
                 found[f"{kind}.{how}"].append(one)
     facts: dict[str, Any] = {
-        "when": datetime.now(UTC).date().isoformat(), "machine": platform.processor() or platform.machine(),
+        "date": datetime.now(UTC).date().isoformat(), "machine": platform.processor() or platform.machine(),
         "bundle": asked.bundle.name, "rounds": asked.rounds, "tokens": asked.tokens,
     }  # fmt: skip
     for how, reader in readers.items():

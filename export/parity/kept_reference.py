@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from ... import __version__
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.facts import EncoderFacts
 from ...runtime.bundles.manifest import Manifest
@@ -170,7 +168,7 @@ class KeptReference:
         )  # fmt: skip
 
     def made_today(self) -> Origin:
-        return Origin(datetime.now(UTC).date().isoformat(), __version__, self.sha256)
+        return Origin.today(self.sha256)
 
     def image_embeddings(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([self._found(self.embeddings, _image_key(row), "these images") for row in pixels])

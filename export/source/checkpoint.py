@@ -6,14 +6,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ... import __version__
 from ...runtime.bundles.manifest import sha256_file
 from ...runtime.bundles.origin import Origin
 from ...runtime.errors import CheckpointError
@@ -106,7 +104,7 @@ class Checkpoint:
 
     def made_today(self) -> Origin:
         """What a report says of something that is made or measured of this checkpoint now."""
-        return Origin(datetime.now(UTC).date().isoformat(), __version__, self.hashes)
+        return Origin.today(self.hashes)
 
 
 def read_json(path: Path) -> dict[str, Any]:

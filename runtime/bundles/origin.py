@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from ... import __version__
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,8 @@ class Origin:
     date: str
     medge: str
     source: dict[str, str]
+
+    @classmethod
+    def today(cls, source: dict[str, str]) -> Self:
+        """Of what is made or measured now, by this medge."""
+        return cls(datetime.now(UTC).date().isoformat(), __version__, source)

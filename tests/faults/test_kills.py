@@ -154,7 +154,7 @@ def test_no_clock_of_the_wall_is_asked_how_long_something_took() -> None:
         if "time.time(" in line or "datetime.now(" in line or "st_mtime" in line
     ]  # fmt: skip
     allowed = (
-        "export/source/checkpoint.py",
+        "runtime/bundles/origin.py",
         "runtime/bundles/bundle.py: return found.st_dev",
     )  # a date; which file it is
     assert [line for line in asking if not line.startswith(allowed)] == []

@@ -13,6 +13,7 @@ import pytest
 from medge.runtime.bundles.atomic import atomic_file, atomic_folder, refuse_existing, replace_text
 from medge.runtime.bundles.claim import claimed, scratch_folder
 from medge.runtime.bundles.manifest import MANIFEST
+from medge.runtime.console.layouts import Columns
 from medge.runtime.console.result_file import ResultFile
 from medge.runtime.errors import StorageError
 
@@ -61,7 +62,7 @@ def test_devices_pipes_and_links_are_never_replaced(tmp_path: Path, force: bool)
         with pytest.raises(StorageError, match=what):
             refuse_existing(place, force=force)
     with pytest.raises(StorageError, match="is a device, a pipe"):
-        ResultFile(pipe, ["image"], key="image", same={}, force=force)
+        ResultFile(pipe, Columns("image", {}), force=force)
     assert names(tmp_path) == ["link.csv", "pipe.csv"]
     assert link.is_symlink()
 

@@ -1,0 +1,145 @@
+"""Tables of encoders: distance from PyTorch, size and speed, merging, distillation, CoreML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from .form import RESULTS, table, with_interval
+
+
+def parity() -> str:
+    head = ["recipe", "test images", "centred cosine mean", "min", "text min", "flips", "PyTorch", "bundle",
+            "AUC difference", "size to fp32", "gates"]  # fmt: skip
+    rows = [
+        [
+            f"`{row['recipe']}`", row["images"], f"{row['centred_mean']:.5f}", f"{row['centred_min']:.5f}",
+            f"{row['text_centred_min']:.5f}", f"{100 * row['flips']:.2f}%", f"{row['task']} {with_interval(row['reference'])}",
+            with_interval(row["bundle"]), f"{row['auc_difference']:.5f}", f"{row['size_ratio']:.2f}", row["status"],
+        ]
+        for row in json.loads((RESULTS / "standin_parity.json").read_text())
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def full_size() -> str:
+    facts = json.loads((RESULTS / "full_size.json").read_text())
+    sizes = [
+        [f"`{name}`", f"{size['bytes'] / 1e6:.0f}", f"{size['ratio']:.3f}"] for name, size in facts["sizes"].items()
+    ]
+    return "\n\n".join(
+        [
+            table(["recipe", "both towers MB", "to fp32"], sizes),
+            f"Making them took {facts['export_peak_bytes'] / 1e9:.0f} GB of memory at its peak.",
+            "Vision tower in fp32, one image (a cold start says little here, since the others export first):",
+            table(["engine", "seconds", "to medge"], _ratios(facts["engines"], "latency_seconds_median")),
+            "Classifying with a baked label bank, against the same answer from transformers in fp32:",
+            _task(facts["task"]),
+        ]
+    )
+
+
+def _ratios(rows: Sequence[dict[str, Any]], key: str) -> list[list[str]]:
+    return [[row["engine"], f"{row[key]:.1f}", f"{row[key] / rows[0][key]:.2f}"] for row in rows]
+
+
+def _task(rows: Sequence[dict[str, Any]]) -> str:
+    first = rows[0]
+    keys = ("cold_start_seconds", "peak_bytes", "latency_seconds_median")
+    body = [
+        [
+            row["engine"], f"{row[keys[0]]:.1f}", f"{row[keys[0]] / first[keys[0]]:.2f}",
+            f"{row[keys[1]] / 1e6:.0f}", f"{row[keys[1]] / first[keys[1]]:.2f}", f"{row[keys[2]] / first[keys[2]]:.2f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return table(["engine", "cold start s", "ratio", "peak memory MB", "ratio", "time of an image, ratio"], body)
+
+
+def coreml() -> str:
+    facts = json.loads((RESULTS / "coreml_parity.json").read_text())
+    whole = {row["recipe"]: sum(row["bytes"].values()) for row in facts["rows"]}
+    head = ["recipe", "vision + text MB", "to fp16", "test images", "centred cosine mean", "min", "text min", "flips",
+            "AUC difference", "gates"]  # fmt: skip
+    rows = []
+    for row in facts["rows"]:
+        size = whole[row["recipe"]]
+        rows.append(
+            [
+                f"`{row['recipe']}`", f"{row['bytes']['vision'] / 1e6:.2f} + {row['bytes']['text'] / 1e6:.2f}",
+                f"{size / whole['fp16']:.2f}", row["images"], f"{row['centred_mean']:.5f}", f"{row['centred_min']:.5f}",
+                f"{row['text_centred_min']:.5f}", f"{100 * row['flips']:.2f}%", f"{row['auc_difference']:.5f}", row["status"],
+            ]
+        )  # fmt: skip
+    full = facts["full_size"]
+    note = (
+        f"At full size (878 M, random weights) the evaluator takes {full['evaluator_seconds']:.1f} s an image, "
+        f"{full['ratio']:.2f} of PyTorch's time in the same run; the fp16 vision package has "
+        f"{full['package_bytes'] / 1e6:.0f} MB and is made in {full['make_seconds']:.0f} s."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def merging() -> str:
+    facts = json.loads((RESULTS / "token_merging.json").read_text())
+    head = ["merged a block", "tokens left", "time of an image", "test images", "centred cosine mean", "min", "flips",
+            "AUC difference"]  # fmt: skip
+    rows = [
+        [
+            str(row["merged"]), str(row["tokens_left"]), f"{row['time_ratio']:.2f}", row["images"],
+            f"{row['centred']['mean']:.5f}", f"{row['centred']['min']:.5f}", f"{100 * row['flips']:.2f}%",
+            f"{row['auc_difference']:.5f}",
+        ]
+        for row in facts["mini"]
+    ]  # fmt: skip
+    full = [
+        [str(row["merged"]), str(row["tokens_left"]), f"{row['seconds']:.1f}", f"{row['time_ratio']:.2f}"]
+        for row in facts["full_size"]
+    ]
+    return "\n\n".join(
+        [
+            table(head, rows),
+            "The full-size vision tower (random weights, fp32), where speed is all that can be measured:",
+            table(["merged a block", "tokens left", "seconds", "time of an image"], full),
+        ]
+    )
+
+
+def distillation() -> str:
+    facts = json.loads((RESULTS / "distillation.json").read_text())
+    head = ["student", "test images", "accuracy kept", "AUC kept", "centred cosine mean", "text min", "flips"]
+
+    def line(name: str, images: str, row: dict[str, Any]) -> list[str]:
+        return [
+            name, images, f"{row['accuracy_kept']:.3f}", f"{row['auc_kept']:.3f}", f"{row['centred_cosine']['mean']:.4f}",
+            f"{row['text_centred_cosine']['min']:.4f}", f"{100 * row['flips']:.1f}%",
+        ]  # fmt: skip
+
+    tests = {f"{name}, fp32": rows["tests"] for name, rows in facts["encoder"]["rows"].items()}
+    tests |= {name: rows for name, rows in facts["finish"].items() if "int4" in name}
+    parts = [table(head, [line(name, images, row) for name, rows in tests.items() for images, row in rows.items()])]
+    if "latency" in facts:
+        head = ["full-size tower, random weights, fp32", "pixels", "fewer operations", "seconds an image", "faster"]
+        rows = [
+            [
+                f"`{row['tower']}`",
+                str(row["side"]),
+                f"{row['operations_ratio']:.0f}",
+                f"{row['seconds']:.3f}",
+                f"{row['faster']:.0f}",
+            ]
+            for row in facts["latency"]
+        ]
+        parts += ["What the shapes cost on this machine, in turns in one run:", table(head, rows)]
+    if "language" in facts:
+        figures, data = facts["language"]["figures"], facts["language"]["facts"]
+        layers, steps = len(data["inherited_layers"]), data["training"]["steps"]
+        perplexity = [figures[f"perplexity_{name}"] for name in ("teacher", "before", "student")]
+        parts.append(
+            f"medgemma-mini into {layers} of its 18 layers, {steps} steps: perplexity on held-back PubMedQA texts "
+            f"{perplexity[0]:.1f} (teacher), {perplexity[1]:.2g} (layers left out), {perplexity[2]:.0f} (student): "
+            f"{100 * figures['log_gap_recovered']:.0f}% of the gap in log-perplexity. The student's first choice is the "
+            f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
+        )
+    return "\n\n".join(parts)

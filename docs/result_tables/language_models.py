@@ -1,0 +1,123 @@
+"""Tables of language models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from .form import RESULTS, table, with_interval
+
+
+def generators() -> str:
+    facts = json.loads((RESULTS / "generator_parity.json").read_text())
+    head = ["recipe", "MB", "bits a weight", "KL divergence, text", "of llama.cpp's without a matrix", "99%", "same first choice",
+            "perplexity ratio", "KL divergence, with image", "image tokens, centred cosine", "gates"]  # fmt: skip
+    rows = []
+    for row in facts["rows"]:
+        text, image, size = row["text"], row["image"], row["size"]
+        ratio = text["kld"].get("ratio_to_plain")
+        rows.append(
+            [
+                f"`{row['recipe']}`", f"{size['language_bytes'] / 1e6:.0f}", f"{size['bits_per_weight']:.2f}",
+                f"{text['kld']['mean']:.5f}", "–" if ratio is None else f"{ratio:.2f}", f"{text['kld']['p99']:.4f}",
+                f"{100 * text['same_top']:.1f}%", f"{text['perplexity_ratio']:.4f}", f"{image['kld']['mean']:.5f}",
+                f"{image['centred_cosine']['mean']:.5f}", row["status"],
+            ]
+        )  # fmt: skip
+    return "\n\n".join(
+        [table(head, rows), _tasks(facts["rows"]), _matrices(facts["rows"]), _projectors(facts["projectors"])]
+    )
+
+
+def _tasks(rows: Sequence[dict[str, Any]]) -> str:
+    names = list(rows[0]["tasks"])
+    head = ["answers changed (accuracy of PyTorch, of the bundle)", *names]
+    body = [
+        [f"`{row['recipe']}`", *(
+            f"{100 * row['tasks'][n]['flips']:.0f}% ({row['tasks'][n]['accuracy']['reference']['value']:.2f}, "
+            f"{with_interval(row['tasks'][n]['accuracy']['bundle'])})" for n in names
+        )] for row in rows
+    ]  # fmt: skip
+    items = ", ".join(f"{name} {rows[0]['tasks'][name]['items']}" for name in names)
+    return f"{table(head, body)}\n\nQuestions: {items}. A base model of 270 M guesses; what counts is whether the answers change."
+
+
+def _matrices(rows: Sequence[dict[str, Any]]) -> str:
+    row = next(row for row in rows if "matrices" in row)
+    body = [["none (llama.cpp's quantizer)", f"{row['baseline']['kld']['mean']:.5f}"]]
+    body += [[f"from {name}", f"{text['kld']['mean']:.5f}"] for name, text in row["matrices"].items()]
+    return table([f"importance matrix, `{row['recipe']}`", "KL divergence on held-back medical text"], body)
+
+
+def _projectors(rows: Sequence[dict[str, Any]]) -> str:
+    body = [
+        [f"`{row['recipe']}`", f"{row['bytes'] / 1e6:.2f}", f"{row['cosine']:.6f}", f"{row['centred_cosine']:.6f}",
+         f"{row['centred_cosine_min']:.6f}"] for row in rows if "cosine" in row
+    ]  # fmt: skip
+    padded = next(row for row in rows if "max_error_to_unpadded" in row)
+    note = f"Padding alone changes an image token by at most {padded['max_error_to_unpadded']:.1e}."
+    return table(["projector", "MB", "cosine", "centred cosine", "least"], body) + f"\n\n{note}"
+
+
+def generator_full_size() -> str:
+    facts = json.loads((RESULTS / "generator_full_size.json").read_text())
+    medge, torch, bundle, export = (facts[key] for key in ("medge", "pytorch_bf16", "bundle", "export"))
+    size = sum(bundle["bytes"].values())
+    rows = [
+        ["published, bf16", f"{bundle['published_bytes'] / 1e9:.2f} GB"],
+        ["language model + projector, `q4_k_m` + `q8_0`",
+         f"{bundle['bytes']['language'] / 1e9:.2f} + {bundle['bytes']['projector'] / 1e9:.2f} GB, "
+         f"{size / bundle['published_bytes']:.2f} of it"],
+        ["peak memory of writing full-precision GGUF", f"{export['peak_bytes'] / 1e9:.2f} GB "
+         f"(largest tensor {export['largest_tensor_bytes'] / 1e9:.2f} GB)"],
+        [f"peak memory of answering, context {medge['context']}, image included",
+         f"{medge['peak_bytes'] / 1e9:.2f} GB (the planner says {bundle['planned_bytes'] / 1e9:.2f})"],
+        ["tokens/s generated, to PyTorch in bf16",
+         f"{medge['tokens_per_second']:.2f}, {medge['tokens_per_second'] / torch['tokens_per_second']:.1f} times"],
+        ["tokens/s read, to PyTorch in bf16",
+         f"{medge['prefill_tokens_per_second']:.1f}, "
+         f"{medge['prefill_tokens_per_second'] / torch['prefill_tokens_per_second']:.1f} times"],
+        ["first token of a second question on the same image, to the first question",
+         f"{medge['second_question_seconds']:.1f} s, {medge['second_question_seconds'] / medge['first_question_seconds']:.2f}"],
+    ]  # fmt: skip
+    speed = json.loads((RESULTS / "generator_speed.json").read_text())
+    rows += [
+        [f"{what} through medge, to llama.cpp's own bench, `{speed['file']}`", f"{speed[key]['ratio']:.3f}"]
+        for key, what in (("tokens_per_second", "generating"), ("prefill_tokens_per_second", "reading"))
+    ]
+    written = speed["tokens_per_second"]
+    rows.append(
+        ["generating, large memory pages to small ones", f"{written['medge'] / written['medge, small pages']:.3f}"]
+    )
+    return table(["figure", "measured"], rows)
+
+
+def image_tower() -> str:
+    facts = json.loads((RESULTS / "image_tower.json").read_text())
+    rows = []
+    for row in facts["mini"]:
+        tasks = [
+            f"{100 * found['flips']:.1f}% ({found['reference']:.3f}, {found['bundle']:.3f})" for found in row["tasks"].values()
+        ]  # fmt: skip
+        rows.append([
+            f"`{row['recipe']}`", str(row["merged"]), str(row["tokens_left"]), f"{row['centred']['mean']:.5f}",
+            f"{row['centred']['min']:.4f}", f"{row['kld']:.4f}", f"{100 * row['same_top']:.1f}%", *tasks, row["status"],
+        ])  # fmt: skip
+    questions = [f"{name}: changed (PyTorch, bundle)" for name in facts["mini"][0]["tasks"]]
+    head = ["recipe", "merged a block", "patches left", "centred cosine mean", "min", "KL divergence", "same next word",
+            *questions, "gates"]  # fmt: skip
+    items = ", ".join(f"{name} {found['items']}" for name, found in facts["mini"][0]["tasks"].items())
+    full = [
+        [
+            f"{row['engine']} `{row['recipe']}`", str(row["merged"]), str(row["tokens_left"]), f"{row['bytes'] / 1e6:.0f}",
+            f"{row['seconds']:.1f}", f"{row['time_ratio']:.2f}", f"{row['peak_bytes_beside'] / 1e9:.2f}",
+        ]
+        for row in facts["full_size"]
+    ]  # fmt: skip
+    return "\n\n".join([
+        table(head, rows), f"Questions: {items}.",
+        "At MedGemma 4B's size (random weights), where only speed can be measured; each against llama.cpp's `q8_0` in turns. "
+        "Memory is the process's, less the language model's file:",
+        table(["tower", "merged a block", "patches left", "MB", "seconds an image", "to `q8_0`", "peak memory, GB"], full),
+    ])  # fmt: skip
