@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ... import __version__
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.facts import EncoderFacts
 from ...runtime.bundles.manifest import Manifest
-from ...runtime.bundles.origin import Origin
+from ...runtime.bundles.origin import Origin, today
 from ...runtime.bundles.tensors import Declared, read_tensors
 from ...runtime.errors import CheckpointError
 
@@ -168,7 +169,7 @@ class KeptReference:
         )  # fmt: skip
 
     def made_today(self) -> Origin:
-        return Origin.today(self.sha256)
+        return Origin(today(), __version__, self.sha256)
 
     def image_embeddings(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([self._found(self.embeddings, _image_key(row), "these images") for row in pixels])

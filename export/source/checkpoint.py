@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from ... import __version__
 from ...runtime.bundles.manifest import sha256_file
-from ...runtime.bundles.origin import Origin
+from ...runtime.bundles.origin import Origin, today
 from ...runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Checkpoint:
 
     def made_today(self) -> Origin:
         """What a report says of something that is made or measured of this checkpoint now."""
-        return Origin.today(self.hashes)
+        return Origin(today(), __version__, self.hashes)
 
 
 def read_json(path: Path) -> dict[str, Any]:

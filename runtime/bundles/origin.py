@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
-
-from ... import __version__
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Origin:
     medge: str
     source: dict[str, str]
 
-    @classmethod
-    def today(cls, source: dict[str, str]) -> Self:
-        """Of what is made or measured now, by this medge."""
-        return cls(datetime.now(UTC).date().isoformat(), __version__, source)
+
+def today() -> str:
+    """The day, UTC, as "2026-11-26"."""
+    return datetime.now(UTC).date().isoformat()
