@@ -51,6 +51,10 @@ SLOWEST = (
     "parity/test_generators.py",
     "export/to_coreml/test_coreml.py",
     "android/test_android_demo.py",
+    "arm/test_arm.py",
+    "export/families/test_token_merging.py",
+    "quant/gguf_file/test_gguf.py",
+    "export/jobs/test_encoder.py",
 )
 
 
