@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="an int8 bundle of medsiglip-mini")
     parser.add_argument("--reader", type=Path, help="a bundle of medgemma-mini")
     given = parser.parse_args()
-    kept, known = read_examples(), dict(examples())
+    kept, known = dict(read_examples()), dict(examples())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
         prepare(folder)

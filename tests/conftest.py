@@ -6,6 +6,7 @@ memory by session fixtures (`full_precision`, `gemma_logits`), which tests hand 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import json
@@ -216,25 +217,27 @@ def shallow(once: Once, checkpoint: Path) -> Path:
     return once("shallow", lambda folder: write_shallow(checkpoint, folder))
 
 
-@pytest.fixture(scope="session")
-def shallow_full(shallow: Path) -> Iterator[FullPrecision]:
-    """The shallow checkpoint's towers, exported once."""
+@contextlib.contextmanager
+def _in_full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
     from medge.export.families.full_precision import FullPrecision
     from medge.export.families.siglip import Reference
     from medge.export.source.checkpoint import Checkpoint
 
-    with FullPrecision(Reference(Checkpoint.open(shallow, "siglip"))) as made:
+    with FullPrecision(Reference(Checkpoint.open(checkpoint, "siglip"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shallow_full(shallow: Path) -> Iterator[FullPrecision]:
+    """The shallow checkpoint's towers, exported once."""
+    with _in_full_precision(shallow) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
     """medsiglip-mini's towers in full precision: exported, converted and measured once for all bundles that are made of it."""
-    from medge.export.families.full_precision import FullPrecision
-    from medge.export.families.siglip import Reference
-    from medge.export.source.checkpoint import Checkpoint
-
-    with FullPrecision(Reference(Checkpoint.open(checkpoint, "siglip"))) as made:
+    with _in_full_precision(checkpoint) as made:
         yield made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import mmap
 import os
 import subprocess
@@ -11,17 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def endurance() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "endurance.py"
-    spec = importlib.util.spec_from_file_location("endurance", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).parents[1] / "benchmarks" / "endurance.py")
 
 
 def test_classifying_keeps_nothing(endurance: ModuleType, bundle: Path, few_images: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import re
 import struct
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "supply.md"
@@ -25,12 +25,7 @@ MENDED = (b"memory size overflow while allocating ggml context", b"size overflow
 
 @pytest.fixture(scope="module")
 def supply() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_supply", ROOT / "docs" / "make_supply.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs" / "make_supply.py")
 
 
 def test_every_licence_is_allowed_and_the_page_has_what_medge_names(supply: ModuleType) -> None:

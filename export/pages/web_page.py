@@ -59,11 +59,7 @@ def write_page(writer: BundleWriter, libraries: Path) -> None:
     for path, source in _files(resources.files("medge.runtime") / "web"):
         writer.add(path, "web.page").write_bytes(source.read_bytes())
     for name in VENDOR:
-        target = (
-            name.rsplit("/", 1)[-1]
-            if name.endswith("js") or name.endswith("wasm")
-            else name.strip("@").replace("/", "-")
-        )
+        target = name.rsplit("/", 1)[-1] if name.endswith(("js", "wasm")) else name.strip("@").replace("/", "-")
         shutil.copyfile(libraries / "node_modules" / name, writer.add(f"app/vendor/{target}", "web.vendor"))
 
 

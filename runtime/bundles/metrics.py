@@ -87,9 +87,8 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(share * (1 - share) / count + spread / (4 * count))
     low, high = float(middle - half), float(middle + half)
-    return (low if successes else 0.0), (
-        high if successes < count else 1.0
-    )  # at the ends exactly, whatever the rounding
+    # At the ends exactly, whatever the rounding.
+    return low if successes else 0.0, high if successes < count else 1.0
 
 
 def calibration_bins(

@@ -18,7 +18,7 @@ from ..console.options import (
     ResultsOption,
     ThreadsOption,
 )
-from ..console.terminal import out, warn
+from ..console.terminal import cuts_told, out
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -109,14 +109,7 @@ def _outcome(encoder: Encoder, bank: LabelBank, embedding: NDArray[np.float32], 
 
 def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
     """The embedded labels; a text that is too long is told in one line."""
-    import warnings
-
-    from ..encoder.encoder import TextCutWarning
-
-    for cut in encoder.cuts([text for group in prompts.values() for text in group]) if prompts else []:
-        warn(str(cut))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TextCutWarning)
+    with cuts_told(encoder, [text for group in (prompts or {}).values() for text in group]):
         return encoder.bank(prompts)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, OptionalImagesArgument
-from ..console.terminal import out, print_json, warn
+from ..console.terminal import cuts_told, out, print_json
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 
@@ -60,19 +60,14 @@ def _embed_texts(
     bundle: Path, texts: Sequence[str], to: Path, device: str, *, allow_failed_parity: bool, force: bool, as_json: bool
 ) -> None:
     """Texts are few and quick: their file is written in one go."""
-    import warnings
-
     from ..bundles.atomic import atomic_file, only_writer
     from ..console.layouts import EMBEDDINGS, Columns, Embeddings, check_ending
-    from ..encoder.encoder import TextCutWarning, load
+    from ..encoder.encoder import load
 
     check_ending(to, EMBEDDINGS)
     with only_writer(to, force=force):
         encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-        for cut in encoder.cuts(texts):
-            warn(str(cut))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TextCutWarning)
+        with cuts_told(encoder, texts):
             table = encoder.embed_texts(list(texts))
         rows = [{"text": text, "embedding": row} for text, row in zip(texts, table, strict=True)]
         with atomic_file(to) as partial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -170,7 +169,7 @@ def _tell(index: Path, encoder: Encoder, done: Added, as_json: bool, present: in
     for found in done.failed:
         warn(found.error)
     if as_json:
-        many = of_many([asdict(found) for found in done.failed], done=done.added, before=present)
+        many = of_many(done.failed, done=done.added, before=present)
         print_json({"bundle": encoder.manifest.name, "out": str(index), **many})
     else:
         out.print(f"{index}: {done.added} images added, {present} were there, {len(done.failed)} could not be read")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..console.layouts import Row
     from ..encoder.encoder import Encoder
     from ..encoder.linear_probe import Probe
+    from ..pictures.images import Refused
     from ..pictures.view import View
 
 app = typer.Typer(no_args_is_help=True, help="Fit and apply a classifier on embeddings.")
@@ -159,7 +160,7 @@ class _Labelled:
 
     embeddings: NDArray[np.float32]
     labels: list[str]
-    failed: list[dict[str, str]]
+    failed: list[Refused]
 
     def many(self) -> dict[str, Any]:
         """For JSON."""
@@ -170,7 +171,7 @@ def _embed_labelled(encoder: Encoder, folder: Path, view: View) -> _Labelled:
     import numpy as np
 
     from ..errors import ImageError
-    from ..pictures.images import labelled_folder
+    from ..pictures.images import Refused, labelled_folder
 
     paths, names = labelled_folder(folder)
     rows, labels, failed = [], [], []
@@ -179,7 +180,7 @@ def _embed_labelled(encoder: Encoder, folder: Path, view: View) -> _Labelled:
         for done, ((source, item), name) in enumerate(found, 1):
             if isinstance(item, ImageError):
                 warn(str(item))
-                failed.append({"image": str(source), "error": str(item)})
+                failed.append(Refused(str(source), str(item)))
             else:
                 rows.append(item)
                 labels.append(name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import cache
 from importlib import resources
 
 MARK = "Example: "
 
 
+@cache
 def read_examples() -> dict[str, list[str]]:
     """{command, such as "index build": the lines that its example prints}."""
     return dict(json.loads((resources.files(__package__) / "examples.json").read_text(encoding="utf-8")))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from ..errors import ImageError
-from ..pictures.images import find_images
+from ..pictures.images import Refused, find_images
 from .layouts import Columns, Row, check_ending
 from .result_file import ResultFile, image_name
 from .terminal import SOME_FAILED, err, of_many, print_json, progress, warn
@@ -66,7 +66,7 @@ class ImageRun:
             raise ImageError("no image found in " + ", ".join(map(str, images)))
         self.view, self.to, self.force = view, to, force
         self.results: list[Row] = []
-        self.failed: list[dict[str, str]] = []
+        self.failed: list[Refused] = []
         self.before = 0  # images that an earlier run has done
         self._taken_for: Counter[str] = Counter()
 
@@ -98,7 +98,7 @@ class ImageRun:
                 for source, item in encoder.stream_images(waiting, view=self.view):
                     image = str(source)
                     if isinstance(item, ImageError):
-                        self.failed.append({"image": image, "error": str(item)})
+                        self.failed.append(Refused(image, str(item)))
                         warn(str(item))
                     else:
                         self._take(image, measure(item), file, columns, show)
@@ -146,7 +146,7 @@ class ImageRun:
         end_with(self.failed, done=self.before + len(self.results))
 
 
-def end_with(failed: Sequence[object], *, done: int) -> None:
+def end_with(failed: Sequence[Refused], *, done: int) -> None:
     """End a command over images, some of which could not be read; each was named before.
 
     Raises:

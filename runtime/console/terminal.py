@@ -6,14 +6,20 @@ import contextlib
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from ..progress import Progress
+
+if TYPE_CHECKING:
+    from ..encoder.encoder import Encoder
+    from ..pictures.images import Refused
 
 # What a terminal would obey in place of showing it: escape sequences, and characters that turn the direction of writing.
 _OBEYED = [
@@ -70,16 +76,16 @@ def print_json(facts: Mapping[str, Any]) -> None:
     print_document({"schema_version": SCHEMA_VERSION, **facts})
 
 
-def of_many(failed: Sequence[Mapping[str, str]], *, done: int, before: int = 0) -> dict[str, Any]:
+def of_many(failed: Sequence[Refused], *, done: int, before: int = 0) -> dict[str, Any]:
     """What `--json` says of many images, in every command that takes them (docs/reference/json.md).
 
     Args:
-        failed: an object for each image that could not be read: its name, `image`, and why, `error`.
+        failed: images that could not be read.
         done: images that were done now.
         before: images that an earlier run has done.
     """
     totals = {"images": before + done + len(failed), "done": done, "done_before": before, "failed": len(failed)}
-    return {"failed": list(failed), "totals": totals}
+    return {"failed": [asdict(one) for one in failed], "totals": totals}
 
 
 def print_document(body: Mapping[str, Any]) -> None:
@@ -90,6 +96,18 @@ def print_document(body: Mapping[str, Any]) -> None:
 
 def warn(message: str) -> None:
     err.print(f"medge: {message}", style="yellow", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def cuts_told(encoder: Encoder, texts: Sequence[str]) -> Iterator[None]:
+    """Tell of each text that is too long for this encoder in one line, in the place of Python's warnings about it."""
+    from ..encoder.encoder import TextCutWarning
+
+    for cut in encoder.cuts(texts):
+        warn(str(cut))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextCutWarning)
+        yield
 
 
 @contextlib.contextmanager

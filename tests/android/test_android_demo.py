@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,10 +17,10 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from medge import Sampling, load_generator, user
 from medge.runtime.golden.files import QUESTIONS
@@ -36,16 +35,7 @@ PER_CLASS = 34  # of six classes of MedNIST: more than 200 images
 EMULATED = {"v8": "cortex-a53", "v8_2_dotprod": "cortex-a76", "v8_2_dotprod_i8mm": "max"}
 
 
-def _load_build() -> Any:
-    spec = importlib.util.spec_from_file_location("android_build", DEMO / "ci/build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build = _load_build()
+build = load_script(DEMO / "ci/build.py")
 needs_tools = pytest.mark.skipif(
     not (build.TOOLS / "python").is_dir(),
     reason=f"no Android tools in {build.TOOLS}: bash android_demo/ci/prepare {build.TOOLS}",

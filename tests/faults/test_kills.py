@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import threading
@@ -14,19 +13,14 @@ from typing import Any
 
 import command_line
 import pytest
+from scripts import load_script
 
 from medge.runtime.bundles.claim import claimed
 
 
 @pytest.fixture(scope="module")
 def campaign() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kill_campaign", Path(__file__).with_name("campaign.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).with_name("campaign.py"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 // Pictures that the browser itself can read, to { width, height, data }, RGB bytes.
 
 import { MedgeError } from './errors.js';
-import { MAX_PIXELS } from './pixels.js';
+import { checkSize } from './pixels.js';
 
 /** Decode by content, whatever the file's name; of 16 bits a channel the browser leaves eight. */
 export async function decodeImage(bytes) {
@@ -12,7 +12,7 @@ export async function decodeImage(bytes) {
     throw new MedgeError('This is no image that the browser can read, and no DICOM file.');
   }
   const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new MedgeError(`This image has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are read.`);
+  checkSize(bitmap);
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);

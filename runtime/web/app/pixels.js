@@ -2,7 +2,12 @@
 
 import { MedgeError } from './errors.js';
 
-export const MAX_PIXELS = 100_000_000;
+const MAX_PIXELS = 100_000_000;
+
+/** Refuse a picture that is too large, before anything is made of it. */
+export function checkSize({ width, height }) {
+  if (width * height > MAX_PIXELS) throw new MedgeError(`This image has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are read.`);
+}
 
 const PROFILES = {
   'eval-tf': resizeTensorFlow,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import command_line
 import pytest
 from command_line import medge, medge_process
+from scripts import load_script
 
 from medge.runtime.console.examples import read_examples
 from medge.runtime.console.glossary import read_glossary
@@ -74,11 +74,7 @@ def test_examples_in_help_print_what_the_help_says(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("data_store", reason="pydicom-data is not installed")
-    spec = importlib.util.spec_from_file_location("make_examples", ROOT / "docs" / "make_examples.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "docs" / "make_examples.py")
     known, kept = dict(script.examples()), read_examples()
     assert set(kept) <= set(known)
     assert {*script.USING, *script.WITH_READER} <= set(kept), "run python docs/make_examples.py"

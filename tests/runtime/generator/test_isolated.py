@@ -88,7 +88,7 @@ FAULTS: dict[str, Callable[[Generator], Any]] = {
     "no JSON": lambda g: g.chat([user("Why?")], schema={"enum": {1}}),
     "half a character": lambda g: g.ask(None, "a\ud800b"),
     "no question": lambda g: g.ask(None, " "),
-    "an image in the instruction": lambda g: g.chat([system(phantom()), user("Why?")]),  # type: ignore[arg-type]
+    "an image in the instruction": lambda g: g.chat([system(phantom()), user("Why?")]),  # type: ignore[arg-type]  # what is refused
     "no image": lambda g: g.ask("nowhere.png", "Why?"),
 }
 
@@ -146,7 +146,7 @@ def test_what_it_said_last_is_told(apart: IsolatedGenerator, monkeypatch: pytest
     process._process.wait()
     monkeypatch.setattr(type(process), "signal_name", lambda self: "SIGABRT")
     with pytest.raises(GeneratorError) as caught:
-        apart._worker.count("a")  # type: ignore[union-attr]
+        apart._worker.count("a")  # type: ignore[union-attr]  # opened above
     assert "(SIGABRT: ggml.c:7: GGML_ASSERT(sane) failed\\x1b[31m)" in str(caught.value)
 
 

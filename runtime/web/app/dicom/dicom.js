@@ -2,7 +2,7 @@
 // a script that leaves `dicomParser` behind).
 
 import { MedgeError } from '../errors.js';
-import { MAX_PIXELS } from '../pixels.js';
+import { checkSize } from '../pixels.js';
 import { CUT_SHORT, readFrame } from './frames.js';
 import { GreyFrame, showColours } from './shown.js';
 
@@ -78,7 +78,7 @@ function headerOf(set) {
   header.stored = set.uint16('x00280101') ?? header.allocated;
   const { width, height, samples, allocated, photometric } = header;
   if (!width || !height) throw new MedgeError('This DICOM file does not say how many rows and columns its image has.');
-  if (width * height > MAX_PIXELS) throw new MedgeError(`This image has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are read.`);
+  checkSize(header);
   for (const [tag, what] of Object.entries(CANT_APPLY)) {
     if (set.elements[tag]) throw new MedgeError(`This DICOM file uses ${what}, which this page can’t apply. Use medge on a computer.`);
   }

@@ -27,7 +27,7 @@ export class GreyFrame {
    */
   show(chosen) {
     const { width, height, photometric } = this.#header;
-    const [window, brightness] = this.#windowed(chosen, this.#range());
+    const [window, brightness] = this.#windowed(chosen);
     const table = this.#table(brightness, photometric === 'MONOCHROME1');
     const mask = table.length - 1;
     const data = new Uint8Array(width * height * 3);
@@ -41,8 +41,11 @@ export class GreyFrame {
   }
 
   /** Which window holds, and what makes brightness, 0 to 1 or beyond, of a rescaled value. */
-  #windowed(chosen, { low, high }) {
-    if (chosen === 'range') return [{ ...asWindow({ low, high }), from: 'all' }, through(asWindow({ low, high }), 'LINEAR')];
+  #windowed(chosen) {
+    if (chosen === 'range') {
+      const all = asWindow(this.#range());
+      return [{ ...all, from: 'all' }, through(all, 'LINEAR')];
+    }
     if (chosen) return [{ ...chosen, from: 'chosen' }, through(chosen, 'LINEAR')];
     const [centre, width] = [number(this.#set, 'x00281050'), number(this.#set, 'x00281051')];
     if (centre !== null && width !== null && width >= 1) {
@@ -50,6 +53,7 @@ export class GreyFrame {
     }
     // No window stated: 8-bit values as they are, others over the range that they have.
     if (this.#header.stored === 8 && !this.#header.signed) return [{ centre: 128, width: 256, from: 'levels' }, (value) => value / 255];
+    const { low, high } = this.#range();
     return [{ ...asWindow({ low, high }), from: 'range' }, (value) => (high > low ? (value - low) / (high - low) : 0)];
   }
 
