@@ -11,6 +11,7 @@ import typer
 from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
+    IsolateOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
@@ -46,6 +47,7 @@ def ask(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,8 +66,9 @@ def ask(
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
-    ) as generator:
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        allow_failed_parity=allow_failed_parity,
+    ) as generator:  # fmt: skip
         note = ""
         skipped: tuple[Refused, ...] = ()
         if ct:

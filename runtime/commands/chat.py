@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
+    IsolateOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
@@ -41,6 +42,7 @@ def chat(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
@@ -49,8 +51,9 @@ def chat(
     """
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
-    ) as generator:
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        allow_failed_parity=allow_failed_parity,
+    ) as generator:  # fmt: skip
         generator.context  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
         out.print(f"{generator.manifest.name}, {generator.context} tokens of context. {HELP}")
         _converse(generator, sampling, think, view)

@@ -10,6 +10,7 @@ import typer
 from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
+    IsolateOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
@@ -44,6 +45,7 @@ def radiology_report(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,8 +59,9 @@ def radiology_report(
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
-    ) as generator:
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        allow_failed_parity=allow_failed_parity,
+    ) as generator:  # fmt: skip
         written = write_report(generator, images, template, sampling, clinical=clinical, view=view)
     if as_json:
         print_json({"bundle": generator.manifest.name, **written.as_dict()})

@@ -10,6 +10,7 @@ import typer
 from ..console.generator_options import (
     ContextOption,
     GpuLayersOption,
+    IsolateOption,
     LimitOption,
     SeedOption,
     TemperatureOption,
@@ -34,6 +35,7 @@ def record(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,8 +46,9 @@ def record(
     from ..assistants.health_record import answer_from_record
 
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
-    ) as generator:
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        allow_failed_parity=allow_failed_parity,
+    ) as generator:  # fmt: skip
         answer = answer_from_record(generator, [fhir, *(page or ())], question, sampling_of(limit, temperature, seed))
     if as_json:
         print_json({"bundle": generator.manifest.name, "answer": answer.text, "sources": list(answer.sources),

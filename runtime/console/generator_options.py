@@ -23,6 +23,9 @@ LimitOption = Annotated[int, typer.Option(min=1, help="Most tokens of an answer.
 TemperatureOption = Annotated[float, typer.Option(min=0.0, max=2.0, help="0: the likeliest token each time.")]
 SeedOption = Annotated[int, typer.Option(help="Of sampling, at a temperature over 0.")]
 GpuLayersOption = Annotated[int | None, typer.Option(min=0, help="Layers on a GPU.", show_default="as many as fit")]
+IsolateOption = Annotated[
+    bool, typer.Option("--isolate", help="Run the model in a process of its own: whatever ends that costs one answer.")
+]
 ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think first; its trace goes to stderr.")]
 
 
@@ -42,14 +45,15 @@ def cut_off(what: str, stop: Stop, limit: int) -> str:
 
 @contextmanager
 def opened(
-    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, allow_failed_parity: bool
+    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, isolate: bool, allow_failed_parity: bool
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
     from ..generator.load import load
 
     generator = load(
-        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers
-    )
+        bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers,
+        isolate=isolate,
+    )  # fmt: skip
     try:
         yield generator
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from command_line import hears_ctrl_c, medge
 
@@ -134,6 +135,31 @@ def test_ctrl_c_while_generating_is_one_line(reader: Path) -> None:
         process.kill()
     assert process.returncode in (130, 0)  # 0: the model had ended by itself just then
     assert "Traceback" not in said
+
+
+def test_isolate_costs_one_question(tiny_reader: Path) -> None:
+    """With --isolate, a crash of the model's process ends one answer of a conversation, and no more."""
+    words = ("--isolate", "--allow-failed-parity", "--context", "512", "--temperature", "1", "--limit", "40")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medge", "chat", str(tiny_reader), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write("Why?\n")
+        process.stdin.flush()
+        while process.stdout.read(1) != ">":  # what the command says first
+            pass
+        assert len(process.stdout.read(2)) == 2  # a space, and the answer has begun
+        [model] = psutil.Process(process.pid).children()
+        model.send_signal(signal.SIGSEGV)
+        told, said = process.communicate("And now?\n/quit\n", timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "the language model's process broke down (SIGSEGV" in said
+    assert len(told.partition("> ")[2].strip()) > 1  # the second question was answered
 
 
 def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Path, tmp_path: Path) -> None:
