@@ -1,9 +1,10 @@
 """Run the example of every command's help on stand-ins and real images, and keep what it prints in the package.
 
-python docs/make_examples.py [--bundle BUNDLE] [--reader BUNDLE]
+python docs/make_examples.py [--bundle BUNDLE] [--reader BUNDLE] [--only COMMAND]...
 
-Needs pydicom-data, and for language models a bundle of medgemma-mini; without one, their examples stay as they are. With an int8
-bundle of medsiglip-mini at hand, the examples of what makes and measures bundles stay as they are, too.
+Needs pydicom-data, and for language models the checkpoint of medgemma-mini, which it makes; a quarter of an hour on two cores.
+With a bundle of medsiglip-mini (int8) or of medgemma-mini (q8_0) at hand, the examples that make or measure such bundles stay as
+they are.
 What is kept is at most `MOST` lines of `WIDTH` columns.
 """
 
@@ -19,26 +20,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from medge.command_line import COMMANDS
+from medge.quant.texts.prompts import medical_texts
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.console.examples import read_examples, typed
 
 KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
 MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
 # In this order: what one command makes, the next uses.
-MAKING = ("standin", "export medsiglip", "parity")
+MAKING = ("standin", "export medsiglip", "parity", "bench", "distill medsiglip", "demo")
 USING = (
     "classify", "embed", "index build", "index add", "index search", "index info",
     "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
-ANSWERING = ("ask", "report", "record")
+MAKING_READER = ("calibrate", "export medgemma", "distill medgemma")
+ANSWERING = ("ask", "chat", "report", "record")
 WITH_READER = ("doctor", *ANSWERING)
+TYPED = {"chat": "what is on @film.dcm?\n/quit\n"}  # on standard input
 TOO_SMALL = "(by medgemma-mini, a stand-in that is too small to be right)"
 PICTURES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color", "examples_rgb_color")
 PATIENT = [
@@ -85,6 +89,9 @@ def prepare(folder: Path) -> None:
                 Image.fromarray(half[lines]).save(folder / side / label / f"{name}-{part}.png")
     shutil.copytree(folder / "training" / "slice", folder / "pictures")
     (folder / "labels.txt").write_text("abdomen CT\nchest x-ray\nhead MRI\n", encoding="utf-8")
+    (folder / "reports").mkdir()
+    for place in (folder / "reports.txt", folder / "reports" / "reports.txt"):
+        place.write_text("\n\n".join(medical_texts()), encoding="utf-8")
     entries = [{"resource": resource} for resource in PATIENT]
     record = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     (folder / "patient.json").write_text(json.dumps(record), encoding="utf-8")
@@ -99,20 +106,33 @@ def borrow(bundle: Path, place: Path) -> None:
 
 
 def before(command: str, folder: Path) -> None:
-    """What changes in the folder before an example: new images come to an archive that is indexed."""
+    """What changes in the folder before an example: new images come to an archive that is indexed, a checkpoint is made."""
     if command == "index add":
         (folder / "archive" / "new").mkdir()
         shutil.copy(folder / "film.dcm", folder / "archive" / "new" / "film.dcm")
+    checkpoint = "medgemma-mini" if command in MAKING_READER else "medsiglip-mini"
+    if (
+        command in (*MAKING, *MAKING_READER)
+        and command not in ("standin", "demo")
+        and not (folder / checkpoint).exists()
+    ):
+        call(["standin", checkpoint, checkpoint], folder)
 
 
-def run(example: str, folder: Path) -> list[str]:
-    """What an example prints in a folder: standard output, then standard error."""
-    words = [sys.executable, "-m", "medge", *shlex.split(example)[1:]]
-    environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 3, 4):
-        raise SystemExit(f"{example}: {done.stderr}")
+def run(example: str, folder: Path, said: str = "") -> list[str]:
+    """What an example prints in a folder, with `said` typed into it: standard output, then standard error."""
+    done = call(shlex.split(example)[1:], folder, said)
     return shortened(done.stdout + done.stderr, folder)
+
+
+def call(words: Sequence[str], folder: Path, said: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, as in a terminal of `WIDTH` columns that shows no progress."""
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "medge", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, input=said, check=False)
+    if done.returncode not in (0, 3, 4):
+        raise SystemExit(f"{shlex.join(words)}: {done.stderr}")
+    return done
 
 
 def shortened(said: str, folder: Path) -> list[str]:
@@ -130,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, help="an int8 bundle of medsiglip-mini")
     parser.add_argument("--reader", type=Path, help="a bundle of medgemma-mini")
+    parser.add_argument("--only", action="append", default=[], help="a command whose example is wanted; repeat it")
     given = parser.parse_args()
     kept, known = dict(read_examples()), dict(examples())
     with tempfile.TemporaryDirectory() as place:
@@ -138,10 +159,13 @@ def main() -> None:
         for name in ("bundle", "reader"):
             if (source := getattr(given, name)) is not None:
                 borrow(source, folder / name)
-        wanted = (*(() if given.bundle else MAKING), *USING, *(WITH_READER if given.reader else ()))
-        for command in wanted:
+        order = (
+            *(() if given.bundle else MAKING), *USING, *(() if given.reader else MAKING_READER), *WITH_READER,
+        )  # fmt: skip
+        for command in (name for name in order if not given.only or name in given.only):
             before(command, folder)
-            kept[command] = [*([TOO_SMALL] if command in ANSWERING else []), *run(known[command], folder)]
+            said = run(known[command], folder, TYPED.get(command, ""))
+            kept[command] = [*([TOO_SMALL] if command in ANSWERING else []), *said]
             print(f"$ {known[command]}", *kept[command], "", sep="\n")
     ordered = {command: kept[command] for command in known if command in kept}
     KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-Warn = Callable[[str], None]  # told of what a person should know and the work goes on without
+# Told of what a person should know and the work goes on without: a sentence, or a `Refused`, whose `str` is one.
+Warn = Callable[[object], None]
 
 
 class Progress(Protocol):
@@ -20,7 +21,7 @@ class Progress(Protocol):
         """
 
 
-def no_warning(message: str, /) -> None:
+def no_warning(message: object, /) -> None:
     """Say nothing: what functions use that are not given a `Warn`."""
 
 

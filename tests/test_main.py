@@ -46,6 +46,28 @@ def test_a_fault_is_one_sentence_and_a_report(
     assert "MUSTERMANN" not in text + told  # arguments, and what errors quote, stay in the house
 
 
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (command.Ended(15), 143)])
+def test_a_stop_that_a_library_turns_into_another_error_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, stop: BaseException, code: int
+) -> None:
+    """As numpy does where an extension module that needs it is imported just then."""
+
+    def run() -> None:
+        try:
+            raise stop
+        except BaseException as error:
+            raise ImportError("numpy._core.multiarray failed to import") from error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(command, "_run", run)
+    monkeypatch.setattr(command, "_hear_endings", lambda: [stop] if code == 143 else [])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == code
+    assert capsys.readouterr().err == "medge: stopped\n"
+    assert list(tmp_path.iterdir()) == []  # no report of a fault
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [

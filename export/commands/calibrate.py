@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...runtime.console.options import ForceOption, JsonOption
-from ...runtime.console.terminal import out, print_json, progress, warn
+from ...runtime.console.terminal import Warned, out, print_json, progress
 from .options import CORPUS, CheckpointOption
 
 
@@ -37,13 +37,13 @@ def calibrate(
     opened = open_gemma(checkpoint)
     check_files(data or ())
     corpus = read_corpus(data or ())
-    corpus.images.told(warn)
+    corpus.images.told(told := Warned())
     from ..jobs.calibrate import calibrate as gather_matrix  # after what can be refused: it imports torch
 
     with claimed(to), scratch_folder(to) as scratch, progress() as advance:
         found = gather_matrix(opened, corpus, scratch=scratch, out=to, force=force, progress=advance)
     facts = {"out": str(to), "chunks": found.chunks, "matrices": len(found.sums), "texts": len(corpus.texts),
-             "images": len(corpus.images)}  # fmt: skip
+             "images": len(corpus.images), "failed": told.failed()}  # fmt: skip
     if as_json:
         print_json(facts)
     else:

@@ -123,7 +123,8 @@ def medsiglip(
     --labels, the teacher's scores of those labels are learned, too. Interrupted, the same command goes on where it was.
     Images that can't be read are named and skipped; the exit code is then 3.
 
-    Example: medge distill medsiglip --teacher medsiglip-mini --student depth=2,width=96,heads=3 --images films/ --out student
+    Example: medge distill medsiglip --teacher medsiglip-mini --student depth=2,width=96,heads=3 --images films/
+    --out student --steps 200
     """
     job = EncoderDistillation(
         teacher=teacher, out=to, student=student, images=tuple(images), captions=captions, text=text,
@@ -149,7 +150,7 @@ def _tell(result: Distillation, skipped: Sequence[Refused], to: Path, work: Path
     from rich.table import Table
 
     for refused in skipped:
-        warn(f"skipped: {refused.error}")
+        warn(refused)
     if as_json:
         failed = [asdict(refused) for refused in skipped]
         print_json(
@@ -209,7 +210,7 @@ def medgemma(
     The student is an ordinary checkpoint with the teacher's tokenizer: export makes GGUF of it.
     Interrupted, the same command goes on where it was.
 
-    Example: medge distill medgemma --teacher medgemma-mini --student layers=9 --data reports.txt --out medgemma-half
+    Example: medge distill medgemma --teacher medgemma-mini --student layers=9 --data reports.txt --out medgemma-half --steps 100
     """
     job = GeneratorDistillation(
         teacher=teacher, out=to, student=student, data=tuple(data), held_back=tuple(held_back or ()),

@@ -14,7 +14,7 @@ from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
-from ...runtime.console.terminal import err, out, print_json, progress, warn
+from ...runtime.console.terminal import Warned, err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ..jobs import encoder_job, generator_job
 from ..jobs.encoder_job import ExportJob
@@ -158,12 +158,13 @@ def medsiglip(
     check_each(job, recipe or (), encoder_job.read_job)  # what is wrong is said before torch is imported
     from ..jobs.encoder import export_medsiglip, export_medsiglip_recipes
 
+    told = Warned()
     with progress() as advance:
         if several:
-            made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=warn))
+            made = list(export_medsiglip_recipes(job, recipe or (), advance, warn=told))
         else:
-            made = [export_medsiglip(job, advance, warn=warn)]
-    _tell([(bundle, list(reports.values())) for bundle, reports in made], as_json)
+            made = [export_medsiglip(job, advance, warn=told)]
+    _tell([(bundle, list(reports.values())) for bundle, reports in made], told, as_json)
 
 
 @app.command()
@@ -221,15 +222,16 @@ def medgemma(
     check_each(job, recipes, generator_job.read_job)
     from ..jobs.generator import export_medgemma, export_medgemma_recipes
 
+    told = Warned()
     with progress() as advance:
         if several:
-            made = list(export_medgemma_recipes(job, recipes, advance, warn=warn))
+            made = list(export_medgemma_recipes(job, recipes, advance, warn=told))
         else:
-            made = [export_medgemma(job, advance, warn=warn)]
-    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], as_json)
+            made = [export_medgemma(job, advance, warn=told)]
+    _tell([(bundle, [report] if report is not None else []) for bundle, report in made], told, as_json)
 
 
-def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) -> None:
+def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], told: Warned, as_json: bool) -> None:
     """What was made, and whether it passed."""
     if as_json:
         facts = [
@@ -244,7 +246,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], as_json: bool) 
             }
             for bundle, _ in made
         ]
-        print_json({"results": facts})
+        print_json({"results": facts, "failed": told.failed()})
     for bundle, reports in made if not as_json else ():
         for report in reports:
             out.print(report.table())

@@ -12,7 +12,7 @@ import typer
 from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.console.options import BundleArgument, ForceOption, JsonOption, LabelsOption
-from ...runtime.console.terminal import out, print_json, progress, warn
+from ...runtime.console.terminal import Warned, out, print_json, progress
 from ..jobs.measure import Measuring, check, measure
 from .losses import tell_losses
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
@@ -64,8 +64,9 @@ def parity(
     }
     if useless := [name for name, given in others[opened.manifest.kind].items() if given]:
         raise typer.BadParameter(f"{' and '.join(useless)}: not for this kind of bundle ({opened.manifest.kind})")
+    told = Warned()
     asked = Measuring(
-        reference, images, labelled, tuple(texts or ()), tuple(task or ()), labels, tuple(beside or ()), warn,
+        reference, images, labelled, tuple(texts or ()), tuple(task or ()), labels, tuple(beside or ()), told,
         thumbnails=thumbnails,
     )  # fmt: skip
     check(opened, asked)  # what is wrong is said before torch is imported
@@ -77,7 +78,9 @@ def parity(
             {"format": form, "verdict": report.verdict, "figures": asdict(report.figures), **asdict(report.summary())}
             for form, report in measured.items()
         ]
-        print_json({"bundle": opened.manifest.name, "out": str(to or bundle), "results": facts})
+        print_json(
+            {"bundle": opened.manifest.name, "out": str(to or bundle), "results": facts, "failed": told.failed()}
+        )
     else:
         for report in reports:
             out.print(report.table())

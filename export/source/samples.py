@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundles.facts import Calibration
 from ...runtime.errors import ImageError, LabelError, RecipeError
-from ...runtime.pictures.images import find_images, labelled_folder, read_image
+from ...runtime.pictures.images import Refused, find_images, labelled_folder, read_image
 from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess
 from ...runtime.progress import Warn
 
@@ -45,14 +45,14 @@ class Samples:
         images: (H, W, 3) arrays.
         truth: (N,) indices into `labels`, or None.
         labels: the names of the sub-folders, sorted.
-        skipped: messages of the images that could not be read.
+        skipped: the images that could not be read.
         source: what to call them in a report; a folder's name, never its path.
     """
 
     images: list[Pixels]
     truth: NDArray[np.intp] | None
     labels: tuple[str, ...]
-    skipped: tuple[str, ...]
+    skipped: tuple[Refused, ...]
     source: str
 
     def __len__(self) -> int:
@@ -98,8 +98,8 @@ class Samples:
 
     def told(self, warn: Warn) -> Self:
         """These samples, after telling which images could not be read."""
-        for message in self.skipped:
-            warn(f"skipped: {message}")
+        for refused in self.skipped:
+            warn(refused)
         return self
 
     def check_labels(self, names: Collection[str]) -> None:
@@ -189,14 +189,14 @@ def builtin_samples() -> Samples:
 def _read(paths: Iterable[Path], truth: list[int] | None, labels: tuple[str, ...], source: str) -> Samples:
     images: list[Pixels] = []
     kept: list[int] = []
-    skipped: list[str] = []
+    skipped: list[Refused] = []
     for index, path in enumerate(paths):
         try:
             images.append(read_image(path))
             kept.append(index)
         except ImageError as error:
-            skipped.append(str(error))
+            skipped.append(Refused(str(path), str(error)))
     if not images:
-        raise ImageError(f"{source}: no image could be read" + (f"; the first: {skipped[0]}" if skipped else ""))
+        raise ImageError(f"{source}: no image could be read" + (f"; the first: {skipped[0].error}" if skipped else ""))
     chosen = None if truth is None else np.array([truth[index] for index in kept], np.intp)
     return Samples(images, chosen, labels, tuple(skipped), source)

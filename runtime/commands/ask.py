@@ -75,7 +75,7 @@ def ask(
             answer, series = ask_series(generator, ct, question, sampling, think=think)
             note, skipped = series.note, series.skipped
             for refused in skipped:
-                warn(f"skipped: {refused.error}")
+                warn(refused)
         elif as_json:
             answer = generator.ask(image, question, sampling, view=view, think=think)
         else:

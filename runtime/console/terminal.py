@@ -94,8 +94,26 @@ def print_document(body: Mapping[str, Any]) -> None:
     sys.stdout.write(text.translate(_SHOWN_IN_JSON) + "\n")  # such characters stand in strings only
 
 
-def warn(message: str) -> None:
+def warn(message: object) -> None:
     err.print(f"medge: {message}", style="yellow", soft_wrap=True)
+
+
+class Warned:
+    """Warns as `warn` does, and keeps the images that were left out: what `--json` says under `failed`."""
+
+    def __init__(self) -> None:
+        self._refused: list[Refused] = []
+
+    def __call__(self, message: object) -> None:
+        from ..pictures.images import Refused
+
+        if isinstance(message, Refused):
+            self._refused.append(message)
+        warn(message)
+
+    def failed(self) -> list[dict[str, str]]:
+        """The images that were left out, an object each, and each once, as `--json` has them."""
+        return [asdict(refused) for refused in dict.fromkeys(self._refused)]
 
 
 @contextlib.contextmanager

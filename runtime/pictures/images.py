@@ -42,6 +42,9 @@ class Refused:
     image: str
     error: str
 
+    def __str__(self) -> str:
+        return f"skipped: {self.error}"
+
 
 def describe(source: ImageSource) -> str:
     """A short name for messages; never anything read from inside the image."""

@@ -89,24 +89,32 @@ def _main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a file's name shows its code
     try:
         _run()
-    except BrokenPipeError:  # the reader of a pipe had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at the end is quiet, too
-        sys.exit(1)
-    except MedgeError as error:
-        _say(str(error))
-    except MemoryError:
-        _say("not enough memory for this; a smaller recipe needs less, and so does leaving out --fast")
-    except OSError as error:
-        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except Exception as error:
-        fault = f"a fault in medge itself ({type(error).__name__})"
-        try:
-            report = _write_report(error)
-        except OSError as refusal:
-            _say(f"{fault}; where it happened could not be written down ({refusal.strerror})")
-        _say(
-            f"{fault}; where it happened is in {report}, without names or contents of files: please send it to medge's developers"
-        )
+        if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):
+            raise KeyboardInterrupt from error  # an extension module that is imported just then makes an ImportError of it
+        _explain(error)
+
+
+def _explain(error: Exception) -> NoReturn:
+    """End with one sentence about what went wrong."""
+    match error:
+        case BrokenPipeError():  # the reader of a pipe had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at the end is quiet, too
+            sys.exit(1)
+        case MedgeError():
+            _say(str(error))
+        case MemoryError():
+            _say("not enough memory for this; a smaller recipe needs less, and so does leaving out --fast")
+        case OSError():
+            _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    fault = f"a fault in medge itself ({type(error).__name__})"
+    try:
+        report = _write_report(error)
+    except OSError as refusal:
+        _say(f"{fault}; where it happened could not be written down ({refusal.strerror})")
+    _say(
+        f"{fault}; where it happened is in {report}, without names or contents of files: please send it to medge's developers"
+    )
 
 
 def _run() -> None:
@@ -164,12 +172,18 @@ def _write_report(error: Exception) -> str:
 
 def _outline(error: BaseException) -> Iterator[str]:
     """An error and those that led to it: each one's lines of code and its kind, without its message."""
-    if (earlier := error.__cause__ or error.__context__) is not None:
-        yield from _outline(earlier)
-        yield "\nwhich led to:\n"
-    yield "Traceback (most recent call last):\n"
-    yield from traceback.format_tb(error.__traceback__)
-    yield f"{type(error).__module__}.{type(error).__qualname__}\n"
+    for number, one in enumerate(reversed([*_chain(error)])):
+        yield "\nwhich led to:\n" * (number > 0)
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.format_tb(one.__traceback__)
+        yield f"{type(one).__module__}.{type(one).__qualname__}\n"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it, the last first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def problems_of(job: Job, name: str, moment: float, folder: Path, expected: Mapp
         said = process.communicate()[1]
     code = process.returncode
     if code not in ALLOWED_CODES[name] | {0, 3, 4}:
-        yield f"exit code {code}"
+        yield f"exit code {code}: {said.strip().splitlines()[-1:]}"
     if "Traceback" in said:
         yield f"a traceback: {said.strip().splitlines()[-1]}"
     left = {path.name for path in folder.iterdir()}

@@ -321,6 +321,11 @@ def test_images_that_can_not_be_read_are_named(shallow: Path, few_images: Path, 
         "fp32",
         "--calibration",
         folder,
+        "--images",
+        folder,
+        "--json",
     )
-    assert "skipped:" in done.stderr
-    assert "broken.png" in done.stderr
+    assert f"skipped: {folder / 'broken.png'}" in done.stderr
+    [failed] = json.loads(done.stdout)["failed"]  # once, though two options name it
+    assert failed["image"] == str(folder / "broken.png")
+    assert "broken.png" in failed["error"]

@@ -32,6 +32,7 @@ def test_a_kept_reference_measures_what_the_checkpoint_measures(
     bundle: Path, checkpoint: Path, few_images: Path, tmp_path: Path
 ) -> None:
     some = films(few_images, tmp_path / "films", ("CT_small", "MR_small", "693_J2KI"))
+    (some / "broken.png").write_bytes(b"no film")
     before = state(bundle)
     first, again = tmp_path / "first", tmp_path / "again"
     medge("parity", bundle, "--reference", checkpoint, "--images", some, "--out", first, code=None)
@@ -40,6 +41,7 @@ def test_a_kept_reference_measures_what_the_checkpoint_measures(
               code=None).stdout
     )  # fmt: skip
     assert told["out"] == str(again)
+    assert [Path(failed["image"]).name for failed in told["failed"]] == ["broken.png"]
     assert state(bundle) == before
     exact, kept = (ParityReport.read(place / "parity.json") for place in (first, again))
     assert isinstance(exact.figures, EncoderFigures)

@@ -55,7 +55,7 @@ def test_one_broken_film_does_not_cost_the_others(few_images: Path, tmp_path: Pa
     (tmp_path / "films" / "broken.png").write_bytes(b"no film")
     corpus = read_corpus([tmp_path])
     assert len(corpus.images) == len(whole.images) > 1
-    assert [message.split(":")[0].rsplit("/", 1)[-1] for message in corpus.images.skipped] == ["broken.png"]
+    assert [Path(refused.image).name for refused in corpus.images.skipped] == ["broken.png"]
     assert corpus.texts == ["No effusion."]
     with pytest.raises(ImageError, match="no image could be read"):
         read_corpus([tmp_path / "reports.txt", tmp_path / "films" / "broken.png"])

@@ -168,6 +168,7 @@ def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Pa
     texts.write_text("The heart is normal in size. " * 60)
     facts = json.loads(medge("calibrate", "--checkpoint", tiny_gemma, "--out", matrix, texts, "--json").stdout)
     assert facts["chunks"] >= 1
+    assert facts["failed"] == []
     out = tmp_path / "bundle"
     made = medge("export", "medgemma", "--checkpoint", tiny_gemma, "--out", out, "--recipe", "q4_0", "--importance", matrix,
                  "--skip-parity", "--json")  # fmt: skip
