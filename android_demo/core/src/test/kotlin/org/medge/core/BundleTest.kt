@@ -10,8 +10,10 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 import java.io.File
 import java.io.FileNotFoundException
+import java.io.FilterInputStream
 import java.io.IOException
 import java.io.InputStream
+import kotlin.random.Random
 
 /** Bundles made here: small files, a manifest that is right. */
 private class MadeBundle(val folder: File, parity: String = "passed", format: Int = 2, vararg extra: Pair<String, ByteArray>) {
@@ -198,6 +200,30 @@ class BundleTest {
     }
 
     @Test
+    fun anImportThatIsKilledLeavesAWholeBundleInUse() {
+        val made = MadeBundle(source)
+        val store = BundleStore(root)
+        val draw = Random(16)
+        var stopped = 0
+        repeat(8) {
+            made.writeManifest(source, name = "first")
+            val first = store.import(FolderSource(source), big, {}).manifest.digest
+            made.writeManifest(source, name = "second")
+            val second = Manifest.parse(File(source, Manifest.NAME).readBytes()).digest
+            val app = SlowImport.begin(source, root)
+            Thread.sleep(draw.nextLong(SlowImport.MILLISECONDS))
+            app.destroyForcibly().waitFor()
+            val found = store.current(Kind.ENCODER)!!
+            found.verify()
+            if (found.manifest.digest == first) stopped++ else assertEquals(second, found.manifest.digest)
+            store.import(FolderSource(source), big, {}).verify()
+            assertEquals(second, store.current(Kind.ENCODER)!!.manifest.digest)
+            assertEquals("nothing else is left", setOf(second.take(16), "current"), File(root, Kind.ENCODER.id).list()!!.toSet())
+        }
+        assertTrue("most were killed before the end", stopped > 4)
+    }
+
+    @Test
     fun aCopyThatWentWrongIsNotTakenUpAgain() {
         MadeBundle(source)
         val store = BundleStore(root)
@@ -284,5 +310,38 @@ class BundleTest {
             override fun open(path: String, offset: Long): InputStream = throw FileNotFoundException(path)
         }
         assertProblem(Problem.NO_MANIFEST) { BundleStore(root).import(gone, big, {}) }
+    }
+}
+
+/** An import in a process of its own, which is slow, so that it can be killed in its middle. */
+object SlowImport {
+    /** How long it takes, about. */
+    const val MILLISECONDS = 310L
+
+    /** Start one, and wait until it copies. */
+    fun begin(source: File, root: File): Process {
+        val java = File(System.getProperty("java.home"), "bin/java").path
+        val classes = System.getProperty("java.class.path")
+        val process = ProcessBuilder(java, "-Xshare:auto", "-cp", classes, SlowImport::class.java.name, source.path, root.path)
+            .redirectError(ProcessBuilder.Redirect.INHERIT).start()
+        assertEquals('!'.code, process.inputStream.read())
+        return process
+    }
+
+    @JvmStatic
+    fun main(arguments: Array<String>) {
+        val inner = FolderSource(File(arguments[0]))
+        val slow = object : BundleSource {
+            override fun open(path: String, offset: Long): InputStream {
+                if (path != Manifest.NAME) print("!").also { System.out.flush() }
+                return object : FilterInputStream(inner.open(path, offset)) {
+                    override fun read(buffer: ByteArray, from: Int, count: Int): Int {
+                        Thread.sleep(1)
+                        return super.read(buffer, from, minOf(count, 1000))
+                    }
+                }
+            }
+        }
+        BundleStore(File(arguments[1])).import(slow, phone(6.0), {})
     }
 }

@@ -8,8 +8,10 @@ class PreprocessTest {
     @Test
     fun everyProfileGivesPythonsPixelsToTheBit() {
         val golden = GoldenFiles.encoder().tensors("pixels.safetensors")
+        val sources = generateSequence(0) { it + 1 }.takeWhile { "$it.u8.source" in golden }.toList()
+        assertTrue("tall, wide, odd and one-pixel pictures are among them", sources.size >= 14)
         var compared = 0
-        for (number in 0..9) {
+        for (number in sources) {
             for (type in listOf("u8", "u16")) {
                 val source = imageOf(golden["$number.$type.source"])
                 for (profile in Profile.values()) {
@@ -21,7 +23,7 @@ class PreprocessTest {
                 }
             }
         }
-        assertEquals(10 * 2 * Profile.values().size * 2, compared)
+        assertEquals(sources.size * 2 * Profile.values().size * 2, compared)
     }
 
     @Test
