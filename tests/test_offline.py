@@ -139,6 +139,16 @@ def test_the_switches_are_set_before_anything_is_imported() -> None:
     assert done.stdout.split() == list(medge.no_telemetry.SWITCHES.values())
 
 
+def test_openvinos_counter_can_not_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "openvino_telemetry.py").write_text("print('counted')")  # as where it is installed
+    code = "import medge\ntry:\n    import openvino_telemetry\nexcept ImportError:\n    print('refused')"
+    path = os.pathsep.join((str(tmp_path), *(entry for entry in sys.path if entry)))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "refused\n"
+
+
 def test_ray_counts_nothing() -> None:
     usage = pytest.importorskip("ray._common.usage.usage_lib", reason="ray is not installed: pip install 'medge[ray]'")
     assert not usage.usage_stats_enabled()
