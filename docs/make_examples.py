@@ -39,7 +39,7 @@ USING = (
     "classify", "embed", "index build", "index add", "index search", "index info",
     "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
-MAKING_READER = ("calibrate", "export medgemma", "distill medgemma")
+MAKING_READER = ("calibrate", "export medgemma")  # distill medgemma takes longer than all others together
 ANSWERING = ("ask", "chat", "report", "record")
 WITH_READER = ("doctor", *ANSWERING)
 TYPED = {"chat": "what is on @film.dcm?\n/quit\n"}  # on standard input
@@ -167,8 +167,8 @@ def main() -> None:
             said = run(known[command], folder, TYPED.get(command, ""))
             kept[command] = [*([TOO_SMALL] if command in ANSWERING else []), *said]
             print(f"$ {known[command]}", *kept[command], "", sep="\n")
-    ordered = {command: kept[command] for command in known if command in kept}
-    KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            ordered = {command: kept[command] for command in known if command in kept}
+            KEPT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,8 @@ class ParityReport:
         if not self.held_back:
             title.append(" (not measured on held-back images)", "yellow")
         table = Table(title=title)
-        for column in ("figure", "measured", "95% interval", "gate", ""):
+        table.add_column("figure", no_wrap=True)  # names that one may want to copy; intervals can take two lines
+        for column in ("measured", "95% interval", "gate", ""):
             table.add_column(column, justify="right" if column == "measured" else "left", overflow="fold")
         marks = {True: Text("pass", "green"), False: Text("FAIL", "red"), None: Text("not measured", "dim")}
         for gate in self.gates:

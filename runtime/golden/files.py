@@ -160,7 +160,7 @@ def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: i
     return {
         "bundle": str(encoder.bundle.folder.absolute()), "profile": encoder.manifest.profile,
         "side": encoder.facts.image_size, "onnxruntime": onnxruntime.__version__,
-        "labels": bank.prompts, "images": len(decoded), "dicom_refused": refused,
+        "labels": bank.prompts, "images": len(decoded), "dicom": len(dicoms), "dicom_refused": refused,
     }  # fmt: skip
 
 
