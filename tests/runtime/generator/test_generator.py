@@ -142,7 +142,7 @@ def test_a_prompt_that_is_too_long_says_by_how_much(tiny: Generator) -> None:
 
 def test_the_context_ends_an_answer(tiny_reader: Path) -> None:
     generator = medge.load_generator(tiny_reader, allow_failed_parity=True, context=256)
-    prompt = generator.encode([user("word " * 200)])
+    prompt = generator.encode([user("that " * 200)])
     tokens = list(generator.engine.generate(prompt, Sampling(500), past_end=True))
     assert length(prompt) + len(tokens) == generator.engine.context
     generator.close()
