@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 from gemma_shapes import TEXT, VISION
 
-from medge.export.families.gemma3 import published_name
+from medge.export.families.gemma3 import open_gemma, published_name
 from medge.export.families.transformers_versions import features
 from medge.export.source.shard_writer import ShardWriter
-from medge.export.standin.medgemma_mini import write_configuration
+from medge.export.standin.medgemma_mini import CHAT_TEMPLATE, write_configuration
+from medge.export.standin.spiece import Piece
 from medge.runtime.bundles.gates import GateResult, ParitySummary
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.generator.engine import Item, Picture, length
@@ -31,11 +33,69 @@ TOKENIZER = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
+PUBLISHED_ROWS = 262_208  # of the embedding, transformers' default
+FILLING = 64  # rows of a published embedding that no piece has: the image token's, and some up to a multiple of 64
+FEW = 2500  # the first pieces of Gemma's vocabulary: special ones, bytes, the likeliest parts of words
+FEWER = 32_768  # words of a medical text are among them, or two of them
+
+
+def write_few_tokens(folder: Path) -> None:
+    """Gemma's tokenizer with a hundredth of its vocabulary, the first pieces under their own ids.
+
+    Text becomes twice as many tokens, and whatever a model or a tokenizer costs by the size of its vocabulary next to nothing.
+    """
+    from medge.export.standin.gemma_270m import write_tokenizer
+
+    folder.mkdir()
+    write_tokenizer([piece for _, piece in _first_pieces(FEW)], folder, CHAT_TEMPLATE)
+
+
+def write_fewer_tokens(folder: Path, source: Path) -> None:
+    """A trained model that knows an eighth of its vocabulary: of its embedding the rows of those pieces, and all of its layers.
+
+    Two thirds of Gemma 3 270M are its embedding, and two thirds of what it costs to measure it.
+    """
+    from medge.export.standin.gemma_270m import EMBEDDING, write_tokenizer
+
+    kept, pieces = zip(*_first_pieces(FEWER), strict=True)
+    checkpoint = open_gemma(source)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors*", *TOKENIZER))
+    write_tokenizer(pieces, folder, CHAT_TEMPLATE)
+    ids = _special_ids(folder)
+    config = {**checkpoint.config, "image_token_index": ids["<image_soft_token>"]}
+    config |= {"boi_token_index": ids["<start_of_image>"], "eoi_token_index": ids["<end_of_image>"]}
+    config["text_config"] = {**config["text_config"], "vocab_size": len(kept) + FILLING}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with ShardWriter(folder, 256 << 20) as shards:
+        for name in checkpoint.in_file_order():
+            tensor = checkpoint.tensor(name)
+            shards.add(name, torch.cat([tensor[list(kept)], tensor[-FILLING:]]) if name == EMBEDDING else tensor)
+
+
+def _first_pieces(count: int) -> list[tuple[int, Piece]]:
+    """The first pieces of Gemma's vocabulary with their ids, the letters that they are made of, and the image's marks."""
+    from medge.export.standin.gemma_270m import assemble, read_pieces
+    from medge.export.standin.spiece import USER_DEFINED
+
+    with tempfile.TemporaryDirectory() as scratch:
+        pieces = read_pieces(assemble(Path(scratch)))
+    letters = {letter for piece in pieces[:count] for letter in piece.text}
+    return [
+        (index, piece) for index, piece in enumerate(pieces)
+        if index < count or piece.text in letters or (len(piece.text) == 1 and ord(piece.text) < 0x250)
+        or (piece.type == USER_DEFINED and not piece.text.startswith("<unused"))
+    ]  # fmt: skip
+
+
+def _special_ids(folder: Path) -> dict[str, int]:
+    """The ids of a tokenizer's added tokens, by name."""
+    added = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["added_tokens_decoder"]
+    return {token["content"]: int(index) for index, token in added.items()}
 
 
 def write_tiny_gemma(
     folder: Path, tokenizer_of: Path, *, sees: bool = True, text: dict[str, Any] | None = None,
-    rename: tuple[str, str] = ("", ""), shard_bytes: int = 1 << 20,
+    rename: tuple[str, str] = ("", ""), shard_bytes: int = 1 << 17, zeros: bool = False,
 ) -> None:  # fmt: skip
     """Write one.
 
@@ -46,23 +106,29 @@ def write_tiny_gemma(
         text: changes to the language model's configuration.
         rename: replaced in every tensor's name, as other versions of transformers write them.
         shard_bytes: of a weights file.
+        zeros: all weights are zero, which a large model is made of in a moment.
     """
     from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3TextConfig
 
     folder.mkdir()
     for name in TOKENIZER:
         shutil.copy(tokenizer_of / name, folder / name)
-    language = {**TEXT, **(text or {})}
+    ids = _special_ids(folder)
+    image = ids["<image_soft_token>"]
+    rows = image + FILLING
+    language = {**TEXT, **({} if rows == PUBLISHED_ROWS else {"vocab_size": rows}), **(text or {})}
     config = {
         "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "transformers_version": "4.50.0",
-        "text_config": language, "vision_config": VISION, "mm_tokens_per_image": 4, "image_token_index": 262_144,
-        "boi_token_index": 255_999, "eoi_token_index": 256_000, "eos_token_id": [1, 106],
+        "text_config": language, "vision_config": VISION, "mm_tokens_per_image": 4, "image_token_index": image,
+        "boi_token_index": ids["<start_of_image>"], "eoi_token_index": ids["<end_of_image>"], "eos_token_id": [1, 106],
     }  # fmt: skip
     torch.manual_seed(0)
-    if sees:
-        model = Gemma3ForConditionalGeneration(Gemma3Config(**config))
-    else:
-        model = Gemma3ForCausalLM(Gemma3TextConfig(**language))
+    with torch.device("meta" if zeros else "cpu"):
+        model = (
+            Gemma3ForConditionalGeneration(Gemma3Config(**config)) if sees
+            else Gemma3ForCausalLM(Gemma3TextConfig(**language))
+        )  # fmt: skip
+    if not sees:
         config = {**language, "architectures": ["Gemma3ForCausalLM"], "eos_token_id": [1, 106],
                   "mm_tokens_per_image": 4, "vision_config": VISION, "transformers_version": "4.50.0"}  # fmt: skip
     write_configuration(folder, config)
@@ -122,10 +188,13 @@ def write_small_gemma(folder: Path, text: dict[str, Any], vision: dict[str, Any]
 
 
 def _write_weights(folder: Path, model: torch.nn.Module, name_of: Callable[[str], str], shard_bytes: int) -> None:
-    """A model's weights, changed at random so that no norm is at its beginning."""
+    """A model's weights, changed at random so that no norm is at its beginning; zeros of one without memory for them."""
     with ShardWriter(folder, shard_bytes) as shards:
         for name, tensor in model.state_dict().items():
             if "position_ids" in name or "lm_head" in name or ".head." in name:
+                continue
+            if tensor.is_meta:
+                shards.add(name_of(name), torch.zeros(tensor.shape, dtype=torch.bfloat16))
                 continue
             value = torch.randn_like(tensor) * 0.05 if tensor.ndim > 1 else tensor + 0.01 * torch.randn_like(tensor)
             shards.add(name_of(name), value.to(torch.bfloat16))

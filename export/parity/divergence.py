@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...runtime.bundles import metrics
@@ -48,18 +48,28 @@ class Divergence:
     ) -> None:  # fmt: skip
         """Logits, (N, vocabulary) each, the tokens that do follow, and what these belong to."""
         self.unit += units[skip:]
-        # Four rows at a time: float64 of a quarter million logits is large, and in arrays of more than 32 MB, which malloc
-        # maps anew each time, the same work takes three times as long.
-        for start in range(skip, len(following), 4):
-            rows = slice(start, min(start + 4, len(following)))
-            p = torch.from_numpy(reference[rows]).double().log_softmax(-1)
-            q = torch.from_numpy(bundle[rows]).double().log_softmax(-1)
-            target = torch.tensor(following[rows])[:, None]
-            self.kld += (p.exp() * (p - q)).sum(-1).clamp(min=0).tolist()
-            self.same += (p.argmax(-1) == q.argmax(-1)).tolist()
-            self.reference_nll += (-p.gather(1, target)[:, 0]).tolist()
-            self.bundle_nll += (-q.gather(1, target)[:, 0]).tolist()
-            self.place += range(rows.start, rows.stop)
+        self.place += range(skip, len(following))
+        for place in range(skip, len(following)):
+            self._add_row(reference[place], bundle[place], following[place])
+
+    def _add_row(self, p: Array, q: Array, token: int) -> None:
+        """Two rows of logits, (vocabulary,) float32, and the token that does follow.
+
+        Exponentials in float32, a third of float64's time for a quarter of a million of them, and sums in float64: the divergence
+        differs by less than 1e-8 from one in float64 all through.
+        """
+        best, other = int(p.argmax()), int(q.argmax())
+        after = float(p[token]) - float(p[best]), float(q[token]) - float(q[other])
+        p, q = p - p[best], q - q[other]
+        weights = np.exp(p)
+        total, its = float(weights.sum(dtype=np.float64)), float(np.exp(q).sum(dtype=np.float64))
+        np.subtract(p, q, out=p)
+        np.multiply(weights, p, out=weights)
+        shift = math.log(its) - math.log(total)
+        self.kld.append(max(0.0, float(weights.sum(dtype=np.float64)) / total + shift))
+        self.same.append(best == other)
+        self.reference_nll.append(math.log(total) - after[0])
+        self.bundle_nll.append(math.log(its) - after[1])
 
     def figures(self) -> DivergenceFigures:
         kld, same = np.array(self.kld), np.array(self.same, float)
@@ -107,16 +117,19 @@ class CachedLogits:
 
     Args:
         reference: the PyTorch model.
-        folder: of this reference's logits, which later runs find again; where None, nothing is kept.
+        folder: of this reference's logits, which later runs find again; where None, only those of the last prompt are kept.
     """
 
     def __init__(self, reference: GeneratorReference, folder: Path | None) -> None:
         self.reference, self.folder = reference, folder
+        self._last: tuple[str, Array] | None = None
 
     def __call__(self, items: Sequence[Item], first: int = 0) -> Array:
-        if self.folder is None:
-            return self.reference.logits(items, first)
         prompt = repr(([item.key if isinstance(item, Picture) else item for item in items], first))
+        if self.folder is None:
+            if self._last is None or self._last[0] != prompt:
+                self._last = prompt, self.reference.logits(items, first)
+            return self._last[1]
         path = self.folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.npy"
         if not path.is_file():
             with atomic_file(path) as temporary, temporary.open("wb") as stream:

@@ -85,9 +85,9 @@ def measure_generator(
     samples = material.images if generator.facts.image_tokens else None
     with Engine(language, projector, context=2048, measuring=True) as engine:
         prompts, passages = passage_prompts(engine.tokenize, material.texts, BOS)
+        stages = {"language": llama_stages(language, None, prompts[0], logits)}
         found = diverge(engine, logits, prompts, progress, "text", passages)
         text, plain = found.figures(), None
-        stages = {"language": llama_stages(language, None, prompts[0], reference)}
         speed = _speed(engine, reference, prompts[0])
         same_ids = _same_ids(engine, reference, material.texts)
         if baseline is not None:
@@ -97,7 +97,7 @@ def measure_generator(
         if samples is not None:
             asked = [generator.encode([user(image, QUESTION)]) for image in samples.images]
             image = _compare_images(engine, logits, asked, progress)
-            stages["vision"] = _vision_stages(generator, asked[0], reference)
+            stages["vision"] = _vision_stages(generator, asked[0], logits)
     figures = GeneratorFigures(
         size=_sizes(generator), text=text, tokenizer=SameIds(same_ids), speed=speed, baseline=plain, image=image,
         pixels=_compare_pixels(generator, reference, samples) if samples is not None else None,
@@ -130,11 +130,11 @@ def _without_matrix(
         return diverge(engine, logits, prompts, progress, "without a matrix", passages)
 
 
-def _vision_stages(generator: Generator, items: Sequence[Item], reference: GeneratorReference) -> tuple[StageRow, ...]:
+def _vision_stages(generator: Generator, items: Sequence[Item], logits: CachedLogits) -> tuple[StageRow, ...]:
     language, projector = generator.bundle.path("language"), generator.bundle.path("projector")
     assert language is not None
     assert projector is not None
-    return VISION_STAGES[generator.manifest.towers["projector"].format](language, projector, items, reference)
+    return VISION_STAGES[generator.manifest.towers["projector"].format](language, projector, items, logits)
 
 
 def _compare_images(

@@ -16,11 +16,11 @@ from ...runtime.device.ggml import GGMLTensor
 from ...runtime.generator.engine import BATCH, Engine, Item, Picture
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ...runtime.pictures.preprocess import normalise_pixels
-from ..families.generator_reference import GeneratorReference
 from ..families.transformers_versions import vision_transformer
 from ..to_onnx.image_tokens import SIGNATURE, ImageTokens
 from ..to_onnx.stages import run_stages, stage_labels
 from ..to_onnx.towers import export_tower
+from .divergence import CachedLogits
 from .stages import one_hop, two_hops
 
 PROJECTED = "projected tokens"
@@ -28,9 +28,10 @@ Array = NDArray[Any]
 
 
 def llama_stages(
-    language: Path, projector: Path | None, items: Sequence[Item], reference: GeneratorReference
+    language: Path, projector: Path | None, items: Sequence[Item], logits: CachedLogits
 ) -> tuple[StageRow, ...]:
     """Relative error of every block's output, by llama.cpp's callback on one side and hooks on the other."""
+    reference = logits.reference
     exact = reference.stages(items)
     found: dict[str, Array] = {}
 
@@ -45,9 +46,11 @@ def llama_stages(
 
     # All in one batch and with every output, so that the last block is not cut down to the rows that are asked for.
     with Engine(language, projector, context=BATCH, measuring=True, observer=observe) as engine:
-        pairs = {"logits": (reference.logits(items), engine.logits(items))}
-        pictures = [item for item in items if isinstance(item, Picture)]
-        if projector is not None:
+        rows = engine.logits(items)
+        if projector is None:
+            pairs = {"logits": (logits(items), rows)}
+        else:
+            pictures = [item for item in items if isinstance(item, Picture)]
             ours = np.concatenate([engine.image_embedding(picture) for picture in pictures])
             pairs = {PROJECTED: (np.concatenate([reference.image_embedding(p) for p in pictures]), ours)}
     blocks = [name for name in exact if name.startswith("layer_out" if projector else "l_out")]
@@ -56,9 +59,9 @@ def llama_stages(
     return tuple(one_hop(label, theirs, ours) for label, (theirs, ours) in stages.items())
 
 
-def onnx_stages(_: Path, path: Path, items: Sequence[Item], reference: GeneratorReference) -> tuple[StageRow, ...]:
+def onnx_stages(_: Path, path: Path, items: Sequence[Item], logits: CachedLogits) -> tuple[StageRow, ...]:
     """Relative error after each part of an ONNX tower: of the exporter, and of what was made smaller or merged."""
-    pictures = [item for item in items if isinstance(item, Picture)]
+    reference, pictures = logits.reference, [item for item in items if isinstance(item, Picture)]
     pixels = np.stack([normalise_pixels(picture.pixels) for picture in pictures])
     model = reference.model.model
     tower = vision_transformer(model.vision_tower)
@@ -71,7 +74,7 @@ def onnx_stages(_: Path, path: Path, items: Sequence[Item], reference: Generator
     return two_hops({label: exact[label].reshape(full[label].shape) for label in full}, full, small)
 
 
-VISION_STAGES: dict[str, Callable[[Path, Path, Sequence[Item], GeneratorReference], tuple[StageRow, ...]]] = {
+VISION_STAGES: dict[str, Callable[[Path, Path, Sequence[Item], CachedLogits], tuple[StageRow, ...]]] = {
     "gguf": llama_stages, "onnx": onnx_stages,
 }  # fmt: skip
 

@@ -116,18 +116,22 @@ def permuted(state: State, seed: int = 0) -> State:
     return {name: np.ascontiguousarray(values) for name, values in result.items()}
 
 
-def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
-    """`tokenizer.model`, `tokenizer.json` and their companions, rebuilt from the GGUF's pieces, scores and types."""
+def read_pieces(gguf_file: Path) -> list[Piece]:
+    """The vocabulary, from the GGUF's pieces, scores and types."""
     keys = [f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type")]
     metadata = read_header(gguf_file, keys).metadata
     texts, scores, types = (metadata[key] for key in keys)
-    pieces = gemma_pieces([text.decode() for text in texts], scores, types)
+    return gemma_pieces([text.decode() for text in texts], scores, types)
+
+
+def write_tokenizer(pieces: Sequence[Piece], folder: Path, chat_template: str) -> None:
+    """`tokenizer.model`, `tokenizer.json` and their companions; the image's token comes after the last piece."""
     (folder / "tokenizer.model").write_bytes(gemma_spiece(pieces))
     named = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
     images = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": IMAGE_TOKEN}
     special = {*named.values(), *images.values(), "<start_of_turn>", "<end_of_turn>"}
     added = {index: piece.text for index, piece in enumerate(pieces) if piece.type in (CONTROL, UNKNOWN, USER_DEFINED)}
-    added[IMAGE_TOKEN_ID] = IMAGE_TOKEN
+    added[len(pieces)] = IMAGE_TOKEN
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     config = {
         "tokenizer_class": "GemmaTokenizer", "processor_class": "Gemma3Processor", **named, **images,
@@ -140,7 +144,7 @@ def write_tokenizer(gguf_file: Path, folder: Path, chat_template: str) -> None:
     }  # fmt: skip
     for name, body in {
         "tokenizer_config.json": config,
-        "added_tokens.json": {IMAGE_TOKEN: IMAGE_TOKEN_ID},
+        "added_tokens.json": {IMAGE_TOKEN: len(pieces)},
         "special_tokens_map.json": {**named, **images},
     }.items():
         (folder / name).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

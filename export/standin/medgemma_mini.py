@@ -11,7 +11,16 @@ from safetensors.numpy import load_file
 
 from ...runtime.bundles.atomic import atomic_folder
 from ..source.shard_writer import ShardWriter
-from .gemma_270m import EMBEDDING, IMAGE_TOKEN_ID, TEXT_CONFIG, assemble, permuted, read_weights, write_tokenizer
+from .gemma_270m import (
+    EMBEDDING,
+    IMAGE_TOKEN_ID,
+    TEXT_CONFIG,
+    assemble,
+    permuted,
+    read_pieces,
+    read_weights,
+    write_tokenizer,
+)
 from .medsiglip_mini import CONFIG as ENCODER
 from .medsiglip_mini import unpack
 
@@ -104,7 +113,7 @@ def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | Non
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = assemble(Path(scratch))
         write_configuration(folder, CONFIG)
-        write_tokenizer(source, folder, CHAT_TEMPLATE)
+        write_tokenizer(read_pieces(source), folder, CHAT_TEMPLATE)
         tower, _ = unpack()
         state = {
             **permuted(read_weights(source), seed),

@@ -10,7 +10,7 @@ from typing import Any
 from ...runtime.bundles.atomic import atomic_folder
 from ..families.gemma3 import published_name
 from ..source.shard_writer import ShardWriter
-from .gemma_270m import IMAGE_TOKEN_ID, assemble, write_tokenizer
+from .gemma_270m import IMAGE_TOKEN_ID, assemble, read_pieces, write_tokenizer
 from .medgemma_mini import CHAT_TEMPLATE, CONFIG, write_configuration
 from .write import FULL_CONFIG
 
@@ -43,7 +43,7 @@ def write_medgemma_4b_random(out: Path, *, force: bool = False, seed: int = 0, l
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = assemble(Path(scratch))
         write_configuration(folder, config)
-        write_tokenizer(source, folder, CHAT_TEMPLATE)
+        write_tokenizer(read_pieces(source), folder, CHAT_TEMPLATE)
         with ShardWriter(folder) as shards:
             for name, shape in shapes.items():
                 if name.endswith(("position_ids", "lm_head.weight")) or ".vision_model.head." in name:

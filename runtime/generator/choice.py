@@ -16,6 +16,7 @@ from ..errors import GeneratorError
 from .conversation import Sampling
 
 Logits = Callable[[], NDArray[np.float32]]
+LIKELIEST = 1024  # tokens that a grammar is asked about first, when it has refused the likeliest
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
@@ -52,7 +53,7 @@ def choosing(
         if not made:
             raise GeneratorError(f"llama.cpp does not understand the grammar ({native_messages()})")
         free.callback(lib.llama_sampler_free, made)
-        yield _Choice(lib, context, logits, chain, made).by_grammar
+        yield _Choice(lib, context, logits, chain, made, 1 if chain is None else sampling.top_k).by_grammar
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class _Choice:
     logits: Logits
     chain: Any
     grammar: Any = None
+    needed: int = 1  # so many of the allowed tokens, the likeliest, are those that can be chosen
 
     def free(self) -> int:
         logits = self.logits()
@@ -78,18 +80,26 @@ class _Choice:
         one = np.array([(token, 0.0, 0.0)], _CANDIDATE)
         lib.llama_sampler_apply(self.grammar, ctypes.byref(self._candidates(one)))
         if np.isneginf(one["logit"][0]):
-            logits = self.logits()
-            every = np.zeros(len(logits), _CANDIDATE)
-            every["id"], every["logit"] = np.arange(len(logits)), logits
-            candidates = self._candidates(every)
-            lib.llama_sampler_apply(self.grammar, ctypes.byref(candidates))
-            if self.chain is None:
-                token = int(every["logit"].argmax())
-            else:
-                lib.llama_sampler_apply(self.chain, ctypes.byref(candidates))
-                token = int(candidates.data[candidates.selected].id)
+            token = self._allowed()
         lib.llama_sampler_accept(self.grammar, token)
         return token
+
+    def _allowed(self) -> int:
+        """The choice among the tokens that the grammar allows: among the likeliest, if enough of these are, else among all."""
+        lib, logits = self.lib, self.logits()
+        for count in (LIKELIEST, len(logits)):
+            # By their numbers: of equal ones the first is chosen, as among all.
+            which = np.sort(np.argpartition(logits, -count)[-count:]) if count < len(logits) else np.arange(len(logits))
+            rows = np.zeros(len(which), _CANDIDATE)
+            rows["id"], rows["logit"] = which, logits[which]
+            candidates = self._candidates(rows)
+            lib.llama_sampler_apply(self.grammar, ctypes.byref(candidates))
+            if len(which) == len(logits) or np.isfinite(rows["logit"]).sum() >= self.needed:
+                break
+        if self.chain is None:
+            return int(rows["id"][rows["logit"].argmax()])
+        lib.llama_sampler_apply(self.chain, ctypes.byref(candidates))
+        return int(candidates.data[candidates.selected].id)
 
     def _candidates(self, rows: NDArray[Any]) -> Any:
         data = rows.ctypes.data_as(ctypes.POINTER(self.lib.llama_token_data))

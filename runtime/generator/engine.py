@@ -251,18 +251,23 @@ class Engine:
             self._rewind(shared)
             self._advance(items[shared:], outputs=None)
 
-    def logits(self, items: Sequence[Item], first: int = 0) -> NDArray[np.float32]:
-        """Next-token logits after every text item from index `first` on, (count, vocabulary); images give no rows.
+    def logits(self, items: Sequence[Item], first: int = 0, stride: int = 1) -> NDArray[np.float32]:
+        """Next-token logits after text items, (count, vocabulary); images give no rows.
 
         Needs an engine made with `measuring`. Starts from an empty context: measured numbers must not depend on what
         was evaluated before.
+
+        Args:
+            items: the prompt.
+            first: index of the first item whose logits are wanted.
+            stride: only those at multiples of it, and the last.
         """
         items = list(items)
         self._check(items, room=0)
         rows: list[NDArray[np.float32]] = []
         with self._using():
             self._rewind(0)
-            self._advance(items, outputs=rows, first=first)
+            self._advance(items, outputs=rows, first=first, stride=stride)
         return np.concatenate(rows) if rows else np.empty((0, self.vocabulary_size), np.float32)
 
     def observe_prompt(self, items: Sequence[Item], stride: int) -> None:

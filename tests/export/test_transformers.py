@@ -108,7 +108,7 @@ def test_the_generator_opens_with_the_auto_classes(tiny_gemma: Path) -> None:
 
     model = AutoModel.from_pretrained(tiny_gemma, dtype=torch.float32).eval()
     reference = GeneratorReference(tiny_gemma)
-    ids = [2, 651, 6280, 576, 506]
+    ids = [2, 651, 1628, 576, 506]
     with torch.no_grad():
         found = model(input_ids=torch.tensor([ids]), token_type_ids=torch.zeros(1, len(ids), dtype=torch.int64))
     torch.testing.assert_close(found.last_hidden_state[0], reference.hidden(ids), rtol=0, atol=FP32_EMBEDDING)
@@ -136,8 +136,20 @@ def test_a_generator_saved_by_transformers_is_read(tiny_gemma: Path, tmp_path: P
         assert {(t.name, t.shape) for t in plan(ours, "f16")} == {(t.name, t.shape) for t in plan(theirs, "f16")}
     known = ("rope_theta", "rope_local_base_freq", "sliding_window", "query_pre_attn_scalar", "num_key_value_heads")
     assert {key: text_config(ours)[key] for key in known} == {key: text_config(theirs)[key] for key in known}
-    ids = [2, 651, 6280, 576, 506]
+    ids = [2, 651, 1628, 576, 506]
     torch.testing.assert_close(GeneratorReference(tmp_path).hidden(ids), GeneratorReference(tiny_gemma).hidden(ids))
+
+
+def test_what_a_configuration_leaves_out_is_transformers_default(tmp_path: Path) -> None:
+    from transformers import Gemma3TextConfig
+
+    from medge.export.families.gemma3 import text_config
+
+    stated = Gemma3TextConfig().to_dict()
+    silent = text_config(Checkpoint(tmp_path, {}, {}))
+    told = text_config(Checkpoint(tmp_path, stated, {}))
+    assert silent["vocab_size"] == stated["vocab_size"]
+    assert {key: told[key] for key in silent} == silent
 
 
 def test_the_generator_is_exported_measured_and_loaded(tiny_gemma: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,47 @@ from medge.export.to_gguf.write import write_language, write_projector
 from medge.runtime.device.gguf_header import TYPES, _Reader, read_header
 from medge.runtime.errors import CheckpointError
 
+# Runs the converter once for each line; what it says of itself does not mix with the answers.
+_CONVERTER = """
+import json, runpy, sys, traceback
+answers, sys.stdout = sys.stdout, sys.stderr
+sys.path[0] = sys.argv[1]
+for line in sys.stdin:
+    sys.argv, failed = json.loads(line), ""
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except BaseException:
+        failed = traceback.format_exc()
+    print(json.dumps(failed), file=answers, flush=True)
+"""
+Convert = Callable[..., Path]
 
-def convert(source: Path, checkpoint: Path, out: Path, precision: str, *more: str) -> Path:
-    """What llama.cpp's converter writes."""
-    script = source / "convert_hf_to_gguf.py"
-    command = [sys.executable, str(script), str(checkpoint), "--outfile", str(out), "--outtype", precision, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return out
+
+@pytest.fixture(scope="module")
+def convert(llama_cpp_source: Path) -> Iterator[Convert]:
+    """`convert(checkpoint, out, precision, *more)` is what llama.cpp's converter writes.
+
+    One process converts for all tests: to import transformers takes it longer than a small model.
+    """
+    command = [sys.executable, "-c", _CONVERTER, str(llama_cpp_source)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def ask(checkpoint: Path, out: Path, precision: str, *more: str) -> Path:
+            script = llama_cpp_source / "convert_hf_to_gguf.py"
+            words = [str(script), str(checkpoint), "--outfile", str(out), "--outtype", precision, *more]
+            asked.write(json.dumps(words) + "\n")
+            asked.flush()
+            failed = json.loads(answers.readline() or '"it ended"')
+            assert not failed, failed[-2000:]
+            return out
+
+        yield ask
+        asked.close()
 
 
 def metadata(path: Path) -> dict[str, bytes]:
@@ -69,32 +102,30 @@ def small_gemma(export_extra: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("precision", ["f32", "f16", "bf16"])
 def test_both_files_are_what_llama_cpp_writes(
-    llama_cpp_source: Path, small_gemma: Path, tmp_path: Path, precision: str
+    convert: Convert, small_gemma: Path, tmp_path: Path, precision: str
 ) -> None:
     """A configuration as published ones: sparse, with stretched positions. The test of the stand-in has the whole vocabulary."""
     checkpoint = open_gemma(small_gemma)
     write_language(checkpoint, tmp_path / "ours.gguf", precision)
-    assert_same(tmp_path / "ours.gguf", convert(llama_cpp_source, small_gemma, tmp_path / "theirs.gguf", precision))
+    assert_same(tmp_path / "ours.gguf", convert(small_gemma, tmp_path / "theirs.gguf", precision))
     write_projector(checkpoint, tmp_path / "ours-mm.gguf", precision)
-    theirs = convert(llama_cpp_source, small_gemma, tmp_path / "theirs-mm.gguf", precision, "--mmproj")
+    theirs = convert(small_gemma, tmp_path / "theirs-mm.gguf", precision, "--mmproj")
     assert_same(tmp_path / "ours-mm.gguf", theirs)
 
 
-def test_the_stand_in_is_what_llama_cpp_writes(llama_cpp_source: Path, gemma: Path, tmp_path: Path) -> None:
+def test_the_stand_in_is_what_llama_cpp_writes(convert: Convert, gemma: Path, tmp_path: Path) -> None:
     checkpoint = open_gemma(gemma)
     write_language(checkpoint, tmp_path / "ours.gguf", "bf16")
-    assert_same(tmp_path / "ours.gguf", convert(llama_cpp_source, gemma, tmp_path / "theirs.gguf", "bf16"))
+    assert_same(tmp_path / "ours.gguf", convert(gemma, tmp_path / "theirs.gguf", "bf16"))
     write_projector(checkpoint, tmp_path / "ours-mm.gguf", "f16")
-    assert_same(
-        tmp_path / "ours-mm.gguf", convert(llama_cpp_source, gemma, tmp_path / "theirs-mm.gguf", "f16", "--mmproj")
-    )
+    assert_same(tmp_path / "ours-mm.gguf", convert(gemma, tmp_path / "theirs-mm.gguf", "f16", "--mmproj"))
 
 
-def test_a_text_only_model(llama_cpp_source: Path, gemma: Path, tmp_path: Path) -> None:
-    write_tiny_gemma(tmp_path / "text", gemma, sees=False)
+def test_a_text_only_model(convert: Convert, few_tokens: Path, tmp_path: Path) -> None:
+    write_tiny_gemma(tmp_path / "text", few_tokens, sees=False)
     checkpoint = open_gemma(tmp_path / "text")
     write_language(checkpoint, tmp_path / "ours.gguf", "f16")
-    assert_same(tmp_path / "ours.gguf", convert(llama_cpp_source, tmp_path / "text", tmp_path / "theirs.gguf", "f16"))
+    assert_same(tmp_path / "ours.gguf", convert(tmp_path / "text", tmp_path / "theirs.gguf", "f16"))
     with pytest.raises(CheckpointError, match="text-only"):
         write_projector(checkpoint, tmp_path / "no.gguf", "f16")
 
@@ -120,9 +151,9 @@ def test_names_of_every_version_of_transformers(written: str, published: str) ->
     [("vision_tower.vision_model.", "model.vision_tower."), ("language_model.model.", "model.language_model.")],
 )
 def test_other_names_give_the_same_files(
-    tiny_gemma: Path, gemma: Path, tmp_path: Path, rename: tuple[str, str]
+    tiny_gemma: Path, few_tokens: Path, tmp_path: Path, rename: tuple[str, str]
 ) -> None:
-    write_tiny_gemma(tmp_path / "tiny-gemma", gemma, rename=rename)
+    write_tiny_gemma(tmp_path / "tiny-gemma", few_tokens, rename=rename)
     for folder, name in ((tiny_gemma, "a"), (tmp_path / "tiny-gemma", "b")):
         write_language(open_gemma(folder), tmp_path / f"{name}.gguf", "f16")
         write_projector(open_gemma(folder), tmp_path / f"{name}-mm.gguf", "f16")
@@ -215,7 +246,7 @@ print(peak_memory() - before)
 def test_memory_does_not_grow_with_the_model(gemma: Path, tmp_path: Path) -> None:
     """A checkpoint of 1.4 GB in shards of 256 MB is written in less than 0.4 GB, its vocabulary's 0.2 GB included."""
     text = {"hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 18}
-    write_tiny_gemma(tmp_path / "large", gemma, sees=False, text=text, shard_bytes=256 << 20)
+    write_tiny_gemma(tmp_path / "large", gemma, sees=False, text=text, shard_bytes=256 << 20, zeros=True)
     size = sum(path.stat().st_size for path in (tmp_path / "large").glob("*.safetensors"))
     assert size > 3 * LIMIT
     command = [sys.executable, "-c", _WRITE, str(tmp_path / "large"), str(tmp_path / "out.gguf")]
@@ -264,12 +295,12 @@ def test_permutation_leaves_the_function_as_it_is(gemma: Path, tmp_path: Path, l
     assert len(torch.unique(row.abs())) > 16
 
 
-def test_padding_the_projector_is_exact(gemma: Path, tmp_path: Path) -> None:
+def test_padding_the_projector_is_exact(fewer_tokens: Path, tmp_path: Path) -> None:
     from medge.runtime.generator.engine import Engine, Picture
     from medge.runtime.golden.phantom import phantom
     from medge.runtime.pictures.preprocess import get_profile
 
-    checkpoint = open_gemma(gemma)
+    checkpoint = open_gemma(fewer_tokens)
     write_language(checkpoint, tmp_path / "model.gguf", "bf16")
     picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 112), 16)
     found = []
@@ -304,19 +335,19 @@ def test_a_siglip_checkpoint_is_refused(checkpoint: Path) -> None:
         open_gemma(checkpoint)
 
 
-def test_a_scale_that_llama_cpp_would_not_use_is_refused(gemma: Path, tmp_path: Path) -> None:
+def test_a_scale_that_llama_cpp_would_not_use_is_refused(few_tokens: Path, tmp_path: Path) -> None:
     """It has no key for it, so such a model would run and give wrong answers. A 27B's scale is its own."""
-    write_tiny_gemma(tmp_path / "odd", gemma, text={"query_pre_attn_scalar": 100})
+    write_tiny_gemma(tmp_path / "odd", few_tokens, text={"query_pre_attn_scalar": 100})
     with pytest.raises(CheckpointError, match="query_pre_attn_scalar is 100, llama.cpp would scale by 32"):
         write_language(open_gemma(tmp_path / "odd"), tmp_path / "odd.gguf", "f16")
     shape = {"num_hidden_layers": 62, "hidden_size": 96, "query_pre_attn_scalar": 48, "sliding_window": 64}
-    write_tiny_gemma(tmp_path / "like-27b", gemma, sees=False, text=shape)
+    write_tiny_gemma(tmp_path / "like-27b", few_tokens, sees=False, text=shape)
     write_language(open_gemma(tmp_path / "like-27b"), tmp_path / "27b.gguf", "f16")
     assert read_header(tmp_path / "27b.gguf").get("block_count") == 62
 
 
-def test_a_tensor_without_a_place_is_named(gemma: Path, tmp_path: Path) -> None:
-    write_tiny_gemma(tmp_path / "odd", gemma, rename=("mlp.up_proj", "mlp.sideways_proj"))
+def test_a_tensor_without_a_place_is_named(few_tokens: Path, tmp_path: Path) -> None:
+    write_tiny_gemma(tmp_path / "odd", few_tokens, rename=("mlp.up_proj", "mlp.sideways_proj"))
     with pytest.raises(CheckpointError, match="sideways_proj"):
         write_language(open_gemma(tmp_path / "odd"), tmp_path / "odd.gguf", "f16")
 

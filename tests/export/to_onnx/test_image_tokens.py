@@ -205,12 +205,12 @@ def test_a_tower_of_another_model(merged_reader: Path, parts: tuple, tmp_path: P
         engine.image_embedding(Picture.of(get_profile("finetune-pil").resize(phantom(), 112), 4))
 
 
-def test_what_can_not_be_merged(tiny_gemma: Path, gemma: Path, tmp_path: Path) -> None:
+def test_what_can_not_be_merged(tiny_gemma: Path, few_tokens: Path, tmp_path: Path) -> None:
     from gemma_checkpoints import write_tiny_gemma
 
     with pytest.raises(RecipeError, match="8 tokens a block can't be merged: this tower has 16, at most 7"):
         export_medgemma(GeneratorJob(tiny_gemma, tmp_path / "a", "f16", merge=8))
-    write_tiny_gemma(tmp_path / "text", gemma, sees=False)
+    write_tiny_gemma(tmp_path / "text", few_tokens, sees=False)
     with pytest.raises(RecipeError, match="text reads text only"):
         export_medgemma(GeneratorJob(tmp_path / "text", tmp_path / "b", "f16", merge=1))
     with pytest.raises(RecipeError, match="no target 'z80'"):

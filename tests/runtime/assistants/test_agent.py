@@ -159,8 +159,8 @@ def test_the_encoders_tools_work(bundle: Path, pydicom_files: Path, few_images: 
 
 def test_a_simulated_patient_is_examined(mini: Generator, shared: Path) -> None:
     """AgentClinic's cases: the doctor asks the patient and orders tests by tools, then names a diagnosis."""
-    cases = (shared / "agentclinic" / "medqa.jsonl").read_text().splitlines()[:3]
-    assert len(cases) == 3
+    cases = (shared / "agentclinic" / "medqa.jsonl").read_text().splitlines()[:2]
+    assert len(cases) == 2
     for line in cases:
         case = json.loads(line)["OSCE_Examination"]
 
@@ -179,6 +179,6 @@ def test_a_simulated_patient_is_examined(mini: Generator, shared: Path) -> None:
                  "required": ["name"], "additionalProperties": False}  # fmt: skip
         tools = [Tool("ask_patient", "Ask the patient.", describe, ask_patient),
                  Tool("order_test", "Order a test.", order, order_test)]  # fmt: skip
-        outcome = medge.Agent(mini, tools, most_steps=2, sampling=Sampling(160)).run(case["Objective_for_Doctor"])
+        outcome = medge.Agent(mini, tools, most_steps=2, sampling=Sampling(96)).run(case["Objective_for_Doctor"])
         assert outcome.answer
         assert not any(step.failed for step in outcome.steps)

@@ -292,7 +292,7 @@ def test_room_is_made_in_another_process(tiny_reader: Path, monkeypatch: pytest.
     with load(tiny_reader, context=None, isolate=True) as generator:
         assert generator.context == 512
         assert generator.make_room(700) >= 700
-        assert generator.ask(None, "word " * 560, Sampling(2)).prompt_tokens > 512
+        assert generator.ask(None, "that " * 560, Sampling(2)).prompt_tokens > 512
 
 
 def test_files_are_those_that_were_checked(tiny_reader: Path, tmp_path: Path) -> None:
