@@ -116,7 +116,16 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 @pytest.fixture(scope="session")
-def gemma(once: Once, llm_extra: None) -> Path:
+def towers_exported_once(once: Once, export_extra: None) -> Iterator[None]:
+    """Every tower is traced once in a test run, whichever job or command asks for its full-precision graph or program."""
+    from exported_once import exported_once
+
+    with exported_once(once):
+        yield
+
+
+@pytest.fixture(scope="session")
+def gemma(once: Once, llm_extra: None, towers_exported_once: None) -> Path:
     """medgemma-mini as a checkpoint folder, 0.58 GB."""
     from medge.export.standin.medgemma_mini import write_medgemma_mini
 
@@ -202,7 +211,7 @@ def pydicom_files() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(once: Once, export_extra: None) -> Path:
+def checkpoint(once: Once, export_extra: None, towers_exported_once: None) -> Path:
     """medsiglip-mini as a checkpoint folder."""
     from medge.export.standin.write import write_medsiglip_mini
 

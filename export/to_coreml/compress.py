@@ -8,7 +8,7 @@ from typing import Any
 
 from ...quant.recipes.coreml import CoreMLKind
 from .precision import selector
-from .quietly import quiet
+from .quietly import check, checked_once, quiet
 from .storage import store_linear, store_palettes, store_with_activations
 from .weights import Compressing, palettize_layers, round_to_blocks
 from .write import MergingPackage, convert, save
@@ -56,7 +56,7 @@ def make_package(work: Compressing, kept: Mapping[str, str], side: int, metadata
         decisions |= work.module.tower.encoder.facts()
     decisions |= method.change(work)
     model = convert(work.module, work.tower, side, options, half=selector(kept))
-    with quiet():
+    with quiet(), checked_once():
         model, stored = method.store(model, work)
-    save(model, work.path, metadata)
+    save(check(model), work.path, metadata)
     return decisions | stored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ...quant.recipes.coreml import CoreMLRecipe
 from ...quant.recipes.recipe import golden_bound
@@ -53,10 +54,15 @@ def full_program(full: FullPrecision, tower: str, options: PackageOptions) -> Pr
 
     def make() -> Program:
         path = full.scratch / f"{len(list(full.scratch.iterdir()))}-{PACKAGE_NAMES[tower]}"
-        module = rewrite(full.reference.tower(tower), tower, options)
-        return Program(save(convert(module, tower, side_of(full, tower), options), path))
+        return Program(write_full(full, tower, options, path))
 
     return full.kept(("coreml", tower, options), make)
+
+
+def write_full(full: FullPrecision, tower: str, options: PackageOptions, path: Path) -> Path:
+    """Convert a tower in fp32."""
+    module = rewrite(full.reference.tower(tower), tower, options)
+    return save(convert(module, tower, side_of(full, tower), options), path)
 
 
 def _kept_in_fp32(

@@ -21,7 +21,7 @@ from ..families.token_merging import MergingTower
 from .mil.evaluator import Program
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower, gelu
 from .options import PackageOptions
-from .quietly import coremltools, quiet
+from .quietly import check, checked_once, coremltools, quiet
 
 OUTPUT = "pooler_output"
 
@@ -95,13 +95,14 @@ def convert(module: nn.Module, kind: str, side: int, options: PackageOptions, ha
         given = ct.ImageType(IMAGE, (1, *shape), scale=scale, bias=bias, color_layout=ct.colorlayout.RGB)
     else:
         given = ct.TensorType(INPUTS[kind], allowed, dtype=np.float32 if kind == "vision" else np.int32)
-    with quiet():
+    with quiet(), checked_once():
         program = torch.export.export(module, (example,), dynamic_shapes=dynamic).run_decompositions({})
-        return ct.convert(
+        model = ct.convert(
             program, inputs=[given], outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
             minimum_deployment_target={17: ct.target.iOS17, 18: ct.target.iOS18}[options.ios],
             compute_precision=ct.precision.FLOAT32 if half is None else ct.transform.FP16ComputePrecision(half),
         )  # fmt: skip
+    return check(model)
 
 
 def save(model: Any, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
