@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,8 +17,9 @@ from unittest import mock
 from medge.export.families.encoder import Signature
 from medge.export.families.full_precision import FullPrecision
 from medge.export.parity import generator_stages
-from medge.export.to_coreml import packages
+from medge.export.to_coreml import compress, packages
 from medge.export.to_coreml.options import PackageOptions
+from medge.export.to_coreml.weights import Compressing
 from medge.export.to_onnx import format as onnx_format
 from medge.export.to_onnx import image_tokens, stages
 from medge.export.to_onnx.towers import export_tower
@@ -33,7 +35,11 @@ def _hash(tower: Any, *asked: object) -> str:
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
         found.update(tensor.detach().contiguous().view(-1).numpy().data)
     numbers = [
-        (name, type(part).__name__, [getattr(part, key, None) for key in ("merged", "queries", "tokens", "kernel_size")])
+        (
+            name,
+            type(part).__name__,
+            [getattr(part, key, None) for key in ("merged", "queries", "tokens", "kernel_size")],
+        )
         for name, part in tower.named_modules()
     ]
     found.update(repr((numbers, getattr(tower, "config", None), asked)).encode())
@@ -60,8 +66,18 @@ def exported_once(once: Once) -> Iterator[None]:
 
         return once(f"packages/{_hash(full.reference.tower(tower), tower, options)}", write) / path.name
 
+    # Recipes that leave a tower's weights to coremltools begin with the same model, which none of them changes.
+    half_precision, models = compress.half_precision, dict[str, Any]()
+
+    def half(work: Compressing, kept: Mapping[str, str], side: int) -> Any:
+        key = _hash(work.module, work.tower, replace(work.options, target_size=None), dict(kept), side)
+        if key not in models:
+            models[key] = half_precision(work, kept, side)
+        return models[key]
+
     with contextlib.ExitStack() as stack:
         for module in (stages, onnx_format, image_tokens, generator_stages):
             stack.enter_context(mock.patch.object(module, "export_tower", export))
         stack.enter_context(mock.patch.object(packages, "write_full", package))
+        stack.enter_context(mock.patch.object(compress, "half_precision", half))
         yield

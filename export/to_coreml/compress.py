@@ -55,8 +55,13 @@ def make_package(work: Compressing, kept: Mapping[str, str], side: int, metadata
     if isinstance(work.module, MergingPackage):
         decisions |= work.module.tower.encoder.facts()
     decisions |= method.change(work)
-    model = convert(work.module, work.tower, side, options, half=selector(kept))
+    model = half_precision(work, kept, side)
     with quiet(), checked_once():
         model, stored = method.store(model, work)
     save(check(model), work.path, metadata)
     return decisions | stored
+
+
+def half_precision(work: Compressing, kept: Mapping[str, str], side: int) -> Any:
+    """The tower with the weights that it has now, converted to fp16 but for what is kept; as an unsaved CoreML model."""
+    return convert(work.module, work.tower, side, work.options, half=selector(kept))

@@ -86,7 +86,9 @@ def macro_auc_of(scores: Floats, truth: NDArray[np.intp]) -> Statistic:
         drawn = np.bincount(rows, minlength=count)[order]
         positive = drawn * true
         np.cumsum(drawn - positive, axis=0, out=below[1:])
-        beaten = np.take_along_axis(below, begins, axis=0) + np.take_along_axis(below, ends, axis=0)  # a tie counts half
+        beaten = np.take_along_axis(below, begins, axis=0) + np.take_along_axis(
+            below, ends, axis=0
+        )  # a tie counts half
         pairs = positive.sum(axis=0) * below[-1]
         known = pairs > 0
         return float(((positive * beaten).sum(axis=0)[known] / (2 * pairs[known])).mean()) if known.any() else math.nan
