@@ -10,6 +10,7 @@ import command_line
 import numpy as np
 import pytest
 import torch
+from siglip_checkpoints import first_blocks
 from tolerances import EXACT_HOP, FP16_PACKAGE, FP32_SUMS, FP32_TOWER
 
 import medge
@@ -76,9 +77,10 @@ def test_rewritten_towers_compute_the_same(reference: Reference, pixels: np.ndar
 
 @pytest.mark.parametrize("ios", [17, 18])
 def test_full_precision_packages_equal_pytorch(
-    reference: Reference, pixels: np.ndarray, ids: np.ndarray, ios: int, tmp_path: Path
+    reference: Reference, pixels: np.ndarray, ios: int, tmp_path: Path
 ) -> None:
-    vision = reference.model.vision_model
+    """Of two blocks; each recipe's test compares all of them, stage by stage."""
+    vision = first_blocks(reference.model.vision_model, 2)
     side = vision.config.image_size
     with torch.inference_mode():
         exact = vision(pixel_values=torch.from_numpy(pixels)).pooler_output.numpy()
@@ -201,10 +203,13 @@ def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_image
     assert bank["labels"][int(cosines.argmax())] == encoder.classify(image)[0].best
 
 
-def test_targets_that_are_too_old_and_other_wrong_wishes(checkpoint: Path, tmp_path: Path) -> None:
+def test_targets_that_are_too_old_and_other_wrong_wishes(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, tmp_path: Path
+) -> None:
     def refused(words: str, **wish: object) -> None:
+        job = ExportJob(checkpoint, tmp_path / "x", formats=("coreml",), calibration=few_images, **wish)  # type: ignore[arg-type] - any wish
         with pytest.raises(RecipeError, match=words):
-            export_medsiglip(ExportJob(checkpoint, tmp_path / "x", formats=("coreml",), **wish))  # type: ignore[arg-type] - any wish
+            export_medsiglip(job, full=full_precision)
 
     refused(r"'w4' needs iOS 18 \(say --ios 18\), not 17", recipe="w4", package=PackageOptions(ios=17))
     refused("no iOS target 16", package=PackageOptions(ios=16))
