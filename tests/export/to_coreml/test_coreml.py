@@ -283,6 +283,7 @@ def test_weighted_clustering() -> None:
     error = float((weights * (found - values) ** 2).sum())
     other = KMeans(16, n_init=3, random_state=0).fit(values[:, None], sample_weight=weights)
     assert error <= 1.03 * other.inertia_  # the best of three starts, against our one
+    np.testing.assert_array_equal(cluster(np.full(9, 0.1, np.float32), weights[:9], 16), np.float32(np.float16(0.1)))
     moments = np.where(np.arange(64) < 2, 100.0, 0.01).astype(np.float32)
     weight = rng.normal(size=(GROUP, 64)).astype(np.float32)
     lost = np.abs(palettize(weight, moments, 4, GROUP) - weight)[:, :2].mean()
