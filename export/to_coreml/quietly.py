@@ -66,7 +66,7 @@ def check(model: Any) -> Any:
     """The model, after coremltools' own check of its program.
 
     Raises:
-        ValueError: a pass has spoiled it; a fault of coremltools.
+        Exception: a pass has spoiled it; a fault of coremltools, which has no class for it.
     """
     model._mil_program.validate()
     return model
