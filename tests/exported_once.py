@@ -69,10 +69,10 @@ def exported_once(once: Once) -> Iterator[None]:
     # Recipes that leave a tower's weights to coremltools begin with the same model, which none of them changes.
     half_precision, models = compress.half_precision, dict[str, Any]()
 
-    def half(work: Compressing, kept: Mapping[str, str], side: int) -> Any:
-        key = _hash(work.module, work.tower, replace(work.options, target_size=None), dict(kept), side)
+    def half(work: Compressing, kept: Mapping[str, str], convert: compress.Convert) -> Any:
+        key = _hash(work.module, work.tower, replace(work.options, target_size=None), dict(kept))
         if key not in models:
-            models[key] = half_precision(work, kept, side)
+            models[key] = half_precision(work, kept, convert)
         return models[key]
 
     with contextlib.ExitStack() as stack:

@@ -20,7 +20,7 @@ from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples
 from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
-from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
+from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save, trace
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import part_gates
@@ -142,7 +142,8 @@ def test_a_coreml_package_merges_as_pytorch_does(
 ) -> None:
     options = PackageOptions(merge=3, image_input=image_input)
     module = rewrite(two_blocks, "vision", options)
-    program = Program(save(convert(module, "vision", 112, options), tmp_path / "m.mlpackage"))
+    graph = trace(module, "vision", 112, options)
+    program = Program(save(convert(graph, "vision", 112, options), tmp_path / "m.mlpackage"))
     given = (np.rint((pixels.clip(-1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)  # what comes from bytes
     with torch.inference_mode():
         expected = MergingTower(two_blocks, 3)(torch.from_numpy(given)).pooler_output.numpy()

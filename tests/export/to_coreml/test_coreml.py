@@ -24,7 +24,7 @@ from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import fp32_operations, selector
 from medge.export.to_coreml.quietly import coremltools, quiet
 from medge.export.to_coreml.session import PackageEncoder
-from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save
+from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save, trace, with_weights
 from medge.quant.recipes.coreml import COREML_RECIPES, GROUP
 from medge.quant.recipes.recipe import part_gates
 from medge.quant.rounding.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
@@ -85,15 +85,18 @@ def test_full_precision_packages_equal_pytorch(
     with torch.inference_mode():
         exact = vision(pixel_values=torch.from_numpy(pixels)).pooler_output.numpy()
     image = PackageOptions(ios=ios)
-    program = Program(save(convert(rewrite(vision, "vision", image), "vision", side, image), tmp_path / "i.mlpackage"))
+
+    def package(options: PackageOptions) -> Program:
+        graph = trace(rewrite(vision, "vision", options), "vision", side, options)
+        return Program(save(convert(graph, "vision", side, options), tmp_path / f"{options.batches}.mlpackage"))
+
+    program = package(image)
     levels = np.rint(pixels * 127.5 + 127.5).astype(np.float32)
     found = [program.run([OUTPUT], {IMAGE: levels[index : index + 1]})[0] for index in range(4)]
     np.testing.assert_allclose(np.concatenate(found), exact, **FP32_TOWER)
     # Batches: enumerated sizes, and one by one what they give together.
     tensor = PackageOptions(ios=ios, image_input=False, batches=(1, 4))
-    program = Program(
-        save(convert(rewrite(vision, "vision", tensor), "vision", side, tensor), tmp_path / "t.mlpackage")
-    )
+    program = package(tensor)
     assert program.package.inputs[0].shapes == ((1, 3, side, side), (4, 3, side, side))
     together = program.run([OUTPUT], {"pixel_values": pixels})[0]
     np.testing.assert_allclose(together, exact, **FP32_TOWER)
@@ -102,6 +105,22 @@ def test_full_precision_packages_equal_pytorch(
     with pytest.raises(BundleError, match="takes"):
         program.run([OUTPUT], {"pixel_values": pixels[:3]})
     assert len(residual_names(program)) == 1 + vision.config.num_hidden_layers
+
+
+def test_a_traced_tower_takes_other_weights(reference: Reference, ids: np.ndarray, tmp_path: Path) -> None:
+    """Recipes that change weights use the graph of those that don't."""
+    options = PackageOptions()
+    graph = trace(TextTower(first_blocks(reference.model.text_model, 1)), "text", ids.shape[1], options)
+    other = TextTower(first_blocks(reference.model.text_model, 1)).eval()
+    with torch.inference_mode():
+        for tensor in other.state_dict().values():
+            tensor.mul_(0.9)
+        expected = other(torch.from_numpy(ids[:1].astype(np.int32))).numpy()
+    program = Program(
+        save(convert(with_weights(graph, other), "text", ids.shape[1], options), tmp_path / "o.mlpackage")
+    )
+    found = program.run([OUTPUT], {"input_ids": ids[:1].astype(np.int32)})[0]
+    np.testing.assert_allclose(found, expected, **FP32_TOWER)
 
 
 def test_the_form_that_the_neural_engine_likes(packages: Callable[[str], Path]) -> None:
@@ -260,11 +279,12 @@ def test_overflow_and_drift_are_found_and_kept_in_fp32(tmp_path: Path) -> None:
     options = PackageOptions(image_input=False)
     module = Awkward().eval()
     inputs = [np.random.default_rng(0).random((1, 3, 8, 8), np.float32)]
-    full = Program(save(convert(module, "vision", 8, options), tmp_path / "full.mlpackage"))
+    graph = trace(module, "vision", 8, options)
+    full = Program(save(convert(graph, "vision", 8, options), tmp_path / "full.mlpackage"))
     kept = fp32_operations(full, inputs)
     assert any(reason.startswith("reaches") for reason in kept.values())
     assert any(reason.startswith("drifts") for reason in kept.values())
-    half = Program(save(convert(module, "vision", 8, options, half=selector(kept)), tmp_path / "half.mlpackage"))
+    half = Program(save(convert(graph, "vision", 8, options, half=selector(kept)), tmp_path / "half.mlpackage"))
     exact = full.run([OUTPUT], {"pixel_values": inputs[0]})[0]
     found = half.run([OUTPUT], {"pixel_values": inputs[0]})[0]
     assert np.isfinite(found).all()
