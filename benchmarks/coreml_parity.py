@@ -31,7 +31,7 @@ from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_ran
 from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import selector
-from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save
+from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite, save, trace
 from medge.quant.recipes.coreml import COREML_RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "coreml_parity.json"
@@ -76,7 +76,7 @@ def time_full_size(folder: Path) -> dict[str, Any]:
     module = rewrite(reference.model.vision_model, "vision", options)
     package = folder / "MedgeVision.mlpackage"
     if not package.is_dir():
-        save(convert(module, "vision", side, options, half=selector({})), package)
+        save(convert(trace(module, "vision", side, options), "vision", side, options, half=selector({})), package)
     made = time.perf_counter() - start
     del module
     start = time.perf_counter()

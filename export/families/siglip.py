@@ -74,15 +74,20 @@ class Reference(EncoderReference):
     def read_tokenizer(self) -> str:
         return device_tokenizer(self.checkpoint)
 
-    def text_ids(self, texts: Sequence[str]) -> NDArray[np.int64]:
+    @cached_property
+    def _tokenizer(self) -> Any:
         from transformers import PreTrainedTokenizerFast
 
-        tokenizer = PreTrainedTokenizerFast(
+        return PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(self.device_tokenizer),
             eos_token="</s>", pad_token="</s>", unk_token="<unk>",
         )  # fmt: skip
+
+    def text_ids(self, texts: Sequence[str]) -> NDArray[np.int64]:
         length = self.facts.tokenizer.length
-        encoded = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="np")
+        encoded = self._tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="np"
+        )
         return np.asarray(encoded["input_ids"], np.int64)
 
     def tower(self, name: str) -> Any:

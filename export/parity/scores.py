@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -121,15 +121,17 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     )
     if scores.truth is None:
         return figures
-    theirs, ours = scores.against_truth()
-    auc = _paired(_margins(theirs.logits), _margins(ours.logits), metrics.macro_auc, scores.truth)
-    confusions = [metrics.confusion(side.logits, scores.truth) for side in (theirs, ours)]
+    sides, truth = scores.against_truth(), scores.truth
+    accuracy = _paired(*(metrics.accuracy_of(side.logits, truth) for side in sides), len(truth))
+    # AUC ranks images within a class by the margin over the others: the sum over labels says nothing by itself.
+    auc = _paired(*(metrics.macro_auc_of(_margins(side.logits), truth) for side in sides), len(truth))
+    ece = _paired(*(metrics.expected_calibration_error_of(side.probabilities, truth) for side in sides), len(truth))
+    confusions = [metrics.confusion(side.logits, truth) for side in sides]
     return replace(
         figures,
-        accuracy=_paired(theirs.logits, ours.logits, metrics.accuracy, scores.truth),
-        # AUC ranks images within a class by the margin over the others: the sum over labels says nothing by itself.
+        accuracy=accuracy,
         auc=auc if isfinite(auc.difference.value) else None,  # of one label alone there is none
-        ece=_paired(theirs.probabilities, ours.probabilities, metrics.expected_calibration_error, scores.truth),
+        ece=ece,
         auc_difference=abs(auc.difference.value) if isfinite(auc.difference.value) else None,
         confusions=Confusions(scores.known, *(tuple(tuple(row) for row in matrix.tolist()) for matrix in confusions)),
         by_label=tuple(
@@ -193,17 +195,15 @@ def _calibration(probabilities: Array, truth: NDArray[np.intp]) -> CalibrationBi
     return CalibrationBins(tuple(means.tolist()), tuple(right.tolist()), tuple(count.tolist()))
 
 
-def _paired(a: Array, b: Array, statistic: Callable[[Array, Array], float], truth: NDArray[np.intp]) -> Paired:
-    """A statistic of both sides and of their difference on the same resampled images."""
-
-    def interval(function: Callable[[Array], float]) -> Interval:
-        low, high = metrics.bootstrap(function, len(truth))
-        return Interval(function(np.arange(len(truth))), low, high)
-
+def _paired(theirs: metrics.Statistic, ours: metrics.Statistic, count: int) -> Paired:
+    """A statistic of both sides and of their difference on the same resamples of `count` images."""
+    everything = np.arange(count)
+    values = theirs(everything), ours(everything)
+    drawn = metrics.resampled(theirs, count), metrics.resampled(ours, count)
     return Paired(
-        reference=interval(lambda rows: statistic(a[rows], truth[rows])),
-        bundle=interval(lambda rows: statistic(b[rows], truth[rows])),
-        difference=interval(lambda rows: statistic(b[rows], truth[rows]) - statistic(a[rows], truth[rows])),
+        reference=Interval(values[0], *metrics.interval_of(drawn[0], count)),
+        bundle=Interval(values[1], *metrics.interval_of(drawn[1], count)),
+        difference=Interval(values[1] - values[0], *metrics.interval_of(drawn[1] - drawn[0], count)),
     )
 
 

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ...quant.recipes.coreml import CoreMLKind
+from .options import PackageOptions
 from .precision import selector
-from .quietly import quiet
+from .quietly import check, checked_once, quiet
 from .storage import store_linear, store_palettes, store_with_activations
 from .weights import Compressing, palettize_layers, round_to_blocks
-from .write import MergingPackage, convert, save
+from .write import MergingPackage, save
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,20 @@ METHODS: dict[CoreMLKind, Method] = {
 }
 
 
-def make_package(work: Compressing, kept: Mapping[str, str], side: int, metadata: Mapping[str, str]) -> dict[str, Any]:
+# A tower, its options, its block and what is computed in fp16, to an unsaved CoreML model.
+Convert = Callable[[nn.Module, PackageOptions, int, Any], Any]
+
+
+def make_package(
+    work: Compressing, kept: Mapping[str, str], metadata: Mapping[str, str], convert: Convert
+) -> dict[str, Any]:
     """Apply a recipe to a rewritten tower (its weights change) and save the package.
 
     Args:
         work: the tower and its recipe.
         kept: operations that fp16 can't hold, `precision.fp32_operations`.
-        side: of the input, in pixels or tokens.
         metadata: what the package says of itself.
+        convert: converts the tower.
 
     Returns:
         what was decided, for the manifest.
@@ -55,8 +64,13 @@ def make_package(work: Compressing, kept: Mapping[str, str], side: int, metadata
     if isinstance(work.module, MergingPackage):
         decisions |= work.module.tower.encoder.facts()
     decisions |= method.change(work)
-    model = convert(work.module, work.tower, side, options, half=selector(kept))
-    with quiet():
+    model = half_precision(work, kept, convert)
+    with quiet(), checked_once():
         model, stored = method.store(model, work)
-    save(model, work.path, metadata)
+    save(check(model), work.path, metadata)
     return decisions | stored
+
+
+def half_precision(work: Compressing, kept: Mapping[str, str], convert: Convert) -> Any:
+    """The tower with the weights that it has now, converted to fp16 but for what is kept; as an unsaved CoreML model."""
+    return convert(work.module, work.options, work.recipe.block or 1, selector(kept))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from ...quant.recipes.coreml import CoreMLRecipe
+from torch import nn
+
+from ...quant.recipes.coreml import IOS, CoreMLRecipe
 from ...quant.recipes.recipe import golden_bound
 from ...runtime.bundles.facts import MERGED, TowerFacts
 from ..families.full_precision import FullPrecision
@@ -15,7 +20,7 @@ from .mil.evaluator import Program
 from .options import PackageOptions
 from .precision import fp32_operations
 from .weights import Compressing
-from .write import OUTPUT, convert, rewrite, save
+from .write import OUTPUT, convert, rewrite, save, trace, with_weights, without_weights
 
 FOLDER = "coreml"
 PACKAGE_NAMES = {"vision": "MedgeVision.mlpackage", "text": "MedgeText.mlpackage"}
@@ -37,7 +42,7 @@ def make_packages(making: Making, recipes: Mapping[str, CoreMLRecipe]) -> dict[s
         program = full_program(full, tower, options)
         kept = _kept_in_fp32(full, tower, options, making.inputs[tower])
         work = Compressing(module, tower, recipe, options, making.inputs[tower], path)
-        decisions = make_package(work, kept, side_of(full, tower), facts)
+        decisions = make_package(work, kept, facts, partial(convert_tower, full, tower))
         for file in sorted(path.rglob("*")):
             if file.is_file():
                 writer.add(file.relative_to(writer.folder).as_posix(), f"package.{tower}")
@@ -53,10 +58,32 @@ def full_program(full: FullPrecision, tower: str, options: PackageOptions) -> Pr
 
     def make() -> Program:
         path = full.scratch / f"{len(list(full.scratch.iterdir()))}-{PACKAGE_NAMES[tower]}"
-        module = rewrite(full.reference.tower(tower), tower, options)
-        return Program(save(convert(module, tower, side_of(full, tower), options), path))
+        return Program(write_full(full, tower, options, path))
 
     return full.kept(("coreml", tower, options), make)
+
+
+def write_full(full: FullPrecision, tower: str, options: PackageOptions, path: Path) -> Path:
+    """Convert a tower in fp32."""
+    module = rewrite(full.reference.tower(tower), tower, options)
+    return save(convert_tower(full, tower, module, options), path)
+
+
+def convert_tower(
+    full: FullPrecision, tower: str, module: nn.Module, options: PackageOptions, block: int = 1, half: Any = None
+) -> Any:
+    """A rewritten tower to an unsaved CoreML model; towers of one form are traced once, whatever their weights.
+
+    Args:
+        block: as the tower was rewritten with.
+        half: as in `convert`.
+    """
+    side, form = side_of(full, tower), replace(options, target_size=None, ios=max(IOS))  # what tracing depends on
+    graph = full.kept(("traced", tower, form, block), lambda: trace(module, tower, side, options))
+    try:
+        return convert(with_weights(graph, module), tower, side, options, half)
+    finally:
+        without_weights(graph)
 
 
 def _kept_in_fp32(

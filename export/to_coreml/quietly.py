@@ -1,4 +1,4 @@
-"""coremltools without what it says on import and in passing: its versions, its passes, libraries that only a Mac has."""
+"""coremltools without what it says and does in passing: of versions, passes, libraries that only a Mac has; check after check."""
 
 from __future__ import annotations
 
@@ -46,3 +46,27 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def checked_once() -> Iterator[None]:
+    """coremltools checks the whole program after each of its ninety passes; inside, it does not: `check` what it gives."""
+    coremltools()
+    from coremltools.converters.mil.mil.program import Program
+
+    original = Program.validate
+    Program.validate = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        Program.validate = original
+
+
+def check(model: Any) -> Any:
+    """The model, after coremltools' own check of its program.
+
+    Raises:
+        Exception: a pass has spoiled it; a fault of coremltools, which has no class for it.
+    """
+    model._mil_program.validate()
+    return model

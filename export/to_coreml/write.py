@@ -21,7 +21,7 @@ from ..families.token_merging import MergingTower
 from .mil.evaluator import Program
 from .neural_engine import IMAGE_BIAS, IMAGE_SCALE, TextTower, VisionTower, gelu
 from .options import PackageOptions
-from .quietly import coremltools, quiet
+from .quietly import check, checked_once, coremltools, quiet
 
 OUTPUT = "pooler_output"
 
@@ -72,36 +72,71 @@ def rewrite(tower: Any, kind: str, options: PackageOptions, block: int = 1) -> n
     return VisionTower(tower, from_image=options.image_input, block=block).eval()
 
 
-def convert(module: nn.Module, kind: str, side: int, options: PackageOptions, half: Any = None) -> Any:
-    """A module to an unsaved CoreML model.
+def trace(module: nn.Module, kind: str, side: int, options: PackageOptions) -> torch.export.ExportedProgram:
+    """A module as the graph that coremltools reads, more than half of a conversion's time.
+
+    Args:
+        side: pixels of a side, or tokens of a text.
+    """
+    shape, dtype = _shape_of(kind, side)
+    batches = _batches(kind, options)
+    example = torch.zeros((max(batches), *shape), dtype=dtype)
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=max(batches))},) if len(batches) > 1 else None
+    with quiet():
+        return torch.export.export(module, (example,), dynamic_shapes=dynamic).run_decompositions({})
+
+
+def with_weights(traced: torch.export.ExportedProgram, module: nn.Module) -> torch.export.ExportedProgram:
+    """The traced graph, from now on with the weights of another module of the same form."""
+    for name, tensor in module.state_dict().items():
+        assert traced.state_dict[name].shape == tensor.shape
+        traced.state_dict[name] = tensor
+    return traced
+
+
+def without_weights(traced: torch.export.ExportedProgram) -> None:
+    """Leave of the weights their shapes: a graph that waits for others holds none in memory."""
+    for name, tensor in traced.state_dict.items():
+        traced.state_dict[name] = tensor.to("meta")
+
+
+def convert(
+    traced: torch.export.ExportedProgram, kind: str, side: int, options: PackageOptions, half: Any = None
+) -> Any:
+    """A traced module to an unsaved CoreML model.
 
     Args:
         side: pixels of a side, or tokens of a text.
         half: chooses the operations that are computed in fp16; all in fp32 where None.
     """
     ct = coremltools()
-    image = kind == "vision" and options.image_input
-    batches = (1,) if image else options.batches
-    shape = (3, side, side) if kind == "vision" else (side,)
-    dtype = torch.float32 if kind == "vision" else torch.int32
-    several = len(batches) > 1
-    example = torch.zeros((max(batches), *shape), dtype=dtype)
-    dynamic = ({0: torch.export.Dim("batch", min=1, max=max(batches))},) if several else None
+    shape, _ = _shape_of(kind, side)
+    batches = _batches(kind, options)
     allowed: Any = (batches[0], *shape)
-    if several:
+    if len(batches) > 1:
         allowed = ct.EnumeratedShapes([(size, *shape) for size in batches], default=(batches[0], *shape))
-    if image:
+    if kind == "vision" and options.image_input:
         scale, bias = IMAGE_SCALE, [IMAGE_BIAS] * 3
         given = ct.ImageType(IMAGE, (1, *shape), scale=scale, bias=bias, color_layout=ct.colorlayout.RGB)
     else:
         given = ct.TensorType(INPUTS[kind], allowed, dtype=np.float32 if kind == "vision" else np.int32)
-    with quiet():
-        program = torch.export.export(module, (example,), dynamic_shapes=dynamic).run_decompositions({})
-        return ct.convert(
-            program, inputs=[given], outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+    with quiet(), checked_once():
+        model = ct.convert(
+            traced, inputs=[given], outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
             minimum_deployment_target={17: ct.target.iOS17, 18: ct.target.iOS18}[options.ios],
             compute_precision=ct.precision.FLOAT32 if half is None else ct.transform.FP16ComputePrecision(half),
         )  # fmt: skip
+    return check(model)
+
+
+def _shape_of(kind: str, side: int) -> tuple[tuple[int, ...], torch.dtype]:
+    """Of one input."""
+    return ((3, side, side), torch.float32) if kind == "vision" else ((side,), torch.int32)
+
+
+def _batches(kind: str, options: PackageOptions) -> tuple[int, ...]:
+    """An image comes alone."""
+    return (1,) if kind == "vision" and options.image_input else options.batches
 
 
 def save(model: Any, path: Path, metadata: Mapping[str, str] | None = None) -> Path:

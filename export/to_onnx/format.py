@@ -56,8 +56,11 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
         merging = MergingTower(tower, merged)
         return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
 
+    def embedded(merged: int) -> NDArray[np.float32]:  # a recipe with other gates tries some of the same counts
+        return full.kept(("merged", merged, of_these), lambda: embed(merged))
+
     gates = part_gates("vision", recipe)
-    count = full.kept(("merge", gates, of_these), lambda: largest_merge(embed, tower, gates))
+    count = full.kept(("merge", gates, of_these), lambda: largest_merge(embedded, tower, gates))
     return MergingTower(tower, count) if count else None
 
 

@@ -75,6 +75,8 @@ def cluster(values: Floats, weights: Floats, count: int) -> Floats:
         values: any shape.
         weights: of that shape, not negative.
     """
+    if values.min() == values.max():  # rows of words that no text of the training held, for one
+        return (values.astype(np.float16) + np.float16(0)).astype(np.float32)
     flat = values.ravel().astype(np.float64)
     ranked = _Ranked(flat, weights.ravel().astype(np.float64))
     centres = ranked.settle(ranked.start(count))

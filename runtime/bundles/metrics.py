@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
+Statistic = Callable[[NDArray[np.intp]], float]  # of rows, by their indices
 
 
 def cosine(a: Floats, b: Floats) -> NDArray[np.float64]:
@@ -51,7 +52,13 @@ def recall_overlap(reference: Floats, other: Floats, k: int = 10) -> float:
 
 def accuracy(scores: Floats, truth: NDArray[np.intp]) -> float:
     """Share of rows of (N, C) scores whose greatest column is the true one."""
-    return float((scores.argmax(-1) == truth).mean())
+    return accuracy_of(scores, truth)(np.arange(len(truth)))
+
+
+def accuracy_of(scores: Floats, truth: NDArray[np.intp]) -> Statistic:
+    """`accuracy` of any of the rows."""
+    right = scores.argmax(-1) == truth
+    return lambda rows: float(right[rows].mean())
 
 
 def macro_auc(scores: Floats, truth: NDArray[np.intp]) -> float:
@@ -60,15 +67,33 @@ def macro_auc(scores: Floats, truth: NDArray[np.intp]) -> float:
     Classes of which there is no positive or no negative are left out; NaN when none remains. By ranks with ties
     averaged (Mann-Whitney U; Hanley and McNeil 1982).
     """
-    areas = []
-    for column in range(scores.shape[1]):
-        positive = truth == column
-        n, m = int(positive.sum()), int((~positive).sum())
-        if n and m:
-            _, inverse, counts = np.unique(scores[:, column], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-            areas.append((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
-    return float(np.mean(areas)) if areas else float("nan")
+    return macro_auc_of(scores, truth)(np.arange(len(truth)))
+
+
+def macro_auc_of(scores: Floats, truth: NDArray[np.intp]) -> Statistic:
+    """`macro_auc` of any of the rows; they are sorted once."""
+    count, classes = scores.shape
+    order = np.argsort(scores, axis=0, kind="stable")  # (N, C)
+    values, true = np.take_along_axis(scores, order, axis=0), truth[order] == np.arange(classes)
+    # Where the run of scores that equal a row's begins, and where it ends.
+    changes = values[1:] != values[:-1]
+    place, edge = np.arange(count)[:, None], np.ones((1, classes), bool)
+    begins = np.maximum.accumulate(np.where(np.concatenate([edge, changes]), place, 0), axis=0)
+    ends = np.minimum.accumulate(np.where(np.concatenate([changes, edge]), place + 1, count)[::-1], axis=0)[::-1]
+    below = np.zeros((count + 1, classes), np.intp)  # negatives before each place
+
+    def area(rows: NDArray[np.intp]) -> float:
+        drawn = np.bincount(rows, minlength=count)[order]
+        positive = drawn * true
+        np.cumsum(drawn - positive, axis=0, out=below[1:])
+        beaten = np.take_along_axis(below, begins, axis=0) + np.take_along_axis(
+            below, ends, axis=0
+        )  # a tie counts half
+        pairs = positive.sum(axis=0) * below[-1]
+        known = pairs > 0
+        return float(((positive * beaten).sum(axis=0)[known] / (2 * pairs[known])).mean()) if known.any() else math.nan
+
+    return area
 
 
 def confusion(scores: Floats, truth: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -99,33 +124,55 @@ def calibration_bins(
     Returns:
         by bin: the mean of that probability, the share of rows whose greatest column is the true one, and the rows' number.
     """
-    confidence = probabilities.max(-1).astype(np.float64)
-    right = (probabilities.argmax(-1) == truth).astype(np.float64)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    confidence, right, which = _binned(probabilities, truth, bins)
     count = np.bincount(which, minlength=bins)
     used = count > 0
     means = [np.bincount(which, values, minlength=bins)[used] / count[used] for values in (confidence, right)]
     return means[0], means[1], count[used]
 
 
+def _binned(
+    probabilities: Floats, truth: NDArray[np.intp], bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """By row: its greatest probability, whether that column is the true one, and the bin."""
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = (probabilities.argmax(-1) == truth).astype(np.float64)
+    return confidence, right, np.minimum((confidence * bins).astype(np.intp), bins - 1)
+
+
 def expected_calibration_error(probabilities: Floats, truth: NDArray[np.intp], bins: int = 15) -> float:
     """ECE: the mean over all rows of the distance between a bin's probability and its share of right answers."""
-    confidence, right, count = calibration_bins(probabilities, truth, bins)
-    return float((count * np.abs(right - confidence)).sum() / count.sum())
+    return expected_calibration_error_of(probabilities, truth, bins)(np.arange(len(truth)))
 
 
-def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float], count: int, *, rounds: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """95% interval of a statistic of resampled row indices: the percentile bootstrap (Efron 1979), expanded for few rows.
+def expected_calibration_error_of(probabilities: Floats, truth: NDArray[np.intp], bins: int = 15) -> Statistic:
+    """`expected_calibration_error` of any of the rows."""
+    confidence, right, which = _binned(probabilities, truth, bins)
+    excess = right - confidence
+    return lambda rows: float(np.abs(np.bincount(which[rows], excess[rows], minlength=bins)).sum() / len(rows))
+
+
+def bootstrap(statistic: Statistic, count: int, *, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95% interval of a statistic of resampled rows: the percentile bootstrap (Efron 1979), expanded for few rows.
+
+    Rows must be independent of one another: tokens are resampled by their texts or images (`grouped`).
+    """
+    return interval_of(resampled(statistic, count, rounds=rounds, seed=seed), count)
+
+
+def resampled(statistic: Statistic, count: int, *, rounds: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+    """A statistic of resamples of `count` rows: (rounds,). The same resamples on every call, so that two can be compared."""
+    rng = np.random.default_rng(seed)
+    return np.array([statistic(rng.integers(0, count, count)) for _ in range(rounds)], np.float64)
+
+
+def interval_of(values: NDArray[np.float64], count: int) -> tuple[float, float]:
+    """95% interval of a statistic, from its values on resamples of `count` rows.
 
     Resamples of n rows spread too little, and their quantiles take no account of an unknown variance. Quantiles further out make
     up for both (Hesterberg 2015, "What teachers should know about the bootstrap"): at 400 rows nothing changes, at 8 rows the
-    interval is three tenths wider. Rows must be independent of one another: tokens are resampled by their texts or images
-    (`grouped`).
+    interval is three tenths wider.
     """
-    rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, count, count)) for _ in range(rounds)]
     tail = 100 * NormalDist().cdf(-_student(count - 1) * math.sqrt(count / (count - 1))) if count > 1 else 0.0
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)
@@ -140,8 +187,8 @@ def _student(freedom: int) -> float:
     return z + sum(term / n**power for power, term in enumerate(terms, 1))
 
 
-def grouped(statistic: Callable[[NDArray[np.intp]], float], groups: NDArray[np.intp]) -> tuple[float, float]:
-    """95% interval of a statistic of row indices whose rows come in groups: whole groups are resampled.
+def grouped(statistic: Statistic, groups: NDArray[np.intp]) -> tuple[float, float]:
+    """95% interval of a statistic of rows that come in groups: whole groups are resampled.
 
     Args:
         statistic: of rows.
@@ -149,4 +196,6 @@ def grouped(statistic: Callable[[NDArray[np.intp]], float], groups: NDArray[np.i
     """
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    if len(members) == len(order):  # each row for itself
+        return bootstrap(lambda picks: statistic(order[picks]), len(order))
     return bootstrap(lambda picks: statistic(np.concatenate([members[pick] for pick in picks])), len(members))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,14 +192,9 @@ def evaluate_probe(probe: Probe, embeddings: NDArray[np.float32], labels: list[s
     truth = np.array([probe.labels.index(label) for label in labels])
     scores = probe.predict(embeddings)
     out: dict[str, Any] = {"images": len(truth)}
-    for name, statistic in (("accuracy", metrics.accuracy), ("auc", metrics.macro_auc),
-                            ("ece", metrics.expected_calibration_error)):  # fmt: skip
-        low, high = metrics.bootstrap(_resampled(statistic, scores, truth), len(truth))
-        out[name] = {"value": statistic(scores, truth), "low": low, "high": high}
+    for name, make in (("accuracy", metrics.accuracy_of), ("auc", metrics.macro_auc_of),
+                       ("ece", metrics.expected_calibration_error_of)):  # fmt: skip
+        statistic = make(scores, truth)
+        low, high = metrics.bootstrap(statistic, len(truth))
+        out[name] = {"value": statistic(np.arange(len(truth))), "low": low, "high": high}
     return out
-
-
-def _resampled(
-    statistic: Callable[..., float], scores: NDArray[np.float32], truth: NDArray[np.intp]
-) -> Callable[[NDArray[np.intp]], float]:
-    return lambda rows: statistic(scores[rows], truth[rows])

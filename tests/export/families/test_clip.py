@@ -37,7 +37,7 @@ Made = dict[str, tuple[Path, EncoderReport]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, export_extra: None) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, towers_exported_once: None) -> Path:
     return tmp_path_factory.mktemp("clip")
 
 

@@ -23,7 +23,6 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples, read_samples
-from medge.export.to_onnx.towers import export_tower
 from medge.quant.onnx_graph.graph import Graph
 from medge.quant.recipes.onnx import OnnxRecipe
 from medge.runtime.bundles.bundle import Bundle
@@ -189,6 +188,7 @@ def test_several_recipes_export_the_towers_once(
     from medge.export.to_onnx import stages
 
     exported: list[str] = []
+    export_tower = stages.export_tower
 
     def counted(tower: object, signature: Signature) -> Graph:
         exported.append(signature.inputs[0])

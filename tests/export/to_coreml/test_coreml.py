@@ -10,6 +10,7 @@ import command_line
 import numpy as np
 import pytest
 import torch
+from siglip_checkpoints import first_blocks
 from tolerances import EXACT_HOP, FP16_PACKAGE, FP32_SUMS, FP32_TOWER
 
 import medge
@@ -23,7 +24,7 @@ from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import fp32_operations, selector
 from medge.export.to_coreml.quietly import coremltools, quiet
 from medge.export.to_coreml.session import PackageEncoder
-from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save
+from medge.export.to_coreml.write import IMAGE, OUTPUT, convert, rewrite, save, trace, with_weights
 from medge.quant.recipes.coreml import COREML_RECIPES, GROUP
 from medge.quant.recipes.recipe import part_gates
 from medge.quant.rounding.palettize import Layer, choose_bits, cluster, palette_bytes, palettize
@@ -76,22 +77,26 @@ def test_rewritten_towers_compute_the_same(reference: Reference, pixels: np.ndar
 
 @pytest.mark.parametrize("ios", [17, 18])
 def test_full_precision_packages_equal_pytorch(
-    reference: Reference, pixels: np.ndarray, ids: np.ndarray, ios: int, tmp_path: Path
+    reference: Reference, pixels: np.ndarray, ios: int, tmp_path: Path
 ) -> None:
-    vision = reference.model.vision_model
+    """Of two blocks; each recipe's test compares all of them, stage by stage."""
+    vision = first_blocks(reference.model.vision_model, 2)
     side = vision.config.image_size
     with torch.inference_mode():
         exact = vision(pixel_values=torch.from_numpy(pixels)).pooler_output.numpy()
     image = PackageOptions(ios=ios)
-    program = Program(save(convert(rewrite(vision, "vision", image), "vision", side, image), tmp_path / "i.mlpackage"))
+
+    def package(options: PackageOptions) -> Program:
+        graph = trace(rewrite(vision, "vision", options), "vision", side, options)
+        return Program(save(convert(graph, "vision", side, options), tmp_path / f"{options.batches}.mlpackage"))
+
+    program = package(image)
     levels = np.rint(pixels * 127.5 + 127.5).astype(np.float32)
     found = [program.run([OUTPUT], {IMAGE: levels[index : index + 1]})[0] for index in range(4)]
     np.testing.assert_allclose(np.concatenate(found), exact, **FP32_TOWER)
     # Batches: enumerated sizes, and one by one what they give together.
     tensor = PackageOptions(ios=ios, image_input=False, batches=(1, 4))
-    program = Program(
-        save(convert(rewrite(vision, "vision", tensor), "vision", side, tensor), tmp_path / "t.mlpackage")
-    )
+    program = package(tensor)
     assert program.package.inputs[0].shapes == ((1, 3, side, side), (4, 3, side, side))
     together = program.run([OUTPUT], {"pixel_values": pixels})[0]
     np.testing.assert_allclose(together, exact, **FP32_TOWER)
@@ -100,6 +105,22 @@ def test_full_precision_packages_equal_pytorch(
     with pytest.raises(BundleError, match="takes"):
         program.run([OUTPUT], {"pixel_values": pixels[:3]})
     assert len(residual_names(program)) == 1 + vision.config.num_hidden_layers
+
+
+def test_a_traced_tower_takes_other_weights(reference: Reference, ids: np.ndarray, tmp_path: Path) -> None:
+    """Recipes that change weights use the graph of those that don't."""
+    options = PackageOptions()
+    graph = trace(TextTower(first_blocks(reference.model.text_model, 1)), "text", ids.shape[1], options)
+    other = TextTower(first_blocks(reference.model.text_model, 1)).eval()
+    with torch.inference_mode():
+        for tensor in other.state_dict().values():
+            tensor.mul_(0.9)
+        expected = other(torch.from_numpy(ids[:1].astype(np.int32))).numpy()
+    program = Program(
+        save(convert(with_weights(graph, other), "text", ids.shape[1], options), tmp_path / "o.mlpackage")
+    )
+    found = program.run([OUTPUT], {"input_ids": ids[:1].astype(np.int32)})[0]
+    np.testing.assert_allclose(found, expected, **FP32_TOWER)
 
 
 def test_the_form_that_the_neural_engine_likes(packages: Callable[[str], Path]) -> None:
@@ -201,10 +222,13 @@ def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_image
     assert bank["labels"][int(cosines.argmax())] == encoder.classify(image)[0].best
 
 
-def test_targets_that_are_too_old_and_other_wrong_wishes(checkpoint: Path, tmp_path: Path) -> None:
+def test_targets_that_are_too_old_and_other_wrong_wishes(
+    checkpoint: Path, full_precision: FullPrecision, few_images: Path, tmp_path: Path
+) -> None:
     def refused(words: str, **wish: object) -> None:
+        job = ExportJob(checkpoint, tmp_path / "x", formats=("coreml",), calibration=few_images, **wish)  # type: ignore[arg-type] - any wish
         with pytest.raises(RecipeError, match=words):
-            export_medsiglip(ExportJob(checkpoint, tmp_path / "x", formats=("coreml",), **wish))  # type: ignore[arg-type] - any wish
+            export_medsiglip(job, full=full_precision)
 
     refused(r"'w4' needs iOS 18 \(say --ios 18\), not 17", recipe="w4", package=PackageOptions(ios=17))
     refused("no iOS target 16", package=PackageOptions(ios=16))
@@ -255,11 +279,12 @@ def test_overflow_and_drift_are_found_and_kept_in_fp32(tmp_path: Path) -> None:
     options = PackageOptions(image_input=False)
     module = Awkward().eval()
     inputs = [np.random.default_rng(0).random((1, 3, 8, 8), np.float32)]
-    full = Program(save(convert(module, "vision", 8, options), tmp_path / "full.mlpackage"))
+    graph = trace(module, "vision", 8, options)
+    full = Program(save(convert(graph, "vision", 8, options), tmp_path / "full.mlpackage"))
     kept = fp32_operations(full, inputs)
     assert any(reason.startswith("reaches") for reason in kept.values())
     assert any(reason.startswith("drifts") for reason in kept.values())
-    half = Program(save(convert(module, "vision", 8, options, half=selector(kept)), tmp_path / "half.mlpackage"))
+    half = Program(save(convert(graph, "vision", 8, options, half=selector(kept)), tmp_path / "half.mlpackage"))
     exact = full.run([OUTPUT], {"pixel_values": inputs[0]})[0]
     found = half.run([OUTPUT], {"pixel_values": inputs[0]})[0]
     assert np.isfinite(found).all()
@@ -278,6 +303,7 @@ def test_weighted_clustering() -> None:
     error = float((weights * (found - values) ** 2).sum())
     other = KMeans(16, n_init=3, random_state=0).fit(values[:, None], sample_weight=weights)
     assert error <= 1.03 * other.inertia_  # the best of three starts, against our one
+    np.testing.assert_array_equal(cluster(np.full(9, 0.1, np.float32), weights[:9], 16), np.float32(np.float16(0.1)))
     moments = np.where(np.arange(64) < 2, 100.0, 0.01).astype(np.float32)
     weight = rng.normal(size=(GROUP, 64)).astype(np.float32)
     lost = np.abs(palettize(weight, moments, 4, GROUP) - weight)[:, :2].mean()

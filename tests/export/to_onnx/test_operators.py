@@ -14,8 +14,8 @@ from medge.export.families import token_merging
 from medge.export.families.gemma3 import open_gemma
 from medge.export.families.table import open_encoder
 from medge.export.families.token_merging import MergingTower
+from medge.export.to_onnx import stages
 from medge.export.to_onnx.image_tokens import SIGNATURE, ImageTokens, load_tower
-from medge.export.to_onnx.towers import export_tower
 from medge.quant.onnx_graph.apply import quantize
 from medge.quant.onnx_graph.graph import Graph
 from medge.quant.recipes.onnx import ONNX_RECIPES
@@ -28,12 +28,12 @@ def graphs(shallow: Path, clip: Path, tiny_gemma: Path, monkeypatch: pytest.Monk
     for folder in (shallow, clip):
         reference = open_encoder(folder)
         for tower in ("vision", "text"):
-            yield export_tower(reference.tower(tower), reference.signatures[tower])
+            yield stages.export_tower(reference.tower(tower), reference.signatures[tower])
         if folder == shallow:
             vision = reference.tower("vision")
             monkeypatch.setattr(token_merging, "SCORES", 20 * vision.config.num_attention_heads * 64)
-            yield export_tower(MergingTower(vision, 2), reference.signatures["vision"])
-    yield export_tower(ImageTokens(*load_tower(open_gemma(tiny_gemma)), 0), SIGNATURE)
+            yield stages.export_tower(MergingTower(vision, 2), reference.signatures["vision"])
+    yield stages.export_tower(ImageTokens(*load_tower(open_gemma(tiny_gemma)), 0), SIGNATURE)
 
 
 def inputs(graph: Graph) -> np.ndarray:
@@ -46,7 +46,7 @@ def inputs(graph: Graph) -> np.ndarray:
 def test_the_list_is_what_is_written(
     shallow: Path, tiny_gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes ten seconds, and is the only thing that would notice an operator too many."""
+    """The only thing that would notice an operator too many; of the towers, those that other tests export are exported once."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     kinds = {recipe.kind: recipe for recipe in ONNX_RECIPES.values()}
     clip = write_clip(tmp_path / "clip", legacy_end=False)

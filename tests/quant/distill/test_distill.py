@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray_workers import make_dying, make_squares
 from tolerances import FP32_ROUNDING, FP32_SUMS, REST_DIVERGENCE
 
 from medge.quant.distill import losses
@@ -22,7 +23,7 @@ from medge.quant.distill.inherit import (
     project_text_head,
     resize_patch_kernel,
 )
-from medge.quant.distill.shards import PassPlan, Shard, run_pass
+from medge.quant.distill.shards import PassPlan, run_pass
 from medge.quant.distill.student import STUDENTS, choose_layers, operations, parse_student, student_config
 from medge.quant.distill.subspace import principal_subspace
 from medge.quant.distill.train import Precision, Schedule, train
@@ -269,18 +270,6 @@ def test_gradients_pass_through_the_rounding() -> None:
 # Shards
 
 
-def squares(log: Path, start: int, stop: int) -> Shard:
-    """A worker that notes what it is asked, and can't read item 5."""
-    with log.open("a") as stream:
-        stream.write(f"{start}\n")
-    numbers = [number for number in range(start, stop) if number != 5]
-    return Shard({"square": np.array(numbers, np.int64) ** 2}, tuple(n for n in range(start, stop) if n == 5))
-
-
-def make_squares(log: Path) -> Any:
-    return partial(squares, log)
-
-
 def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     plan = PassPlan(tmp_path / "shards", 11, 3, {"teacher": "a"})
     log = tmp_path / "log"
@@ -303,24 +292,11 @@ def test_shards_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> None:
         run_pass(PassPlan(tmp_path, 3, 3, {"teacher": "b"}), lambda: make_squares(tmp_path / "log"))
 
 
-def dying(log: Path, always: int, start: int, stop: int) -> Shard:
-    """Kills its process when it first comes to item 3, and always at `always`."""
-    tomb = log.with_name("died")
-    if start == always or (start == 3 and not tomb.exists()):
-        tomb.touch()
-        os._exit(1)
-    return squares(log, start, stop)
-
-
-def make_dying(log: Path, always: int) -> Any:
-    return partial(dying, log, always)
-
-
 @pytest.fixture
 def found_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's processes import this module, and what it imports, whatever process the tests run in."""
+    """Ray's processes import `ray_workers`, whatever process the tests run in."""
     tests = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.mark.usefixtures("found_by_ray")

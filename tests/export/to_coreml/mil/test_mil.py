@@ -15,7 +15,7 @@ from tolerances import FP32_ROUNDING, FP32_SUMS
 from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.mil.ops import OPS, apply
 from medge.export.to_coreml.mil.package import ELEMENTS, _unpack
-from medge.export.to_coreml.quietly import coremltools, quiet
+from medge.export.to_coreml.quietly import check, checked_once, coremltools, quiet
 from medge.runtime.errors import BundleError
 
 ct = coremltools()
@@ -228,3 +228,25 @@ def test_inputs_are_checked(package: Path) -> None:
         program.run(program.package.outputs, {})
     with pytest.raises(BundleError, match="computes no 'nothing'"):
         program.run(["nothing"], {name: np.zeros((1, 64), np.float32)})
+
+
+def test_a_program_is_checked_once_and_a_spoiled_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from coremltools.converters.mil.mil.program import Program as MilProgram
+
+    checked: list[object] = []
+    validate = MilProgram.validate
+    monkeypatch.setattr(MilProgram, "validate", lambda self, **_: checked.append(self) or validate(self))
+
+    @mb.program(input_specs=[mb.TensorSpec((1,))], opset_version=ct.target.iOS18)
+    def _program(x: Any) -> Any:
+        return mb.add(x=x, y=np.float32(1))
+
+    with quiet(), checked_once():
+        model = ct.convert(_program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS18)
+    assert not checked
+    assert check(model) is model
+    assert checked == [model._mil_program]
+    add = model._mil_program.functions["main"].find_ops(op_type="add")[0]
+    add.outputs[0]._child_ops.append(add)  # as if it read what it makes
+    with pytest.raises(Exception, match="should be consumed by op"):
+        check(model)
