@@ -13,18 +13,24 @@ WHEELS ?= $(HOME)/.cache/medge/wheels
 
 install: $(VENV)/.ready
 
+# pip compiles modules on one core; afterwards all cores do. Some packages hold files of other Pythons, which do not compile.
+INSTALL := $(BIN)/pip install -q --no-compile
+COMPILE = @$(BIN)/python -m compileall -qq -j 0 "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true
+
 # First what the demo needs and no more; a second step adds language models, Ray, tests and linters.
 $(VENV)/.demo-ready: pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "medge needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --upgrade 'pip>=25.1'
-	$(BIN)/pip install -q '$(TORCH)'
-	$(BIN)/pip install -q -e '.[export]' --group demo
+	$(INSTALL) --upgrade 'pip>=25.1'
+	$(INSTALL) '$(TORCH)'
+	$(INSTALL) -e '.[export]' --group demo
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.demo-ready
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(BIN)/pip install -q --find-links '$(WHEELS)' -e '.[export,llm,parquet,probe,standin,ray]' --group test --group lint
+	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,probe,standin,ray]' --group test --group lint
+	$(COMPILE)
 	touch $@
 
 # An environment beside the first with transformers 4.57 and optimum-onnx, which needs it; it borrows everything else.
@@ -94,9 +100,13 @@ MOMENTS ?= 200
 kill-campaign: install
 	$(BIN)/python tests/faults/campaign.py --moments '$(MOMENTS)'
 
+$(VENV)/.docs-ready: $(VENV)/.demo-ready
+	$(INSTALL) --group docs
+	$(COMPILE)
+	touch $@
+
 # The documentation site, into site/; a broken link or a page outside the navigation fails.
-docs: $(VENV)/.demo-ready
-	$(BIN)/pip install -q --group docs
+docs: $(VENV)/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The 878 M-parameter stand-in through every recipe; about an hour on two cores and 12 GB of disk.

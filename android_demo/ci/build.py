@@ -9,6 +9,7 @@ Versions come from gradle/libs.versions.toml, sources from the same folders that
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import tempfile
 import tomllib
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parents[1]
@@ -63,7 +64,58 @@ def java_home() -> Path:
     return Path(shutil.which("javac") or "").resolve().parents[1]
 
 
-# For compilers, which end within a minute: optimising their own code, and a collector beside it, takes as long again.
+KEPT, MOST_KEPT = TOOLS / "made", 24
+
+
+def kept(out: Path, make: Callable[[], object], *parts: str | Path) -> None:
+    """Let `make` write `out`, a file or a folder; what it once made of the same parts, for whichever clone, is copied instead.
+
+    Args:
+        out: is replaced.
+        make: writes it.
+        parts: words, files and folders that decide what is made; of a folder, the names and contents of its files.
+    """
+    digest = hashlib.sha256((java_home() / "release").read_bytes() + Path(__file__).read_bytes())
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(f"{part}\0".encode())
+            continue
+        for path in sorted(part.rglob("*")) if part.is_dir() else [part]:
+            if path.is_file():
+                digest.update(f"{path.relative_to(part)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    _remove(out)
+    place = KEPT / digest.hexdigest()
+    if place.exists():
+        os.utime(place)
+        _copy(place, out)
+        return
+    make()
+    KEPT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT, prefix=".making-") as scratch:
+        made = Path(scratch) / place.name
+        _copy(out, made)
+        if not place.exists():  # another process may have made the same
+            made.rename(place)
+    found = sorted((path for path in KEPT.iterdir() if path.name[0] != "."), key=lambda path: path.stat().st_mtime)
+    for old in found[:-MOST_KEPT]:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, out: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, out)
+    else:
+        shutil.copyfile(source, out)
+
+
+# For programs that end within a minute: optimising their own code, and a collector beside it, takes as long again.
 SHORT = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
@@ -90,7 +142,14 @@ def compile_kotlin(
     if friends is not None:
         arguments.append(f"-Xfriend-paths={friends}")
     files = sorted(str(path) for path in sources.rglob("*.kt"))
-    java("-cp", f"{TOOLS}/kotlin/lib/*", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *arguments, *files)
+    compiler = ["-cp", f"{TOOLS}/kotlin/lib/*", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
+    decides = [
+        f"kotlin {target}, jdk {jdk}, friends {friends is not None}",
+        TOOLS / "kotlin/build.txt",
+        sources,
+        *classes,
+    ]
+    kept(out, lambda: java(*compiler, *arguments, *files), *decides)
 
 
 def compile_core(out: Path) -> None:
@@ -227,6 +286,11 @@ def translate_back(dex: Path, out: Path) -> Path:
 
     ONNX Runtime's classes are left out: their interfaces have static methods, which the translator's class files can't express.
     """
+    kept(out, lambda: _translate_back(dex, out), "translated", dex)
+    return out
+
+
+def _translate_back(dex: Path, out: Path) -> None:
     every = out.with_suffix(".all.jar")
     done = subprocess.run(
         ["enjarify", "-f", "-o", str(every), str(dex)], capture_output=True, text=True, check=False,
@@ -234,11 +298,10 @@ def translate_back(dex: Path, out: Path) -> Path:
     )  # fmt: skip
     if " 0 classes had errors" not in done.stdout:
         raise BuildError(f"enjarify failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    with zipfile.ZipFile(every) as archive, zipfile.ZipFile(out, "w") as kept:
+    with zipfile.ZipFile(every) as archive, zipfile.ZipFile(out, "w") as ours:
         for name in archive.namelist():
             if not name.startswith("ai/onnxruntime/"):
-                kept.writestr(name, archive.read(name))
-    return out
+                ours.writestr(name, archive.read(name))
 
 
 def _classes(folder: Path) -> list[Path]:
@@ -270,13 +333,20 @@ def assemble(work: Path, core: Path | None = None) -> None:
     constants = work / "constants"
     run("javac", "-nowarn", "--release", known["jvmTarget"], "-d", constants, *generated.rglob("*.java"))
     compile_kotlin(source / "kotlin", app, (ANDROID, core, constants, ORT, GSON))
-    dex = work / "dex"
-    shutil.rmtree(dex, ignore_errors=True)
-    dex.mkdir()
-    java(
-        "-cp", TOOLS / "bundletool.jar", "com.android.tools.r8.D8", "--release", "--lib", ANDROID, "--min-api", known["minSdk"],
-        "--output", dex, *_classes(core), *_classes(app), *_classes(constants), ORT, GSON, STDLIB,
-    )  # fmt: skip
+    to_dex([core, app, constants, ORT, GSON, STDLIB], work / "dex", known["minSdk"])
+
+
+def to_dex(classes: Sequence[Path], out: Path, least_api: str) -> None:
+    """Folders of classes and jars to a folder of dex files for this level of Android's API and later ones."""
+
+    def make() -> None:
+        out.mkdir()
+        java(
+            "-cp", TOOLS / "bundletool.jar", "com.android.tools.r8.D8", "--release", "--lib", ANDROID, "--min-api", least_api,
+            "--output", out, *(path for part in classes for path in (_classes(part) if part.is_dir() else [part])),
+        )  # fmt: skip
+
+    kept(out, make, f"dex {least_api}", ANDROID, TOOLS / "bundletool.jar", *classes)
 
 
 def package(work: Path, abi: str, out: Path) -> Path:

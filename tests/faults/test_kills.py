@@ -25,10 +25,15 @@ def campaign() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def at(
-    campaign: ModuleType, shallow: Path, tiny_gemma: Path, bundle: Path, few_images: Path,
+    campaign: ModuleType, shallow: Path, llm_extra: None, bundle: Path, few_images: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:  # fmt: skip
-    return campaign.places(shallow, tiny_gemma, bundle, few_images, tmp_path_factory.mktemp("inputs"))
+    from gemma_checkpoints import write_small_gemma
+    from gemma_shapes import TEXT, VISION
+
+    scratch = tmp_path_factory.mktemp("inputs")
+    write_small_gemma(scratch / "gemma", TEXT, VISION)
+    return campaign.places(shallow, scratch / "gemma", bundle, few_images, scratch)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,9 @@ def test_a_stopped_calibration_leaves_no_full_model(
     campaign: ModuleType, at: Any, tmp_path: Path, name: str, code: int
 ) -> None:
     """The full-precision file of a 27B takes 54 GB: a stopped run removes it, a killed one leaves it to the next."""
-    words = ["calibrate", "--checkpoint", at.generator_checkpoint, "--out", tmp_path / "m.gguf", at.text]
+    text = tmp_path / "text.txt"  # a second's reading, in which the signal comes
+    text.write_text("There is a small pleural effusion on the left side.\n" * 400)
+    words = ["calibrate", "--checkpoint", at.generator_checkpoint, "--out", tmp_path / "m.gguf", text]
     found, said = stopped_when(words, lambda: any(tmp_path.glob(".*scratch-*/full.gguf")), campaign.SIGNALS[name])
     assert found == code, said
     assert "Traceback" not in said
@@ -100,7 +107,7 @@ def test_a_stopped_calibration_leaves_no_full_model(
         command_line.medge(*words)
     else:
         assert said.endswith("medge: stopped\n")
-    assert {path.name for path in tmp_path.iterdir()} <= {"m.gguf"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"m.gguf", "text.txt"}
 
 
 def test_two_at_one_place(at: Any, tmp_path: Path) -> None:
