@@ -122,10 +122,10 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     if scores.truth is None:
         return figures
     sides, truth = scores.against_truth(), scores.truth
-    accuracy = _paired(*(metrics.accuracy_of(side.logits, truth) for side in sides), len(truth))
+    accuracy = _paired([metrics.accuracy_of(side.logits, truth) for side in sides], len(truth))
     # AUC ranks images within a class by the margin over the others: the sum over labels says nothing by itself.
-    auc = _paired(*(metrics.macro_auc_of(_margins(side.logits), truth) for side in sides), len(truth))
-    ece = _paired(*(metrics.expected_calibration_error_of(side.probabilities, truth) for side in sides), len(truth))
+    auc = _paired([metrics.macro_auc_of(_margins(side.logits), truth) for side in sides], len(truth))
+    ece = _paired([metrics.expected_calibration_error_of(side.probabilities, truth) for side in sides], len(truth))
     confusions = [metrics.confusion(side.logits, truth) for side in sides]
     return replace(
         figures,
@@ -195,8 +195,9 @@ def _calibration(probabilities: Array, truth: NDArray[np.intp]) -> CalibrationBi
     return CalibrationBins(tuple(means.tolist()), tuple(right.tolist()), tuple(count.tolist()))
 
 
-def _paired(theirs: metrics.Statistic, ours: metrics.Statistic, count: int) -> Paired:
+def _paired(sides: Sequence[metrics.Statistic], count: int) -> Paired:
     """A statistic of both sides and of their difference on the same resamples of `count` images."""
+    theirs, ours = sides
     everything = np.arange(count)
     values = theirs(everything), ours(everything)
     drawn = metrics.resampled(theirs, count), metrics.resampled(ours, count)
