@@ -305,11 +305,12 @@ def small_reader(llm_extra: None, two_images: Path, work: Path) -> Path:
     generator = load_generator(work / "babbles", allow_failed_parity=True, context=512)
     subjects: list[tuple[Path, ...]] = [(), *((path,) for path in sorted(two_images.iterdir()))]
     prompts = [generator.encode([user(*parts, question)]) for parts in subjects for question in QUESTIONS]
-    characters = [generator.engine.tokenize(character)[0] for character in string.ascii_letters + string.digits]
+    characters = [generator.engine.tokenize(character)[0] for character in string.ascii_letters]
+    [end] = generator.engine.tokenize("<end_of_turn>")
     generator.close()
     random = np.random.default_rng(0)
-    drawn = [random.choice(characters, 12, replace=False).tolist() for _ in prompts]
-    teach(work / "untaught", work / "taught", prompts, drawn)
+    drawn = [random.choice(characters, 4, replace=False).tolist() for _ in prompts]
+    teach(work / "untaught", work / "taught", prompts, [[*answer, end] for answer in drawn])
     out = work / "small"
     export_medgemma(GeneratorJob(work / "taught", out, "f16", skip_parity=True))
     taught = load_generator(out, allow_failed_parity=True, context=512)
