@@ -336,9 +336,11 @@ def test_arm_writes_the_tokens_of_this_machine(
     if not java.is_file():
         pytest.skip(f"no emulated machine with Java in {ARM}: bash tests/arm/prepare {ARM}")
     shim = build.emulated_llama(variant, tmp_path)
+    # One thread: two would spin, waiting for each other, for minutes where other programs share the cores.
     emulator = [
         str(ARM / "root/usr/bin/qemu-aarch64-static"), "-L", str(ARM / "root"), "-E", f"LD_PRELOAD={shim}",
-        "-cpu", EMULATED[variant], str(java), *build.SHORT, f"-XX:ErrorFile={tmp_path}/crash.log",
+        "-cpu", EMULATED[variant], str(java), *build.SHORT, "-XX:ActiveProcessorCount=1",
+        f"-XX:ErrorFile={tmp_path}/crash.log",
     ]  # fmt: skip
     told = [EVERYTHING, f"-Dmedge.answers={small_answers}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
     assert "OK (" in build.junit([core, build.GSON, build.STDLIB], core_tests, told, ["AnswersTest"], emulator)
