@@ -36,8 +36,8 @@ CPUS = ("cortex-a76", "cortex-a53")  # with dotprod, and without
 # through all kernels that this processor has for it.
 COUNT = 6
 SIGNED = {name for name, recipe in ONNX_RECIPES.items() if recipe.kind in ("dynamic8", "static8")}
-# Computed in 32 bits, for which ONNX Runtime has the same kernels on both CPUs: the second computes only so many of the inputs,
-# must give the same bits, and the rest are taken as the first CPU's.
+# Computed in 32 bits, for which ONNX Runtime has the same kernels on both CPUs: the second computes so many of the inputs, must
+# give the same bits, and the rest is taken as the first CPU's.
 SAME_KERNELS, AGAIN = {name for name, recipe in ONNX_RECIPES.items() if recipe.kind in ("none", "block4")}, 2
 Embeddings = dict[str, np.ndarray]
 pytestmark = pytest.mark.emulated
@@ -105,8 +105,9 @@ def emulated(
         first = None if cpu == CPUS[0] else run(CPUS[0])
         again = {} if first is None else dict.fromkeys(SAME_KERNELS, AGAIN)
         # Golden values of signed formats are this machine's, x86: no measure of ARM.
+        unmeasured = SIGNED | again.keys()
         plan = {
-            name: {"folder": str(folder), "count": again.get(name, COUNT), "golden": name not in SIGNED}
+            name: {"folder": str(folder), "count": again.get(name, COUNT), "golden": name not in unmeasured}
             for name, folder in arm_bundles.items()
         }
         (place / f"{cpu}.json").write_text(json.dumps(plan))
@@ -119,10 +120,12 @@ def emulated(
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         found = dict(np.load(place / f"{cpu}.npz"))
-        for name in [f"{recipe}/{tower}" for recipe in again for tower in ("vision", "text")]:
+        for recipe in again:
             assert first is not None
-            assert np.array_equal(found[name], first[name][:AGAIN]), name
-            found[name] = first[name]
+            for name in (f"{recipe}/vision", f"{recipe}/text"):
+                assert np.array_equal(found[name], first[name][:AGAIN]), name
+                found[name] = first[name]
+            found[f"{recipe}/golden"] = first[f"{recipe}/golden"]
         made[cpu] = found
         return found
 

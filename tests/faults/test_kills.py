@@ -97,7 +97,7 @@ def test_a_stopped_calibration_leaves_no_full_model(
 ) -> None:
     """The full-precision file of a 27B takes 54 GB: a stopped run removes it, a killed one leaves it to the next."""
     text = tmp_path / "text.txt"  # a second's reading, in which the signal comes
-    text.write_text("There is a small pleural effusion on the left side.\n" * 400)
+    text.write_text("There is a small pleural effusion on the left side.\n" * 30)
     words = ["calibrate", "--checkpoint", at.generator_checkpoint, "--out", tmp_path / "m.gguf", text]
     found, said = stopped_when(words, lambda: any(tmp_path.glob(".*scratch-*/full.gguf")), campaign.SIGNALS[name])
     assert found == code, said
