@@ -122,10 +122,10 @@ def compare_scores(scores: Scores) -> ScoreFigures:
     if scores.truth is None:
         return figures
     sides, truth = scores.against_truth(), scores.truth
-    accuracy = _paired(*(metrics.accuracy_of(side.logits, truth) for side in sides), len(truth))
+    accuracy = _paired([metrics.accuracy_of(side.logits, truth) for side in sides], len(truth))
     # AUC ranks images within a class by the margin over the others: the sum over labels says nothing by itself.
-    auc = _paired(*(metrics.macro_auc_of(_margins(side.logits), truth) for side in sides), len(truth))
-    ece = _paired(*(metrics.expected_calibration_error_of(side.probabilities, truth) for side in sides), len(truth))
+    auc = _paired([metrics.macro_auc_of(_margins(side.logits), truth) for side in sides], len(truth))
+    ece = _paired([metrics.expected_calibration_error_of(side.probabilities, truth) for side in sides], len(truth))
     confusions = [metrics.confusion(side.logits, truth) for side in sides]
     return replace(
         figures,
@@ -195,15 +195,15 @@ def _calibration(probabilities: Array, truth: NDArray[np.intp]) -> CalibrationBi
     return CalibrationBins(tuple(means.tolist()), tuple(right.tolist()), tuple(count.tolist()))
 
 
-def _paired(theirs: metrics.Statistic, ours: metrics.Statistic, count: int) -> Paired:
-    """A statistic of both sides and of their difference on the same resamples of `count` images."""
+def _paired(sides: Sequence[metrics.Statistic], count: int) -> Paired:
+    """A statistic of the reference and of the bundle, and their difference on the same resamples of `count` images."""
     everything = np.arange(count)
-    values = theirs(everything), ours(everything)
-    drawn = metrics.resampled(theirs, count), metrics.resampled(ours, count)
+    theirs, ours = (statistic(everything) for statistic in sides)
+    drawn = [metrics.resampled(statistic, count) for statistic in sides]
     return Paired(
-        reference=Interval(values[0], *metrics.interval_of(drawn[0], count)),
-        bundle=Interval(values[1], *metrics.interval_of(drawn[1], count)),
-        difference=Interval(values[1] - values[0], *metrics.interval_of(drawn[1] - drawn[0], count)),
+        reference=Interval(theirs, *metrics.interval_of(drawn[0], count)),
+        bundle=Interval(ours, *metrics.interval_of(drawn[1], count)),
+        difference=Interval(ours - theirs, *metrics.interval_of(drawn[1] - drawn[0], count)),
     )
 
 
