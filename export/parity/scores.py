@@ -196,15 +196,14 @@ def _calibration(probabilities: Array, truth: NDArray[np.intp]) -> CalibrationBi
 
 
 def _paired(sides: Sequence[metrics.Statistic], count: int) -> Paired:
-    """A statistic of both sides and of their difference on the same resamples of `count` images."""
-    theirs, ours = sides
+    """A statistic of the reference and of the bundle, and their difference on the same resamples of `count` images."""
     everything = np.arange(count)
-    values = theirs(everything), ours(everything)
-    drawn = metrics.resampled(theirs, count), metrics.resampled(ours, count)
+    theirs, ours = (statistic(everything) for statistic in sides)
+    drawn = [metrics.resampled(statistic, count) for statistic in sides]
     return Paired(
-        reference=Interval(values[0], *metrics.interval_of(drawn[0], count)),
-        bundle=Interval(values[1], *metrics.interval_of(drawn[1], count)),
-        difference=Interval(values[1] - values[0], *metrics.interval_of(drawn[1] - drawn[0], count)),
+        reference=Interval(theirs, *metrics.interval_of(drawn[0], count)),
+        bundle=Interval(ours, *metrics.interval_of(drawn[1], count)),
+        difference=Interval(ours - theirs, *metrics.interval_of(drawn[1] - drawn[0], count)),
     )
 
 
