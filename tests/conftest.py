@@ -162,36 +162,23 @@ def gemma_logits(once: Once, gemma: Path) -> CachedLogits:
 
 @pytest.fixture(scope="session")
 def fewer_tokens(once: Once, gemma: Path) -> Path:
-    """medgemma-mini with an eighth of its vocabulary, which is measured in a third of the time."""
+    """medgemma-mini with an eighth of its vocabulary, for tests that need its trained layers and not all of its tokens."""
     from gemma_checkpoints import write_fewer_tokens
 
     return once("fewer-tokens", lambda folder: write_fewer_tokens(folder, gemma))
 
 
 @pytest.fixture(scope="session")
-def fewer_logits(once: Once, fewer_tokens: Path) -> CachedLogits:
-    """The same of the model with fewer tokens."""
-    from medge.export.families.generator_reference import GeneratorReference
-    from medge.export.parity.divergence import CachedLogits
-
-    return CachedLogits(GeneratorReference(fewer_tokens), once("fewer-logits", Path.mkdir))
-
-
-@pytest.fixture(scope="session")
-def reader_bundles(
-    once: Once, gemma: Path, fewer_tokens: Path, request: pytest.FixtureRequest
-) -> Callable[[str], Path]:
-    """Bundles of medgemma-mini by recipe, measured on medge's own texts: q8_0 with all its tokens, the others with fewer."""
+def reader_bundles(once: Once, gemma: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Bundles of medgemma-mini by recipe, measured on medge's own texts."""
     from medge.export.jobs.generator import export_medgemma
     from medge.export.jobs.generator_job import GeneratorJob
     from medge.quant.recipes.recipe import folder_name
 
     def write(recipe: str, out: Path) -> None:
-        whole = recipe == "q8_0"
-        logits = request.getfixturevalue("gemma_logits" if whole else "fewer_logits")  # in the processes that measure
+        logits = request.getfixturevalue("gemma_logits")  # a gigabyte: in the processes that measure
         # Of pydicom's images no recipe may choose how many patches to merge.
-        job = GeneratorJob(gemma if whole else fewer_tokens, out, recipe, merge=2 if "fast" in recipe else None)
-        export_medgemma(job, logits=logits)
+        export_medgemma(GeneratorJob(gemma, out, recipe, merge=2 if "fast" in recipe else None), logits=logits)
 
     return lambda recipe: once(f"readers/{folder_name(recipe)}", lambda out: write(recipe, out))
 
