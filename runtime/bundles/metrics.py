@@ -7,6 +7,7 @@ embedding away from both first, and is what the gates look at.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from statistics import NormalDist
 
@@ -124,11 +125,23 @@ def bootstrap(
     interval is three tenths wider. Rows must be independent of one another: tokens are resampled by their texts or images
     (`grouped`).
     """
-    rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, count, count)) for _ in range(rounds)]
-    tail = 100 * NormalDist().cdf(-_student(count - 1) * math.sqrt(count / (count - 1))) if count > 1 else 0.0
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    low, high = bootstrap_all(lambda rows: np.array([statistic(rows)]), count, rounds=rounds, seed=seed)[:, 0]
     return float(low), float(high)
+
+
+def bootstrap_all(
+    statistics: Callable[[NDArray[np.intp]], NDArray[np.float64]], count: int, *, rounds: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """The intervals of several statistics, (K,), from the same resamples, as `bootstrap` makes them: (2, K), low and high.
+
+    A statistic that a resample has no value for is NaN there; one that none has a value for has NaN as its interval.
+    """
+    rng = np.random.default_rng(seed)
+    values = np.stack([statistics(rng.integers(0, count, count)) for _ in range(rounds)])
+    tail = 100 * NormalDist().cdf(-_student(count - 1) * math.sqrt(count / (count - 1))) if count > 1 else 0.0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return np.nanpercentile(values, [tail, 100 - tail], axis=0)
 
 
 def _student(freedom: int) -> float:
@@ -147,6 +160,14 @@ def grouped(statistic: Callable[[NDArray[np.intp]], float], groups: NDArray[np.i
         statistic: of rows.
         groups: (N,) which group each row is of.
     """
+    low, high = grouped_all(lambda rows: np.array([statistic(rows)]), groups)[:, 0]
+    return float(low), float(high)
+
+
+def grouped_all(
+    statistics: Callable[[NDArray[np.intp]], NDArray[np.float64]], groups: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The intervals of several statistics, (K,), of rows that come in groups: (2, K), low and high."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    return bootstrap(lambda picks: statistic(np.concatenate([members[pick] for pick in picks])), len(members))
+    return bootstrap_all(lambda picks: statistics(np.concatenate([members[pick] for pick in picks])), len(members))

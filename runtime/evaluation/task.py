@@ -1,0 +1,184 @@
+"""Tasks: what a model is evaluated on. A task is a file of `tasks/`, or one of your own; nothing of it is code.
+
+`layouts` holds the few forms in which data lie. A task names one of them, and says which column or folder holds what.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..bundles.typed_json import build
+from ..encoder.labels import DEFAULT_TEMPLATES
+from ..errors import TaskError, one_line
+from .items import Found
+from .layouts.class_folders import ClassFolders
+from .layouts.hdf5 import HDF5
+from .layouts.table import Table
+
+Form = Literal["one label", "findings"]
+
+
+class Layout(Protocol):
+    """A form in which data lie, with what a task says of it."""
+
+    def read(self, folder: Path, task: str, labels: Mapping[str, str]) -> Found:
+        """The items of a folder.
+
+        Args:
+            folder: where the data lie.
+            task: its name, for errors.
+            labels: {how the data write it: label}; empty where the data say what the labels are.
+
+        Raises:
+            TaskError: the folder does not hold such data.
+        """
+        ...
+
+
+LAYOUTS: dict[str, type[Any]] = {"table": Table, "class folders": ClassFolders, "hdf5": HDF5}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a model is asked for a label.
+
+    Attributes:
+        texts: what stands in the templates' braces.
+        value: how the data write the label, where that is not its name.
+    """
+
+    texts: tuple[str, ...]
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a file of `tasks/` says.
+
+    Attributes:
+        title: one line.
+        form: "one label" where each picture has exactly one of the labels, "findings" where each label holds or doesn't.
+        source: the set, its paper, and its licence.
+        prompts_from: where the wording of the prompts is published; or that it is medge's own.
+        protocol: how pictures, splits, labels and scores are treated, and what of it is medge's choice.
+        absent: what of the published evaluation this is not; "" where there is nothing to say.
+        templates: of prompts; {} is a label's text. The embeddings of all are averaged.
+        without: of a finding, templates that say that it is not there.
+        labels: {label: what is asked}; empty where the data say what the labels are.
+        groups: what items of one group share: "patient", "lesion", "slide"; intervals are over these.
+        ordinal: whether the labels are grades, in their order: then kappa with quadratic weights is told as well.
+        name, layout: the file's name without its ending, and how the data lie; both are set by `read_task`.
+    """
+
+    title: str
+    form: Form
+    source: str
+    prompts_from: str
+    protocol: str
+    absent: str = ""
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    without: tuple[str, ...] = ()
+    labels: dict[str, Label] = field(default_factory=dict)
+    groups: str = ""
+    ordinal: bool = False
+
+    def prompts(self, label: str) -> list[str]:
+        """What says that a label holds."""
+        return [template.format(text) for text in self._texts(label) for template in self.templates]
+
+    def prompts_without(self, label: str) -> list[str]:
+        """What says that a finding is not there."""
+        return [template.format(text) for text in self._texts(label) for template in self.without]
+
+    def _texts(self, label: str) -> tuple[str, ...]:
+        return self.labels[label].texts if label in self.labels else (label,)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """{how the data write it: label}."""
+        return {label.value or name: name for name, label in self.labels.items()}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A task with its name and the layout of its data."""
+
+    name: str
+    task: Task
+    layout: Layout
+
+
+def task_names() -> list[str]:
+    """The tasks that come with medge."""
+    folder = resources.files(__package__) / "tasks"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_task(name: str) -> Named:
+    """A task that comes with medge, or one of your own.
+
+    Args:
+        name: one of `task_names`, or the path of a `.toml` file.
+
+    Raises:
+        TaskError: there is no such task, or its file is not as it should be.
+    """
+    own = Path(name)
+    if own.suffix == ".toml":
+        try:
+            return parse_task(own.stem, own.read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"{name}: can't be read as text ({error})") from error
+    if name not in task_names():
+        raise TaskError(
+            f"there is no task '{one_line(name, 80)}'; give a .toml file, or one of {', '.join(task_names())}"
+        )
+    file = resources.files(__package__) / "tasks" / f"{name}.toml"
+    return parse_task(name, file.read_text(encoding="utf-8"), f"{name}.toml")
+
+
+def parse_task(name: str, text: str, where: str) -> Named:
+    """The task that a file's text holds.
+
+    Args:
+        name: of the task.
+        text: TOML.
+        where: the file, for errors.
+
+    Raises:
+        TaskError: it holds none.
+    """
+    try:
+        body = tomllib.loads(text)
+        layout = body.pop("layout", None)
+        if not isinstance(layout, dict) or layout.get("kind") not in LAYOUTS:
+            raise ValueError(f'"layout.kind" must be one of {", ".join(LAYOUTS)}')
+        kind = LAYOUTS[layout.pop("kind")]
+        task = build(Task, body)
+        found = Named(name, task, build(kind, layout))
+        _check(task)
+    except ValueError as error:  # tomllib's is one, too
+        raise TaskError(f"{where} is no task ({one_line(error)})") from error
+    return found
+
+
+def _check(task: Task) -> None:
+    """Refuse what no type forbids.
+
+    Raises:
+        ValueError: a template without its place, findings without their opposite, or two labels with one value.
+    """
+    for template in (*task.templates, *task.without):
+        if template.count("{}") != 1 or template.count("{") != 1:
+            raise ValueError(f"the template {template!r} needs {{}} once, and no other brace")
+    if not task.templates or (task.form == "findings" and not task.without):
+        raise ValueError('"templates" are missing, or "without", which findings need')
+    if any(not label.texts or not all(text.strip() for text in label.texts) for label in task.labels.values()):
+        raise ValueError("a label needs at least one text, and none may be blank")
+    if len(task.values) < len(task.labels):
+        raise ValueError("two labels have the same value")
