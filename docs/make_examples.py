@@ -35,7 +35,7 @@ MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
 MAKING = ("standin", "export medsiglip", "parity")
 USING = (
     "classify", "embed", "index build", "index add", "index search", "index info",
-    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
+    "index remove", "probe fit", "probe predict", "probe evaluate", "evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
 ANSWERING = ("ask", "report", "record")
 WITH_READER = ("doctor", *ANSWERING)

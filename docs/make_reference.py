@@ -23,6 +23,10 @@ from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origi
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
 from medge.runtime.console.glossary import read_glossary
+from medge.runtime.evaluation.layouts.class_folders import ClassFolders
+from medge.runtime.evaluation.layouts.hdf5 import HDF5
+from medge.runtime.evaluation.layouts.table import Join, Split, Table
+from medge.runtime.evaluation.task import Label, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -145,6 +149,25 @@ def profiles() -> str:
     return table(["profile", "how an image is resized"], ([f"`{one.name}`", one.summary] for one in PROFILES.values()))
 
 
+def tasks() -> str:
+    """A section for each task of `medge evaluate`."""
+    return "\n\n".join(map(_task, task_names()))
+
+
+def _task(name: str) -> str:
+    task = read_task(name).task
+    told = [
+        ("each image has", "one of the labels" if task.form == "one label" else "several labels, or none"),
+        ("source", task.source), ("protocol", task.protocol), ("not in it", task.absent),
+        ("prompts from", task.prompts_from), ("intervals over", f"{task.groups}s" if task.groups else "images"),
+        ("prompts", ", ".join(f"`{one}`" for one in task.templates)),
+        ("prompts that it is not there", ", ".join(f"`{one}`" for one in task.without)),
+    ]  # fmt: skip
+    labels = [(f"`{label}`", ", ".join(one.texts), one.value or label) for label, one in task.labels.items()]
+    listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
+    return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in told if row[1]])}{listed}"
+
+
 def render() -> dict[Path, str]:
     """{file: its text with what is generated as the code is now}."""
     pages = {
@@ -152,6 +175,7 @@ def render() -> dict[Path, str]:
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
         "bundle-format": {"fields": fields(MANIFEST)},
         "recipes": {"profiles": profiles()},
+        "tasks": {"tasks": tasks(), "fields": fields((Task, Label, Table, Join, Split, ClassFolders, HDF5))},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),

@@ -180,5 +180,7 @@ def _check(task: Task) -> None:
         raise ValueError('"templates" are missing, or "without", which findings need')
     if any(not label.texts or not all(text.strip() for text in label.texts) for label in task.labels.values()):
         raise ValueError("a label needs at least one text, and none may be blank")
+    if task.form == "findings" and not task.labels:
+        raise ValueError('"labels" are missing, which findings need')
     if len(task.values) < len(task.labels):
         raise ValueError("two labels have the same value")

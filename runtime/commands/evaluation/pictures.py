@@ -167,7 +167,7 @@ def _facts(
         "model": {
             "fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile, "parity": encoder.manifest.status,
             "recipes": {tower: facts.recipe for tower, facts in encoder.towers.items()},
-            "bytes": sum(entry.size for entry in encoder.manifest.files if entry.role.split(".")[0] in ("vision", "text")),
+            "bytes": sum(map(encoder.bundle.tower_bytes, encoder.towers.values())),
         },
         "task": {
             "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source, "method": "zero-shot",
@@ -194,7 +194,11 @@ def tell(facts: dict[str, Any], place: Path) -> None:
     over = f" of {groups['count']} {groups['of']}s" if groups else ""
     table = Table("figure", "value", "95% interval", title=f"{facts['task']['name']}: {count} images{over}")
     for name, figure in facts["figures"].items():
-        table.add_row(name.replace("_", " "), _number(figure["value"]), _interval(figure))
+        table.add_row(
+            name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1"),
+            _number(figure["value"]),
+            _interval(figure),
+        )
     out.print(table)
     out.print(_by_label(facts["labels"]))
     out.print(f"items and {METRICS} in {place}", soft_wrap=True)

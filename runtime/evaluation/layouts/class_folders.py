@@ -46,8 +46,9 @@ class ClassFolders:
             raise TaskError(
                 f"{folder}: the task '{task}' needs {' or '.join(self.test)} in there, with a folder a label"
             )
-        seen = {label for side in (test, train) if side is not None for label in _names(side)}
-        known = dict(labels) or {name: name for name in sorted(seen - ({"train", "test"} if test == folder else set()))}
+        known = dict(labels) or {name: name for side in (test, train) if side is not None for name in _names(side)}
+        if not labels and test == folder:
+            known = {name: label for name, label in known.items() if folder / name != train}
         unlisted: Counter[str] = Counter()
         items = list(self._items(folder, test, "test", known, unlisted))
         if train is not None and train != test:
@@ -55,7 +56,7 @@ class ClassFolders:
         if not any(item.part == "test" for item in items):
             raise TaskError(
                 f"{test}: no picture in a folder of a label that the task '{task}' knows; expected a folder a label, "
-                f"such as {', '.join(list(known)[:5]) or 'pneumonia/ and normal/'}"
+                f"such as {', '.join(list(labels)[:5]) or 'pneumonia/ and normal/'}"
             )
         return Found(items, 0, unlisted, train is not None)
 
@@ -67,10 +68,12 @@ class ClassFolders:
     ) -> Iterator[Item]:
         for name in _names(side):
             paths = list(find_images([side / name]))
-            if name not in labels:
+            # Some copies write the folders' names in small letters.
+            own = labels.get(name, labels.get(name.upper()))
+            if own is None:
                 unlisted[name] += len(paths)
                 continue
-            truth = {label: label == labels[name] for label in labels.values()}
+            truth = {label: label == own for label in labels.values()}
             for path in paths:
                 group = first_bracket(self.group, path.name) if self.group else ""
                 yield Item(path.relative_to(folder).as_posix(), lambda path=path: path, truth, group, {}, part)

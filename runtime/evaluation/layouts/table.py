@@ -99,10 +99,12 @@ class Table:
             TaskError: a file or a column is missing.
         """
         pictures, unlisted = Pictures(folder), Counter[str]()
+        # Some copies write a finding of two words with a blank, others with an underscore.
+        plain = {_plain(value): name for value, name in labels.items()}
         items: dict[str, Item] = {}
         absent = 0
         for row, part in self._rows(folder, task, labels):
-            truth = self._truth(row, labels, unlisted)
+            truth = self._truth(row, labels, plain, unlisted)
             if not truth:
                 continue
             path = pictures.find(self.image.format_map(row))
@@ -180,7 +182,9 @@ class Table:
         train = lists["train"]
         return "train" if train is None or name in train else None
 
-    def _truth(self, row: Row, labels: Mapping[str, str], unlisted: Counter[str]) -> dict[str, bool]:
+    def _truth(
+        self, row: Row, labels: Mapping[str, str], plain: Mapping[str, str], unlisted: Counter[str]
+    ) -> dict[str, bool]:  # fmt: skip
         """{label: whether it holds}; empty where the row says nothing of the task's labels."""
         if not self.label:
             return {name: holds for value, name in labels.items() if (holds := self._holds(row[value])) is not None}
@@ -192,8 +196,6 @@ class Table:
                 if self.separator
                 else [row[self.label]]
             )
-        # Some copies write a finding of two words with a blank, others with an underscore.
-        plain = {_plain(value): name for value, name in labels.items()}
         known = [plain[_plain(value)] for value in said if _plain(value) in plain] if labels else [v for v in said if v]
         if self.separator:
             return {name: name in known for name in labels.values()}
