@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from .... import __version__
 from ...bundles.atomic import replace_text
 from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
-from ...console.image_run import ImageRun, Input, Outcome
-from ...console.layouts import TABLES, Columns, read_rows
-from ...console.terminal import SCHEMA_VERSION, cuts_told, of_many, out, print_json, warn
+from ...console.image_run import ImageRun, Input
+from ...console.layouts import TABLES, Columns
+from ...console.terminal import SCHEMA_VERSION, of_many, out, print_json, warn
 from ...encoder.encoder import Encoder
 from ...evaluation.figures import figures_of, subgroups_of
-from ...evaluation.items import Found, Item, drawn, without_names
+from ...evaluation.items import Found, Item, Part, drawn, without_names
 from ...evaluation.rows import (
     about_of,
     check_found,
@@ -29,11 +25,10 @@ from ...evaluation.rows import (
     judged_of,
     labels_of,
     numbers_of,
-    row_of,
     texts_of,
 )
+from ...evaluation.shares import with_split
 from ...evaluation.task import Named
-from ...evaluation.zero_shot import ZeroShot, prompts_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
     from ...pictures.view import View
 
 METRICS = "metrics.json"
+Method = Literal["zero-shot", "probe"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,12 @@ class Asked:
         named: the task.
         data: where its data lie.
         place: the folder to write.
+        method: how images are scored.
         form: of the file of items: "parquet", "csv", "jsonl", or None.
         own: {label: prompts} in the place of the task's, or None.
         own_file: where they come from.
-        limit: how many items; all where None.
-        seed: of the draw.
+        limit: how many items of a side; all where None.
+        seed: of what is drawn.
         no_names: whether names are hashed.
         force: begin anew.
     """
@@ -63,6 +60,7 @@ class Asked:
     named: Named
     data: Path
     place: Path
+    method: Method
     form: str | None
     own: dict[str, list[str]] | None
     own_file: str
@@ -70,6 +68,46 @@ class Asked:
     seed: int
     no_names: bool
     force: bool
+
+    @property
+    def one(self) -> bool:
+        """Whether each item has exactly one label."""
+        return self.named.task.form == "one label"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a task gives.
+
+    Attributes:
+        found: what the folder holds.
+        test, train: items of either side that were chosen.
+        labels: of the run.
+        texts: columns of texts in the file of items.
+    """
+
+    found: Found
+    test: list[Item]
+    train: list[Item]
+    labels: list[str]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a method gives.
+
+    Attributes:
+        run: the way through the images.
+        rows: of the file of items, those that were asked for.
+        asked: what it asked, for `metrics.json`: prompts, or how probes were fitted.
+        more: further figures for it.
+    """
+
+    run: ImageRun
+    rows: list[dict[str, Any]]
+    asked: dict[str, Any]
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate_pictures(encoder: Encoder, asked: Asked, view: View, *, as_json: bool) -> None:
@@ -80,32 +118,53 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, view: View, *, as_json: bo
         StorageError: the folder of results holds those of another question.
         typer.Exit: an image could not be read, or after Ctrl-C.
     """
-    task, name = asked.named.task, asked.named.name
-    found = asked.named.layout.read(asked.data, name, task.values)
-    check_found(found, name, asked.data)
-    chosen = drawn([item for item in found.items if item.part == "test"], asked.limit, asked.seed)
-    labels = labels_of(found.items, list(task.labels))
-    if asked.no_names:
-        chosen = without_names(chosen)
-    _tell_what_is_left_out(found)
-    there, gone = prompts_of(task, labels, asked.own)
-    texts = [text for side in (there, gone) for group in side.values() for text in group]
-    with cuts_told(encoder, texts):
-        score = ZeroShot(encoder, there, gone)
-    file = items_file(asked.place, asked.form)
-    columns = _columns(encoder, asked, score, chosen, labels)
-    run = ImageRun([_input(item) for item in chosen], view, file, TABLES, force=asked.force)
-    run.go(encoder, columns, _measure(score, chosen, labels, one=task.form == "one label"))
-    keys = {item.key for item in chosen}  # a file may hold more: rows of a run with a higher limit
-    rows = [row for row in read_rows(file, columns) if row["id"] in keys]
-    facts = _facts(encoder, asked, found, chosen, labels, rows, score)
+    from .by_probe import score_by_probe
+    from .zero_shot import score_zero_shot
+
+    material = _material(asked)
+    _tell_what_is_left_out(material.found)
+    scored = (score_by_probe if asked.method == "probe" else score_zero_shot)(encoder, asked, material, view)
+    facts = _facts(encoder, asked, material, scored)
     text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
     replace_text(asked.place / METRICS, text + "\n")
+    run = scored.run
     if as_json:
         print_json({**facts, "out": str(asked.place), **of_many(run.failed, done=len(run.results), before=run.before)})
     elif "figures" in facts:
         tell(facts, asked.place)
     run.end(None)
+
+
+def _material(asked: Asked) -> Material:
+    """What the folder holds of the task, and what of that was asked for."""
+    task, name = asked.named.task, asked.named.name
+    found = asked.named.layout.read(asked.data, name, task.values)
+    check_found(found, name, asked.data)
+    items = found.items
+    if asked.method == "probe" and not found.has_split:
+        items = with_split(items, asked.seed)
+        found = replace(found, items=items)  # that the data have no split is still said
+    sides: dict[Part, list[Item]] = {
+        part: drawn([item for item in items if item.part == part], asked.limit, asked.seed)
+        for part in ("test", "train")
+    }
+    if asked.no_names:
+        sides = {part: without_names(chosen) for part, chosen in sides.items()}
+    return Material(found, sides["test"], sides["train"], labels_of(items, list(task.labels)), tuple(texts_of(items)))
+
+
+def columns_of(encoder: Encoder, asked: Asked, material: Material, question: Any) -> Columns:
+    """Of the file of items; two files with the same `made_with` answer the same question."""
+    made_with = sha256_json(
+        [sha256_file(encoder.bundle.folder / MANIFEST), asked.method, asked.named.task.form, question]
+    )
+    same = {"bundle": encoder.manifest.name, "task": asked.named.name, "made_with": made_with[:16]}
+    return Columns("id", same, material.texts, tuple(numbers_of(material.labels)))
+
+
+def inputs_of(items: Sequence[Item]) -> list[Input]:
+    """Items as a run goes through them."""
+    return [Input(item.key, item.key, item.open) for item in items]
 
 
 def items_file(place: Path, form: str | None) -> Path:
@@ -127,40 +186,9 @@ def _tell_what_is_left_out(found: Found) -> None:
         warn(f"{sum(found.unlisted.values())} images are left out, whose label the task does not know: {several}{more}")
 
 
-def _input(item: Item) -> Input:
-    return Input(item.key, item.key, item.open)
-
-
-def _columns(encoder: Encoder, asked: Asked, score: ZeroShot, chosen: Sequence[Item], labels: Sequence[str]) -> Columns:
-    """Of the file of items; two files with the same `made_with` answer the same question."""
-    question = [sha256_file(encoder.bundle.folder / MANIFEST), score.prompts, asked.named.task.form]
-    same = {"bundle": encoder.manifest.name, "task": asked.named.name, "made_with": sha256_json(question)[:16]}
-    return Columns("id", same, tuple(texts_of(chosen)), tuple(numbers_of(labels)))
-
-
-def _measure(
-    score: ZeroShot, chosen: Sequence[Item], labels: Sequence[str], *, one: bool
-) -> Any:  # fmt: skip
-    """What becomes of an image: its scores, and the seconds since the last one."""
-    by_key = {item.key: item for item in chosen}
-    last = time.perf_counter()
-
-    def measure(embedding: NDArray[np.float32], key: str) -> Outcome:
-        nonlocal last
-        now = time.perf_counter()
-        seconds, last = now - last, now
-        fields = row_of(by_key[key], labels, score(embedding), seconds, one=one)
-        return Outcome({}, fields, fields["answer"] if one else "")
-
-    return measure
-
-
-def _facts(
-    encoder: Encoder, asked: Asked, found: Found, chosen: Sequence[Item], labels: Sequence[str],
-    rows: Sequence[dict[str, Any]], score: ZeroShot,
-) -> dict[str, Any]:  # fmt: skip
+def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
     """What `metrics.json` holds: what was asked of what, the counts, and the figures, where an item could be read."""
-    task = asked.named.task
+    task, rows = asked.named.task, scored.rows
     facts: dict[str, Any] = {
         "bundle": encoder.manifest.name,
         "medge_version": __version__,
@@ -170,20 +198,17 @@ def _facts(
             "bytes": sum(map(encoder.bundle.tower_bytes, encoder.towers.values())),
         },
         "task": {
-            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source, "method": "zero-shot",
-            "protocol": task.protocol, "absent": task.absent, "labels": list(labels),
-            "prompts_from": f"{asked.own_file}, a file of the user's own" if asked.own_file else task.prompts_from,
-            "prompts": score.prompts,
+            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source,
+            "method": asked.method, "protocol": task.protocol, "absent": task.absent, "labels": material.labels, **scored.asked,
         },
         "limit": asked.limit, "seed": asked.seed, "no_names": asked.no_names,
-        "items": counts_of(found, chosen, rows, task.groups),
+        "items": counts_of(material.found, material.test, rows, task.groups),
     }  # fmt: skip
     if rows:
-        judged = judged_of(rows, labels, one=task.form == "one label", ordinal=task.ordinal)
-        facts["seconds_an_item"] = sum(float(row["seconds"]) for row in rows) / len(rows)
+        judged = judged_of(rows, material.labels, one=asked.one, ordinal=task.ordinal)
         facts |= figures_of(judged)
         facts["subgroups"] = subgroups_of(judged, about_of(rows))
-    return facts
+    return facts | scored.more
 
 
 def tell(facts: dict[str, Any], place: Path) -> None:

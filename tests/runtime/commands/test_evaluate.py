@@ -110,3 +110,31 @@ def test_tasks_are_listed() -> None:
     told = medge("evaluate", "--list").stdout
     assert "nih-cxr14 " in told
     assert "pcam" in told
+
+
+def test_a_probe_on_shares_of_the_labels(bundle: Path, shared: Path, tmp_path: Path) -> None:
+    """Folders with sides of their own: hands and heads, which an embedding tells apart."""
+    with tarfile.open(shared / "mednist" / "test.tar") as archive:
+        members = [m for m in archive.getmembers() if m.isfile() and Path(m.name).parent.name in ("Hand", "HeadCT")]
+        by_class = {name: [m for m in members if Path(m.name).parent.name == name][:30] for name in ("Hand", "HeadCT")}
+        for name, chosen in by_class.items():
+            for number, member in enumerate(chosen):
+                side = "train" if number < 20 else "test"
+                (tmp_path / "data" / side / name).mkdir(parents=True, exist_ok=True)
+                data = archive.extractfile(member)
+                assert data is not None
+                (tmp_path / "data" / side / name / Path(member.name).name).write_bytes(data.read())
+    asked = ("evaluate", bundle, "--task", "folder", "--data", tmp_path / "data", "--method", "probe")
+    done = medge(*asked, "--out", tmp_path / "run", "--items", "csv")
+    assert "no probe on 1% of the labels (1 images)" in done.stderr
+    facts = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert facts["task"]["split"] == "the data's own"
+    assert [share["trained_on"] for share in facts["shares"].values()] == [1, 2, 4, 40]
+    assert facts["shares"]["1.0"]["figures"] == facts["figures"]
+    assert facts["figures"]["accuracy"]["value"] > 0.9
+    rows = rows_of(tmp_path / "run" / "items.csv")
+    assert {row["id"].split("/")[0] for row in rows} == {"test"}
+    assert len(rows) == 20
+    again = medge(*asked, "--out", tmp_path / "run", "--items", "csv")
+    assert "60 done before" in again.stderr
+    assert rows_of(tmp_path / "run" / "items.csv") == rows
