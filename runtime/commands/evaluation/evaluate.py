@@ -63,9 +63,9 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
 
-    Of encoders (MedSigLIP, CLIP). Nothing is downloaded. The folder of --out gets a row an item (items.parquet, .csv or .jsonl) and
-    metrics.json: figures with 95% intervals over patients where the data name them, by label and by subgroup. Interrupted, the
-    same command goes on. What a task asks, and which published protocol it follows, stands in docs/reference/tasks.md.
+    Of encoders (MedSigLIP, CLIP). Nothing is downloaded. The folder of --out gets a row an item (items.parquet, .csv or .jsonl)
+    and metrics.json: figures with 95% intervals over patients where the data name them, by label and by subgroup. Interrupted,
+    the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """
