@@ -23,10 +23,11 @@ from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origi
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
 from medge.runtime.console.glossary import read_glossary
+from medge.runtime.evaluation.layouts.choices import Choices
 from medge.runtime.evaluation.layouts.class_folders import ClassFolders
 from medge.runtime.evaluation.layouts.hdf5 import HDF5
 from medge.runtime.evaluation.layouts.table import Join, Split, Table
-from medge.runtime.evaluation.task import Label, Task, read_task, task_names
+from medge.runtime.evaluation.task import Label, Named, QuestionTask, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -155,17 +156,23 @@ def tasks() -> str:
 
 
 def _task(name: str) -> str:
-    task = read_task(name).task
-    told = [
-        ("each image has", "one of the labels" if task.form == "one label" else "several labels, or none"),
-        ("source", task.source), ("protocol", task.protocol), ("not in it", task.absent),
-        ("prompts from", task.prompts_from), ("intervals over", f"{task.groups}s" if task.groups else "images"),
-        ("prompts", ", ".join(f"`{one}`" for one in task.templates)),
-        ("prompts that it is not there", ", ".join(f"`{one}`" for one in task.without)),
-    ]  # fmt: skip
-    labels = [(f"`{label}`", ", ".join(one.texts), one.value or label) for label, one in task.labels.items()]
-    listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
-    return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in told if row[1]])}{listed}"
+    named = read_task(name)
+    task, rows, listed = named.task, [("source", named.task.source), ("protocol", named.task.protocol)], ""
+    if isinstance(named, Named):
+        one = named.task
+        rows += [
+            ("each image has", "one of the labels" if one.form == "one label" else "several labels, or none"),
+            ("intervals over", f"{one.groups}s" if one.groups else "images"),
+            ("prompts", ", ".join(f"`{text}`" for text in one.templates)),
+            ("prompts that it is not there", ", ".join(f"`{text}`" for text in one.without)),
+        ]
+        labels = [(f"`{label}`", ", ".join(it.texts), it.value or label) for label, it in one.labels.items()]
+        listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
+    else:
+        asked = named.task
+        listed = f"\n\nStep by step:\n\n```\n{asked.step_by_step.strip()}\n```\n\nBy likelihood:\n\n```\n{asked.directly.strip()}\n```"
+    rows += [("not in it", task.absent), ("prompts from", task.prompts_from)]
+    return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in rows if row[1]])}{listed}"
 
 
 def render() -> dict[Path, str]:
@@ -175,7 +182,7 @@ def render() -> dict[Path, str]:
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
         "bundle-format": {"fields": fields(MANIFEST)},
         "recipes": {"profiles": profiles()},
-        "tasks": {"tasks": tasks(), "fields": fields((Task, Label, Table, Join, Split, ClassFolders, HDF5))},
+        "tasks": {"tasks": tasks(), "fields": fields((Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices))},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from ..pictures.images import ImageSource
 
 Part = Literal["train", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def without_names(items: Sequence[Item]) -> list[Item]:
     return [replace(item, key=hidden(item.key), group=hidden(item.group) if item.group else "") for item in items]
 
 
-def drawn(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
+def drawn(items: Sequence[T], limit: int | None, seed: int) -> list[T]:
     """So many of the items, drawn at random, in their order; all where there are no more.
 
     Args:
@@ -84,3 +85,22 @@ def age_band(text: str) -> str:
         return ""
     low = min(int(digits) // 20 * 20, 80)
     return f"{low} and over" if low == 80 else f"{low} to {low + 19}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with options.
+
+    Attributes:
+        key: names it.
+        text: what is asked, and what is told before it.
+        options: at least two.
+        right: the place of the right one.
+        subject: "" where the data don't say.
+    """
+
+    key: str
+    text: str
+    options: tuple[str, ...]
+    right: int
+    subject: str = ""

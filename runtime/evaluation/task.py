@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 from ..bundles.typed_json import build
 from ..encoder.labels import DEFAULT_TEMPLATES
 from ..errors import TaskError, one_line
-from .items import Found
+from .items import Found, Question
+from .layouts.choices import Choices
 from .layouts.class_folders import ClassFolders
 from .layouts.hdf5 import HDF5
 from .layouts.table import Table
@@ -40,7 +41,24 @@ class Layout(Protocol):
         ...
 
 
+class QuestionLayout(Protocol):
+    """A form in which questions lie."""
+
+    def read(self, folder: Path, task: str) -> list[Question]:
+        """The questions of a folder.
+
+        Args:
+            folder: where the data lie.
+            task: its name, for errors.
+
+        Raises:
+            TaskError: the folder does not hold such questions.
+        """
+        ...
+
+
 LAYOUTS: dict[str, type[Any]] = {"table": Table, "class folders": ClassFolders, "hdf5": HDF5}
+QUESTION_LAYOUTS: dict[str, type[Any]] = {"choices": Choices}
 
 
 @dataclass(frozen=True)
@@ -105,12 +123,48 @@ class Task:
 
 
 @dataclass(frozen=True)
+class QuestionTask:
+    """What a file of `tasks/` says of questions with options, which are put to language models.
+
+    Attributes:
+        title: one line.
+        form: "multiple choice".
+        source: the set, its paper, and its licence.
+        prompts_from: where the wording of the prompts is published; or that it is medge's own.
+        protocol: how questions, splits and answers are treated, and what of it is medge's choice.
+        absent: what of the published evaluation this is not; "" where there is nothing to say.
+        step_by_step: the prompt of the method "step-by-step"; {question} and {options} are put in.
+        directly: the prompt of the method "likelihood", likewise, after which the letters' probabilities are read.
+        limit: most tokens of an answer.
+    """
+
+    title: str
+    form: Literal["multiple choice"]
+    source: str
+    prompts_from: str
+    protocol: str
+    step_by_step: str
+    directly: str
+    absent: str = ""
+    limit: int = 2048
+
+
+@dataclass(frozen=True)
 class Named:
-    """A task with its name and the layout of its data."""
+    """A task of pictures with its name and the layout of its data."""
 
     name: str
     task: Task
     layout: Layout
+
+
+@dataclass(frozen=True)
+class NamedQuestions:
+    """A task of questions with its name and the layout of its data."""
+
+    name: str
+    task: QuestionTask
+    layout: QuestionLayout
 
 
 def task_names() -> list[str]:
@@ -119,7 +173,7 @@ def task_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_task(name: str) -> Named:
+def read_task(name: str) -> Named | NamedQuestions:
     """A task that comes with medge, or one of your own.
 
     Args:
@@ -142,7 +196,7 @@ def read_task(name: str) -> Named:
     return parse_task(name, file.read_text(encoding="utf-8"), f"{name}.toml")
 
 
-def parse_task(name: str, text: str, where: str) -> Named:
+def parse_task(name: str, text: str, where: str) -> Named | NamedQuestions:
     """The task that a file's text holds.
 
     Args:
@@ -156,9 +210,13 @@ def parse_task(name: str, text: str, where: str) -> Named:
     try:
         body = tomllib.loads(text)
         layout = body.pop("layout", None)
-        if not isinstance(layout, dict) or layout.get("kind") not in LAYOUTS:
-            raise ValueError(f'"layout.kind" must be one of {", ".join(LAYOUTS)}')
-        kind = LAYOUTS[layout.pop("kind")]
+        asks = body.get("form") == "multiple choice"
+        layouts = QUESTION_LAYOUTS if asks else LAYOUTS
+        if not isinstance(layout, dict) or layout.get("kind") not in layouts:
+            raise ValueError(f'"layout.kind" must be one of {", ".join(layouts)}')
+        kind = layouts[layout.pop("kind")]
+        if asks:
+            return NamedQuestions(name, _checked(build(QuestionTask, body)), build(kind, layout))
         task = build(Task, body)
         found = Named(name, task, build(kind, layout))
         _check(task)
@@ -184,3 +242,17 @@ def _check(task: Task) -> None:
         raise ValueError('"labels" are missing, which findings need')
     if len(task.values) < len(task.labels):
         raise ValueError("two labels have the same value")
+
+
+def _checked(task: QuestionTask) -> QuestionTask:
+    """Refuse prompts that don't ask.
+
+    Raises:
+        ValueError: a prompt lacks the question or the options.
+    """
+    for prompt in (task.step_by_step, task.directly):
+        if any(prompt.count(mark) != 1 for mark in ("{question}", "{options}")):
+            raise ValueError("a prompt needs {question} and {options} once each")
+    if task.limit < 1:
+        raise ValueError('"limit" must be at least 1')
+    return task

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from ...console.generator_options import ContextOption, GpuLayersOption, opened
 from ...console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from .pictures import Method
+    from .questions import QuestionMethod
+
+IMAGE_METHODS, QUESTION_METHODS = ("zero-shot", "probe"), ("step-by-step", "likelihood")
 
 
 def _list(wanted: bool) -> None:
@@ -30,12 +34,16 @@ def evaluate(
     task: Annotated[str, typer.Option(help="A task by its name, or a .toml file of your own.", show_default=False)],
     data: Annotated[Path, typer.Option(help="The folder into which the data were unpacked.", show_default=False)],
     method: Annotated[
-        str,
-        typer.Option(help="zero-shot by prompts, or probe: logistic regression on 1, 5, 10 and 100% of the labels."),
-    ] = "zero-shot",
+        str | None,
+        typer.Option(
+            help="Of images zero-shot, or probe: logistic regression on 1, 5, 10 and 100% of the labels. "
+            "Of questions step-by-step, or likelihood of the options' letters.",
+            show_default="the first",
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", help="The folder to write.", show_default="evaluations/TASK-BUNDLE, or -probe"),
+        typer.Option("--out", help="The folder to write.", show_default="evaluations/TASK-BUNDLE-METHOD"),
     ] = None,
     items: Annotated[
         str | None,
@@ -55,7 +63,9 @@ def evaluate(
     list_tasks: Annotated[
         bool, typer.Option("--list", callback=_list, is_eager=True, help="List the tasks, and end.")
     ] = False,
+    context: ContextOption = None,
     threads: ThreadsOption = None,
+    gpu_layers: GpuLayersOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
     allow_failed_parity: AllowFailed = False,
@@ -63,38 +73,47 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
 
-    Of encoders (MedSigLIP, CLIP). Nothing is downloaded. The folder of --out gets a row an item (items.parquet, .csv or .jsonl)
-    and metrics.json: figures with 95% intervals over patients where the data name them, by label and by subgroup. Interrupted,
-    the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
+    Encoders are put to images, language models to questions with options. Nothing is downloaded. The folder of --out gets a
+    row an item (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over patients where the data name
+    them, by label and by subgroup. Interrupted, the same command goes on. What a task asks, and which published protocol it
+    follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """
     from ...console.view_options import view_of
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
-    from ...evaluation.task import read_task
+    from ...evaluation.task import NamedQuestions, read_task
     from .pictures import Asked, evaluate_pictures
+    from .questions import AskedQuestions, evaluate_questions
 
-    if method not in ("zero-shot", "probe"):
-        raise typer.BadParameter(f"'{method}' is no method: zero-shot, or probe", param_hint="--method")
-    if method == "probe" and labels:
-        raise typer.BadParameter("--labels are prompts, which a probe does not read")
     named = read_task(task)
+    asks = isinstance(named, NamedQuestions)
+    methods = QUESTION_METHODS if asks else IMAGE_METHODS
+    chosen = method or methods[0]
+    if chosen not in methods:
+        raise typer.BadParameter(f"'{chosen}' is no method of this task: {' or '.join(methods)}", param_hint="--method")
+    if labels and chosen != "zero-shot":
+        raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
     own = read_labels(labels) if labels else None
+    if isinstance(named, NamedQuestions):
+        with opened(
+            bundle, context=context, threads=threads, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity
+        ) as reader:
+            place = to or _place(named.name, reader.manifest.name, chosen)
+            asked = AskedQuestions(
+                named, data, place, cast("QuestionMethod", chosen), items, limit, seed, no_names, force
+            )
+            evaluate_questions(reader, asked, as_json=as_json)
+        return
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, threads=threads, device=device)
-    ending = "-probe" if method == "probe" else ""
-    place = to or Path("evaluations") / f"{named.name}-{encoder.manifest.name}{ending}"
-    asked = Asked(
-        named,
-        data,
-        place,
-        cast("Method", method),
-        items,
-        own,
-        str(labels) if labels else "",
-        limit,
-        seed,
-        no_names,
-        force,
-    )
-    evaluate_pictures(encoder, asked, view_of(None, None), as_json=as_json)
+    place = to or _place(named.name, encoder.manifest.name, chosen)
+    evaluate_pictures(
+        encoder,
+        Asked(named, data, place, cast("Method", chosen), items, own, str(labels or ""), limit, seed, no_names, force),
+        view_of(None, None), as_json=as_json,
+    )  # fmt: skip
+
+
+def _place(task: str, bundle: str, method: str) -> Path:
+    return Path("evaluations") / f"{task}-{bundle}-{method}"

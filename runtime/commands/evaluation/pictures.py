@@ -221,8 +221,8 @@ def tell(facts: dict[str, Any], place: Path) -> None:
     for name, figure in facts["figures"].items():
         table.add_row(
             name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1"),
-            _number(figure["value"]),
-            _interval(figure),
+            number_text(figure["value"]),
+            interval_text(figure),
         )
     out.print(table)
     out.print(_by_label(facts["labels"]))
@@ -235,15 +235,15 @@ def _by_label(labels: dict[str, Any]) -> Table:
     table = Table("label", "images", "AUC", "95% interval", "sensitivity", "specificity")
     for label, found in labels.items():
         table.add_row(
-            label, str(found["count"]), _number(found["auc"]["value"]), _interval(found["auc"]),
-            _number(found["sensitivity"]["value"]), _number(found["specificity"]["value"]),
+            label, str(found["count"]), number_text(found["auc"]["value"]), interval_text(found["auc"]),
+            number_text(found["sensitivity"]["value"]), number_text(found["specificity"]["value"]),
         )  # fmt: skip
     return table
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(figure: dict[str, float | None]) -> str:
+def interval_text(figure: dict[str, float | None]) -> str:
     return "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"

@@ -138,3 +138,40 @@ def test_a_probe_on_shares_of_the_labels(bundle: Path, shared: Path, tmp_path: P
     again = medge(*asked, "--out", tmp_path / "run", "--items", "csv")
     assert "60 done before" in again.stderr
     assert rows_of(tmp_path / "run" / "items.csv") == rows
+
+
+def test_questions_are_put_to_a_language_model(tiny_reader: Path, tmp_path: Path) -> None:
+    """The tiny reader babbles: what is tested is that everything is put, written, read again and counted."""
+    words = ("evaluate", tiny_reader, "--data", tmp_path, "--allow-failed-parity", "--items", "csv", "--context", "512")
+    lines = [
+        {
+            "question": f"Which of these is number {number}?",
+            "options": {"A": "one", "B": "two"},
+            "answer_idx": "AB"[number % 2],
+        }
+        for number in range(4)
+    ]
+    lines.append({"question": "word " * 600, "options": {"A": "one", "B": "two"}, "answer_idx": "A"})
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out = tmp_path / "likelihood"
+    asked = (*words, "--task", "medqa", "--method", "likelihood", "--out", out)
+    medge(*asked, "--limit", "2")
+    done = medge(*asked, "--json")
+    assert "5 questions, 2 done before" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["items"] == {"evaluated": 5, "in_the_data": 5, "cut_off": 0, "too_long": 1}
+    rows = rows_of(out / "items.csv")
+    right = sum(row["answer"] == row["label"] for row in rows)
+    assert facts["figures"]["accuracy"]["value"] == pytest.approx(right / 5)
+    assert facts["figures"]["answered"]["value"] == pytest.approx(0.8)
+    for row in rows:
+        if row["stop"] != "too long":
+            assert row["answer"] == max("AB", key=lambda letter: float(row[f"score {letter}"]))
+    own = tmp_path / "short.toml"
+    text = (Path(__file__).parents[3] / "runtime" / "evaluation" / "tasks" / "medqa.toml").read_text()
+    own.write_text(text.replace('title = "', 'limit = 4\ntitle = "'))
+    medge(*words, "--task", own, "--out", tmp_path / "steps", "--limit", "2")
+    facts = json.loads((tmp_path / "steps" / "metrics.json").read_text())
+    assert facts["task"]["method"] == "step-by-step"
+    assert facts["items"]["cut_off"] == 2
+    assert "no method of this task" in medge(*asked[:-3], "probe", code=2).stderr

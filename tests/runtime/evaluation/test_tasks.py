@@ -14,7 +14,7 @@ from PIL import Image
 
 from medge.runtime.errors import TaskError
 from medge.runtime.evaluation.items import Found, age_band, drawn, without_names
-from medge.runtime.evaluation.task import parse_task, read_task, task_names
+from medge.runtime.evaluation.task import Named, parse_task, read_task, task_names
 
 OWN = """
 title = "two kinds"
@@ -38,6 +38,7 @@ def picture(path: Path) -> None:
 
 def found_in(folder: Path, task: str) -> Found:
     named = read_task(task)
+    assert isinstance(named, Named)
     return named.layout.read(folder, named.name, named.task.values)
 
 
@@ -45,8 +46,11 @@ def test_every_task_says_where_its_prompts_come_from() -> None:
     names = task_names()
     assert {"nih-cxr14", "chexpert", "mimic-cxr", "ham10000", "pcam", "folder"} <= set(names)
     for name in names:
-        task = read_task(name).task
-        assert re.search(r"medge's own|CheXzero|PLIP", task.prompts_from), name
+        named = read_task(name)
+        assert re.search(r"medge's own|CheXzero|PLIP|Med-PaLM 2", named.task.prompts_from), name
+        if not isinstance(named, Named):
+            continue
+        task = named.task
         assert all(task.prompts(label) for label in task.labels)
         assert bool(task.without) == (task.form == "findings")
 
