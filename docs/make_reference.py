@@ -26,6 +26,7 @@ from medge.runtime.console.glossary import read_glossary
 from medge.runtime.evaluation.layouts.choices import Choices
 from medge.runtime.evaluation.layouts.class_folders import ClassFolders
 from medge.runtime.evaluation.layouts.hdf5 import HDF5
+from medge.runtime.evaluation.layouts.image_questions import ImageQuestions
 from medge.runtime.evaluation.layouts.table import Join, Split, Table
 from medge.runtime.evaluation.task import Label, Named, QuestionTask, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
@@ -44,6 +45,8 @@ REPORT = (
     figures.Confusions, figures.StageRow, figures.EncoderPlots, figures.GeneratorPlots, figures.ScorePoints, figures.Curves,
     figures.Curve, figures.Calibration, figures.CalibrationBins, figures.ImageAnswer, figures.Places,
 )  # fmt: skip
+
+TASK_FIELDS = (Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices, ImageQuestions)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -169,8 +172,7 @@ def _task(name: str) -> str:
         labels = [(f"`{label}`", ", ".join(it.texts), it.value or label) for label, it in one.labels.items()]
         listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
     else:
-        asked = named.task
-        listed = f"\n\nStep by step:\n\n```\n{asked.step_by_step.strip()}\n```\n\nBy likelihood:\n\n```\n{asked.directly.strip()}\n```"
+        listed = "".join(f"\n\n{way}:\n\n```\n{text.strip()}\n```" for way, text in named.task.prompts.items())
     rows += [("not in it", task.absent), ("prompts from", task.prompts_from)]
     return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in rows if row[1]])}{listed}"
 
@@ -182,7 +184,7 @@ def render() -> dict[Path, str]:
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
         "bundle-format": {"fields": fields(MANIFEST)},
         "recipes": {"profiles": profiles()},
-        "tasks": {"tasks": tasks(), "fields": fields((Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices))},
+        "tasks": {"tasks": tasks(), "fields": fields(TASK_FIELDS)},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),

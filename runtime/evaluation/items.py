@@ -104,3 +104,26 @@ class Question:
     options: tuple[str, ...]
     right: int
     subject: str = ""
+
+
+@dataclass(frozen=True)
+class ImageQuestion:
+    """A question about an image.
+
+    Attributes:
+        key: names it.
+        text: what is asked.
+        answer: the right one, a word or a few.
+        open: gives the image.
+        closed: whether it has few possible answers, such as yes and no.
+        image: names the image: several questions are about one.
+        subject: the organ or kind; "" where the data don't say.
+    """
+
+    key: str
+    text: str
+    answer: str
+    open: Callable[[], ImageSource]
+    closed: bool
+    image: str
+    subject: str = ""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import Any, Literal, Protocol
 from ..bundles.typed_json import build
 from ..encoder.labels import DEFAULT_TEMPLATES
 from ..errors import TaskError, one_line
-from .items import Found, Question
+from .items import Found, ImageQuestion, Question
 from .layouts.choices import Choices
 from .layouts.class_folders import ClassFolders
 from .layouts.hdf5 import HDF5
+from .layouts.image_questions import ImageQuestions
 from .layouts.table import Table
 
 Form = Literal["one label", "findings"]
+QUESTION_METHODS = {"multiple choice": ("step-by-step", "likelihood"), "image questions": ("short-answer",)}
 
 
 class Layout(Protocol):
@@ -44,7 +46,7 @@ class Layout(Protocol):
 class QuestionLayout(Protocol):
     """A form in which questions lie."""
 
-    def read(self, folder: Path, task: str) -> list[Question]:
+    def read(self, folder: Path, task: str) -> Sequence[Question | ImageQuestion]:
         """The questions of a folder.
 
         Args:
@@ -58,7 +60,7 @@ class QuestionLayout(Protocol):
 
 
 LAYOUTS: dict[str, type[Any]] = {"table": Table, "class folders": ClassFolders, "hdf5": HDF5}
-QUESTION_LAYOUTS: dict[str, type[Any]] = {"choices": Choices}
+QUESTION_LAYOUTS: dict[str, type[Any]] = {"choices": Choices, "image questions": ImageQuestions}
 
 
 @dataclass(frozen=True)
@@ -124,27 +126,26 @@ class Task:
 
 @dataclass(frozen=True)
 class QuestionTask:
-    """What a file of `tasks/` says of questions with options, which are put to language models.
+    """What a file of `tasks/` says of questions that are put to language models.
 
     Attributes:
         title: one line.
-        form: "multiple choice".
+        form: "multiple choice", or "image questions", which have an answer of a word or a few.
         source: the set, its paper, and its licence.
         prompts_from: where the wording of the prompts is published; or that it is medge's own.
         protocol: how questions, splits and answers are treated, and what of it is medge's choice.
+        prompts: {method: prompt}; {question} and {options} are put in. The methods are "step-by-step" and "likelihood", or, of
+            image questions, "short-answer", without options.
         absent: what of the published evaluation this is not; "" where there is nothing to say.
-        step_by_step: the prompt of the method "step-by-step"; {question} and {options} are put in.
-        directly: the prompt of the method "likelihood", likewise, after which the letters' probabilities are read.
         limit: most tokens of an answer.
     """
 
     title: str
-    form: Literal["multiple choice"]
+    form: Literal["multiple choice", "image questions"]
     source: str
     prompts_from: str
     protocol: str
-    step_by_step: str
-    directly: str
+    prompts: dict[str, str]
     absent: str = ""
     limit: int = 2048
 
@@ -210,12 +211,15 @@ def parse_task(name: str, text: str, where: str) -> Named | NamedQuestions:
     try:
         body = tomllib.loads(text)
         layout = body.pop("layout", None)
-        asks = body.get("form") == "multiple choice"
+        asks = body.get("form") in QUESTION_METHODS
         layouts = QUESTION_LAYOUTS if asks else LAYOUTS
         if not isinstance(layout, dict) or layout.get("kind") not in layouts:
             raise ValueError(f'"layout.kind" must be one of {", ".join(layouts)}')
-        kind = layouts[layout.pop("kind")]
+        layout_name = layout.pop("kind")
+        kind = layouts[layout_name]
         if asks:
+            if (kind is ImageQuestions) != (body["form"] == "image questions"):
+                raise ValueError(f"the layout {layout_name!r} has no questions of the form {body['form']!r}")
             return NamedQuestions(name, _checked(build(QuestionTask, body)), build(kind, layout))
         task = build(Task, body)
         found = Named(name, task, build(kind, layout))
@@ -248,11 +252,13 @@ def _checked(task: QuestionTask) -> QuestionTask:
     """Refuse prompts that don't ask.
 
     Raises:
-        ValueError: a prompt lacks the question or the options.
+        ValueError: a prompt is missing, or lacks the question or the options.
     """
-    for prompt in (task.step_by_step, task.directly):
-        if any(prompt.count(mark) != 1 for mark in ("{question}", "{options}")):
-            raise ValueError("a prompt needs {question} and {options} once each")
+    if set(task.prompts) != set(QUESTION_METHODS[task.form]):
+        raise ValueError(f'"prompts" must be those of {" and ".join(QUESTION_METHODS[task.form])}')
+    marks = ("{question}", "{options}") if task.form == "multiple choice" else ("{question}",)
+    if any(prompt.count(mark) != 1 for prompt in task.prompts.values() for mark in marks):
+        raise ValueError(f"a prompt needs {' and '.join(marks)} once each")
     if task.limit < 1:
         raise ValueError('"limit" must be at least 1')
     return task

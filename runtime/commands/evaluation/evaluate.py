@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .pictures import Method
     from .questions import QuestionMethod
 
-IMAGE_METHODS, QUESTION_METHODS = ("zero-shot", "probe"), ("step-by-step", "likelihood")
+IMAGE_METHODS = ("zero-shot", "probe")
 
 
 def _list(wanted: bool) -> None:
@@ -37,7 +37,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Of images zero-shot, or probe: logistic regression on 1, 5, 10 and 100% of the labels. "
-            "Of questions step-by-step, or likelihood of the options' letters.",
+            "Of questions step-by-step, or likelihood of the options' letters; about images short-answer.",
             show_default="the first",
         ),
     ] = None,
@@ -73,7 +73,7 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
 
-    Encoders are put to images, language models to questions with options. Nothing is downloaded. The folder of --out gets a
+    Encoders are put to images, language models to questions. Nothing is downloaded. The folder of --out gets a
     row an item (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over patients where the data name
     them, by label and by subgroup. Interrupted, the same command goes on. What a task asks, and which published protocol it
     follows: docs/reference/tasks.md.
@@ -83,13 +83,12 @@ def evaluate(
     from ...console.view_options import view_of
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
-    from ...evaluation.task import NamedQuestions, read_task
+    from ...evaluation.task import QUESTION_METHODS, NamedQuestions, read_task
     from .pictures import Asked, evaluate_pictures
     from .questions import AskedQuestions, evaluate_questions
 
     named = read_task(task)
-    asks = isinstance(named, NamedQuestions)
-    methods = QUESTION_METHODS if asks else IMAGE_METHODS
+    methods = QUESTION_METHODS[named.task.form] if isinstance(named, NamedQuestions) else IMAGE_METHODS
     chosen = method or methods[0]
     if chosen not in methods:
         raise typer.BadParameter(f"'{chosen}' is no method of this task: {' or '.join(methods)}", param_hint="--method")

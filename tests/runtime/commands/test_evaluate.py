@@ -8,8 +8,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import medge
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from medge.runtime.encoder.encoder import load
@@ -168,10 +170,24 @@ def test_questions_are_put_to_a_language_model(tiny_reader: Path, tmp_path: Path
         if row["stop"] != "too long":
             assert row["answer"] == max("AB", key=lambda letter: float(row[f"score {letter}"]))
     own = tmp_path / "short.toml"
-    text = (Path(__file__).parents[3] / "runtime" / "evaluation" / "tasks" / "medqa.toml").read_text()
-    own.write_text(text.replace('title = "', 'limit = 4\ntitle = "'))
+    tasks = Path(__file__).parents[3] / "runtime" / "evaluation" / "tasks"
+    own.write_text((tasks / "medqa.toml").read_text().replace('title = "', 'limit = 4\ntitle = "'))
     medge(*words, "--task", own, "--out", tmp_path / "steps", "--limit", "2")
     facts = json.loads((tmp_path / "steps" / "metrics.json").read_text())
     assert facts["task"]["method"] == "step-by-step"
     assert facts["items"]["cut_off"] == 2
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "film.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    seen = [
+        {"img_name": name, "question": "Which?", "answer": "yes", "q_lang": "en"} for name in ("film.png", "broken.png")
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(seen))
+    brief = tmp_path / "brief.toml"
+    brief.write_text((tasks / "slake.toml").read_text().replace("limit = 64", "limit = 4"))
+    shown = medge(*words, "--task", brief, "--out", tmp_path / "seen", "--no-names", code=3)
+    assert "1 of 2 images could not be read" in shown.stderr
+    assert "broken" not in shown.stderr
+    [row] = rows_of(tmp_path / "seen" / "items.csv")
+    assert (row["label"], row["right"]) == ("yes", "0")
+    assert float(row["f1"]) == 0
     assert "no method of this task" in medge(*asked[:-3], "probe", code=2).stderr

@@ -11,15 +11,22 @@ import pytest
 from medge.runtime.bundles.metrics import wilson
 from medge.runtime.errors import TaskError
 from medge.runtime.evaluation.answers import figures_of_answers, letter_of, likelihoods, prompt_of
-from medge.runtime.evaluation.items import Question
+from medge.runtime.evaluation.items import ImageQuestion, Question
 from medge.runtime.evaluation.layouts.choices import Choices
+from medge.runtime.evaluation.short_answers import agrees, figures_of_short_answers, token_f1
 from medge.runtime.evaluation.task import NamedQuestions, read_task
 
 
 def questions_in(folder: Path, task: str) -> list[Question]:
     named = read_task(task)
     assert isinstance(named, NamedQuestions)
-    return named.layout.read(folder, named.name)
+    return [one for one in named.layout.read(folder, named.name) if isinstance(one, Question)]
+
+
+def image_questions_in(folder: Path, task: str) -> list[ImageQuestion]:
+    named = read_task(task)
+    assert isinstance(named, NamedQuestions)
+    return [one for one in named.layout.read(folder, named.name) if isinstance(one, ImageQuestion)]
 
 
 def test_sets_as_they_are_handed_out(shared: Path) -> None:
@@ -107,3 +114,81 @@ def test_an_answer_that_can_not_be_read_is_wrong() -> None:
     assert found["figures"]["accuracy"]["low"] == pytest.approx(wilson(20, 25)[0])
     assert found["figures"]["answered"]["value"] == pytest.approx(0.8)
     assert list(found["subgroups"]["subject"]) == ["x"]
+
+
+def test_vqa_rad_as_it_is_handed_out(shared: Path) -> None:
+    found = image_questions_in(shared / "vqa_rad", "vqa-rad")
+    entries = [
+        one for one in json.loads((shared / "vqa_rad" / "qa.json").read_text()) if one["phrase_type"].startswith("test")
+    ]
+    there = {path.name for path in (shared / "vqa_rad" / "images").iterdir()}
+    assert len(found) == sum(one["image_name"] in there for one in entries) > 50
+    aneurysm = next(one for one in found if one.key == "10")
+    assert (aneurysm.text, aneurysm.answer) == ("Is there evidence of an aortic aneurysm?", "yes")
+    assert (aneurysm.closed, aneurysm.image, aneurysm.subject) == (True, "synpic42202.jpg", "chest")
+    assert isinstance(aneurysm.open(), Path)
+
+
+def test_slake_and_path_vqa(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    (tmp_path / "imgs" / "xmlab1").mkdir(parents=True)
+    (tmp_path / "imgs" / "xmlab1" / "source.jpg").write_bytes(b"1")
+    entry = {
+        "img_name": "xmlab1/source.jpg",
+        "question": "Which?",
+        "answer": "MRI",
+        "answer_type": "OPEN",
+        "modality": "MRI",
+    }
+    lines = [
+        {**entry, "qid": 1, "q_lang": "en"},
+        {**entry, "qid": 2, "q_lang": "zh"},
+        {**entry, "qid": 3, "img_name": "no.jpg"},
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(lines))
+    [one] = image_questions_in(tmp_path, "slake")
+    assert (one.key, one.closed, one.subject) == ("1", False, "mri")
+    rows = [{"image": {"bytes": b"abc", "path": None}, "question": "Is it?", "answer": "no"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "test-00000-of-00001.parquet")
+    [one] = image_questions_in(tmp_path, "path-vqa")
+    assert (one.open(), one.closed) == (b"abc", True)
+    (tmp_path / "imgs" / "xmlab1" / "source.jpg").unlink()
+    with pytest.raises(TaskError, match="no image that the questions of 'slake' name"):
+        image_questions_in(tmp_path, "slake")
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "f1"),
+    [
+        ("The left lung.", "left lung", 1), ("left upper lobe", "left lung", 0.4), ("heart", "lung", 0), ("", "lung", 0),
+        ("lung lung", "lung", 2 / 3), ("", "", 1),
+    ],
+)  # fmt: skip
+def test_token_f1(said: str, right: str, f1: float) -> None:
+    assert token_f1(said, right) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "same"),
+    [
+        ("Yes, there is.", "yes", True), ("There is no sign, yes?", "yes", False), ("not sure", "no", False),
+        ("The axial plane", "axial", False), ("Axial.", "axial", True),
+    ],
+)  # fmt: skip
+def test_closed_answers(said: str, right: str, same: bool) -> None:
+    assert agrees(said, right) is same
+
+
+def test_intervals_of_answers_are_over_images() -> None:
+    rng = np.random.default_rng(0)
+    single = [
+        {"f1": float(value), "right": int(value), "image": str(n), "subject": ""}
+        for n, value in enumerate(rng.integers(0, 2, 30))
+    ]
+    copied = [row for row in single for _ in range(4)]
+    one, four = (figures_of_short_answers(rows)["figures"] for rows in (single, copied))
+    assert one["token_f1"] == pytest.approx(four["token_f1"])
+    assert one["closed_accuracy"]["value"] == pytest.approx(np.mean([row["right"] for row in single]))
+    open_only = figures_of_short_answers([{**row, "right": ""} for row in single])
+    assert list(open_only["figures"]) == ["token_f1"]
