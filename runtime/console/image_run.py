@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -67,7 +68,7 @@ def inputs_of(images: Sequence[Path]) -> list[Input]:
     named = {image_name(path): path for path in find_images(list(images))}
     if not named:
         raise ImageError("no image found in " + ", ".join(map(str, images)))
-    return [Input(name, str(path), lambda path=path: path) for name, path in named.items()]
+    return [Input(name, str(path), partial(Path, path)) for name, path in named.items()]
 
 
 class ImageRun:

@@ -146,9 +146,7 @@ def read_entries(path: Path) -> Iterator[tuple[str, Entry]]:
             return
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
-            rows: list[Any] = [
-                dict(zip(map(str, range(99)), row, strict=False)) for row in csv.reader(text.splitlines(True))
-            ]
+            rows: Any = [dict(zip(map(str, range(99)), row, strict=False)) for row in csv.reader(text.splitlines(True))]
         elif path.suffix == ".jsonl":
             rows = [loads(line) for line in text.split("\n") if line.strip()]
         else:

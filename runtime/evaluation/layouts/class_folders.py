@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...errors import TaskError
@@ -76,7 +77,7 @@ class ClassFolders:
             truth = {label: label == own for label in labels.values()}
             for path in paths:
                 group = first_bracket(self.group, path.name) if self.group else ""
-                yield Item(path.relative_to(folder).as_posix(), lambda path=path: path, truth, group, {}, part)
+                yield Item(path.relative_to(folder).as_posix(), partial(Path, path), truth, group, {}, part)
 
 
 def _names(side: Path) -> list[str]:

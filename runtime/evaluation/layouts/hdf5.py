@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class HDF5:
         for number, (value, group) in enumerate(zip(numbers, groups, strict=True)):
             if (label := labels.get(str(int(value)))) is not None:
                 truth = {name: name == label for name in labels.values()}
-                yield Item(f"{side}/{number:06}", lambda number=number: pictures[number], truth, group, {}, part)
+                yield Item(f"{side}/{number:06}", partial(pictures.__getitem__, number), truth, group, {}, part)
 
 
 def _open(path: Path, key: str) -> Any:

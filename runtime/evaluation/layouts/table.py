@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -116,7 +117,7 @@ class Table:
                 about["age"] = age_band(row[self.age])
             key = path.relative_to(folder).as_posix()
             items[key] = Item(
-                key, lambda path=path: path, truth, self._group(row),
+                key, partial(Path, path), truth, self._group(row),
                 {name: value for name, value in about.items() if value}, part,
             )  # fmt: skip
         split = any(item.part == "train" for item in items.values())
