@@ -151,6 +151,8 @@ def read_entries(path: Path) -> Iterator[tuple[str, Entry]]:
             rows = [loads(line) for line in text.split("\n") if line.strip()]
         else:
             rows = loads(text)
+        if not isinstance(rows, list | dict):
+            raise ValueError("it is no list and no object")
         named = rows.items() if isinstance(rows, dict) else enumerate(rows)
         for name, entry in named:
             if not isinstance(entry, dict):
