@@ -29,6 +29,7 @@ from ...evaluation.rows import (
 )
 from ...evaluation.shares import with_split
 from ...evaluation.task import Named
+from .given import Given
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,34 +41,20 @@ Method = Literal["zero-shot", "probe"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asked(Given):
     """What a user asked for.
 
     Attributes:
         named: the task.
-        data: where its data lie.
-        place: the folder to write.
         method: how images are scored.
-        form: of the file of items: "parquet", "csv", "jsonl", or None.
         own: {label: prompts} in the place of the task's, or None.
         own_file: where they come from.
-        limit: how many items of a side; all where None.
-        seed: of what is drawn.
-        no_names: whether names are hashed.
-        force: begin anew.
     """
 
     named: Named
-    data: Path
-    place: Path
     method: Method
-    form: str | None
     own: dict[str, list[str]] | None
     own_file: str
-    limit: int | None
-    seed: int
-    no_names: bool
-    force: bool
 
     @property
     def one(self) -> bool:

@@ -21,6 +21,7 @@ from ...evaluation.items import ImageQuestion, Question, drawn, hidden
 from ...evaluation.task import NamedQuestions
 from ...generator.generator import Generator
 from ...pictures.images import Refused
+from .given import Given
 from .pictures import METRICS, interval_text, items_file, number_text
 from .ways import Likelihood, ShortAnswer, StepByStep, Way, label_of
 
@@ -28,30 +29,16 @@ QuestionMethod = Literal["step-by-step", "likelihood", "short-answer"]
 
 
 @dataclass(frozen=True)
-class AskedQuestions:
+class AskedQuestions(Given):
     """What a user asked for.
 
     Attributes:
         named: the task.
-        data: where its data lie.
-        place: the folder to write.
         method: how questions are put.
-        form: of the file of items: "parquet", "csv", "jsonl", or None.
-        limit: how many questions; all where None.
-        seed: of the draw.
-        no_names: whether names are hashed.
-        force: begin anew.
     """
 
     named: NamedQuestions
-    data: Path
-    place: Path
     method: QuestionMethod
-    form: str | None
-    limit: int | None
-    seed: int
-    no_names: bool
-    force: bool
 
     @property
     def template(self) -> str:
