@@ -80,8 +80,10 @@ def evaluate(
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
     from ...evaluation.task import NamedQuestions
+    from .by_probe import score_by_probe
     from .pictures import Asked, evaluate_pictures
     from .questions import AskedQuestions, evaluate_questions
+    from .zero_shot import score_zero_shot
 
     named, chosen = _task_and_method(task, method)
     if labels and chosen != "zero-shot":
@@ -113,7 +115,8 @@ def evaluate(
     asked = Asked(
         named=named, method=cast("Method", chosen), own=own, own_file=str(labels or ""), **given(encoder.manifest.name)
     )  # fmt: skip
-    evaluate_pictures(encoder, asked, view_of(None, None), as_json=as_json)
+    score = score_by_probe if chosen == "probe" else score_zero_shot
+    evaluate_pictures(encoder, asked, score, view_of(None, None), as_json=as_json)
 
 
 def _task_and_method(task: str, method: str | None) -> tuple[Named | NamedQuestions, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,20 +97,27 @@ class Scored:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def evaluate_pictures(encoder: Encoder, asked: Asked, view: View, *, as_json: bool) -> None:
+Score = Callable[[Encoder, Asked, Material, "View"], Scored]
+
+
+def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View, *, as_json: bool) -> None:
     """Evaluate an encoder, write items and metrics, and tell them.
+
+    Args:
+        encoder: the bundle, opened.
+        asked: what a user asked for.
+        score: the method.
+        view: which frame and which window of a file.
+        as_json: print JSON.
 
     Raises:
         TaskError: the folder does not hold the task's data.
         StorageError: the folder of results holds those of another question.
         typer.Exit: an image could not be read, or after Ctrl-C.
     """
-    from .by_probe import score_by_probe
-    from .zero_shot import score_zero_shot
-
     material = _material(asked)
     _tell_what_is_left_out(material.found)
-    scored = (score_by_probe if asked.method == "probe" else score_zero_shot)(encoder, asked, material, view)
+    scored = score(encoder, asked, material, view)
     facts = _facts(encoder, asked, material, scored)
     text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
     replace_text(asked.place / METRICS, text + "\n")
