@@ -14,7 +14,10 @@ from .figures import LEAST
 from .items import Question
 from .layouts.choices import LETTERS
 
-_FINAL = re.compile(r"final\s+answer\W*(?:is\W*)?\(?\s*([A-J])\b(?!')", re.IGNORECASE)
+# A letter in brackets, or one that nothing but an end or a mark follows: "a drug" and "A drug" name no option.
+_FINAL = re.compile(
+    r"final\s+answer\W*?(?:is\W*?)?(?:\(([A-J])\)|([A-J])(?=\s*(?:[).:,*–-]|$)))", re.IGNORECASE | re.MULTILINE
+)
 
 
 def prompt_of(template: str, question: Question) -> str:
@@ -35,7 +38,7 @@ def letter_of(answer: str, options: int) -> str:
         answer: the model's.
         options: how many there are.
     """
-    found = _FINAL.findall(answer) or re.findall(r"^\W*([A-Ja-j])\W*$", answer)
+    found = [one or other for one, other in _FINAL.findall(answer)] or re.findall(r"^\W*([A-Ja-j])\W*$", answer)
     letter = found[-1].upper() if found else ""
     return letter if letter and letter in LETTERS[:options] else ""
 

@@ -94,7 +94,9 @@ def test_a_prompt_holds_the_question_as_it_is() -> None:
     [
         ("... Final Answer: (C)", "C"), ("Final Answer: C", "C"), ("**Final Answer:** (b)", "B"), ("final answer is (D).", "D"),
         ("Final Answer: (A)\nNo: Final Answer: (B)", "B"), ("(D)", "D"), ("d.", "D"),
-        ("The final answer: (E)", ""), ("I think (A) or (B)", ""), ("Final Answer: a drug", "A"), ("", ""),
+        ("The final answer: (E)", ""), ("I think (A) or (B)", ""), ("Final Answer: a drug", ""),
+        ("Final Answer: A drug", ""), ("Final Answer: C. A drug", "C"),
+        ("Final Answer: C) A drug", "C"), ("Final Answer: **B**", "B"), ("FINAL ANSWER: (a", "A"), ("", ""),
         ("Final Answer: Diabetes", ""), ("The answer is A", ""),
     ],
 )  # fmt: skip
