@@ -5,17 +5,18 @@ All images are embedded first, into a file that an interrupted command goes on w
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...bundles.manifest import sha256_json
 from ...console.image_run import ImageRun, Outcome
-from ...console.layouts import EMBEDDINGS, Columns, as_text, read_rows
+from ...console.layouts import EMBEDDINGS, TABLES, Columns, as_text, check_ending, read_rows
 from ...console.result_file import ResultFile
 from ...console.terminal import warn
 from ...encoder.encoder import Encoder
-from ...errors import ProbeError, TaskError
+from ...errors import MissingExtraError, ProbeError, TaskError
 from ...evaluation.figures import figures_of
 from ...evaluation.items import Item
 from ...evaluation.rows import judged_of, row_of
@@ -38,9 +39,13 @@ def score_by_probe(encoder: Encoder, asked: Asked, material: Material, view: Vie
     Raises:
         TaskError: there is nothing to train on.
         ProbeError: not even all training images are enough.
+        MissingExtraError: scikit-learn is not installed, or what writes the file of items.
         StorageError: a file holds the results of another question.
         typer.Exit: after Ctrl-C.
     """
+    check_ending(items_file(asked.place, asked.form), TABLES)
+    if find_spec("sklearn") is None:  # told before an archive is embedded
+        raise MissingExtraError("scikit-learn", "probe")
     if not material.train:
         raise TaskError(f"{asked.data}: there are no images on the training side; a probe needs some")
     run = ImageRun(
