@@ -175,7 +175,10 @@ def test_questions_are_put_to_a_language_model(tiny_reader: Path, tmp_path: Path
     medge(*words, "--task", own, "--out", tmp_path / "steps", "--limit", "2")
     facts = json.loads((tmp_path / "steps" / "metrics.json").read_text())
     assert facts["task"]["method"] == "step-by-step"
-    assert facts["items"]["cut_off"] == 2
+    rows = rows_of(tmp_path / "steps" / "items.csv")
+    assert len(rows) == 2
+    assert facts["items"]["cut_off"] == sum(row["stop"] == "limit" for row in rows) >= 1
+    assert all(int(float(row["tokens"])) <= 4 for row in rows)
     Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "film.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     seen = [
