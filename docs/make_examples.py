@@ -37,7 +37,7 @@ MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
 MAKING = ("standin", "export medsiglip", "parity", "bench", "distill medsiglip", "demo")
 USING = (
     "classify", "embed", "index build", "index add", "index search", "index info",
-    "index remove", "probe fit", "probe predict", "probe evaluate", "inspect", "verify", "golden", "help",
+    "index remove", "probe fit", "probe predict", "probe evaluate", "evaluate", "inspect", "verify", "golden", "help",
 )  # fmt: skip
 MAKING_READER = ("calibrate", "export medgemma")  # distill medgemma takes longer than all others together
 ANSWERING = ("ask", "chat", "report", "record")

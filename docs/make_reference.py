@@ -23,6 +23,12 @@ from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origi
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
 from medge.runtime.console.glossary import read_glossary
+from medge.runtime.evaluation.layouts.choices import Choices
+from medge.runtime.evaluation.layouts.class_folders import ClassFolders
+from medge.runtime.evaluation.layouts.hdf5 import HDF5
+from medge.runtime.evaluation.layouts.image_questions import ImageQuestions
+from medge.runtime.evaluation.layouts.table import Join, Split, Table
+from medge.runtime.evaluation.task import Label, Named, QuestionTask, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -39,6 +45,8 @@ REPORT = (
     figures.Confusions, figures.StageRow, figures.EncoderPlots, figures.GeneratorPlots, figures.ScorePoints, figures.Curves,
     figures.Curve, figures.Calibration, figures.CalibrationBins, figures.ImageAnswer, figures.Places,
 )  # fmt: skip
+
+TASK_FIELDS = (Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices, ImageQuestions)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,6 +153,30 @@ def profiles() -> str:
     return table(["profile", "how an image is resized"], ([f"`{one.name}`", one.summary] for one in PROFILES.values()))
 
 
+def tasks() -> str:
+    """A section for each task of `medge evaluate`."""
+    return "\n\n".join(map(_task, task_names()))
+
+
+def _task(name: str) -> str:
+    named = read_task(name)
+    task, rows, listed = named.task, [("source", named.task.source), ("protocol", named.task.protocol)], ""
+    if isinstance(named, Named):
+        one = named.task
+        rows += [
+            ("each image has", "one of the labels" if one.form == "one label" else "several labels, or none"),
+            ("intervals over", f"{one.groups}s" if one.groups else "images"),
+            ("prompts", ", ".join(f"`{text}`" for text in one.templates)),
+            ("prompts that it is not there", ", ".join(f"`{text}`" for text in one.without)),
+        ]
+        labels = [(f"`{label}`", ", ".join(it.texts), it.value or label) for label, it in one.labels.items()]
+        listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
+    else:
+        listed = "".join(f"\n\n{way}:\n\n```\n{text.strip()}\n```" for way, text in named.task.prompts.items())
+    rows += [("not in it", task.absent), ("prompts from", task.prompts_from)]
+    return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in rows if row[1]])}{listed}"
+
+
 def render() -> dict[Path, str]:
     """{file: its text with what is generated as the code is now}."""
     pages = {
@@ -152,6 +184,7 @@ def render() -> dict[Path, str]:
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
         "bundle-format": {"fields": fields(MANIFEST)},
         "recipes": {"profiles": profiles()},
+        "tasks": {"tasks": tasks(), "fields": fields(TASK_FIELDS)},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),

@@ -15,6 +15,7 @@ MedgeError
 ├── RecordError          not a FHIR R4 record
 ├── DistillationError    a student can't be trained: the loss is no number, teacher and student don't fit
 ├── CorpusError          texts, questions or captions that can't be read; names file and line
+├── TaskError            an evaluation task that does not exist, or a folder that does not hold its data
 ├── StorageError         no space left, or a place that can't be written
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -90,6 +91,10 @@ class DistillationError(MedgeError):
 
 class CorpusError(MedgeError):
     """Texts, questions or captions that can't be read."""
+
+
+class TaskError(MedgeError):
+    """An evaluation task that does not exist, or a folder that does not hold its data."""
 
 
 class StorageError(MedgeError):

@@ -200,10 +200,14 @@ def _paired(sides: Sequence[metrics.Statistic], count: int) -> Paired:
     everything = np.arange(count)
     theirs, ours = (statistic(everything) for statistic in sides)
     drawn = [metrics.resampled(statistic, count) for statistic in sides]
+
+    def interval(value: float, values: Array) -> Interval:
+        return Interval(value, *map(float, metrics.interval_of(values, count)))
+
     return Paired(
-        reference=Interval(theirs, *metrics.interval_of(drawn[0], count)),
-        bundle=Interval(ours, *metrics.interval_of(drawn[1], count)),
-        difference=Interval(ours - theirs, *metrics.interval_of(drawn[1] - drawn[0], count)),
+        reference=interval(theirs, drawn[0]),
+        bundle=interval(ours, drawn[1]),
+        difference=interval(ours - theirs, drawn[1] - drawn[0]),
     )
 
 

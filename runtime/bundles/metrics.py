@@ -7,6 +7,7 @@ embedding away from both first, and is what the gates look at.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from statistics import NormalDist
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Statistic = Callable[[NDArray[np.intp]], float]  # of rows, by their indices
+Statistics = Callable[[NDArray[np.intp]], NDArray[np.float64]]  # several, (K,)
 
 
 def cosine(a: Floats, b: Floats) -> NDArray[np.float64]:
@@ -157,25 +159,33 @@ def bootstrap(statistic: Statistic, count: int, *, rounds: int = 1000, seed: int
 
     Rows must be independent of one another: tokens are resampled by their texts or images (`grouped`).
     """
-    return interval_of(resampled(statistic, count, rounds=rounds, seed=seed), count)
+    low, high = interval_of(resampled(statistic, count, rounds=rounds, seed=seed), count)
+    return float(low), float(high)
 
 
-def resampled(statistic: Statistic, count: int, *, rounds: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """A statistic of resamples of `count` rows: (rounds,). The same resamples on every call, so that two can be compared."""
+def resampled(
+    statistic: Statistic | Statistics, count: int, *, rounds: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """A statistic of resamples of `count` rows: (rounds,), or of K statistics (rounds, K).
+
+    The same resamples on every call, so that two can be compared.
+    """
     rng = np.random.default_rng(seed)
     return np.array([statistic(rng.integers(0, count, count)) for _ in range(rounds)], np.float64)
 
 
-def interval_of(values: NDArray[np.float64], count: int) -> tuple[float, float]:
-    """95% interval of a statistic, from its values on resamples of `count` rows.
+def interval_of(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """95% interval of a statistic, from its values on resamples of `count` rows as `resampled` gives them: (2,), or (2, K).
 
     Resamples of n rows spread too little, and their quantiles take no account of an unknown variance. Quantiles further out make
     up for both (Hesterberg 2015, "What teachers should know about the bootstrap"): at 400 rows nothing changes, at 8 rows the
-    interval is three tenths wider.
+    interval is three tenths wider. A statistic that a resample has no value for is NaN there; one that none has a value for has
+    NaN as its interval.
     """
     tail = 100 * NormalDist().cdf(-_student(count - 1) * math.sqrt(count / (count - 1))) if count > 1 else 0.0
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return np.asarray(np.nanpercentile(values, [tail, 100 - tail], axis=0))
 
 
 def _student(freedom: int) -> float:
@@ -194,8 +204,16 @@ def grouped(statistic: Statistic, groups: NDArray[np.intp]) -> tuple[float, floa
         statistic: of rows.
         groups: (N,) which group each row is of.
     """
+    low, high = grouped_all(lambda rows: np.array([statistic(rows)]), groups)[:, 0]
+    return float(low), float(high)
+
+
+def grouped_all(statistics: Statistics, groups: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The intervals of several statistics, (K,), of rows that come in groups, from the same resamples: (2, K), low and high."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    if len(members) == len(order):  # each row for itself
-        return bootstrap(lambda picks: statistic(order[picks]), len(order))
-    return bootstrap(lambda picks: statistic(np.concatenate([members[pick] for pick in picks])), len(members))
+    count = len(members)
+    if count == len(order):  # each row for itself
+        return interval_of(resampled(lambda picks: statistics(order[picks]), count), count)
+    drawn = resampled(lambda picks: statistics(np.concatenate([members[pick] for pick in picks])), count)
+    return interval_of(drawn, count)

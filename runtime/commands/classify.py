@@ -57,7 +57,7 @@ def classify(
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
     """
-    from ..console.image_run import ImageRun
+    from ..console.image_run import ImageRun, inputs_of
     from ..console.layouts import TABLES
     from ..encoder.encoder import load
     from ..encoder.labels import as_prompts, read_labels
@@ -67,14 +67,14 @@ def classify(
         raise LabelError("give --label or --labels, not both")
     view = view_of(frame, window)
     chosen = read_labels(labels) if labels else as_prompts(label) if label else None
-    run = ImageRun(images, view, to, TABLES, force=force)
+    run = ImageRun(inputs_of(images), view, to, TABLES, force=force)
     encoder = load(
         bundle, verify=not no_verify, allow_failed_parity=allow_failed_parity, threads=threads, device=device,
         fast=fast,
     )  # fmt: skip
     bank = _bank(encoder, chosen)
     run.go(
-        encoder, _columns(encoder, bank, view), lambda embedding: _outcome(encoder, bank, embedding, top),
+        encoder, _columns(encoder, bank, view), lambda embedding, _: _outcome(encoder, bank, embedding, top),
         None if as_json else _print,
     )  # fmt: skip
     run.end({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile} if as_json else None)

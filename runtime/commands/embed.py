@@ -41,15 +41,15 @@ def embed(
         _embed_texts(bundle, text, to, device, allow_failed_parity=allow_failed_parity, force=force, as_json=as_json)
         return
     from ..bundles.manifest import sha256_json
-    from ..console.image_run import ImageRun, Outcome
+    from ..console.image_run import ImageRun, Outcome, inputs_of
     from ..console.layouts import EMBEDDINGS, Columns, as_text
     from ..encoder.encoder import load
 
     view = view_of(frame, window)
-    run = ImageRun(images or [], view, to, EMBEDDINGS, force=force)
+    run = ImageRun(inputs_of(images or []), view, to, EMBEDDINGS, force=force)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, asdict(view)])[:16]}
-    run.go(encoder, Columns("image", same), lambda embedding: Outcome({}, {"embedding": as_text(embedding)}))
+    run.go(encoder, Columns("image", same), lambda embedding, _: Outcome({}, {"embedding": as_text(embedding)}))
     size = encoder.manifest.encoder.embedding_size
     if not as_json and (count := run.before + len(run.results)):
         out.print(f"{count} embeddings of {size} numbers in {to}")

@@ -83,19 +83,19 @@ def predict(
     Example: medge probe predict bundle tb.safetensors film.dcm
     """
     from ..bundles.manifest import sha256_file, sha256_json
-    from ..console.image_run import ImageRun
+    from ..console.image_run import ImageRun, inputs_of
     from ..console.layouts import TABLES, Columns
     from ..encoder.encoder import load
     from ..encoder.linear_probe import Probe
 
     view = view_of(frame, window)
-    run = ImageRun(images, view, to, TABLES, force=force)
+    run = ImageRun(inputs_of(images), view, to, TABLES, force=force)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     fitted = Probe.load(probe, encoder.fingerprint)
     asked = [encoder.fingerprint, sha256_file(probe), asdict(view)]
     same = {"probe": probe.name, "made_with": sha256_json(asked)[:16]}
     columns = Columns("image", same, ("best",), tuple(f"p {label}" for label in fitted.labels))
-    run.go(encoder, columns, lambda embedding: _outcome(fitted, embedding))
+    run.go(encoder, columns, lambda embedding, _: _outcome(fitted, embedding))
     if not as_json and run.results:
         out.print(_table(run.results))
     run.end({"bundle": encoder.manifest.name, "probe": probe.name} if as_json else None)

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from ..errors import ImageError
-from ..pictures.images import Refused, find_images
+from ..pictures.images import ImageSource, Refused, describe, find_images
 from .layouts import Columns, Row, check_ending
 from .result_file import ResultFile, image_name
 from .terminal import SOME_FAILED, err, of_many, print_json, progress, warn
@@ -40,30 +41,57 @@ class Outcome:
     taken_for: str = ""
 
 
+@dataclass(frozen=True)
+class Input:
+    """An image that a command shall go through.
+
+    Attributes:
+        name: of its row in a file of results.
+        shown: what it is called on the terminal and in `--json`.
+        open: gives what is read; called when its turn comes.
+    """
+
+    name: str
+    shown: str
+    open: Callable[[], ImageSource]
+
+
+def inputs_of(images: Sequence[Path]) -> list[Input]:
+    """Images as a user names them.
+
+    Args:
+        images: files and folders; an image that is given twice is one.
+
+    Raises:
+        ImageError: there is no image.
+    """
+    named = {image_name(path): path for path in find_images(list(images))}
+    if not named:
+        raise ImageError("no image found in " + ", ".join(map(str, images)))
+    return [Input(name, str(path), partial(Path, path)) for name, path in named.items()]
+
+
 class ImageRun:
     """A command's way through its images.
 
     Args:
-        images: files and folders; an image that is given twice is one.
+        inputs: the images, each once.
         view: which frame and which window of a file.
         to: the file of results, or None.
         endings: those that it may have.
         force: begin the file anew.
 
     Raises:
-        ImageError: there is no image.
         StorageError: the file's ending is another.
         MissingExtraError: the package that writes such files is not installed.
     """
 
     def __init__(
-        self, images: Sequence[Path], view: View, to: Path | None, endings: Sequence[str], *, force: bool
+        self, inputs: Sequence[Input], view: View, to: Path | None, endings: Sequence[str], *, force: bool
     ) -> None:  # fmt: skip
         if to is not None:
             check_ending(to, endings)
-        self.paths = list({image_name(path): path for path in find_images(list(images))}.values())
-        if not self.paths:
-            raise ImageError("no image found in " + ", ".join(map(str, images)))
+        self.inputs = list(inputs)
         self.view, self.to, self.force = view, to, force
         self.results: list[Row] = []
         self.failed: list[Refused] = []
@@ -76,7 +104,7 @@ class ImageRun:
         return self.before + len(self.results) + len(self.failed)
 
     def go(
-        self, encoder: Encoder, columns: Columns, measure: Callable[[NDArray[np.float32]], Outcome],
+        self, encoder: Encoder, columns: Columns, measure: Callable[[NDArray[np.float32], str], Outcome],
         show: Callable[[Row], None] | None = None,
     ) -> None:  # fmt: skip
         """Go through the images.
@@ -84,7 +112,7 @@ class ImageRun:
         Args:
             encoder: what embeds them.
             columns: of the file of results.
-            measure: what becomes of an image, from its embedding, (D,) float32.
+            measure: what becomes of an image, from its embedding, (D,) float32, and its input's name.
             show: called with each result as it comes.
 
         Raises:
@@ -93,15 +121,14 @@ class ImageRun:
         """
         try:
             with self._opened(columns) as file, progress() as advance:
-                waiting = self.paths if file is None else file.missing(self.paths)
-                self.before = len(self.paths) - len(waiting)
-                for source, item in encoder.stream_images(waiting, view=self.view):
-                    image = str(source)
+                waiting = self.inputs if file is None else [one for one in self.inputs if one.name not in file.done]
+                self.before = len(self.inputs) - len(waiting)
+                found = encoder.stream_images((one.open() for one in waiting), view=self.view)
+                for one, (source, item) in zip(waiting, found, strict=True):
                     if isinstance(item, ImageError):
-                        self.failed.append(Refused(image, str(item)))
-                        warn(str(item))
+                        self._refuse(one, str(item).replace(describe(source), one.shown))
                     else:
-                        self._take(image, measure(item), file, columns, show)
+                        self._take(one, measure(item, one.name), file, columns, show)
                     advance("images", self.count - self.before, len(waiting))  # what is left takes as long as these
         except KeyboardInterrupt:
             self._stopped()
@@ -109,12 +136,16 @@ class ImageRun:
     def _opened(self, columns: Columns) -> AbstractContextManager[ResultFile | None]:
         return ResultFile(self.to, columns, force=self.force) if self.to is not None else nullcontext()
 
+    def _refuse(self, one: Input, reason: str) -> None:
+        self.failed.append(Refused(one.shown, reason))
+        warn(reason)
+
     def _take(
-        self, image: str, found: Outcome, file: ResultFile | None, columns: Columns, show: Callable[[Row], None] | None
+        self, one: Input, found: Outcome, file: ResultFile | None, columns: Columns, show: Callable[[Row], None] | None
     ) -> None:
         if file is not None:
-            file.add({columns.key: image_name(image), **columns.same, **found.fields})
-        self.results.append({"image": image, **found.result})
+            file.add({columns.key: one.name, **columns.same, **found.fields})
+        self.results.append({"image": one.shown, **found.result})
         if found.taken_for:
             self._taken_for[found.taken_for] += 1
         if show is not None:
@@ -125,7 +156,7 @@ class ImageRun:
         hint = "with --out FILE the same command goes on where it was"
         if self.to:
             hint = f"the same command goes on in {self.to}"
-        warn(f"stopped after {self.count} of {len(self.paths)} images; {hint}")
+        warn(f"stopped after {self.count} of {len(self.inputs)} images; {hint}")
         raise typer.Exit(130) from None
 
     def end(self, facts: dict[str, Any] | None) -> None:

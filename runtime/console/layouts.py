@@ -216,6 +216,23 @@ def layout_of(path: Path, columns: Columns) -> JSONLines | CSV | Parquet | Embed
             return JSONLines()
 
 
+def read_rows(path: Path, columns: Columns) -> list[Row]:
+    """The rows of a file of results that is complete; none where it is not there. Cells of a csv are texts.
+
+    Raises:
+        StorageError: it is another file.
+    """
+    layout = layout_of(path, columns)
+    try:
+        if isinstance(layout, JSONLines | CSV):
+            return layout.read(path.read_bytes().decode("utf-8", "surrogateescape"))
+        return layout.read(path)
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path}: holds other results ({error}); choose another folder") from error
+
+
 def check_ending(path: Path, endings: Sequence[str]) -> None:
     """Check before any work that results can be written to this path.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -103,10 +103,6 @@ class ResultFile:
         rows = self._same(self._lines.read(whole))
         self.done.update([str(row[self._columns.key]) for row in rows])
         return len(whole.encode(errors=_ERRORS))
-
-    def missing(self, images: Sequence[Path]) -> list[Path]:
-        """Those of these images that have no row yet, where rows are named by `image_name`."""
-        return [path for path in images if image_name(path) not in self.done]
 
     def add(self, row: Row) -> None:
         """Write a row; it is in the file, or in the hidden one beside it, when this returns.

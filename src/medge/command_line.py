@@ -38,6 +38,9 @@ COMMANDS: dict[str, Command] = {
     "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),
     "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
     "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
+    "evaluate": Command(
+        "runtime.commands.evaluation.evaluate", "evaluate", "Score a bundle on a public medical set, or your own.", USE
+    ),
     "ask": Command("runtime.commands.ask", "ask", "Ask a language model about images, or without.", USE),
     "report": Command(
         "runtime.commands.radiology_report", "radiology_report", "Findings and impression of an image.", USE

@@ -1,0 +1,132 @@
+"""`medge evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from ...console.generator_options import ContextOption, GpuLayersOption, opened
+from ...console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from ...evaluation.task import Named, NamedQuestions
+    from .pictures import Method
+    from .questions import QuestionMethod
+
+IMAGE_METHODS = ("zero-shot", "probe")
+
+
+def _list(wanted: bool) -> None:
+    """Print the tasks, and end."""
+    if not wanted:
+        return
+    from ...console.terminal import out
+    from ...evaluation.task import read_task, task_names
+
+    for name in task_names():
+        out.print(f"{name:<24}{read_task(name).task.title}", soft_wrap=True)
+    raise typer.Exit
+
+
+TaskOption = Annotated[str, typer.Option(help="A task by its name, or a .toml file of your own.", show_default=False)]
+DataOption = Annotated[Path, typer.Option(help="The folder into which the data were unpacked.", show_default=False)]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of images zero-shot, or probe: logistic regression on 1, 5, 10 and 100% of the labels. "
+        "Of questions step-by-step, or likelihood of the options' letters; about images short-answer.",
+        show_default="the first",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="The folder to write.", show_default="evaluations/TASK-BUNDLE-METHOD")
+]
+ItemsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Form of the file of items: parquet, csv or jsonl.", show_default="parquet where it is installed"
+    ),
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(help="Prompts of your own in place of the task's: JSON {label: \\[prompts]}.", show_default=False),
+]
+DrawnOption = Annotated[int | None, typer.Option(min=1, help="Evaluate, and train on, so many, drawn at random.")]
+DrawSeedOption = Annotated[int, typer.Option(min=0, help="Of that draw.")]
+NoNamesOption = Annotated[bool, typer.Option("--no-names", help="Write hashes in place of names of files and groups.")]
+ListOption = Annotated[bool, typer.Option("--list", callback=_list, is_eager=True, help="List the tasks, and end.")]
+
+
+def evaluate(
+    bundle: BundleArgument, task: TaskOption, data: DataOption, method: MethodOption = None, to: OutOption = None,
+    items: ItemsOption = None, labels: PromptsOption = None, limit: DrawnOption = None, seed: DrawSeedOption = 0,
+    no_names: NoNamesOption = False, list_tasks: ListOption = False,
+    context: ContextOption = None, threads: ThreadsOption = None, gpu_layers: GpuLayersOption = None,
+    device: DeviceOption = "auto", force: ForceOption = False, allow_failed_parity: AllowFailed = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
+
+    Encoders score images, language models answer questions. Nothing is downloaded. The folder of --out gets a row an item
+    (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over patients where the data name them, by label
+    and by subgroup. Interrupted, the same command goes on. What a task asks, and which published protocol it follows:
+    docs/reference/tasks.md.
+
+    Example: medge evaluate bundle --task folder --data held-back/ --items csv
+    """
+    from ...console.view_options import view_of
+    from ...encoder.encoder import load
+    from ...encoder.labels import read_labels
+    from ...evaluation.task import NamedQuestions
+    from .by_probe import score_by_probe
+    from .pictures import Asked, evaluate_pictures
+    from .questions import AskedQuestions, evaluate_questions
+    from .zero_shot import score_zero_shot
+
+    named, chosen = _task_and_method(task, method)
+    if labels and chosen != "zero-shot":
+        raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
+    own = read_labels(labels) if labels else None
+
+    def given(name: str) -> dict[str, Any]:
+        place = to or Path("evaluations") / f"{named.name}-{name}-{chosen}"
+        return {
+            "data": data,
+            "place": place,
+            "form": items,
+            "limit": limit,
+            "seed": seed,
+            "no_names": no_names,
+            "force": force,
+        }
+
+    if isinstance(named, NamedQuestions):
+        with opened(
+            bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=False,
+            allow_failed_parity=allow_failed_parity,
+        ) as reader:  # fmt: skip
+            questions = AskedQuestions(
+                named=named, method=cast("QuestionMethod", chosen), **given(reader.manifest.name)
+            )
+            evaluate_questions(reader, questions, as_json=as_json)
+        return
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, threads=threads, device=device)
+    asked = Asked(
+        named=named, method=cast("Method", chosen), own=own, own_file=str(labels or ""), **given(encoder.manifest.name)
+    )  # fmt: skip
+    score = score_by_probe if chosen == "probe" else score_zero_shot
+    evaluate_pictures(encoder, asked, score, view_of(None, None), as_json=as_json)
+
+
+def _task_and_method(task: str, method: str | None) -> tuple[Named | NamedQuestions, str]:
+    """The task, and the method that was asked for, or its first."""
+    from ...evaluation.task import QUESTION_METHODS, NamedQuestions, read_task
+
+    named = read_task(task)
+    methods = QUESTION_METHODS[named.task.form] if isinstance(named, NamedQuestions) else IMAGE_METHODS
+    chosen = method or methods[0]
+    if chosen not in methods:
+        raise typer.BadParameter(f"'{chosen}' is no method of this task: {' or '.join(methods)}", param_hint="--method")
+    return named, chosen

@@ -1,0 +1,243 @@
+"""Evaluate an encoder on a task: items are scored one by one, then the figures are made of what was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .... import __version__
+from ...bundles.atomic import replace_text
+from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
+from ...console.image_run import ImageRun, Input
+from ...console.layouts import TABLES, Columns
+from ...console.terminal import SCHEMA_VERSION, of_many, out, print_json, warn
+from ...encoder.encoder import Encoder
+from ...evaluation.figures import figures_of, subgroups_of
+from ...evaluation.items import Found, Item, Part, drawn, without_names
+from ...evaluation.rows import (
+    about_of,
+    check_found,
+    counts_of,
+    judged_of,
+    labels_of,
+    numbers_of,
+    texts_of,
+)
+from ...evaluation.shares import with_split
+from ...evaluation.task import Named
+from .given import Given
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ...pictures.view import View
+
+METRICS = "metrics.json"
+Method = Literal["zero-shot", "probe"]
+
+
+@dataclass(frozen=True)
+class Asked(Given):
+    """What a user asked for.
+
+    Attributes:
+        named: the task.
+        method: how images are scored.
+        own: {label: prompts} in the place of the task's, or None.
+        own_file: where they come from.
+    """
+
+    named: Named
+    method: Method
+    own: dict[str, list[str]] | None
+    own_file: str
+
+    @property
+    def one(self) -> bool:
+        """Whether each item has exactly one label."""
+        return self.named.task.form == "one label"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a task gives.
+
+    Attributes:
+        found: what the folder holds.
+        test, train: items of either side that were chosen.
+        labels: of the run.
+        texts: columns of texts in the file of items.
+    """
+
+    found: Found
+    test: list[Item]
+    train: list[Item]
+    labels: list[str]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a method gives.
+
+    Attributes:
+        run: the way through the images.
+        rows: of the file of items, those that were asked for.
+        asked: what it asked, for `metrics.json`: prompts, or how probes were fitted.
+        more: further figures for it.
+    """
+
+    run: ImageRun
+    rows: list[dict[str, Any]]
+    asked: dict[str, Any]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+Score = Callable[[Encoder, Asked, Material, "View"], Scored]
+
+
+def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View, *, as_json: bool) -> None:
+    """Evaluate an encoder, write items and metrics, and tell them.
+
+    Args:
+        encoder: the bundle, opened.
+        asked: what a user asked for.
+        score: the method.
+        view: which frame and which window of a file.
+        as_json: print JSON.
+
+    Raises:
+        TaskError: the folder does not hold the task's data.
+        StorageError: the folder of results holds those of another question.
+        typer.Exit: an image could not be read, or after Ctrl-C.
+    """
+    material = _material(asked)
+    _tell_what_is_left_out(material.found)
+    scored = score(encoder, asked, material, view)
+    facts = _facts(encoder, asked, material, scored)
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
+    replace_text(asked.place / METRICS, text + "\n")
+    run = scored.run
+    if as_json:
+        print_json({**facts, "out": str(asked.place), **of_many(run.failed, done=len(run.results), before=run.before)})
+    elif "figures" in facts:
+        tell(facts, asked.place)
+    run.end(None)
+
+
+def _material(asked: Asked) -> Material:
+    """What the folder holds of the task, and what of that was asked for."""
+    task, name = asked.named.task, asked.named.name
+    found = asked.named.layout.read(asked.data, name, task.values)
+    check_found(found, name, asked.data)
+    items = found.items
+    if asked.method == "probe" and not found.has_split:
+        items = with_split(items, asked.seed)
+        found = replace(found, items=items)  # that the data have no split is still said
+    sides: dict[Part, list[Item]] = {
+        part: drawn([item for item in items if item.part == part], asked.limit, asked.seed)
+        for part in ("test", "train")
+    }
+    if asked.no_names:
+        sides = {part: without_names(chosen) for part, chosen in sides.items()}
+    return Material(found, sides["test"], sides["train"], labels_of(items, list(task.labels)), tuple(texts_of(items)))
+
+
+def columns_of(encoder: Encoder, asked: Asked, material: Material, question: Any) -> Columns:
+    """Of the file of items; two files with the same `made_with` answer the same question."""
+    made_with = sha256_json(
+        [sha256_file(encoder.bundle.folder / MANIFEST), asked.method, asked.named.task.form, question]
+    )
+    same = {"bundle": encoder.manifest.name, "task": asked.named.name, "made_with": made_with[:16]}
+    return Columns("id", same, material.texts, tuple(numbers_of(material.labels)))
+
+
+def inputs_of(items: Sequence[Item]) -> list[Input]:
+    """Items as a run goes through them."""
+    return [Input(item.key, item.key, item.open) for item in items]
+
+
+def items_file(place: Path, form: str | None) -> Path:
+    """The file of items: of the form that was asked for, else of the one that is there, else of the best that can be written."""
+    if form is not None:
+        return place / f"items.{form}"
+    for ending in TABLES:
+        if any((place / name).exists() for name in (f"items{ending}", f".items{ending}.rows")):
+            return place / f"items{ending}"
+    return place / ("items.parquet" if find_spec("pyarrow") is not None else "items.csv")
+
+
+def _tell_what_is_left_out(found: Found) -> None:
+    if found.absent:
+        warn(f"{found.absent} images that the data name are not in the folder; the others are evaluated")
+    if found.unlisted:
+        several = ", ".join(f"{name} ({count})" for name, count in sorted(found.unlisted.items())[:8])
+        more = f" and {len(found.unlisted) - 8} more" if len(found.unlisted) > 8 else ""
+        warn(f"{sum(found.unlisted.values())} images are left out, whose label the task does not know: {several}{more}")
+
+
+def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
+    """What `metrics.json` holds: what was asked of what, the counts, and the figures, where an item could be read."""
+    task, rows = asked.named.task, scored.rows
+    facts: dict[str, Any] = {
+        "bundle": encoder.manifest.name,
+        "medge_version": __version__,
+        "model": {
+            "fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile, "parity": encoder.manifest.status,
+            "recipes": {tower: facts.recipe for tower, facts in encoder.towers.items()},
+            "bytes": sum(map(encoder.bundle.tower_bytes, encoder.towers.values())),
+        },
+        "task": {
+            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source,
+            "method": asked.method, "protocol": task.protocol, "absent": task.absent, "labels": material.labels, **scored.asked,
+        },
+        "limit": asked.limit, "seed": asked.seed, "no_names": asked.no_names,
+        "items": counts_of(material.found, material.test, rows, task.groups),
+    }  # fmt: skip
+    if rows:
+        judged = judged_of(rows, material.labels, one=asked.one, ordinal=task.ordinal)
+        facts |= figures_of(judged)
+        facts["subgroups"] = subgroups_of(judged, about_of(rows))
+    return facts | scored.more
+
+
+def tell(facts: dict[str, Any], place: Path) -> None:
+    """Print the figures over the labels, and those of each label."""
+    from rich.table import Table
+
+    count, groups = facts["items"]["evaluated"], facts["items"]["groups"]
+    over = f" of {groups['count']} {groups['of']}s" if groups else ""
+    table = Table("figure", "value", "95% interval", title=f"{facts['task']['name']}: {count} images{over}")
+    for name, figure in facts["figures"].items():
+        table.add_row(
+            name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1"),
+            number_text(figure["value"]),
+            interval_text(figure),
+        )
+    out.print(table)
+    out.print(_by_label(facts["labels"]))
+    out.print(f"items and {METRICS} in {place}", soft_wrap=True)
+
+
+def _by_label(labels: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("label", "images", "AUC", "95% interval", "sensitivity", "specificity")
+    for label, found in labels.items():
+        table.add_row(
+            label, str(found["count"]), number_text(found["auc"]["value"]), interval_text(found["auc"]),
+            number_text(found["sensitivity"]["value"]), number_text(found["specificity"]["value"]),
+        )  # fmt: skip
+    return table
+
+
+def number_text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def interval_text(figure: dict[str, float | None]) -> str:
+    return "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"

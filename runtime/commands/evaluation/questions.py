@@ -1,0 +1,178 @@
+"""Evaluate a language model on questions: they are put one by one, then the figures are made of what was written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .... import __version__
+from ...bundles.atomic import replace_text
+from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
+from ...console.image_run import end_with
+from ...console.layouts import TABLES, Columns, Row, check_ending, read_rows
+from ...console.result_file import ResultFile
+from ...console.terminal import SCHEMA_VERSION, err, out, print_json, progress, warn
+from ...errors import ContextError, ImageError
+from ...evaluation.items import ImageQuestion, Question, drawn, hidden
+from ...evaluation.task import NamedQuestions
+from ...generator.generator import Generator
+from ...pictures.images import Refused
+from .given import Given
+from .pictures import METRICS, interval_text, items_file, number_text
+from .ways import Likelihood, ShortAnswer, StepByStep, Way, label_of
+
+QuestionMethod = Literal["step-by-step", "likelihood", "short-answer"]
+
+
+@dataclass(frozen=True)
+class AskedQuestions(Given):
+    """What a user asked for.
+
+    Attributes:
+        named: the task.
+        method: how questions are put.
+    """
+
+    named: NamedQuestions
+    method: QuestionMethod
+
+    @property
+    def template(self) -> str:
+        """The prompt of the method."""
+        return self.named.task.prompts[self.method]
+
+
+def evaluate_questions(generator: Generator, asked: AskedQuestions, *, as_json: bool) -> None:
+    """Put the questions, write items and metrics, and tell them.
+
+    Raises:
+        TaskError: the folder does not hold the task's questions.
+        StorageError: the folder of results holds those of another question.
+        BundleError: the model has no tokens for the options' letters.
+    """
+    questions = asked.named.layout.read(asked.data, asked.named.name)
+    chosen = drawn(questions, asked.limit, asked.seed)
+    if asked.no_names:
+        chosen = [_without_names(question) for question in chosen]
+    file = items_file(asked.place, asked.form)
+    check_ending(file, TABLES)
+    way = _way(generator, asked, questions)
+    columns = _columns(generator, asked, way)
+    before, failed = _ask(way, asked, chosen, file, columns)
+    keys = {question.key for question in chosen}  # a file may hold more: rows of a run with a higher limit
+    rows = [row for row in read_rows(file, columns) if row["id"] in keys]
+    facts = _facts(generator, asked, len(questions), rows, way)
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
+    replace_text(asked.place / METRICS, text + "\n")
+    if before:
+        err.print(f"medge: {len(rows)} questions, {before} done before", soft_wrap=True)
+    if as_json:
+        print_json({**facts, "out": str(asked.place), "failed": [asdict(one) for one in failed]})
+    elif rows:
+        _tell(facts, asked.place)
+    end_with(failed, done=len(rows))
+
+
+def _without_names(question: Question | ImageQuestion) -> Question | ImageQuestion:
+    if isinstance(question, ImageQuestion):
+        return replace(question, key=hidden(question.key), image=hidden(question.image))
+    return replace(question, key=hidden(question.key))
+
+
+def _way(generator: Generator, asked: AskedQuestions, questions: Sequence[Question | ImageQuestion]) -> Way:
+    if asked.method == "step-by-step":
+        return StepByStep(generator, asked.template, asked.named.task.limit)
+    if asked.method == "short-answer":
+        return ShortAnswer(generator, asked.template, asked.named.task.limit)
+    return Likelihood(
+        generator, asked.template, max(len(one.options) for one in questions if isinstance(one, Question))
+    )
+
+
+def _columns(generator: Generator, asked: AskedQuestions, way: Way) -> Columns:
+    """Of the file of items; two files with the same `made_with` answer the same question."""
+    question = [sha256_file(generator.bundle.folder / MANIFEST), asked.method, asked.template, asked.named.task.limit]
+    same = {"bundle": generator.manifest.name, "task": asked.named.name, "made_with": sha256_json(question)[:16]}
+    texts = ("label", "answer", "subject", "stop", "text", *way.texts)
+    return Columns("id", same, texts, (*way.numbers, "tokens", "seconds"))
+
+
+def _ask(
+    way: Way, asked: AskedQuestions, chosen: Sequence[Question | ImageQuestion], file: Path, columns: Columns
+) -> tuple[int, list[Refused]]:
+    """Put what has no row yet, and write its row; returns how many had one, and those whose image can't be read."""
+    failed: list[Refused] = []
+    with ResultFile(file, columns, force=asked.force) as written, progress() as advance:
+        waiting = [question for question in chosen if question.key not in written.done]
+        for number, question in enumerate(waiting, 1):
+            begun = time.perf_counter()
+            row: Row = {
+                "id": question.key, **columns.same, "label": label_of(question), "subject": question.subject,
+                "answer": "", "stop": "", "text": "", "tokens": 0,
+            }  # fmt: skip
+            try:
+                row |= way.put(question)
+            except ContextError:  # it is wrong, and the row says why
+                row |= _too_long(question)
+            except ImageError as error:
+                reason = f"{question.key}: its image can't be read" if asked.no_names else f"{question.key}: {error}"
+                failed.append(Refused(question.key, reason))
+                warn(reason)
+                continue
+            written.add({**row, "seconds": round(time.perf_counter() - begun, 4)})
+            advance("questions", number, len(waiting))
+        return len(chosen) - len(waiting), failed
+
+
+def _too_long(question: Question | ImageQuestion) -> Row:
+    row: Row = {"stop": "too long"}
+    if isinstance(question, ImageQuestion):
+        row |= {"image": question.image, "f1": 0.0, "right": 0 if question.closed else None}
+    return row
+
+
+def _facts(
+    generator: Generator, asked: AskedQuestions, count: int, rows: Sequence[Row], way: Way
+) -> dict[str, Any]:  # fmt: skip
+    """What `metrics.json` holds; without figures where nothing could be asked."""
+    task, manifest = asked.named.task, generator.manifest
+    facts: dict[str, Any] = {
+        "bundle": manifest.name, "medge_version": __version__,
+        "model": {
+            "parity": manifest.status, "recipes": {tower: facts.recipe for tower, facts in manifest.towers.items()},
+            "bytes": sum(map(generator.bundle.tower_bytes, manifest.towers.values())),
+        },
+        "task": {
+            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source, "method": asked.method,
+            "protocol": task.protocol, "absent": task.absent, "prompts_from": task.prompts_from, "prompt": asked.template,
+            "limit": task.limit,
+        },
+        "limit": asked.limit, "seed": asked.seed, "no_names": asked.no_names,
+        "items": {
+            "evaluated": len(rows), "in_the_data": count,
+            "cut_off": sum(row["stop"] == "limit" for row in rows), "too_long": sum(row["stop"] == "too long" for row in rows),
+        },
+    }  # fmt: skip
+    if rows:
+        facts["seconds_an_item"] = sum(float(row["seconds"]) for row in rows) / len(rows)
+        facts |= way.figures(rows)
+    return facts
+
+
+def _tell(facts: dict[str, Any], place: Path) -> None:
+    """Print the accuracy, in all and by subject."""
+    from rich.table import Table
+
+    title = f"{facts['task']['name']}, {facts['task']['method']}: {facts['items']['evaluated']} questions"
+    table = Table("figure", "value", "95% interval", title=title)
+    for name, figure in facts["figures"].items():
+        table.add_row(name.replace("_", " "), number_text(figure["value"]), interval_text(figure))
+    for subject, found in facts["subgroups"].get("subject", {}).items():
+        figure = next(iter(found["figures"].values()))  # accuracy, or token F1
+        table.add_row(f"{subject} ({found['count']})", number_text(figure["value"]), interval_text(figure))
+    out.print(table)
+    out.print(f"items and {METRICS} in {place}", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""Score a task's images zero-shot, a row an image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...console.image_run import ImageRun, Outcome
+from ...console.layouts import TABLES, read_rows
+from ...console.terminal import cuts_told
+from ...encoder.encoder import Encoder
+from ...evaluation.items import Item
+from ...evaluation.rows import row_of
+from ...evaluation.zero_shot import ZeroShot, prompts_of
+from .pictures import Asked, Material, Scored, columns_of, inputs_of, items_file
+
+if TYPE_CHECKING:
+    from ...pictures.view import View
+
+
+def score_zero_shot(encoder: Encoder, asked: Asked, material: Material, view: View) -> Scored:
+    """Score the test side.
+
+    Raises:
+        TaskError: a label has no prompts.
+        StorageError: the file of items holds those of another question.
+        typer.Exit: after Ctrl-C.
+    """
+    task = asked.named.task
+    there, gone = prompts_of(task, material.labels, asked.own)
+    texts = [text for side in (there, gone) for group in side.values() for text in group]
+    with cuts_told(encoder, texts):
+        score = ZeroShot(encoder, there, gone)
+    file = items_file(asked.place, asked.form)
+    columns = columns_of(encoder, asked, material, score.prompts)
+    run = ImageRun(inputs_of(material.test), view, file, TABLES, force=asked.force)
+    run.go(encoder, columns, _measure(score, material.test, material.labels, one=asked.one))
+    keys = {item.key for item in material.test}  # a file may hold more: rows of a run with a higher limit
+    rows = [row for row in read_rows(file, columns) if row["id"] in keys]
+    source = f"{asked.own_file}, a file of the user's own" if asked.own_file else task.prompts_from
+    seconds = {"seconds_an_item": sum(float(row["seconds"]) for row in rows) / len(rows)} if rows else {}
+    return Scored(run, rows, {"prompts_from": source, "prompts": score.prompts}, seconds)
+
+
+def _measure(
+    score: ZeroShot, items: Sequence[Item], labels: Sequence[str], *, one: bool
+) -> Callable[[NDArray[np.float32], str], Outcome]:
+    """What becomes of an image: its scores, and the seconds since the last one."""
+    by_key = {item.key: item for item in items}
+    last = time.perf_counter()
+
+    def measure(embedding: NDArray[np.float32], key: str) -> Outcome:
+        nonlocal last
+        now = time.perf_counter()
+        seconds, last = now - last, now
+        fields = row_of(by_key[key], labels, score(embedding), seconds, one=one)
+        return Outcome({}, fields, fields["answer"] if one else "")
+
+    return measure
