@@ -68,6 +68,37 @@ def test_a_stop_that_a_library_turns_into_another_error_is_a_stop(
     assert list(tmp_path.iterdir()) == []  # no report of a fault
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_in_a_destructor_is_a_stop(name: str, code: int) -> None:
+    """Python prints and drops what a destructor raises; the command would go on to its end."""
+    program = f"""
+import signal, time
+from medge import __main__ as command
+
+class Closed:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+        for _ in range(10):
+            pass
+
+def run():
+    Closed()
+    time.sleep(20)
+    print("went on")
+
+command._run = run
+command.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=command_line.hears_ctrl_c,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "medge: stopped\n")
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [

@@ -5,6 +5,7 @@ Nothing heavy is imported before `main` runs, so that Ctrl-C is heard from the f
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import os
@@ -23,6 +24,7 @@ from .no_telemetry import stay_offline
 from .runtime.errors import MedgeError, MissingExtraError, ParityWarning
 
 ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+MOMENT = 0.02  # seconds
 STOPPED = 130  # by Ctrl-C: 128 and the signal's number
 
 
@@ -70,7 +72,20 @@ def _hear_endings() -> list[Ended]:
         for number in ENDINGS:
             if signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, end)
+        sys.unraisablehook = _stop_again
     return heard
+
+
+def _stop_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Stop a moment later where Python drops the exception of a stop: one that comes in a destructor, or in a callback from C."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    number = dropped.exc_value.args[0] if isinstance(dropped.exc_value, Ended) else signal.SIGINT
+    again = threading.Timer(MOMENT, _thread.interrupt_main, (number,))
+    again.daemon = True
+    with contextlib.suppress(RuntimeError):  # Python is ending by itself
+        again.start()
 
 
 def _main() -> None:
