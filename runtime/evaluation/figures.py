@@ -172,8 +172,8 @@ def figures_of(judged: Judged, *, rounds: bool = True) -> dict[str, Any]:
 def _with_wilson(judged: Judged, over: dict[str, Any], labels: dict[str, Any]) -> None:
     """Put Wilson's intervals in the place of the bootstrap's of proportions, which is certain where nothing was missed."""
     if judged.one:
-        right = int((judged.answers & (judged.truth == 1)).sum())
-        low, high = wilson(right, len(judged.scores))
+        hits = int((judged.answers & (judged.truth == 1)).sum())
+        low, high = wilson(hits, len(judged.scores))
         over["accuracy"] |= {"low": low, "high": high}
     for place, label in enumerate(judged.labels):
         said, truth = judged.answers[:, place], judged.truth[:, place]
