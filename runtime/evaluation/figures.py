@@ -165,12 +165,16 @@ def figures_of(judged: Judged, *, rounds: bool = True) -> dict[str, Any]:
             **dict(zip(_BY_LABEL, told[start:], strict=False)),
         }
     if rounds and len(np.unique(judged.groups)) == size:
-        _with_wilson(judged, labels)
+        _with_wilson(judged, over, labels)
     return {"figures": over, "labels": labels}
 
 
-def _with_wilson(judged: Judged, labels: dict[str, Any]) -> None:
+def _with_wilson(judged: Judged, over: dict[str, Any], labels: dict[str, Any]) -> None:
     """Put Wilson's intervals in the place of the bootstrap's of proportions, which is certain where nothing was missed."""
+    if judged.one:
+        hits = int((judged.answers & (judged.truth == 1)).sum())
+        low, high = wilson(hits, len(judged.scores))
+        over["accuracy"] |= {"low": low, "high": high}
     for place, label in enumerate(judged.labels):
         said, truth = judged.answers[:, place], judged.truth[:, place]
         for name, value, right in (("sensitivity", 1, said), ("specificity", 0, ~said)):

@@ -170,7 +170,7 @@ def _tell(facts: dict[str, Any], place: Path) -> None:
     title = f"{facts['task']['name']}, {facts['task']['method']}: {facts['items']['evaluated']} questions"
     table = Table("figure", "value", "95% interval", title=title)
     for name, figure in facts["figures"].items():
-        table.add_row(name.replace("_", " "), number_text(figure["value"]), interval_text(figure))
+        table.add_row(name.replace("_", " ").replace("f1", "F1"), number_text(figure["value"]), interval_text(figure))
     for subject, found in facts["subgroups"].get("subject", {}).items():
         figure = next(iter(found["figures"].values()))  # accuracy, or token F1
         table.add_row(f"{subject} ({found['count']})", number_text(figure["value"]), interval_text(figure))

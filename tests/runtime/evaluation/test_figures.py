@@ -70,7 +70,7 @@ def test_intervals_are_over_groups() -> None:
     apart = Judged(LABELS, copies.scores, copies.truth, np.arange(200), True)
 
     def width(judged: Judged) -> float:
-        figure = figures_of(judged)["figures"]["accuracy"]
+        figure = figures_of(judged)["figures"]["macro_auc"]
         return float(figure["high"] - figure["low"])
 
     assert width(copies) == pytest.approx(width(single))
@@ -82,6 +82,7 @@ def test_a_perfect_label_of_few_items_is_not_certain() -> None:
     found = figures_of(Judged(("a", "b"), truth * 0.8 + 0.1, truth, np.arange(20), True))
     assert found["labels"]["a"]["sensitivity"]["value"] == 1
     assert found["labels"]["a"]["sensitivity"]["low"] == pytest.approx(metrics.wilson(10, 10)[0])
+    assert found["figures"]["accuracy"]["low"] == pytest.approx(metrics.wilson(20, 20)[0])
 
 
 def test_subgroups_need_enough_items() -> None:

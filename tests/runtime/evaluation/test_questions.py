@@ -191,6 +191,9 @@ def test_intervals_of_answers_are_over_images() -> None:
     copied = [row for row in single for _ in range(4)]
     one, four = (figures_of_short_answers(rows)["figures"] for rows in (single, copied))
     assert one["token_f1"] == pytest.approx(four["token_f1"])
+    assert one["closed_accuracy"]["low"] == pytest.approx(
+        wilson(sum(row["right"] for row in single), 30)[0]
+    )  # each image has one question
     assert one["closed_accuracy"]["value"] == pytest.approx(np.mean([row["right"] for row in single]))
     open_only = figures_of_short_answers([{**row, "right": ""} for row in single])
     assert list(open_only["figures"]) == ["token_f1"]
