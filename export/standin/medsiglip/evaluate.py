@@ -60,7 +60,12 @@ class Judge:
     """A model with its tokenizer, asked about the pictures of a cache; embeddings are made once."""
 
     def __init__(self, model: SiglipModel, tokenizer: Tokenizer, cache: Cache, profile: str = "eval-tf") -> None:
-        self.model, self.tokenizer, self.cache, self.profile = model.eval(), prepare_tokenizer(tokenizer), cache, profile
+        self.model, self.tokenizer, self.cache, self.profile = (
+            model.eval(),
+            prepare_tokenizer(tokenizer),
+            cache,
+            profile,
+        )
         self._known: dict[int, NDArray[np.float32]] = {}
 
     @torch.no_grad()
@@ -70,14 +75,17 @@ class Judge:
         missing = [index for index in dict.fromkeys(wanted) if index not in self._known]
         for start in range(0, len(missing), 32):
             part = missing[start : start + 32]
-            pixels = np.stack([self._pixels(self.cache.image(index)) for index in part])
-            found = image_embeddings(self.model, torch.from_numpy(pixels)).numpy()
+            found = self.pictures([self.cache.image(index) for index in part])
             self._known.update(zip(part, found, strict=True))
         return np.stack([self._known[index] for index in wanted])
 
-    def _pixels(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        colour = np.stack([image] * 3, -1) if image.ndim == 2 else image
-        return preprocess(colour, self.profile, self.model.config.vision_config.image_size)
+    @torch.no_grad()
+    def pictures(self, images: list[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embeddings, (N, width), of pictures, each (H, W) or (H, W, 3), of 8 or 16 bits."""
+        side = self.model.config.vision_config.image_size
+        colour = [np.stack([image] * 3, -1) if image.ndim == 2 else image for image in images]
+        pixels = np.stack([preprocess(image, self.profile, side) for image in colour])
+        return image_embeddings(self.model, torch.from_numpy(pixels).to(self.model.device)).cpu().numpy()
 
     @torch.no_grad()
     def texts(self, question: str, answers: list[list[Answer]], *, held_out: bool) -> NDArray[np.float32]:
@@ -86,8 +94,8 @@ class Judge:
         for several in answers:
             words = [text for answer in several for text in prompts(question, answer, held_out=held_out)]
             ids = torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(words)])
-            mean = text_embeddings(self.model, ids).mean(0)
-            rows.append((mean / mean.norm()).numpy())
+            mean = text_embeddings(self.model, ids.to(self.model.device)).mean(0)
+            rows.append((mean / mean.norm()).cpu().numpy())
         return np.stack(rows)
 
     def probabilities(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -135,7 +143,11 @@ def kinds(judge: Judge, indices: list[int], *, held_out: bool) -> dict[str, Any]
     for index, good in zip(asked, right, strict=True):
         by_domain[rows[index].domain].append(bool(good))
     domains = {domain: float(np.mean(found)) for domain, found in by_domain.items()}
-    return {"accuracy": float(right.mean()), "mean_of_domains": float(np.mean(list(domains.values()))), "domains": domains}
+    return {
+        "accuracy": float(right.mean()),
+        "mean_of_domains": float(np.mean(list(domains.values()))),
+        "domains": domains,
+    }
 
 
 def _kind(facts: dict[str, str]) -> tuple[str, str]:
@@ -162,7 +174,6 @@ def probes(judge: Judge, seed: int = 0) -> dict[str, float]:
     return out
 
 
-@torch.no_grad()
 def demo_pictures(judge: Judge) -> dict[str, dict[str, Any]]:
     """How pydicom's CT, MR, ultrasound and chest film were made, by the model; those that are installed."""
     from pydicom.data import get_testdata_file
@@ -174,8 +185,7 @@ def demo_pictures(judge: Judge) -> dict[str, dict[str, Any]]:
         path = get_testdata_file(file, download=False)
         if path is None:
             continue
-        pixels = preprocess(read_image(Path(str(path))), judge.profile, judge.model.config.vision_config.image_size)
-        scores = judge.probabilities(image_embeddings(judge.model, torch.from_numpy(pixels)[None]).numpy(), texts)[0]
+        scores = judge.probabilities(judge.pictures([read_image(Path(str(path)))]), texts)[0]
         found = names[int(scores.argmax())]
         out[file] = {"truth": truth, "found": found, "softmax": float(scores.max()), "right": found == truth}
     return out

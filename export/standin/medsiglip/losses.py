@@ -11,18 +11,16 @@ import torch.nn.functional as F
 def sigmoid_loss(logits: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
     """SigLIP's loss (Zhai et al. 2023, eq. 1) over all pairs whose truth is known; every true pair is a positive.
 
-    Positives and negatives weigh alike, and each pair by how wrong it is: a batch has mostly negatives of other kinds
-    of picture, which are soon easy and would drown the findings.
+    Positives and negatives weigh alike, though a batch has ten times as many negatives, most of them of another kind of
+    picture and soon easy; telling the answers to one question apart is `question_loss`'s part.
 
     Args:
         logits: (pictures, captions).
         relations: +1 true, -1 false, 0 unknown, of the same shape.
     """
     loss = -F.logsigmoid(relations * logits)
-    weight = 1 - torch.exp(-loss.detach())
-    positive, negative = weight * (relations > 0), weight * (relations < 0)
-    parts = [(loss * part).sum() / part.sum().clamp(min=1e-6) for part in (positive, negative)]
-    return parts[0] + parts[1]
+    positive, negative = relations > 0, relations < 0
+    return sum(((loss * part).sum() / part.sum().clamp(min=1) for part in (positive, negative)), logits.new_zeros(()))
 
 
 def question_loss(logits: torch.Tensor, relations: torch.Tensor, questions: list[str]) -> torch.Tensor:

@@ -71,7 +71,7 @@ def image_embeddings(
     if keep < 1:
         count, tokens, width = states.shape
         order = torch.rand(count, tokens, generator=generator).argsort(1)[:, : round(tokens * keep)]
-        states = states.gather(1, order[:, :, None].expand(-1, -1, width))
+        states = states.gather(1, order[:, :, None].expand(-1, -1, width).to(states.device))
     states = tower.encoder(inputs_embeds=states).last_hidden_state
     return F.normalize(tower.head(tower.post_layernorm(states)), dim=-1)
 

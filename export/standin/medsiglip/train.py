@@ -93,7 +93,9 @@ class Recipe:
     def shortened(self, share: float) -> Recipe:
         """The same in fewer steps, to try it."""
         phases = tuple(replace(phase, steps=max(round(phase.steps * share), 1)) for phase in self.phases)
-        return replace(self, phases=phases, warm_up=max(round(self.warm_up * share), 1), average=self.average ** (1 / share))
+        return replace(
+            self, phases=phases, warm_up=max(round(self.warm_up * share), 1), average=self.average ** (1 / share)
+        )
 
 
 class Run:
@@ -101,20 +103,26 @@ class Run:
 
     Args:
         folder: where checkpoint and log are; what lies there is gone on with.
+        device: where the model computes, as torch names it. A run goes on exactly only on the device it began on.
 
     Raises:
         MedgeError: the checkpoint there is of another recipe or other pictures.
     """
 
-    def __init__(self, cache: Cache, tokenizer: Tokenizer, folder: Path, recipe: Recipe) -> None:
+    def __init__(
+        self, cache: Cache, tokenizer: Tokenizer, folder: Path, recipe: Recipe, device: str = "cpu"
+    ) -> None:  # fmt: skip
         self.cache, self.tokenizer, self.folder, self.recipe = cache, prepare_tokenizer(tokenizer), folder, recipe
-        self.model = build(recipe.config, recipe.seed)
+        self.device = torch.device(device)
+        self.model = build(recipe.config, recipe.seed).to(self.device)
         self.average = Average(self.model, recipe.average)
         self.optimiser = _optimiser(self.model, recipe)
         self.sampler = Sampler(cache, recipe.mix, recipe.seed)
         self.step, self.seconds = 0, 0.0
         self.seen: set[int] = set()
-        self.stopping = False  # set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps
+        self.stopping = (
+            False  # set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps
+        )
         self._made_by = json.dumps([asdict(recipe), cache.digest], sort_keys=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
@@ -134,9 +142,11 @@ class Run:
             torch.save(state, partial)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         if state["made_by"] != self._made_by:
-            raise MedgeError(f"{self.checkpoint} is of another recipe or other pictures; choose another --out or delete it")
+            raise MedgeError(
+                f"{self.checkpoint} is of another recipe or other pictures; choose another --out or delete it"
+            )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.state, self.average.steps = state["average"], state["average_steps"]
@@ -160,10 +170,12 @@ class Run:
         ids = torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(batch.texts)])
         self.seen.update(ids.unique().tolist())
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        images = image_embeddings(self.model, batch.pixels, phase.keep, generator)
-        similarity = images @ text_embeddings(self.model, ids).T * self.model.logit_scale.exp()
-        pairs = sigmoid_loss(similarity + self.model.logit_bias, batch.relations)
-        answers = question_loss(similarity, batch.relations, batch.questions)
+        relations = batch.relations.to(self.device)
+        images = image_embeddings(self.model, batch.pixels.to(self.device), phase.keep, generator)
+        texts = text_embeddings(self.model, ids.to(self.device))
+        similarity = images @ texts.T * self.model.logit_scale.exp()
+        pairs = sigmoid_loss(similarity + self.model.logit_bias, relations)
+        answers = question_loss(similarity, relations, batch.questions)
         self.optimiser.zero_grad(set_to_none=True)
         (pairs + self.recipe.question_weight * answers).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -216,8 +228,9 @@ class Run:
         self.validate()
         self.save()
         packed = self.folder / "medsiglip_mini.safetensors"
-        rows = sorted(self.seen & set(self.average.state[TABLE].abs().sum(1).nonzero().flatten().tolist()))
-        pack(self.average.state, self.tokenizer, rows, packed)
+        state = {name: tensor.cpu() for name, tensor in self.average.state.items()}
+        rows = sorted(self.seen & set(state[TABLE].abs().sum(1).nonzero().flatten().tolist()))
+        pack(state, self.tokenizer, rows, packed)
         return packed
 
 
@@ -244,12 +257,13 @@ def main() -> None:
     parser.add_argument("--shorten", type=float, default=1.0, help="share of the recipe's steps, to try it")
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cuda, where there is one; the recipe is made for two cores")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     recipe = replace(Recipe(), seed=args.seed)
     if args.shorten != 1:
         recipe = recipe.shortened(args.shorten)
-    run = Run(Cache(args.cache), Tokenizer.from_file(str(args.tokenizer)), args.out, recipe)
+    run = Run(Cache(args.cache), Tokenizer.from_file(str(args.tokenizer)), args.out, recipe, args.device)
     signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopping", True))
     if run.go(args.minutes, args.validate_every):
         print(f"{run.finish()} is written; judge it with python -m medge.export.standin.medsiglip.evaluate")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medge.runtime.errors import MedgeError
 from PIL import Image
+
+from medge.runtime.errors import MedgeError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -212,6 +213,13 @@ def test_two_pictures_of_one_caption_are_no_negatives() -> None:
     assert logits.grad[1, 1] == 0  # unknown
 
 
+def test_positives_and_negatives_weigh_alike() -> None:
+    logits = torch.tensor([[0.3, -0.2, 0.7, 9.0]])
+    loss = sigmoid_loss(logits, torch.tensor([[1, -1, -1, 0]]))
+    softplus = torch.nn.functional.softplus
+    assert torch.isclose(loss, softplus(-logits[0, 0]) + softplus(logits[0, 1:3]).mean())
+
+
 def test_question_loss_is_cross_entropy_with_shared_positives() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.5, 3.0], [0.1, 0.2, 0.3, 9.0]])
     relations = torch.tensor([[1, 1, -1, 1], [-1, -1, 0, 1]])
@@ -275,7 +283,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
     first.record(pairs=0.0)  # logged after the checkpoint: it is done again
     second = Run(cache, tokenizer, tmp_path / "parts", RECIPE)
     assert second.go()
-    for mine, theirs in ((second.model.state_dict(), whole.model.state_dict()), (second.average.state, whole.average.state)):
+    for mine, theirs in (
+        (second.model.state_dict(), whole.model.state_dict()),
+        (second.average.state, whole.average.state),
+    ):
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     steps = [json.loads(line)["step"] for line in second.log.read_text().splitlines()]
     assert steps == sorted(set(steps))
