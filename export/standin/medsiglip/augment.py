@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -60,19 +59,20 @@ def cut(image: NDArray[np.uint8], side: int, how: Cut, rng: random.Random) -> ND
     return np.asarray(done)
 
 
-def shade(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Change brightness, contrast, colour and noise; (N, 3, S, S) in [0, 1] to the model's input in [-1, 1]."""
-    n = len(pixels)
-
-    def draw(spread: float, channels: int = 1) -> torch.Tensor:
-        return (torch.rand(n, channels, 1, 1, generator=generator) - 0.5) * 2 * spread
-
-    grey = pixels.mean(1, keepdim=True)
-    plain = torch.rand(n, 1, 1, 1, generator=generator) < 0.1  # some colour pictures without their colour
-    out = torch.where(plain, grey, pixels)
-    tinted = torch.rand(n, 1, 1, 1, generator=generator) < 0.25
-    out = torch.where(tinted, out * (1 + draw(0.2, 3)), out)
-    out = out.clamp(1e-4, 1) ** draw(0.4).exp()
-    out = (out - 0.5) * (1 + draw(0.3)) + 0.5 + draw(0.12)
-    out = out + torch.randn(out.shape, generator=generator) * 0.03 * torch.rand(n, 1, 1, 1, generator=generator)
-    return out.clamp(0, 1) * 2 - 1
+def shade(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.float32]:
+    """Change brightness, contrast, colour and noise; (S, S, 3) to the model's input, (3, S, S) in [-1, 1]."""
+    if rng.random() < 0.1:  # some colour pictures without their colour
+        image = np.repeat(image.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    tint = 0.2 if rng.random() < 0.25 else 0.0
+    gamma, contrast, shift = math.exp(rng.uniform(-0.4, 0.4)), rng.uniform(0.7, 1.3), rng.uniform(-0.12, 0.12)
+    levels = np.linspace(0, 1, 256, dtype=np.float32)
+    out = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        table = np.minimum(levels * (1 + rng.uniform(-tint, tint)), 1) ** gamma
+        table = (table - 0.5) * contrast + 0.5 + shift
+        np.take(table.clip(0, 1) * 2 - 1, image[:, :, channel], out=out[channel])
+    if rng.random() < 0.4:
+        noise = np.random.default_rng(rng.getrandbits(60)).standard_normal(out.shape, np.float32)
+        out += noise * np.float32(0.08 * rng.random())
+        np.clip(out, -1, 1, out=out)
+    return out

@@ -30,8 +30,13 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def build(config: dict[str, Any], seed: int) -> SiglipModel:
-    """A new model. Words that no caption uses stay at exactly zero: they are neutral and need not be stored."""
+def build(config: dict[str, Any], seed: int, words: list[int] | None = None) -> SiglipModel:
+    """A new model.
+
+    Args:
+        words: ids of the tokens that captions use. All others are exactly zero and stay so: they are neutral and need
+            not be stored.
+    """
     torch.manual_seed(seed)
     model = SiglipModel(SiglipConfig(**config))
     vision = config["vision_config"]
@@ -39,7 +44,10 @@ def build(config: dict[str, Any], seed: int) -> SiglipModel:
     with torch.no_grad():
         model.logit_scale.fill_(2.3)
         model.logit_bias.fill_(-4.0)
-        model.text_model.embeddings.token_embedding.weight.zero_()
+        tokens = model.text_model.embeddings.token_embedding.weight
+        used = torch.zeros(len(tokens), 1)
+        used[words or []] = 1
+        tokens.mul_(used)
         table.copy_(sine_positions(vision["image_size"] // vision["patch_size"], table.shape[1]))
     return model
 

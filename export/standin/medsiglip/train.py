@@ -27,12 +27,13 @@ from transformers import SiglipModel
 
 from ....runtime.bundles.atomic import atomic_file
 from ....runtime.errors import MedgeError
-from ..medsiglip_mini import TABLE, pack
+from ..medsiglip_mini import pack
 from .batches import Sampler
 from .cache import Cache
 from .evaluate import Judge, prepare_tokenizer, validation
 from .losses import question_loss, sigmoid_loss
 from .model import CONFIG, Average, build, image_embeddings, text_embeddings
+from .words import every_text
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Recipe:
 
 
 # To see within some minutes that everything works and what is learned first.
-TRIAL = replace(Recipe(), phases=(Phase(112, 0.5, 48, 300), Phase(196, 0.5, 32, 20)), warm_up=30, average=0.97)
+TRIAL = replace(Recipe(), phases=(Phase(112, 0.5, 48, 260), Phase(196, 0.5, 32, 12)), warm_up=30, average=0.97)
 
 
 class Run:
@@ -118,12 +119,13 @@ class Run:
     ) -> None:  # fmt: skip
         self.cache, self.tokenizer, self.folder, self.recipe = cache, prepare_tokenizer(tokenizer), folder, recipe
         self.device = torch.device(device)
-        self.model = build(recipe.config, recipe.seed).to(self.device)
+        ids = {token for encoding in self.tokenizer.encode_batch(every_text()) for token in encoding.ids}
+        self.words = sorted(ids)
+        self.model = build(recipe.config, recipe.seed, self.words).to(self.device)
         self.average = Average(self.model, recipe.average)
         self.optimiser = _optimiser(self.model, recipe)
         self.sampler = Sampler(cache, recipe.mix, recipe.seed)
         self.step, self.seconds = 0, 0.0
-        self.seen: set[int] = set()
         self.stopping = (
             False  # set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps
         )
@@ -138,7 +140,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         state = {
-            "made_by": self._made_by, "step": self.step, "seconds": self.seconds, "seen": sorted(self.seen),
+            "made_by": self._made_by, "step": self.step, "seconds": self.seconds,
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
             "average": self.average.state, "average_steps": self.average.steps,
         }  # fmt: skip
@@ -154,7 +156,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.state, self.average.steps = state["average"], state["average_steps"]
-        self.step, self.seconds, self.seen = state["step"], state["seconds"], set(state["seen"])
+        self.step, self.seconds = state["step"], state["seconds"]
         # What was logged after the checkpoint is done again.
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
@@ -172,7 +174,6 @@ class Run:
         phase = self.recipe.phase(self.step)
         batch = self.sampler.batch(self.step, phase.batch, phase.side)
         ids = torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(batch.texts)])
-        self.seen.update(ids.unique().tolist())
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
         relations = batch.relations.to(self.device)
         images = image_embeddings(self.model, batch.pixels.to(self.device), phase.keep, generator)
@@ -233,8 +234,7 @@ class Run:
         self.save()
         packed = self.folder / "medsiglip_mini.safetensors"
         state = {name: tensor.cpu() for name, tensor in self.average.state.items()}
-        rows = sorted(self.seen & set(state[TABLE].abs().sum(1).nonzero().flatten().tolist()))
-        pack(state, self.tokenizer, rows, packed)
+        pack(state, self.tokenizer, self.words, packed)
         return packed
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import product
 
 BLOOD = (
     "basophil", "eosinophil", "erythroblast", "immature_granulocyte", "lymphocyte", "monocyte", "neutrophil", "platelet",
@@ -192,6 +193,16 @@ def draw(question: str, answer: tuple[tuple[str, str], ...], rng: random.Random)
     if template == "{x}" and _ambiguous(first, question):
         template = wordings[0]
     return Caption(template.format(x=first, **words), question, answer)
+
+
+def every_text() -> list[str]:
+    """Every caption that can be drawn; the words of these are the words that the model learns."""
+    texts = []
+    for question, what in QUESTIONS.items():
+        for answer in values(question):
+            for words in product(*([(key, word) for word in WORDS[key][value]] for key, value in answer)):
+                texts += [template.format(x=words[0][1], **dict(words)) for template in what.trained]
+    return texts
 
 
 def relation(facts: dict[str, str], caption: Caption) -> int:
