@@ -37,6 +37,7 @@ from medge.export.standin.medsiglip.words import (  # noqa: E402
     relation,
     values,
 )
+from medge.export.standin.medsiglip_mini import unpack  # noqa: E402
 
 
 def _archive(path: Path, rows: list[dict[str, str]], size: tuple[int, int] = (20, 30)) -> Path:
@@ -81,8 +82,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from medge.export.standin.medsiglip_mini import unpack
-
     return unpack()[1]
 
 
@@ -305,6 +304,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     steps = [json.loads(line)["step"] for line in second.log.read_text().splitlines()]
     assert steps == sorted(set(steps))
+    state, _ = unpack(second.finish())  # what is packed is the mean of the weights, in 16 bits
+    assert state.keys() == {name for name in second.average.state if not name.endswith("position_ids")}
+    for name, array in state.items():
+        assert np.allclose(array, second.average.state[name].numpy(), rtol=1e-3, atol=1e-6), name
 
 
 def test_another_recipe_does_not_go_on(cache: Cache, tokenizer, tmp_path: Path) -> None:
