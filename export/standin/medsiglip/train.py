@@ -1,9 +1,15 @@
-"""Train the second stand-in: python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --out DIR
+"""Train the second stand-in, in about two and a half hours of two cores:
 
-Two cores take about two and a half hours (2.9, 5.9 and 8 core-seconds a step). The run goes on where it stopped: Ctrl-C, a kill or `--minutes` lose at
-most what was done since the last checkpoint, and what comes out is the same, because each step's pictures, captions and
-augmentation follow from the seed and the step's number. DIR gets `checkpoint.pt` (to go on), `log.jsonl` (loss each ten
-steps, validation figures each fifteen minutes) and at the end `medsiglip_mini.safetensors`, the packed weights.
+    python -m medge.export.standin.medsiglip.cache --data ../shared/data --cache ~/.cache/medge/standin2
+    python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --out DIR \\
+        --tokenizer ../shared/data/medsiglip_tokenizer/tokenizer.json
+    python -m medge.export.standin.medsiglip.evaluate --cache ~/.cache/medge/standin2 \\
+        --weights DIR/medsiglip_mini.safetensors
+
+The run goes on where it stopped: Ctrl-C and `--minutes` lose nothing, a kill at most two minutes, and what comes out is
+the same, because each step's pictures, captions and augmentation follow from the seed and the step's number. DIR gets
+`checkpoint.pt` (to go on), `log.jsonl` (losses each ten steps, validation figures each fifteen minutes) and at the end
+`medsiglip_mini.safetensors`, the packed weights.
 
 First small pictures (48 of 64 patches are seen), then large ones (98 of 196), last all of their patches: most of the
 learning is done where a step costs a quarter. Only pictures whose licence lets weights ship are trained on.
@@ -252,7 +258,7 @@ def _optimiser(model: SiglipModel, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what medge.export.standin.medsiglip.cache wrote")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of MedSigLIP")
     parser.add_argument("--out", type=Path, required=True)
