@@ -14,7 +14,7 @@ import collections
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,7 @@ def _without_leaks(rows: list[Row], thumbnails: NDArray[np.float32]) -> list[Row
     trained = np.flatnonzero(known & ((splits == "train") | (splits == "val")))
     close = look_alike(thumbnails[trained], thumbnails[splits == "test"]) > SAME
     leaks = set(trained[close].tolist())
-    return [Row(**{**vars(row), "split": "leak"}) if index in leaks else row for index, row in enumerate(rows)]
+    return [replace(row, split="leak") if index in leaks else row for index, row in enumerate(rows)]
 
 
 def summary(cache: Cache) -> str:

@@ -143,6 +143,10 @@ class Run:
         else:
             self.log.unlink(missing_ok=True)
 
+    def stop(self, *_: object) -> None:
+        """End after this step; what a signal calls."""
+        self.stopping = True
+
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         state = {
@@ -277,7 +281,7 @@ def main() -> None:
     if args.shorten != 1:
         recipe = recipe.shortened(args.shorten)
     run = Run(Cache(args.cache), Tokenizer.from_file(str(args.tokenizer)), args.out, recipe, args.device)
-    signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopping", True))
+    signal.signal(signal.SIGINT, run.stop)
     if run.go(args.minutes, args.validate_every):
         print(f"{run.finish()} is written; judge it with python -m medge.export.standin.medsiglip.evaluate")
     else:
