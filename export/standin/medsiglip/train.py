@@ -127,7 +127,8 @@ class Run:
         self.device = torch.device(device)
         ids = {token for encoding in self.tokenizer.encode_batch(every_text()) for token in encoding.ids}
         self.words = sorted(ids)
-        self.model = build(recipe.config, recipe.seed, self.words).to(self.device)
+        self.model = build(recipe.config, recipe.seed, self.words)
+        torch.nn.Module.to(self.model, self.device)  # transformers wraps its own in a way that hides the type
         self.average = Average(self.model, recipe.average)
         self.optimiser = _optimiser(self.model, recipe)
         self.sampler = Sampler(cache, recipe.mix, recipe.seed)

@@ -162,7 +162,7 @@ class Caption:
 def with_what_cannot_be(facts: dict[str, str]) -> dict[str, str]:
     """The facts, with "never" for every key that such a kind of picture cannot have; what is unknown stays absent."""
     known = {key: facts.get(key) for key in ("modality", "part")}
-    never = {}
+    never: dict[str, str] = {}
     for question in QUESTIONS.values():
         if question.kind is None:
             continue
