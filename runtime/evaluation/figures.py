@@ -17,7 +17,7 @@ from ..bundles.metrics import grouped_all, wilson
 
 Floats = NDArray[np.float64]
 LEAST = 20  # items of a subgroup that has figures of its own: of fewer, an interval would be all that there is
-_BY_LABEL = ("auc", "sensitivity", "specificity", "f1")
+BY_LABEL = ("auc", "sensitivity", "specificity", "f1")
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,11 @@ def figures_of(judged: Judged, *, rounds: bool = True) -> dict[str, Any]:
     over = dict(zip(made.names, told, strict=False))
     labels = {}
     for place, label in enumerate(judged.labels):
-        start = len(made.names) + place * len(_BY_LABEL)
+        start = len(made.names) + place * len(BY_LABEL)
         labels[label] = {
             "count": int((judged.truth[:, place] == 1).sum()),
             "known": int((~np.isnan(judged.truth[:, place])).sum()),
-            **dict(zip(_BY_LABEL, told[start:], strict=False)),
+            **dict(zip(BY_LABEL, told[start:], strict=False)),
         }
     if rounds and len(np.unique(judged.groups)) == size:
         _with_wilson(judged, over, labels)
