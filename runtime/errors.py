@@ -15,7 +15,7 @@ MedgeError
 ├── RecordError          not a FHIR R4 record
 ├── DistillationError    a student can't be trained: the loss is no number, teacher and student don't fit
 ├── CorpusError          texts, questions or captions that can't be read; names file and line
-├── TaskError            an evaluation task that does not exist, or a folder that does not hold its data
+├── TaskError            an evaluation task that does not exist, a folder without its data, runs that can't be compared
 ├── StorageError         no space left, or a place that can't be written
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -94,7 +94,7 @@ class CorpusError(MedgeError):
 
 
 class TaskError(MedgeError):
-    """An evaluation task that does not exist, or a folder that does not hold its data."""
+    """An evaluation task that does not exist, a folder that does not hold its data, or runs that can't be compared."""
 
 
 class StorageError(MedgeError):

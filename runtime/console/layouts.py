@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import MissingExtraError, StorageError
+from ..errors import MissingExtraError, StorageError, one_line
 
 Row = dict[str, Any]
 
@@ -233,12 +233,31 @@ def read_rows(path: Path, columns: Columns) -> list[Row]:
         raise StorageError(f"{path}: holds other results ({error}); choose another folder") from error
 
 
+def read_table(path: Path) -> list[Row]:
+    """The rows of a complete .csv, .jsonl or .parquet, whatever its columns are; none where it is not there.
+
+    Raises:
+        StorageError: it is another file.
+        MissingExtraError: the package that reads such files is not installed.
+    """
+    check_ending(path, TABLES)
+    names = ["id"]
+    if path.suffix.lower() == ".parquet" and path.exists():
+        from pyarrow import ArrowInvalid, parquet
+
+        try:
+            names = parquet.read_schema(path).names
+        except ArrowInvalid as error:
+            raise StorageError(f"{path}: is no Parquet ({one_line(error)})") from error
+    return read_rows(path, Columns(names[0], {}, tuple(names[1:])))
+
+
 def check_ending(path: Path, endings: Sequence[str]) -> None:
-    """Check before any work that results can be written to this path.
+    """Check before any work that results can be written to this path, and read again.
 
     Raises:
         StorageError: its ending is another.
-        MissingExtraError: the package that writes such files is not installed.
+        MissingExtraError: the package for such files is not installed.
     """
     from importlib.util import find_spec
 

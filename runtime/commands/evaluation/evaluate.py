@@ -12,6 +12,7 @@ from ...console.options import AllowFailed, BundleArgument, DeviceOption, ForceO
 
 if TYPE_CHECKING:
     from ...evaluation.task import Named, NamedQuestions
+    from .given import Finished
     from .pictures import Method
     from .questions import QuestionMethod
 
@@ -43,6 +44,14 @@ MethodOption = Annotated[
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="The folder to write.", show_default="evaluations/TASK-BUNDLE-METHOD")
 ]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Another bundle, which is evaluated as well and compared with: the differences are BUNDLE's minus its. "
+        "Its run is TASK-BUNDLE-METHOD beside that of BUNDLE.",
+        show_default=False,
+    ),
+]
 ItemsOption = Annotated[
     str | None,
     typer.Option(
@@ -61,8 +70,8 @@ ListOption = Annotated[bool, typer.Option("--list", callback=_list, is_eager=Tru
 
 def evaluate(
     bundle: BundleArgument, task: TaskOption, data: DataOption, method: MethodOption = None, to: OutOption = None,
-    items: ItemsOption = None, labels: PromptsOption = None, limit: DrawnOption = None, seed: DrawSeedOption = 0,
-    no_names: NoNamesOption = False, list_tasks: ListOption = False,
+    against: AgainstOption = None, items: ItemsOption = None, labels: PromptsOption = None,
+    limit: DrawnOption = None, seed: DrawSeedOption = 0, no_names: NoNamesOption = False, list_tasks: ListOption = False,
     context: ContextOption = None, threads: ThreadsOption = None, gpu_layers: GpuLayersOption = None,
     device: DeviceOption = "auto", force: ForceOption = False, allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
@@ -71,15 +80,17 @@ def evaluate(
 
     Encoders score images, language models answer questions. Nothing is downloaded. The folder of --out gets a row an item
     (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over patients where the data name them, by label
-    and by subgroup. Interrupted, the same command goes on. What a task asks, and which published protocol it follows:
-    docs/reference/tasks.md.
+    and by subgroup. With --against it gets comparison.json, too: the differences to another bundle, paired item by item.
+    Interrupted, the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """
+    from ...console.terminal import print_json
     from ...console.view_options import view_of
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
     from ...evaluation.task import NamedQuestions
+    from .against import compare_both, places_of
     from .by_probe import score_by_probe
     from .pictures import Asked, evaluate_pictures
     from .questions import AskedQuestions, evaluate_questions
@@ -89,35 +100,35 @@ def evaluate(
     if labels and chosen != "zero-shot":
         raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
     own = read_labels(labels) if labels else None
+    places = places_of(bundle, against, to, f"{named.name}-{{}}-{chosen}", allow_failed_parity=allow_failed_parity)
 
-    def given(name: str) -> dict[str, Any]:
-        place = to or Path("evaluations") / f"{named.name}-{name}-{chosen}"
-        return {
-            "data": data,
-            "place": place,
-            "form": items,
-            "limit": limit,
-            "seed": seed,
-            "no_names": no_names,
-            "force": force,
-        }
+    def run(folder: Path, place: Path) -> Finished:
+        given: dict[str, Any] = {
+            "data": data, "place": place, "form": items, "limit": limit, "seed": seed, "no_names": no_names, "force": force,
+        }  # fmt: skip
+        if isinstance(named, NamedQuestions):
+            with opened(
+                folder, context=context, threads=threads, gpu_layers=gpu_layers, isolate=False,
+                allow_failed_parity=allow_failed_parity,
+            ) as reader:  # fmt: skip
+                return evaluate_questions(
+                    reader, AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)
+                )
+        encoder = load(folder, allow_failed_parity=allow_failed_parity, threads=threads, device=device)
+        asked = Asked(named=named, method=cast("Method", chosen), own=own, own_file=str(labels or ""), **given)
+        return evaluate_pictures(
+            encoder, asked, score_by_probe if chosen == "probe" else score_zero_shot, view_of(None, None)
+        )
 
-    if isinstance(named, NamedQuestions):
-        with opened(
-            bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=False,
-            allow_failed_parity=allow_failed_parity,
-        ) as reader:  # fmt: skip
-            questions = AskedQuestions(
-                named=named, method=cast("QuestionMethod", chosen), **given(reader.manifest.name)
-            )
-            evaluate_questions(reader, questions, as_json=as_json)
+    finished = run(bundle, places[0])
+    if against is not None:
+        compare_both(finished, run(against, places[1]), as_json=as_json)
         return
-    encoder = load(bundle, allow_failed_parity=allow_failed_parity, threads=threads, device=device)
-    asked = Asked(
-        named=named, method=cast("Method", chosen), own=own, own_file=str(labels or ""), **given(encoder.manifest.name)
-    )  # fmt: skip
-    score = score_by_probe if chosen == "probe" else score_zero_shot
-    evaluate_pictures(encoder, asked, score, view_of(None, None), as_json=as_json)
+    if as_json:
+        print_json({**finished.facts, "out": str(finished.place), **finished.many})
+    elif "figures" in finished.facts:
+        finished.tell()
+    finished.end()
 
 
 def _task_and_method(task: str, method: str | None) -> tuple[Named | NamedQuestions, str]:

@@ -1,9 +1,11 @@
-"""What a user gives `medge evaluate`, whatever it evaluates."""
+"""What a user gives `medge evaluate`, and what comes of it, whatever it evaluates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,22 @@ class Given:
     seed: int
     no_names: bool
     force: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done, and written.
+
+    Attributes:
+        place: its folder.
+        facts: what its `metrics.json` holds.
+        many: what `--json` says of its images beside them: which could not be read.
+        tell: prints its figures.
+        end: tells the totals; raises `typer.Exit` where an image could not be read.
+    """
+
+    place: Path
+    facts: dict[str, Any]
+    many: dict[str, Any]
+    tell: Callable[[], None]
+    end: Callable[[], None]

@@ -14,7 +14,7 @@ from ...bundles.atomic import replace_text
 from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
 from ...console.image_run import ImageRun, Input
 from ...console.layouts import TABLES, Columns
-from ...console.terminal import SCHEMA_VERSION, of_many, out, print_json, warn
+from ...console.terminal import SCHEMA_VERSION, of_many, out, warn
 from ...encoder.encoder import Encoder
 from ...evaluation.figures import figures_of, subgroups_of
 from ...evaluation.items import Found, Item, Part, drawn, without_names
@@ -29,7 +29,7 @@ from ...evaluation.rows import (
 )
 from ...evaluation.shares import with_split
 from ...evaluation.task import Named
-from .given import Given
+from .given import Finished, Given
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,20 +100,19 @@ class Scored:
 Score = Callable[[Encoder, Asked, Material, "View"], Scored]
 
 
-def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View, *, as_json: bool) -> None:
-    """Evaluate an encoder, write items and metrics, and tell them.
+def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) -> Finished:
+    """Evaluate an encoder, and write items and metrics.
 
     Args:
         encoder: the bundle, opened.
         asked: what a user asked for.
         score: the method.
         view: which frame and which window of a file.
-        as_json: print JSON.
 
     Raises:
         TaskError: the folder does not hold the task's data.
         StorageError: the folder of results holds those of another question.
-        typer.Exit: an image could not be read, or after Ctrl-C.
+        typer.Exit: after Ctrl-C.
     """
     material = _material(asked)
     _tell_what_is_left_out(material.found)
@@ -122,11 +121,8 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View, 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
     replace_text(asked.place / METRICS, text + "\n")
     run = scored.run
-    if as_json:
-        print_json({**facts, "out": str(asked.place), **of_many(run.failed, done=len(run.results), before=run.before)})
-    elif "figures" in facts:
-        tell(facts, asked.place)
-    run.end(None)
+    many = of_many(run.failed, done=len(run.results), before=run.before)
+    return Finished(asked.place, facts, many, lambda: tell(facts, asked.place), lambda: run.end(None))
 
 
 def _material(asked: Asked) -> Material:
@@ -214,7 +210,7 @@ def tell(facts: dict[str, Any], place: Path) -> None:
     table = Table("figure", "value", "95% interval", title=f"{facts['task']['name']}: {count} images{over}")
     for name, figure in facts["figures"].items():
         table.add_row(
-            name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1"),
+            figure_text(name),
             number_text(figure["value"]),
             interval_text(figure),
         )
@@ -233,6 +229,11 @@ def _by_label(labels: dict[str, Any]) -> Table:
             number_text(found["sensitivity"]["value"]), number_text(found["specificity"]["value"]),
         )  # fmt: skip
     return table
+
+
+def figure_text(name: str) -> str:
+    """The name of a figure, as a table has it."""
+    return name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1")
 
 
 def number_text(value: float | None) -> str:

@@ -15,14 +15,14 @@ from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
 from ...console.image_run import end_with
 from ...console.layouts import TABLES, Columns, Row, check_ending, read_rows
 from ...console.result_file import ResultFile
-from ...console.terminal import SCHEMA_VERSION, err, out, print_json, progress, warn
+from ...console.terminal import SCHEMA_VERSION, err, out, progress, warn
 from ...errors import ContextError, ImageError
 from ...evaluation.items import ImageQuestion, Question, drawn, hidden
 from ...evaluation.task import NamedQuestions
 from ...generator.generator import Generator
 from ...pictures.images import Refused
-from .given import Given
-from .pictures import METRICS, interval_text, items_file, number_text
+from .given import Finished, Given
+from .pictures import METRICS, figure_text, interval_text, items_file, number_text
 from .ways import Likelihood, ShortAnswer, StepByStep, Way, label_of
 
 QuestionMethod = Literal["step-by-step", "likelihood", "short-answer"]
@@ -46,8 +46,8 @@ class AskedQuestions(Given):
         return self.named.task.prompts[self.method]
 
 
-def evaluate_questions(generator: Generator, asked: AskedQuestions, *, as_json: bool) -> None:
-    """Put the questions, write items and metrics, and tell them.
+def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
+    """Put the questions, and write items and metrics.
 
     Raises:
         TaskError: the folder does not hold the task's questions.
@@ -70,11 +70,10 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions, *, as_json: 
     replace_text(asked.place / METRICS, text + "\n")
     if before:
         err.print(f"medge: {len(rows)} questions, {before} done before", soft_wrap=True)
-    if as_json:
-        print_json({**facts, "out": str(asked.place), "failed": [asdict(one) for one in failed]})
-    elif rows:
-        _tell(facts, asked.place)
-    end_with(failed, done=len(rows))
+    return Finished(
+        asked.place, facts, {"failed": [asdict(one) for one in failed]}, lambda: _tell(facts, asked.place),
+        lambda: end_with(failed, done=len(rows)),
+    )  # fmt: skip
 
 
 def _without_names(question: Question | ImageQuestion) -> Question | ImageQuestion:
@@ -170,7 +169,7 @@ def _tell(facts: dict[str, Any], place: Path) -> None:
     title = f"{facts['task']['name']}, {facts['task']['method']}: {facts['items']['evaluated']} questions"
     table = Table("figure", "value", "95% interval", title=title)
     for name, figure in facts["figures"].items():
-        table.add_row(name.replace("_", " ").replace("f1", "F1"), number_text(figure["value"]), interval_text(figure))
+        table.add_row(figure_text(name), number_text(figure["value"]), interval_text(figure))
     for subject, found in facts["subgroups"].get("subject", {}).items():
         figure = next(iter(found["figures"].values()))  # accuracy, or token F1
         table.add_row(f"{subject} ({found['count']})", number_text(figure["value"]), interval_text(figure))

@@ -160,7 +160,9 @@ def test_no_change_among_few_is_no_proof() -> None:
 
 def test_letters() -> None:
     first = [{"label": label, "answer": answer} for label, answer in ("AA", "AB", "BB", "AC", "DD")]
-    second = [{"label": label, "answer": answer} for label, answer in (("A", "A"), ("A", ""), ("B", "A"), ("A", "A"), "DD")]
+    second = [
+        {"label": label, "answer": answer} for label, answer in (("A", "A"), ("A", ""), ("B", "A"), ("A", "A"), "DD")
+    ]
     found = compare_letters(first, second)
     assert found["figures"]["accuracy"]["first"] == pytest.approx(3 / 5)
     assert found["figures"]["accuracy"]["value"] == 0

@@ -1,0 +1,115 @@
+"""What a comparison of finished runs says, and the tables that tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ...console.terminal import out, warn
+from .pictures import figure_text, interval_text, number_text
+from .runs import HEADLINES, Run, compared_with
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def compared(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runs, and the difference of each to the first, for JSON.
+
+    Args:
+        runs: at least two, of the same task.
+
+    Raises:
+        TaskError: they were asked different things, or of different items.
+        StorageError: a file of items is damaged.
+    """
+    first = runs[0].metrics
+    return {
+        "task": {name: getattr(first.task, name) for name in ("name", "form", "method")},
+        "limit": first.limit, "seed": first.seed, "headline": HEADLINES[first.task.form],
+        "results": [_told(run, runs[0]) for run in runs],
+    }  # fmt: skip
+
+
+def _told(run: Run, first: Run) -> dict[str, Any]:
+    metrics = run.metrics
+    return {
+        "out": str(run.place), "bundle": metrics.bundle, "recipes": metrics.model.recipes, "bytes": metrics.model.bytes,
+        "parity": metrics.model.parity, "seconds_an_item": metrics.seconds_an_item, "evaluated": metrics.items.evaluated,
+        "figures": {name: asdict(figure) for name, figure in metrics.figures.items()},
+        "against_first": None if run is first else compared_with(first, run),
+    }  # fmt: skip
+
+
+def tell(facts: Mapping[str, Any]) -> None:
+    """Print a line a run, and, of two runs, what changed from the one to the other."""
+    first, *others = facts["results"]
+    for result in others:
+        counts = result["against_first"]["items"]
+        if counts["only_in_first"] or counts["only_in_this"]:
+            warn(
+                f"{result['out']}: {counts['only_in_this']} items are in it only, {counts['only_in_first']} in {first['out']} "
+                f"only; its difference is over the {counts['in_both']} in both"
+            )
+    out.print(_by_run(facts))
+    if len(others) == 1:
+        out.print(_by_figure(others[0]["against_first"]))
+        if (flips := _flips(others[0]["against_first"])) is not None:
+            out.print(flips)
+
+
+def _by_run(facts: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    headline, results = facts["headline"], facts["results"]
+    named = len({result["bundle"] for result in results}) == len(results)
+    title = f"{facts['task']['name']}, {facts['task']['method']}: {results[0]['evaluated']} items"
+    table = Table("run", figure_text(headline), "to the first", "MB", "s an item", "parity", title=title)
+    for result in results:
+        figure, against = result["figures"][headline], result["against_first"]
+        table.add_row(
+            result["bundle"] if named else result["out"],
+            _with_interval(figure),
+            _with_interval(against["figures"][headline], signed=True) if against else "",
+            f"{result['bytes'] / 1e6:.1f}",
+            number_text(result["seconds_an_item"]),
+            result["parity"],
+        )
+    return table
+
+
+def _by_figure(against: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("figure", "first", "second", "difference", "95% interval")
+    for name, figure in against["figures"].items():
+        table.add_row(
+            figure_text(name), number_text(figure["first"]), number_text(figure["second"]), _signed(figure["value"]),
+            interval_text(figure),
+        )  # fmt: skip
+    return table
+
+
+def _flips(against: Mapping[str, Any]) -> Table | None:
+    """The answers that changed, in all and by label; None where there are none that are right or wrong."""
+    from rich.table import Table
+
+    rows = [("all", against["answers"])] if against["answers"] else []
+    rows += [(label, found["answers"]) for label, found in against["labels"].items()]
+    if not rows:
+        return None
+    table = Table("answers", "items", "right to wrong", "wrong to right", "wrong to other wrong", "p (McNemar)")
+    for label, row in rows:
+        counts = (row[name] for name in ("count", "right_to_wrong", "wrong_to_right", "wrong_to_other_wrong"))
+        table.add_row(label, *map(str, counts), f"{row['p']:.3g}")
+    return table
+
+
+def _with_interval(figure: Mapping[str, float | None], *, signed: bool = False) -> str:
+    value = _signed(figure["value"]) if signed else number_text(figure["value"])
+    return value if figure["low"] is None else f"{value} ({interval_text(dict(figure))})"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"

@@ -1,0 +1,194 @@
+"""Finished runs of `medge evaluate`, read again from their folders, and their items joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ...bundles.typed_json import parse
+from ...console.layouts import Row, read_table
+from ...console.terminal import SCHEMA_VERSION
+from ...errors import StorageError, TaskError, one_line
+from ...evaluation.compare import compare_judged, compare_letters, compare_short_answers
+from ...evaluation.rows import TRUE, judged_of
+from .pictures import METRICS, items_file
+
+# The figure by which a form of tasks is known.
+HEADLINES = {
+    "one label": "macro_auc", "findings": "macro_auc", "multiple choice": "accuracy", "image questions": "token_f1",
+}  # fmt: skip
+# What two runs must have been asked alike, and how a user knows it. Other fields of a task are prose about it.
+_ASKED = {
+    "name": "task", "form": "form of the task", "method": "--method", "labels": "labels", "prompts": "prompts",
+    "prompt": "prompt", "limit": "limit of tokens", "split": "split",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `metrics.json` says of a bundle: its verdict of parity, {tower: recipe}, and the size of its towers in bytes."""
+
+    parity: str
+    recipes: dict[str, str]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How many items have a row."""
+
+    evaluated: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `metrics.json` says of a task; who reads it elsewhere finds more."""
+
+    name: str
+    form: Literal["one label", "findings", "multiple choice", "image questions"]
+    method: str
+    labels: list[str] = field(default_factory=list)
+    prompts: Any = None
+    prompt: str | None = None
+    limit: int | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95% interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What of `metrics.json` a comparison needs; its fields stand in docs/reference/json.md."""
+
+    schema_version: int
+    bundle: str
+    model: Model
+    task: Task
+    limit: int | None
+    seed: int
+    no_names: bool
+    items: Evaluated
+    figures: dict[str, Figure] = field(default_factory=dict)
+    seconds_an_item: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        place: its folder.
+        metrics: what its `metrics.json` says.
+        rows: {id: row} of its file of items.
+    """
+
+    place: Path
+    metrics: Metrics
+    rows: Mapping[str, Row]
+
+
+def read_run(place: Path) -> Run:
+    """The run that lies in a folder.
+
+    Raises:
+        StorageError: there is none, or it is not finished.
+        TaskError: no item could be evaluated.
+        MissingExtraError: its items are Parquet, and pyarrow is not installed.
+    """
+    file = place / METRICS
+    try:
+        metrics = msgspec.convert(parse(file.read_bytes()), type=Metrics)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StorageError(f"{file} is not there; 'medge evaluate' writes it at the end of a run") from error
+    except (ValueError, msgspec.ValidationError) as error:
+        raise StorageError(f"{file}: 'medge evaluate' has not written it ({one_line(error)})") from error
+    if metrics.schema_version != SCHEMA_VERSION:
+        raise StorageError(
+            f"{file}: its schema_version is {metrics.schema_version}, not {SCHEMA_VERSION}; evaluate the bundle again"
+        )
+    if HEADLINES[metrics.task.form] not in metrics.figures:
+        raise TaskError(f"{file} has no figures: no item could be evaluated")
+    items = items_file(place, None)
+    rows = {str(row.get("id")): row for row in read_table(items)}
+    if len(rows) != metrics.items.evaluated:
+        raise StorageError(
+            f"{items} has {len(rows)} items, and {file} is of {metrics.items.evaluated}: run 'medge evaluate' to its end, "
+            "or again into another folder"
+        )
+    return Run(place, metrics, rows)
+
+
+def check_same_question(first: Run, other: Run) -> None:
+    """Refuse runs that were asked different things.
+
+    Raises:
+        TaskError: they were; it says which.
+    """
+    one, two = first.metrics, other.metrics
+    differ = [word for name, word in _ASKED.items() if getattr(one.task, name) != getattr(two.task, name)]
+    drawn = ("limit", "seed", "no_names")
+    differ += [f"--{name.replace('_', '-')}" for name in drawn if getattr(one, name) != getattr(two, name)]
+    if differ:
+        raise TaskError(
+            f"{first.place} and {other.place} can't be compared: they differ in {', '.join(differ)}; evaluate both alike"
+        )
+
+
+def compared_with(first: Run, other: Run) -> dict[str, Any]:
+    """The difference of a run to the first one, for JSON, over the items that are in both.
+
+    Raises:
+        TaskError: they were asked different things, none or not the same is known of their items.
+        StorageError: a cell of a file of items holds no number.
+    """
+    check_same_question(first, other)
+    keys = [key for key in first.rows if key in other.rows]
+    if not keys:
+        raise TaskError(f"{first.place} and {other.place} can't be compared: no item is in both")
+    rows = [[run.rows[key] for key in keys] for run in (first, other)]
+    counts = {
+        "in_both": len(keys), "only_in_first": len(first.rows) - len(keys), "only_in_this": len(other.rows) - len(keys)
+    }  # fmt: skip
+    try:
+        if changed := sum(_known_of(one) != _known_of(two) for one, two in zip(*rows, strict=True)):
+            raise TaskError(
+                f"{first.place} and {other.place} can't be compared: {changed} of their items have other labels or groups, so "
+                "the data were changed between them; evaluate both again"
+            )
+        return {"items": counts, **_compared(first.metrics, rows[0], rows[1])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"the items of {first.place} or {other.place} are damaged ({one_line(error)})") from error
+
+
+def _known_of(row: Row) -> list[Any]:
+    """What is known of an item, whatever a model says of it; a csv holds texts where Parquet holds numbers."""
+    texts = [str(row.get(name) or "") for name in ("label", "group", "image")]
+    return [
+        *texts,
+        *((name, float(row[name])) for name in sorted(row) if name.startswith(TRUE) and row[name] not in (None, "")),
+    ]
+
+
+def _compared(metrics: Metrics, first: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
+    match metrics.task.form:
+        case "multiple choice":
+            return compare_letters(first, other)
+        case "image questions":
+            return compare_short_answers(first, other)
+        case form:
+            judged = [
+                judged_of(rows, metrics.task.labels, one=form == "one label", ordinal="kappa" in metrics.figures)
+                for rows in (first, other)
+            ]
+            return compare_judged(judged[0], judged[1])
