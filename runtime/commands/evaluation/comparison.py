@@ -65,7 +65,10 @@ def _by_run(facts: Mapping[str, Any]) -> Table:
     headline, results = facts["headline"], facts["results"]
     named = len({result["bundle"] for result in results}) == len(results)
     title = f"{facts['task']['name']}, {facts['task']['method']}: {results[0]['evaluated']} items"
-    table = Table("run", figure_text(headline), "to the first", "MB", "s an item", "parity", title=title)
+    table = Table(title=title)
+    table.add_column("run", overflow="fold")  # a name is never cut off
+    for column in (figure_text(headline), "to the first", "MB", "s an item", "parity"):
+        table.add_column(column)
     for result in results:
         figure, against = result["figures"][headline], result["against_first"]
         table.add_row(
@@ -108,7 +111,7 @@ def _flips(against: Mapping[str, Any]) -> Table | None:
 
 def _with_interval(figure: Mapping[str, float | None], *, signed: bool = False) -> str:
     value = _signed(figure["value"]) if signed else number_text(figure["value"])
-    return value if figure["low"] is None else f"{value} ({interval_text(dict(figure))})"
+    return value if figure["low"] is None else f"{value}\n{interval_text(dict(figure))}"  # for terminals of 80 columns
 
 
 def _signed(value: float | None) -> str:
