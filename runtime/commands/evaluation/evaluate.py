@@ -47,8 +47,8 @@ OutOption = Annotated[
 AgainstOption = Annotated[
     Path | None,
     typer.Option(
-        help="Another bundle, which is evaluated as well and compared with: the differences are BUNDLE's minus its. "
-        "Its run is TASK-BUNDLE-METHOD beside that of BUNDLE.",
+        help="Evaluate this bundle as well, into TASK-BUNDLE-METHOD beside the first one's folder, and compare: "
+        "a negative difference is what the first one lost.",
         show_default=False,
     ),
 ]
