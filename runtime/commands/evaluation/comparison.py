@@ -54,7 +54,7 @@ def tell(facts: Mapping[str, Any]) -> None:
             )
     out.print(_by_run(facts))
     if len(others) == 1:
-        out.print(_by_figure(others[0]["against_first"]))
+        out.print(_by_figure(others[0]["against_first"], _names(facts["results"])))
         if (flips := _flips(others[0]["against_first"])) is not None:
             out.print(flips)
 
@@ -63,16 +63,15 @@ def _by_run(facts: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     headline, results = facts["headline"], facts["results"]
-    named = len({result["bundle"] for result in results}) == len(results)
     title = f"{facts['task']['name']}, {facts['task']['method']}: {results[0]['evaluated']} items"
     table = Table(title=title)
     table.add_column("run", overflow="fold")  # a name is never cut off
     for column in (figure_text(headline), "to the first", "MB", "s an item", "parity"):
         table.add_column(column)
-    for result in results:
+    for name, result in zip(_names(results), results, strict=True):
         figure, against = result["figures"][headline], result["against_first"]
         table.add_row(
-            result["bundle"] if named else result["out"],
+            name,
             _with_interval(figure),
             _with_interval(against["figures"][headline], signed=True) if against else "",
             f"{result['bytes'] / 1e6:.1f}",
@@ -82,10 +81,20 @@ def _by_run(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def _by_figure(against: Mapping[str, Any]) -> Table:
+def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The runs' names: their bundles', or, where two have one name, their folders'."""
+    bundles = [result["bundle"] for result in results]
+    return bundles if len(set(bundles)) == len(bundles) else [result["out"] for result in results]
+
+
+def _by_figure(against: Mapping[str, Any], names: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table("figure", "first", "second", "difference", "95% interval")
+    table = Table("figure")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    table.add_column("difference")
+    table.add_column("95% interval", no_wrap=True)
     for name, figure in against["figures"].items():
         table.add_row(
             figure_text(name), number_text(figure["first"]), number_text(figure["second"]), _signed(figure["value"]),

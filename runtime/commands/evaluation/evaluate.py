@@ -47,8 +47,8 @@ OutOption = Annotated[
 AgainstOption = Annotated[
     Path | None,
     typer.Option(
-        help="Evaluate this bundle as well, into TASK-BUNDLE-METHOD beside the first one's folder, and compare: "
-        "a negative difference is what the first one lost.",
+        help="Evaluate this bundle as well, into TASK-BUNDLE-METHOD beside the folder of BUNDLE, and compare: "
+        "the differences are BUNDLE's minus its.",
         show_default=False,
     ),
 ]
