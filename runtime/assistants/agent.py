@@ -8,15 +8,17 @@ A tool is a function with type hints and a docstring; its parameters are str, in
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import threading
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ToolError
+from ..errors import GeneratorError, ToolError
 from ..generator.conversation import Chat, Part, Sampling, Turn, assistant, user
 from ..notebook import paragraph, table
 
@@ -144,6 +146,7 @@ class Agent:
             raise ToolError(f"no tool may be called {FINISH!r}: that is how the model ends")
         self.turns: list[Turn] = []
         self._instruction = instruction
+        self._lock, self._in_use_by = threading.Lock(), 0
 
     def __repr__(self) -> str:
         return f"<Agent with the tools {', '.join(self.tools) or 'none'}>"
@@ -151,7 +154,11 @@ class Agent:
     def run(self, *parts: Part) -> Outcome:
         """Put a question, with images where there are some, and let the model work until it answers.
 
-        A tool that raises does not end the run: the model is told the error and goes on.
+        A tool that raises does not end the run: the model is told the error and goes on. An agent is one conversation: threads
+        need one each.
+
+        Raises:
+            GeneratorError: another thread is in the middle of an answer.
         """
         outcome = Outcome()
         for step in self.steps(*parts):
@@ -162,7 +169,30 @@ class Agent:
         return outcome
 
     def steps(self, *parts: Part) -> Iterator[Step | str]:
-        """Yield each step when it is done, and last the answer."""
+        """Yield each step when it is done, and last the answer.
+
+        Raises:
+            GeneratorError: another thread is in the middle of an answer.
+        """
+        with self._conversation():
+            yield from self._steps(parts)
+
+    @contextlib.contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """This thread's until the answer is there: questions of two would be mixed into one conversation."""
+        mine = threading.get_ident()
+        with self._lock:
+            if self._in_use_by not in (0, mine):
+                raise GeneratorError(
+                    "this agent is in the middle of an answer in another thread; make an agent for each conversation"
+                )
+            self._in_use_by = mine
+        try:
+            yield
+        finally:
+            self._in_use_by = 0
+
+    def _steps(self, parts: tuple[Part, ...]) -> Iterator[Step | str]:
         opening = f"{self._preamble()}\n\n" if not self.turns else ""
         self.turns.append(user(*([opening] if opening else []), *parts))
         for number in range(self.most_steps + 1):

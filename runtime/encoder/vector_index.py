@@ -15,6 +15,7 @@ import hashlib
 import math
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ def _tables_of(connection: sqlite3.Connection) -> dict[str, str]:
 class VectorIndex:
     """An open index file. Use `VectorIndex.open` to search or add, `build_index` to make one.
 
+    Threads can share it: each call waits for the one before.
+
     Examples:
         >>> encoder = medge.load_encoder("bundle")
         >>> _ = medge.build_index(Path("open.medge"), encoder, [Path("film.dcm")])
@@ -102,15 +105,19 @@ class VectorIndex:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path, self._db = path, connection
         self._graph: Any = None
+        self._lock, self._closed = threading.RLock(), False
 
     def __repr__(self) -> str:
+        if self._closed:
+            return f"<VectorIndex {self.path.name}: closed>"
         count = len(self)
         return f"<VectorIndex {self.path.name}: {count:,} image{'s' * (count != 1)}>"
 
     @property
     def relative(self) -> bool:
         """Whether images are known by their paths below a folder."""
-        return self._facts().get("relative") == "1"
+        with self._alone():
+            return self._facts().get("relative") == "1"
 
     @classmethod
     @contextlib.contextmanager
@@ -127,7 +134,7 @@ class VectorIndex:
         """
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
-        with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path)) as connection:
+        with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")
             index = cls(path, connection)
             if _tables_of(connection) != _TABLES:
@@ -142,18 +149,36 @@ class VectorIndex:
                 raise IndexFileError(
                     f"{path} was made with another bundle or profile; search it with that one, or rebuild"
                 )
-            yield index
+            try:
+                yield index
+            finally:
+                with index._lock:  # a search in another thread ends first
+                    index._closed = True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """SQLite's connection is this thread's for as long.
+
+        Raises:
+            IndexFileError: the index was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise IndexFileError(f"{self.path} was closed; open it again")
+            yield
 
     def _facts(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT key, value FROM facts WHERE key != 'graph'").fetchall())
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
+        with self._alone():
+            return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def facts(self) -> dict[str, Any]:
         """What the index says of itself, for `medge index info`."""
-        row = self._db.execute("SELECT length(vector) FROM items LIMIT 1").fetchone()
-        model, _, profile = str(self._facts().get("fingerprint")).partition("/")
+        with self._alone():
+            row = self._db.execute("SELECT length(vector) FROM items LIMIT 1").fetchone()
+            model, _, profile = str(self._facts().get("fingerprint")).partition("/")
         return {
             "images": len(self), "size": int(row[0] or 0) // 4 if row else 0, "bytes": self.path.stat().st_size,
             "paths": "relative" if self.relative else "absolute", "profile": profile, "vision_sha256": model,
@@ -193,8 +218,12 @@ class VectorIndex:
             IndexFileError: one of them is not in the index; nothing is taken out then.
             StorageError: another process is changing the index.
         """
+        with self._alone(), claimed(self.path):
+            return self._remove(images, base)
+
+    def _remove(self, images: Iterable[Path], base: Path | None) -> int:
         removed = 0
-        with claimed(self.path), self._db:
+        with self._db:
             if self._whole():
                 self._check_items()
             for path in images:
@@ -220,7 +249,7 @@ class VectorIndex:
         Raises:
             StorageError: another process is changing the index.
         """
-        with claimed(self.path):
+        with self._alone(), claimed(self.path):
             return self._add(encoder, images, progress, view, base)
 
     def _add(
@@ -340,6 +369,10 @@ class VectorIndex:
         Raises:
             IndexFileError: the index is damaged or empty, or the query is no embedding of its bundle.
         """
+        with self._alone():
+            return self._search(query, count)
+
+    def _search(self, query: NDArray[np.float32], count: int) -> list[Hit]:
         if self._graph is None:
             if len(self) and not self._whole():
                 # An `add` goes on, or was interrupted after it had stored embeddings. Searching never writes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install
 
 import medge
 from medge.runtime.assistants.agent import Agent, Outcome, Tool, call_schema, encoder_tools
-from medge.runtime.errors import ToolError
+from medge.runtime.errors import GeneratorError, ToolError
 from medge.runtime.generator.conversation import Answer, Fragment, Sampling, Turn
 from medge.runtime.generator.generator import Generator
 
@@ -98,6 +99,19 @@ def test_every_step_is_sampled_as_asked() -> None:
 def test_a_reply_that_was_cut_off_ends_the_run() -> None:
     outcome, _ = run('{"answer": "it was')
     assert outcome.answer == '{"answer": "it was'
+
+
+def test_an_agent_is_one_conversation() -> None:
+    """A second thread is told so: its question would become part of the first one's conversation."""
+    call = {"tool": "look_up", "arguments": {"drug": "aspirin", "dose": 2.0}}
+    agent = Agent(Scripted(call, {"answer": "Aspirin does."}, {"answer": "Still."}), [look_up])
+    steps = agent.steps("What helps?")
+    next(steps)
+    with ThreadPoolExecutor(1) as other, pytest.raises(GeneratorError, match="an agent for each conversation"):
+        other.submit(agent.run, "And who is next?").result()
+    assert list(steps) == ["Aspirin does."]
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(agent.run, "And now?").result().answer == "Still."
 
 
 def test_tools_that_can_not_be_described() -> None:
