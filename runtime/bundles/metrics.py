@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
+NORMAL_975 = NormalDist().inv_cdf(0.975)  # the quantile of 95% intervals
 Statistic = Callable[[NDArray[np.intp]], float]  # of rows, by their indices
 Statistics = Callable[[NDArray[np.intp]], NDArray[np.float64]]  # several, (K,)
 
@@ -109,7 +110,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
     For few cases, as of one label: a bootstrap of twelve hits in twelve is certain that there are no misses.
     """
-    z = 1.959963984540054  # the normal distribution's 97.5% quantile
+    z = NORMAL_975
     share, spread = successes / count, z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(share * (1 - share) / count + spread / (4 * count))
@@ -190,11 +191,16 @@ def interval_of(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
 
 def _student(freedom: int) -> float:
     """The 97.5% quantile of Student's t (Abramowitz and Stegun 1964, 26.7.5); to a hundredth from 4 degrees of freedom on."""
-    z, n = NormalDist().inv_cdf(0.975), freedom
+    z, n = NORMAL_975, freedom
     terms = (
         (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )  # fmt: skip
     return z + sum(term / n**power for power, term in enumerate(terms, 1))
+
+
+def each_alone(groups: NDArray[np.intp]) -> bool:
+    """Whether each row is a group of its own."""
+    return len(np.unique(groups)) == len(groups)
 
 
 def grouped(statistic: Statistic, groups: NDArray[np.intp]) -> tuple[float, float]:

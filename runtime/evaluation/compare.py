@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.metrics import grouped_all
+from ..bundles.metrics import NORMAL_975, each_alone, grouped_all
 from .figures import BY_LABEL, Figures, Judged
 
 Flags = NDArray[np.bool_]
@@ -44,7 +44,7 @@ def paired_interval(lost: int, won: int, count: int) -> tuple[float, float]:
         won: items that only the second has right.
         count: of all items, at least one.
     """
-    z = 1.959963984540054  # the normal distribution's 97.5% quantile
+    z = NORMAL_975
     only_first, only_second = (lost + 1) / (count + 2), (won + 1) / (count + 2)
     middle = only_second - only_first
     half = z * math.sqrt((only_first + only_second - middle**2) / (count + 2))
@@ -77,7 +77,7 @@ def mean_difference(first: Floats, second: Floats, groups: NDArray[np.intp]) -> 
     """
     apart = second - first
     low, high = grouped_all(lambda rows: np.array([apart[rows].mean()]), groups)[:, 0]
-    if _alone(groups) and all(np.isin(values, (0, 1)).all() for values in (first, second)):
+    if each_alone(groups) and all(np.isin(values, (0, 1)).all() for values in (first, second)):
         low, high = paired_interval(int((apart < 0).sum()), int((apart > 0).sum()), len(apart))
     return _difference(float(first.mean()), float(second.mean()), float(low), float(high))
 
@@ -124,14 +124,14 @@ def _add_flips(first: Judged, second: Judged, figures: dict[str, Any], labels: d
         known = truth[:, place] == 1 if first.one else ~np.isnan(truth[:, place])
         right = [one[known, place] == (truth[known, place] == 1) for one in said]
         labels[label]["answers"] = flips_of(right[0], right[1], differ[known])
-        if not _alone(first.groups):
+        if not each_alone(first.groups):
             continue
         for name, value in (("sensitivity", 1), ("specificity", 0)):
             rows = truth[:, place] == value
             if rows.any():
                 hits = [(one[rows, place] == value).astype(float) for one in said]
                 labels[label][name] = mean_difference(hits[0], hits[1], np.arange(rows.sum()))
-    if first.one and _alone(first.groups):
+    if first.one and each_alone(first.groups):
         hits = [(one & (truth == 1)).any(-1).astype(float) for one in said]
         figures["accuracy"] = mean_difference(hits[0], hits[1], first.groups)
 
@@ -182,11 +182,6 @@ def _mean_of(field: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, A
     values = [np.array([float(pair[side][field]) for pair in pairs]) for side in (0, 1)]
     groups = np.unique([str(one["image"]) for one, _ in pairs], return_inverse=True)[1]
     return mean_difference(values[0], values[1], groups)
-
-
-def _alone(groups: NDArray[np.intp]) -> bool:
-    """Whether each item is a group of its own."""
-    return len(np.unique(groups)) == len(groups)
 
 
 def _difference(first: float, second: float, low: float, high: float) -> dict[str, float | None]:

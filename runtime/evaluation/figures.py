@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.metrics import grouped_all, wilson
+from ..bundles.metrics import each_alone, grouped_all, wilson
 
 Floats = NDArray[np.float64]
 LEAST = 20  # items of a subgroup that has figures of its own: of fewer, an interval would be all that there is
@@ -164,7 +164,7 @@ def figures_of(judged: Judged, *, rounds: bool = True) -> dict[str, Any]:
             "known": int((~np.isnan(judged.truth[:, place])).sum()),
             **dict(zip(BY_LABEL, told[start:], strict=False)),
         }
-    if rounds and len(np.unique(judged.groups)) == size:
+    if rounds and each_alone(judged.groups):
         _with_wilson(judged, over, labels)
     return {"figures": over, "labels": labels}
 

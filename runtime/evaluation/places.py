@@ -24,8 +24,29 @@ def find_file(folder: Path, names: Sequence[str], task: str) -> Path:
     """
     found = try_file(folder, names)
     if found is None:
-        raise TaskError(f"{folder}: {' or '.join(names)} is not in there, which the task '{task}' needs")
+        raise _missing(folder, names, task)
     return found
+
+
+def find_files(folder: Path, patterns: Sequence[str], task: str) -> list[Path]:
+    """All files of the first of these patterns that has any, in a folder or in one of its folders.
+
+    Args:
+        folder: where the data lie.
+        patterns: alternatives; `*` stands for anything.
+        task: whose data they are, for the error.
+
+    Raises:
+        TaskError: none of them has any.
+    """
+    for pattern in patterns:
+        if found := sorted({*folder.glob(pattern), *folder.glob(f"*/{pattern}")}):
+            return found
+    raise _missing(folder, patterns, task)
+
+
+def _missing(folder: Path, names: Sequence[str], task: str) -> TaskError:
+    return TaskError(f"{folder}: {' or '.join(names)} is not in there, which the task '{task}' needs")
 
 
 def try_file(folder: Path, names: Sequence[str]) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.metrics import grouped_all, wilson
+from ..bundles.metrics import each_alone, grouped_all, wilson
 from .figures import LEAST
 
 
@@ -65,6 +65,6 @@ def _interval(rows: Sequence[Mapping[str, Any]], field: str) -> dict[str, float]
         return np.array([values[chosen].mean()])
 
     low, high = grouped_all(mean, groups)[:, 0]
-    if field == "right" and len(set(groups.tolist())) == len(rows):  # the bootstrap is certain where nothing was missed
+    if field == "right" and each_alone(groups):  # the bootstrap is certain where nothing was missed
         low, high = wilson(int(values.sum()), len(rows))
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}

@@ -33,11 +33,6 @@ class ZeroShot:
         self._there = encoder.bank(self.prompts["there"])
         self._gone = encoder.bank(self.prompts["gone"]) if gone else None
 
-    @property
-    def texts(self) -> list[str]:
-        """Every prompt."""
-        return [text for side in self.prompts.values() for group in side.values() for text in group]
-
     def __call__(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """The labels' probabilities, (L,) float32, of an image's embedding, (D,) float32 of unit length."""
         found = self._encoder.score(embedding[None], self._there)[0]

@@ -14,7 +14,7 @@ import collections
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ....runtime.bundles.atomic import atomic_folder
-from .sources import Picture, all_pictures
+from .sources import Known, Picture, all_pictures
 
 VALIDATION = 10  # one group in so many, of those that are trained on
 THUMBNAIL = 24  # side, in pixels
@@ -31,17 +31,9 @@ SAME = 0.995
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Known):
     """One picture of the cache; `split` is "train", "val", "test" or "leak", `offset` its first byte in the file."""
 
-    domain: str
-    name: str
-    label: str
-    group: str
-    split: str
-    licence: str
-    ships: bool
-    facts: dict[str, str]
     shape: tuple[int, ...]
     offset: int
 
@@ -81,9 +73,9 @@ def write_cache(pictures: Iterable[Picture], folder: Path, *, force: bool = Fals
                 pixels = np.ascontiguousarray(picture.image)
                 stream.write(pixels.tobytes())
                 digest.update(pixels.tobytes())
-                facts = {key: getattr(picture, key) for key in Row.__dataclass_fields__ if hasattr(picture, key)}
-                split = _validation(picture)
-                rows.append(Row(**{**facts, "split": split}, shape=pixels.shape, offset=offset))
+                known = {one.name: getattr(picture, one.name) for one in fields(Known)}
+                known["split"] = _validation(picture)
+                rows.append(Row(**known, shape=pixels.shape, offset=offset))
                 thumbnails.append(thumbnail(pixels))
                 offset += pixels.size
         rows = _without_leaks(rows, np.stack(thumbnails))

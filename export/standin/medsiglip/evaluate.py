@@ -60,12 +60,8 @@ class Judge:
     """A model with its tokenizer, asked about the pictures of a cache; embeddings are made once."""
 
     def __init__(self, model: SiglipModel, tokenizer: Tokenizer, cache: Cache, profile: str = "eval-tf") -> None:
-        self.model, self.tokenizer, self.cache, self.profile = (
-            model.eval(),
-            prepare_tokenizer(tokenizer),
-            cache,
-            profile,
-        )
+        self.model, self.tokenizer = model.eval(), prepare_tokenizer(tokenizer)
+        self.cache, self.profile = cache, profile
         self._known: dict[int, NDArray[np.float32]] = {}
 
     @torch.no_grad()

@@ -69,8 +69,8 @@ CLASS_FACTS: dict[str, dict[str, dict[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture and what is known of it.
+class Known:
+    """What is known of a picture.
 
     Attributes:
         domain: the set it comes from.
@@ -81,7 +81,6 @@ class Picture:
         licence: as the set states it.
         ships: whether weights trained on it may be shipped.
         facts: what is known, by `words.QUESTIONS`; empty where no caption is made of the set.
-        image: (H, W) or (H, W, 3), uint8.
     """
 
     domain: str
@@ -92,6 +91,12 @@ class Picture:
     licence: str
     ships: bool
     facts: dict[str, str] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Picture(Known):
+    """One picture with what is known of it; `image` is (H, W) or (H, W, 3), uint8."""
+
     image: NDArray[np.uint8] = field(hash=False, repr=False)
 
 

@@ -133,9 +133,8 @@ class Run:
         self.optimiser = _optimiser(self.model, recipe)
         self.sampler = Sampler(cache, recipe.mix, recipe.seed)
         self.step, self.seconds = 0, 0.0
-        self.stopping = (
-            False  # set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps
-        )
+        # Set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps.
+        self.stopping = False
         self._made_by = json.dumps([asdict(recipe), cache.digest], sort_keys=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
@@ -210,7 +209,6 @@ class Run:
         start = time.perf_counter()
         with self.average.applied(self.model):
             found = validation(Judge(self.model, self.tokenizer, self.cache))
-        prepare_tokenizer(self.tokenizer)
         self.seconds += time.perf_counter() - start
         self.record(validation=found)
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import typer
 
-from ...bundles.atomic import replace_text
 from ...bundles.bundle import Bundle
 from ...bundles.manifest import Manifest
-from ...console.terminal import SCHEMA_VERSION, print_json
+from ...console.terminal import print_json
 from ...errors import ParityWarning, TaskError
 from .comparison import compared, tell
 from .given import Finished
 from .runs import read_run
+from .written import write_facts
 
 COMPARISON = "comparison.json"
 
@@ -72,8 +71,7 @@ def compare_both(finished: Finished, other: Finished, *, as_json: bool) -> None:
         except typer.Exit as end:
             code = max(code, end.exit_code)
     facts = compared([read_run(other.place), read_run(finished.place)])
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
-    replace_text(finished.place / COMPARISON, text + "\n")
+    write_facts(finished.place / COMPARISON, facts)
     if as_json:
         failed = [
             *finished.many["failed"],

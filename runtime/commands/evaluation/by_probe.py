@@ -21,7 +21,8 @@ from ...evaluation.figures import figures_of
 from ...evaluation.items import Item
 from ...evaluation.rows import judged_of, row_of
 from ...evaluation.shares import SHARES, Embeddings, scores_by_probe, share_of
-from .pictures import Asked, Material, Scored, columns_of, inputs_of, items_file
+from .pictures import Asked, Material, Scored, columns_of, inputs_of
+from .written import items_file
 
 if TYPE_CHECKING:
     from ...pictures.view import View

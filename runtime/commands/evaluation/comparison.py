@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...console.terminal import out, warn
-from .pictures import figure_text, interval_text, number_text
 from .runs import HEADLINES, Run, compared_with
+from .told import figure_text, interval_text, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -120,7 +120,7 @@ def _flips(against: Mapping[str, Any]) -> Table | None:
 
 def _with_interval(figure: Mapping[str, float | None], *, signed: bool = False) -> str:
     value = _signed(figure["value"]) if signed else number_text(figure["value"])
-    return value if figure["low"] is None else f"{value}\n{interval_text(dict(figure))}"  # for terminals of 80 columns
+    return value if figure["low"] is None else f"{value}\n{interval_text(figure)}"  # for terminals of 80 columns
 
 
 def _signed(value: float | None) -> str:

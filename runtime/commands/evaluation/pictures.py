@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .... import __version__
-from ...bundles.atomic import replace_text
-from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
 from ...console.image_run import ImageRun, Input
-from ...console.layouts import TABLES, Columns
-from ...console.terminal import SCHEMA_VERSION, of_many, out, warn
+from ...console.layouts import Columns
+from ...console.terminal import of_many, out, warn
 from ...encoder.encoder import Encoder
 from ...evaluation.figures import figures_of, subgroups_of
 from ...evaluation.items import Found, Item, Part, drawn, without_names
@@ -30,13 +25,14 @@ from ...evaluation.rows import (
 from ...evaluation.shares import with_split
 from ...evaluation.task import Named
 from .given import Finished, Given
+from .told import figure_table, interval_text, number_text
+from .written import METRICS, facts_of, same_of, write_facts
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ...pictures.view import View
 
-METRICS = "metrics.json"
 Method = Literal["zero-shot", "probe"]
 
 
@@ -118,8 +114,7 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) 
     _tell_what_is_left_out(material.found)
     scored = score(encoder, asked, material, view)
     facts = _facts(encoder, asked, material, scored)
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
-    replace_text(asked.place / METRICS, text + "\n")
+    write_facts(asked.place / METRICS, facts)
     run = scored.run
     many = of_many(run.failed, done=len(run.results), before=run.before)
     return Finished(asked.place, facts, many, lambda: tell(facts, asked.place), lambda: run.end(None))
@@ -144,27 +139,14 @@ def _material(asked: Asked) -> Material:
 
 
 def columns_of(encoder: Encoder, asked: Asked, material: Material, question: Any) -> Columns:
-    """Of the file of items; two files with the same `made_with` answer the same question."""
-    made_with = sha256_json(
-        [sha256_file(encoder.bundle.folder / MANIFEST), asked.method, asked.named.task.form, question]
-    )
-    same = {"bundle": encoder.manifest.name, "task": asked.named.name, "made_with": made_with[:16]}
+    """Of the file of items."""
+    same = same_of(encoder.bundle, asked.named, asked.method, asked.named.task.form, question)
     return Columns("id", same, material.texts, tuple(numbers_of(material.labels)))
 
 
 def inputs_of(items: Sequence[Item]) -> list[Input]:
     """Items as a run goes through them."""
     return [Input(item.key, item.key, item.open) for item in items]
-
-
-def items_file(place: Path, form: str | None) -> Path:
-    """The file of items: of the form that was asked for, else of the one that is there, else of the best that can be written."""
-    if form is not None:
-        return place / f"items.{form}"
-    for ending in TABLES:
-        if any((place / name).exists() for name in (f"items{ending}", f".items{ending}.rows")):
-            return place / f"items{ending}"
-    return place / ("items.parquet" if find_spec("pyarrow") is not None else "items.csv")
 
 
 def _tell_what_is_left_out(found: Found) -> None:
@@ -179,21 +161,10 @@ def _tell_what_is_left_out(found: Found) -> None:
 def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
     """What `metrics.json` holds: what was asked of what, the counts, and the figures, where an item could be read."""
     task, rows = asked.named.task, scored.rows
-    facts: dict[str, Any] = {
-        "bundle": encoder.manifest.name,
-        "medge_version": __version__,
-        "model": {
-            "fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile, "parity": encoder.manifest.status,
-            "recipes": {tower: facts.recipe for tower, facts in encoder.towers.items()},
-            "bytes": sum(map(encoder.bundle.tower_bytes, encoder.towers.values())),
-        },
-        "task": {
-            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source,
-            "method": asked.method, "protocol": task.protocol, "absent": task.absent, "labels": material.labels, **scored.asked,
-        },
-        "limit": asked.limit, "seed": asked.seed, "no_names": asked.no_names,
-        "items": counts_of(material.found, material.test, rows, task.groups),
-    }  # fmt: skip
+    facts = facts_of(encoder.bundle, asked, asked.named, asked.method)
+    facts["model"] |= {"fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile}
+    facts["task"] |= {"labels": material.labels, **scored.asked}
+    facts["items"] = counts_of(material.found, material.test, rows, task.groups)
     if rows:
         judged = judged_of(rows, material.labels, one=asked.one, ordinal=task.ordinal)
         facts |= figures_of(judged)
@@ -203,18 +174,9 @@ def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -
 
 def tell(facts: dict[str, Any], place: Path) -> None:
     """Print the figures over the labels, and those of each label."""
-    from rich.table import Table
-
     count, groups = facts["items"]["evaluated"], facts["items"]["groups"]
     over = f" of {groups['count']} {groups['of']}s" if groups else ""
-    table = Table("figure", "value", "95% interval", title=f"{facts['task']['name']}: {count} images{over}")
-    for name, figure in facts["figures"].items():
-        table.add_row(
-            figure_text(name),
-            number_text(figure["value"]),
-            interval_text(figure),
-        )
-    out.print(table)
+    out.print(figure_table(f"{facts['task']['name']}: {count} images{over}", facts["figures"]))
     out.print(_by_label(facts["labels"]))
     out.print(f"items and {METRICS} in {place}", soft_wrap=True)
 
@@ -229,16 +191,3 @@ def _by_label(labels: dict[str, Any]) -> Table:
             number_text(found["sensitivity"]["value"]), number_text(found["specificity"]["value"]),
         )  # fmt: skip
     return table
-
-
-def figure_text(name: str) -> str:
-    """The name of a figure, as a table has it."""
-    return name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1")
-
-
-def number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def interval_text(figure: dict[str, float | None]) -> str:
-    return "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .... import __version__
-from ...bundles.atomic import replace_text
-from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
 from ...console.image_run import end_with
-from ...console.layouts import TABLES, Columns, Row, check_ending, read_rows
+from ...console.layouts import TABLES, Columns, Row, check_ending
 from ...console.result_file import ResultFile
-from ...console.terminal import SCHEMA_VERSION, err, out, progress, warn
+from ...console.terminal import err, out, progress, warn
 from ...errors import ContextError, ImageError
 from ...evaluation.items import ImageQuestion, Question, drawn, hidden
 from ...evaluation.task import NamedQuestions
 from ...generator.generator import Generator
 from ...pictures.images import Refused
 from .given import Finished, Given
-from .pictures import METRICS, figure_text, interval_text, items_file, number_text
+from .told import add_figure, figure_table
 from .ways import Likelihood, ShortAnswer, StepByStep, Way, label_of
+from .written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 
 QuestionMethod = Literal["step-by-step", "likelihood", "short-answer"]
 
@@ -63,11 +60,9 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
     way = _way(generator, asked, questions)
     columns = _columns(generator, asked, way)
     before, failed = _ask(way, asked, chosen, file, columns)
-    keys = {question.key for question in chosen}  # a file may hold more: rows of a run with a higher limit
-    rows = [row for row in read_rows(file, columns) if row["id"] in keys]
+    rows = rows_of(file, columns, (question.key for question in chosen))
     facts = _facts(generator, asked, len(questions), rows, way)
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, ensure_ascii=False, allow_nan=False)
-    replace_text(asked.place / METRICS, text + "\n")
+    write_facts(asked.place / METRICS, facts)
     if before:
         err.print(f"medge: {len(rows)} questions, {before} done before", soft_wrap=True)
     return Finished(
@@ -93,9 +88,8 @@ def _way(generator: Generator, asked: AskedQuestions, questions: Sequence[Questi
 
 
 def _columns(generator: Generator, asked: AskedQuestions, way: Way) -> Columns:
-    """Of the file of items; two files with the same `made_with` answer the same question."""
-    question = [sha256_file(generator.bundle.folder / MANIFEST), asked.method, asked.template, asked.named.task.limit]
-    same = {"bundle": generator.manifest.name, "task": asked.named.name, "made_with": sha256_json(question)[:16]}
+    """Of the file of items."""
+    same = same_of(generator.bundle, asked.named, asked.method, asked.template, asked.named.task.limit)
     texts = ("label", "answer", "subject", "stop", "text", *way.texts)
     return Columns("id", same, texts, (*way.numbers, "tokens", "seconds"))
 
@@ -138,40 +132,22 @@ def _facts(
     generator: Generator, asked: AskedQuestions, count: int, rows: Sequence[Row], way: Way
 ) -> dict[str, Any]:  # fmt: skip
     """What `metrics.json` holds; without figures where nothing could be asked."""
-    task, manifest = asked.named.task, generator.manifest
-    facts: dict[str, Any] = {
-        "bundle": manifest.name, "medge_version": __version__,
-        "model": {
-            "parity": manifest.status, "recipes": {tower: facts.recipe for tower, facts in manifest.towers.items()},
-            "bytes": sum(map(generator.bundle.tower_bytes, manifest.towers.values())),
-        },
-        "task": {
-            "name": asked.named.name, "title": task.title, "form": task.form, "source": task.source, "method": asked.method,
-            "protocol": task.protocol, "absent": task.absent, "prompts_from": task.prompts_from, "prompt": asked.template,
-            "limit": task.limit,
-        },
-        "limit": asked.limit, "seed": asked.seed, "no_names": asked.no_names,
-        "items": {
-            "evaluated": len(rows), "in_the_data": count,
-            "cut_off": sum(row["stop"] == "limit" for row in rows), "too_long": sum(row["stop"] == "too long" for row in rows),
-        },
+    task = asked.named.task
+    facts = facts_of(generator.bundle, asked, asked.named, asked.method)
+    facts["task"] |= {"prompts_from": task.prompts_from, "prompt": asked.template, "limit": task.limit}
+    facts["items"] = {
+        "evaluated": len(rows), "in_the_data": count,
+        "cut_off": sum(row["stop"] == "limit" for row in rows), "too_long": sum(row["stop"] == "too long" for row in rows),
     }  # fmt: skip
-    if rows:
-        facts["seconds_an_item"] = sum(float(row["seconds"]) for row in rows) / len(rows)
-        facts |= way.figures(rows)
-    return facts
+    return facts | seconds_of(rows) | (way.figures(rows) if rows else {})
 
 
 def _tell(facts: dict[str, Any], place: Path) -> None:
     """Print the accuracy, in all and by subject."""
-    from rich.table import Table
-
     title = f"{facts['task']['name']}, {facts['task']['method']}: {facts['items']['evaluated']} questions"
-    table = Table("figure", "value", "95% interval", title=title)
-    for name, figure in facts["figures"].items():
-        table.add_row(figure_text(name), number_text(figure["value"]), interval_text(figure))
+    table = figure_table(title, facts["figures"])
     for subject, found in facts["subgroups"].get("subject", {}).items():
         figure = next(iter(found["figures"].values()))  # accuracy, or token F1
-        table.add_row(f"{subject} ({found['count']})", number_text(figure["value"]), interval_text(figure))
+        add_figure(table, f"{subject} ({found['count']})", figure)
     out.print(table)
     out.print(f"items and {METRICS} in {place}", soft_wrap=True)

@@ -15,7 +15,7 @@ from ...console.terminal import SCHEMA_VERSION
 from ...errors import StorageError, TaskError, one_line
 from ...evaluation.compare import compare_judged, compare_letters, compare_short_answers
 from ...evaluation.rows import TRUE, judged_of
-from .pictures import METRICS, items_file
+from .written import METRICS, items_file
 
 # The figure by which a form of tasks is known.
 HEADLINES = {

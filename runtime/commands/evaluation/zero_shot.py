@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...console.image_run import ImageRun, Outcome
-from ...console.layouts import TABLES, read_rows
+from ...console.layouts import TABLES
 from ...console.terminal import cuts_told
 from ...encoder.encoder import Encoder
 from ...evaluation.items import Item
 from ...evaluation.rows import row_of
 from ...evaluation.zero_shot import ZeroShot, prompts_of
-from .pictures import Asked, Material, Scored, columns_of, inputs_of, items_file
+from .pictures import Asked, Material, Scored, columns_of, inputs_of
+from .written import items_file, rows_of, seconds_of
 
 if TYPE_CHECKING:
     from ...pictures.view import View
@@ -39,11 +40,9 @@ def score_zero_shot(encoder: Encoder, asked: Asked, material: Material, view: Vi
     columns = columns_of(encoder, asked, material, score.prompts)
     run = ImageRun(inputs_of(material.test), view, file, TABLES, force=asked.force)
     run.go(encoder, columns, _measure(score, material.test, material.labels, one=asked.one))
-    keys = {item.key for item in material.test}  # a file may hold more: rows of a run with a higher limit
-    rows = [row for row in read_rows(file, columns) if row["id"] in keys]
+    rows = rows_of(file, columns, (item.key for item in material.test))
     source = f"{asked.own_file}, a file of the user's own" if asked.own_file else task.prompts_from
-    seconds = {"seconds_an_item": sum(float(row["seconds"]) for row in rows) / len(rows)} if rows else {}
-    return Scored(run, rows, {"prompts_from": source, "prompts": score.prompts}, seconds)
+    return Scored(run, rows, {"prompts_from": source, "prompts": score.prompts}, seconds_of(rows))
 
 
 def _measure(

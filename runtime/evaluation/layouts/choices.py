@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ...errors import MissingExtraError, TaskError, one_line
 from ...json_text import loads
 from ..items import Question
+from ..places import find_files
 
 LETTERS = "ABCDEFGHIJ"
 Entry = dict[str, Any]
@@ -59,10 +60,7 @@ class Choices:
             TaskError: no such file, or an entry is not as the task says.
             MissingExtraError: a package that reads such a file is not installed.
         """
-        found = ([*folder.glob(pattern), *folder.glob(f"*/{pattern}")] for pattern in self.file)
-        files = next((sorted(set(paths)) for paths in found if paths), None)
-        if files is None:
-            raise TaskError(f"{folder}: {' or '.join(self.file)} is not in there, which the task '{task}' needs")
+        files = find_files(folder, self.file, task)
         questions = []
         for path in files:
             entries = list(read_entries(path))

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import TaskError, one_line
 from ...pictures.images import ImageSource
 from ..items import ImageQuestion
-from ..places import Pictures
+from ..places import Pictures, find_files
 from .choices import Entry, read_entries
 
 
@@ -52,10 +52,7 @@ class ImageQuestions:
             TaskError: no such file, an entry is not as the task says, or no image is there.
             MissingExtraError: a package that reads such a file is not installed.
         """
-        found = ([*folder.glob(pattern), *folder.glob(f"*/{pattern}")] for pattern in self.file)
-        files = next((sorted(set(paths)) for paths in found if paths), None)
-        if files is None:
-            raise TaskError(f"{folder}: {' or '.join(self.file)} is not in there, which the task '{task}' needs")
+        files = find_files(folder, self.file, task)
         pictures, questions = Pictures(folder), {}
         for path in files:
             for name, entry in read_entries(path):
