@@ -16,6 +16,10 @@ if "MPLCONFIGDIR" not in os.environ:  # matplotlib would leave a list of fonts i
     _at_end = contextlib.ExitStack()
     os.environ["MPLCONFIGDIR"] = str(_at_end.enter_context(scratch_folder()))
     atexit.register(_at_end.close)
+    import matplotlib.font_manager  # which reads the variable, once
+
+    # A process that this one starts would write where this one removes.
+    del os.environ["MPLCONFIGDIR"]
 
 import matplotlib
 

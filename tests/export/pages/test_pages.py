@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import jinja2
@@ -183,3 +187,19 @@ def test_a_warning_is_in_the_verdict_in_the_gates_and_in_what_to_do() -> None:
     page = render_parity(report)
     assert '<td class="warn">warn</td>' in page
     assert "Measured on 272 tokens of 16 images." in page
+
+
+@pytest.mark.parametrize("given", [None, "mine"])
+def test_the_list_of_fonts_stays_out_of_the_home_and_of_other_processes(given: str | None, tmp_path: Path) -> None:
+    """A child of a process that has drawn would list its fonts in a folder that the parent removes."""
+    code = (
+        "import io, os; from medge.export.pages.plots import plt\n"
+        "plt.figure().savefig(io.BytesIO()); print(os.environ.get('MPLCONFIGDIR'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
+    if given:
+        environment["MPLCONFIGDIR"] = str(tmp_path / given)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / given if given else None)
+    assert [path.name for path in tmp_path.iterdir()] == ([given] if given else [])
