@@ -23,6 +23,7 @@ from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origi
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
 from medge.runtime.console.glossary import read_glossary
+from medge.runtime.decisions import facts as decisions
 from medge.runtime.evaluation.layouts.choices import Choices
 from medge.runtime.evaluation.layouts.class_folders import ClassFolders
 from medge.runtime.evaluation.layouts.hdf5 import HDF5
@@ -46,6 +47,7 @@ REPORT = (
     figures.Curve, figures.Calibration, figures.CalibrationBins, figures.ImageAnswer, figures.Places,
 )  # fmt: skip
 
+SCORES = (decisions.ScoreFacts, decisions.Wanted, decisions.Kind, decisions.OperatingPoint, decisions.Rate)
 TASK_FIELDS = (Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices, ImageQuestions)
 
 
@@ -182,7 +184,7 @@ def render() -> dict[Path, str]:
     pages = {
         "glossary": {"glossary": glossary()},
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
-        "bundle-format": {"fields": fields(MANIFEST)},
+        "bundle-format": {"fields": fields(MANIFEST), "scores": fields(SCORES)},
         "recipes": {"profiles": profiles()},
         "tasks": {"tasks": tasks(), "fields": fields(TASK_FIELDS)},
         "report": {

@@ -9,6 +9,7 @@ MedgeError
 ├── LabelError           the label list is empty or malformed
 ├── IndexFileError       a vector index is of another model or damaged
 ├── ProbeError           a probe is of another model, or there is too little data to fit one
+├── CalibrationError     scores can't be calibrated: too few images, or labels that the bundle does not have
 ├── GeneratorError       a language model can't do what was asked
 │   ├── ContextError     a prompt is longer than the context, or the context than memory
 │   └── ToolError        an agent's tool is wrongly described, or was called wrongly
@@ -67,6 +68,10 @@ class IndexFileError(MedgeError):
 
 class ProbeError(MedgeError):
     """A probe that can't be fitted or applied."""
+
+
+class CalibrationError(MedgeError):
+    """Scores that can't be calibrated: too few images, or labels that the bundle does not have."""
 
 
 class GeneratorError(MedgeError):

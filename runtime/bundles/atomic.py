@@ -43,14 +43,23 @@ def replace_file(partial: Path, final: Path) -> None:
     _flush_folder(final.parent)
 
 
+def replace_bytes(final: Path, content: bytes) -> None:
+    """Write a file in the place of what may be there.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    with atomic_file(final) as partial:
+        partial.write_bytes(content)
+
+
 def replace_text(final: Path, text: str) -> None:
     """Write a text file, UTF-8, in the place of what may be there.
 
     Raises:
         StorageError: the file system refused.
     """
-    with atomic_file(final) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    replace_bytes(final, text.encode())
 
 
 @contextlib.contextmanager

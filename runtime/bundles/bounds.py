@@ -29,8 +29,8 @@ BundlePath = Annotated[
 ]
 # What files are for, and formats of artefacts; what writes a new one adds it here.
 ROLES = (
-    "config", "golden", "labels", "ollama", "preprocessor", "special_tokens_map", "subspace", "tokenizer", "tokenizer_config",
-    "vision", "vision.data", "text", "text.data", "projector", "projector.data", "language",
+    "config", "golden", "labels", "ollama", "preprocessor", "scores", "special_tokens_map", "subspace", "tokenizer",
+    "tokenizer_config", "vision", "vision.data", "text", "text.data", "projector", "projector.data", "language",
     "package.vision", "package.text", "package.bank", "package.swift", "web.page", "web.vendor",
     "parity", "parity.page", "coreml.parity", "coreml.parity.page", "teacher.parity", "teacher.parity.page",
 )  # fmt: skip
@@ -60,5 +60,8 @@ Deviation = Annotated[float, Meta(ge=1e-3, le=1)]
 # Of what multiplies and shifts cosines: published models have about 100 and -17.
 Scale = Annotated[float, Meta(gt=0, le=1000)]
 Bias = Annotated[float, Meta(ge=-1000, le=1000)]
+Slope = Annotated[float, Meta(gt=0, le=1000)]  # of what calibrates scores
+Offset = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Distance = Annotated[float, Meta(ge=0, le=1e9)]
 Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]  # of a gate
 Opset = Annotated[int, Meta(ge=0, le=100)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
-from .atomic import atomic_folder, replace_text
+from .atomic import atomic_folder, replace_bytes, replace_text
 from .facts import FileEntry, TowerFacts
 from .manifest import MANIFEST, Manifest, sha256_file
 
@@ -103,16 +103,16 @@ class Bundle:
         """Bytes of all files that the manifest lists."""
         return sum(entry.bytes for entry in self.manifest.files)
 
-    def amend(self, manifest: Manifest, texts: dict[str, tuple[str, str]]) -> Bundle:
-        """Replace the manifest, and write small text files beside it: {path: (role, text)}.
+    def amend(self, manifest: Manifest, files: Mapping[str, tuple[str, str | bytes]]) -> Bundle:
+        """Replace the manifest, and write small files beside it: {path: (role, content)}.
 
         Each file, and last the manifest, is written to a temporary name and renamed, so an interruption leaves either
         the old or the new state, never a manifest that promises a file which isn't there.
         """
-        kept = [entry for entry in manifest.files if entry.path not in texts]
+        kept = [entry for entry in manifest.files if entry.path not in files]
         with storage_errors(self.folder):
-            for name, (role, text) in texts.items():
-                replace_text(self.folder / name, text)
+            for name, (role, content) in files.items():
+                replace_bytes(self.folder / name, content.encode() if isinstance(content, str) else content)
                 kept.append(_entry(self.folder, name, role))
             manifest = _write(self.folder, dataclasses.replace(manifest, files=tuple(kept)))
         return Bundle(self.folder, manifest)

@@ -18,7 +18,7 @@ from ..console.options import (
     ResultsOption,
     ThreadsOption,
 )
-from ..console.terminal import cuts_told, out
+from ..console.terminal import cuts_told, err, out
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -27,9 +27,18 @@ if TYPE_CHECKING:
 
     from ..console.image_run import Outcome
     from ..console.layouts import Columns, Row
+    from ..decisions.calibration import Decision
     from ..encoder.encoder import Encoder
     from ..encoder.labels import LabelBank
     from ..pictures.view import View
+
+
+DECIDED = ("unlike", "kind", "present", "uncertain")  # columns of a file of results, where scores are calibrated
+SAYS = len("not calibrated")
+NOT_CALIBRATED = (
+    "the scores of these labels are not calibrated: they say which is likelier, not how sure that is; "
+    "'medge calibrate-scores' sets thresholds for a bundle's own labels"
+)
 
 
 def classify(
@@ -53,6 +62,8 @@ def classify(
 
     Softmax: which of these labels is it? Sigmoid: does this label hold, whatever the others? A single label has no softmax,
     and CLIP, which was trained to choose among labels, no sigmoid.
+    Where 'medge calibrate-scores' has set thresholds for the bundle's own labels, each is present, absent or uncertain, and a
+    picture unlike all that the bundle was calibrated on is flagged.
     An image that can't be read is named on stderr, the others are scored, and the exit code is 3.
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
@@ -77,7 +88,11 @@ def classify(
         encoder, _columns(encoder, bank, view), lambda embedding, _: _outcome(encoder, bank, embedding, top),
         None if as_json else _print,
     )  # fmt: skip
-    run.end({"bundle": encoder.manifest.name, "profile": encoder.manifest.profile} if as_json else None)
+    calibrated = encoder.calibrated(bank)
+    if not calibrated and not as_json and run.results:
+        err.print(f"medge: {NOT_CALIBRATED}", soft_wrap=True)
+    facts = {"bundle": encoder.manifest.name, "profile": encoder.manifest.profile, "calibrated": calibrated}
+    run.end(facts if as_json else None)
 
 
 def _columns(encoder: Encoder, bank: LabelBank, view: View) -> Columns:
@@ -87,24 +102,38 @@ def _columns(encoder: Encoder, bank: LabelBank, view: View) -> Columns:
 
     asked = [sha256_file(encoder.bundle.folder / MANIFEST), list(bank.prompts.items()), asdict(view)]
     same = {"bundle": encoder.manifest.name, "made_with": sha256_json(asked)[:16]}
-    return Columns("image", same, ("best",), tuple(map(_column, bank.names)))
+    decided = DECIDED if encoder.calibration is not None else ()
+    return Columns("image", same, ("best", *decided), tuple(map(_column, bank.names)))
 
 
 def _column(label: str) -> str:
-    return f"label {label}" if label in ("image", "bundle", "made_with", "best", "scores") else label
+    taken = label in ("image", "bundle", "made_with", "best", "scores", "decision", *DECIDED)
+    return f"label {label}" if taken else label
 
 
 def _outcome(encoder: Encoder, bank: LabelBank, embedding: NDArray[np.float32], top: int) -> Outcome:
     """An image's scores: everything for JSON lines; for a table the likeliest label, and each label's probability."""
     from ..console.image_run import Outcome
 
-    scores = encoder.score(embedding[None], bank)[0].ranked()
+    [found] = encoder.score(embedding[None], bank)
+    scores, decision = found.ranked(), found.decision
     shares = {
         _column(score.label): None if score.probability is None else round(score.probability, 6) for score in scores
     }
     best = scores[0].label if len(scores) > 1 else ""
+    taken_for = "unlike all" if decision is not None and decision.unlike else best
     listed = [asdict(score) for score in scores]
-    return Outcome({"labels": listed[:top]}, {"best": best, **shares, "scores": listed}, best)
+    decided = None if decision is None else asdict(decision)
+    fields = {"best": best, **_decided(decision), **shares, "scores": listed, "decision": decided}
+    return Outcome({"labels": listed[:top], "decision": decided}, fields, taken_for)
+
+
+def _decided(decision: Decision | None) -> dict[str, str]:
+    """The columns of texts that say what was decided, where scores are calibrated."""
+    if decision is None:
+        return {}
+    said = {word: "|".join(f.label for f in decision.findings if f.says == word) for word in ("present", "uncertain")}
+    return {"unlike": "yes" if decision.unlike else "no", "kind": decision.kind, **said}
 
 
 def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
@@ -115,8 +144,13 @@ def _bank(encoder: Encoder, prompts: dict[str, list[str]] | None) -> LabelBank:
 
 def _print(result: Row) -> None:
     """An image's name, and a line for each label."""
+    from ..decisions.calibration import UNLIKE
+
     out.print(result["image"], style="bold", soft_wrap=True)
-    scores = result["labels"]
+    scores, decision = result["labels"], result["decision"]
+    if decision is not None and decision["unlike"]:
+        out.print(f"  {UNLIKE}: the scores say nothing", style="bold", soft_wrap=True)
+    says = {one["label"]: one["says"] for one in decision["findings"]} if decision is not None else {}
     width = max(len(score["label"]) for score in scores)
     for score in scores:
         # Of a single label softmax says nothing: what can be told is whether it holds.
@@ -125,5 +159,6 @@ def _print(result: Row) -> None:
         second = "" if score["softmax"] is None else cosine
         if score["sigmoid"] is not None:
             second = f"sigmoid {score['sigmoid']:.3f}"
-        line = f"  {score['label']:<{width}}  {first}  {second}".rstrip()
+        said = f"{says[score['label']]:<{SAYS}}  " if says else ""
+        line = f"  {score['label']:<{width}}  {said}{first}  {second}".rstrip()
         out.print(line, soft_wrap=True)

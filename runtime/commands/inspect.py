@@ -36,6 +36,7 @@ def inspect(
     from rich.table import Table
 
     from ..bundles.manifest import Manifest
+    from ..decisions.calibration import ROLE, ScoreCalibration
     from ..kinds import KINDS
 
     manifest = Manifest.read(bundle)
@@ -66,6 +67,11 @@ def inspect(
             facts.add_row(f"{form}, warning", warning)
     if manifest.teacher_parity is not None:
         facts.add_row("parity with its teacher", manifest.teacher_parity.status)
+    if (entry := manifest.file(ROLE)) is not None:
+        scores = ScoreCalibration.load(bundle / entry.path).facts
+        facts.add_row("scores", f"calibrated on {scores.images} images ({scores.source})")
+    elif manifest.kind == "encoder":
+        facts.add_row("scores", "not calibrated")
     facts.add_row("licence", manifest.licence)
     out.print(facts)
     files = Table()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
+from ..decisions.calibration import ROLE, Decision, ScoreCalibration
 from ..device.cpu import check_threads
 from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError, LabelError
-from ..notebook import shorten, table
+from ..notebook import shorten
 from ..pictures.images import ImageSource, as_sources, describe, read_image
 from ..pictures.preprocess import Normalisation, Pixels, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
+from .classification import Classification
 from .labels import LabelBank, as_prompts, unit_length
 from .tokenizer import Cut, Tokenizer
 
@@ -32,77 +33,6 @@ Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
 class TextCutWarning(UserWarning):
     """A text was longer than the text tower reads; the message says what was cut."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What an image scores for one label.
-
-    Attributes:
-        label, cosine, softmax, sigmoid: as in `Classification`.
-
-    Examples:
-        >>> medge.Score("pneumonia", cosine=0.12, softmax=0.9, sigmoid=0.4).probability
-        0.9
-    """
-
-    label: str
-    cosine: float
-    softmax: float | None
-    sigmoid: float | None
-
-    @property
-    def probability(self) -> float | None:
-        """That it is this label among the others; of a single label, that it holds, or None where the model can't say that."""
-        return self.sigmoid if self.softmax is None else self.softmax
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Scores of one image, in the labels' order.
-
-    Attributes:
-        labels: their names.
-        cosine: (L,) float32, the cosine of the image's and each label's embedding.
-        softmax: (L,) float32, sums to one over the labels: which of these is it? None of a single label, which would be
-            certain whatever the image shows.
-        sigmoid: (L,) float32, independent for each: does this hold? None of a model that was not trained for that (CLIP).
-
-    Examples:
-        >>> found = medge.load_encoder("bundle").classify("film.dcm", ["abdomen CT", "chest x-ray"])[0]
-        >>> round(float(found.softmax.sum()), 5)
-        1.0
-        >>> [score.label for score in found.ranked()][0] == found.best
-        True
-    """
-
-    labels: tuple[str, ...]
-    cosine: NDArray[np.float32]
-    softmax: NDArray[np.float32] | None
-    sigmoid: NDArray[np.float32] | None
-
-    @property
-    def best(self) -> str:
-        """The label with the greatest cosine."""
-        return self.labels[int(np.argmax(self.cosine))]
-
-    def ranked(self) -> list[Score]:
-        """Every label with its scores, most likely first."""
-        none = [None] * len(self.labels)
-        shares, holds = (none if values is None else values.tolist() for values in (self.softmax, self.sigmoid))
-        rows = zip(self.labels, self.cosine.tolist(), shares, holds, strict=True)
-        return sorted((Score(*row) for row in rows), key=lambda score: -score.cosine)
-
-    def __repr__(self) -> str:
-        scores = [f"{s.label} {s.cosine if s.probability is None else s.probability:.3f}" for s in self.ranked()]
-        return f"<Classification: {shorten(scores)}>"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (s.label, *("-" if value is None else f"{value:.3f}" for value in (s.softmax, s.sigmoid, s.cosine)))
-            for s in self.ranked()
-        ]
-        return table(("label", "which of these (softmax)", "does it hold (sigmoid)", "cosine"), rows)
 
 
 class Encoder:
@@ -195,6 +125,25 @@ class Encoder:
         if bank.names != self.manifest.labels:
             raise BundleError(f"{path} has other labels than the manifest; copy or export the bundle again")
         return bank
+
+    @cached_property
+    def calibration(self) -> ScoreCalibration | None:
+        """How the bundle's scores are calibrated, or None.
+
+        Raises:
+            BundleError: it is damaged, or was fitted to the scores of another bundle.
+        """
+        path = self.bundle.path(ROLE)
+        if path is None:
+            return None
+        found = ScoreCalibration.load(path, self.facts.embedding_size)
+        facts, labels = found.facts, self.manifest.file("labels")
+        if facts.fingerprint != self.fingerprint or labels is None or facts.labels_sha256 != labels.sha256:
+            raise BundleError(
+                f"{path} was fitted to other scores than this bundle's: its thresholds would be wrong here; "
+                "run 'medge calibrate-scores' on this bundle"
+            )
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -422,12 +371,28 @@ class Encoder:
         cosine = embeddings @ bank.embeddings.T
         if not np.isfinite(cosine).all():
             raise LabelError("embeddings of images or labels are not finite numbers; embed them again")
-        logits = cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
+        logits = self.logits(cosine)
         shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
         holds = sigmoid(logits) if self.facts.sigmoid else [None] * len(logits)
-        return [
-            Classification(bank.names, row, share, sig) for row, share, sig in zip(cosine, shares, holds, strict=True)
-        ]
+        decisions = self._decide(embeddings, logits, bank)
+        return [Classification(bank.names, *row) for row in zip(cosine, shares, holds, decisions, strict=True)]
+
+    def logits(self, cosine: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What probabilities are made of, from cosines of any shape."""
+        return cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
+
+    def _decide(
+        self, embeddings: NDArray[np.float32], logits: NDArray[np.float64], bank: LabelBank
+    ) -> Sequence[Decision | None]:
+        """What calibrated scores say; of labels that were not calibrated, only whether a picture is unlike all."""
+        if self.calibration is None:
+            return [None] * len(embeddings)
+        return self.calibration.decide(embeddings, logits if self.calibrated(bank) else None)
+
+    def calibrated(self, bank: LabelBank) -> bool:
+        """Whether the scores for these labels are calibrated: those of the bundle's own labels can be."""
+        own = self.label_bank
+        return self.calibration is not None and own is not None and (bank is own or bank.prompts == own.prompts)
 
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
         """Which of these texts the text tower would cut, and where."""

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from .runtime.assistants.ct_question import ask_series
     from .runtime.assistants.health_record import answer_from_record
     from .runtime.assistants.radiology_report import write_report
-    from .runtime.encoder.encoder import Classification, Encoder, Score
+    from .runtime.decisions.calibration import Decision, ScoreCalibration
+    from .runtime.decisions.facts import Wanted
+    from .runtime.encoder.classification import Classification, Score
+    from .runtime.encoder.encoder import Encoder
     from .runtime.encoder.encoder import load as load_encoder
     from .runtime.encoder.labels import LabelBank
     from .runtime.encoder.linear_probe import Probe, fit_probe
+    from .runtime.encoder.score_calibration import calibrate_scores
     from .runtime.encoder.vector_index import VectorIndex, build_index
     from .runtime.errors import MedgeError
     from .runtime.generator.conversation import Answer, Sampling, assistant, system, user
@@ -36,6 +40,7 @@ __all__ = [
     "Agent",
     "Answer",
     "Classification",
+    "Decision",
     "Encoder",
     "Generator",
     "LabelBank",
@@ -43,13 +48,16 @@ __all__ = [
     "Probe",
     "Sampling",
     "Score",
+    "ScoreCalibration",
     "VectorIndex",
     "View",
+    "Wanted",
     "__version__",
     "answer_from_record",
     "ask_series",
     "assistant",
     "build_index",
+    "calibrate_scores",
     "encoder_tools",
     "fit_probe",
     "image",
@@ -65,20 +73,24 @@ __all__ = [
 _HOMES = {
     "Agent": ("assistants.agent", "Agent"),
     "Answer": ("generator.conversation", "Answer"),
-    "Classification": ("encoder.encoder", "Classification"),
+    "Classification": ("encoder.classification", "Classification"),
+    "Decision": ("decisions.calibration", "Decision"),
     "Encoder": ("encoder.encoder", "Encoder"),
     "Generator": ("generator.generator", "Generator"),
     "LabelBank": ("encoder.labels", "LabelBank"),
     "MedgeError": ("errors", "MedgeError"),
     "Probe": ("encoder.linear_probe", "Probe"),
-    "Score": ("encoder.encoder", "Score"),
+    "Score": ("encoder.classification", "Score"),
+    "ScoreCalibration": ("decisions.calibration", "ScoreCalibration"),
     "Sampling": ("generator.conversation", "Sampling"),
     "VectorIndex": ("encoder.vector_index", "VectorIndex"),
     "View": ("pictures.view", "View"),
+    "Wanted": ("decisions.facts", "Wanted"),
     "answer_from_record": ("assistants.health_record", "answer_from_record"),
     "ask_series": ("assistants.ct_question", "ask_series"),
     "assistant": ("generator.conversation", "assistant"),
     "build_index": ("encoder.vector_index", "build_index"),
+    "calibrate_scores": ("encoder.score_calibration", "calibrate_scores"),
     "encoder_tools": ("assistants.agent", "encoder_tools"),
     "fit_probe": ("encoder.linear_probe", "fit_probe"),
     "image": ("pictures.images", "image"),

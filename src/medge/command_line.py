@@ -38,6 +38,9 @@ COMMANDS: dict[str, Command] = {
     "embed": Command("runtime.commands.embed", "embed", "Write embeddings of images or texts.", USE),
     "index": Command("runtime.commands.index", "app", "Build and search a single-file vector index.", USE),
     "probe": Command("runtime.commands.probe", "app", "Fit and apply a classifier on embeddings.", USE),
+    "calibrate-scores": Command(
+        "runtime.commands.scores.calibrate_scores", "calibrate_scores", "Set thresholds for a bundle's labels.", USE
+    ),
     "evaluate": Command(
         "runtime.commands.evaluation.evaluate", "evaluate", "Score a bundle on a public medical set, or your own.", USE
     ),
