@@ -3,7 +3,7 @@
 The distance is Mahalanobis', to the nearest of several centres with one covariance for all (Lee et al. 2018, "A Simple
 Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks"): the mean embedding of each label in
 each kind of picture. Nothing of a single patient is kept, which the embeddings for a search of nearest neighbours would be.
-docs/results/scores.md compares the two.
+benchmarks/scores.py compares the two.
 """
 
 from __future__ import annotations
