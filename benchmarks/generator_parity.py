@@ -50,8 +50,9 @@ from medge.runtime.bundles.gates import tell
 from medge.runtime.bundles.metrics import centred_cosine, cosine
 from medge.runtime.bundles.parity_report import judge, verdict
 from medge.runtime.bundles.typed_json import build
-from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.engine import Engine
 from medge.runtime.generator.load import load
+from medge.runtime.generator.prompt import Picture
 from medge.runtime.pictures.preprocess import get_profile
 
 RESULTS = Path(__file__).parent / "results" / "generator_parity.json"

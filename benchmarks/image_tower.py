@@ -61,7 +61,8 @@ _WORKER = """
 import sys
 from pathlib import Path
 from medge.runtime.bench.worker import serve
-from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.engine import Engine
+from medge.runtime.generator.prompt import Picture
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import get_profile
 engine = Engine(Path(sys.argv[1]), Path(sys.argv[2]), context=512)

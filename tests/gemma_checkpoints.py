@@ -21,7 +21,7 @@ from medge.export.standin.medgemma_mini import CHAT_TEMPLATE, write_configuratio
 from medge.export.standin.spiece import Piece
 from medge.runtime.bundles.gates import GateResult, ParitySummary
 from medge.runtime.bundles.manifest import Manifest
-from medge.runtime.generator.engine import Item, Picture, length
+from medge.runtime.generator.prompt import Item, Picture, length
 from medge.runtime.pictures.preprocess import normalise_pixels
 
 TEACHING_STEPS, LEARNED = 400, 0.003  # at most; the loss at which the right token is far ahead of every other

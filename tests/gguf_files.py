@@ -334,7 +334,8 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from medge.runtime.errors import MedgeError
-from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.engine import Engine
+from medge.runtime.generator.prompt import Picture
 for language, projector in json.load(sys.stdin):
     print("begun", language, projector, flush=True)
     try:

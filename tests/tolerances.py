@@ -21,10 +21,6 @@ EXACT_REWRITE = 2e-5
 METRIC = 1e-9
 # Grey levels between one test card's encodings: lossy JPEG rounds its coefficients, YBR each channel by itself.
 COLOUR_LEVELS = 6
-# Logits, of the order of one, after a reused prefix against a fresh start: the cache is in 16 bits, and a batch of another
-# size takes other kernels. A cache that had forgotten a position would be wrong by a hundred times as much.
-CACHED_LOGITS = 1e-2
-
 # Values of order one after a few operations in fp32, whose last digit is worth 1e-7.
 FP32_ROUNDING = 1e-6
 # Sums over hundreds of such products, in another order or from another kernel: relative, or of values of order one.

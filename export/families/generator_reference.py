@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...runtime.errors import CheckpointError
-from ...runtime.generator.engine import Item, Picture, length
+from ...runtime.generator.prompt import Item, Picture, length
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..source.checkpoint import Checkpoint
 from .gemma3 import open_gemma, stop_ids

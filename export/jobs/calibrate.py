@@ -12,8 +12,9 @@ from ...runtime.bundles.bundle import Bundle, BundleWriter
 from ...runtime.bundles.facts import Artefact, Source, TowerFacts
 from ...runtime.bundles.manifest import Manifest
 from ...runtime.generator.conversation import user
-from ...runtime.generator.engine import BATCH, Engine, Item
+from ...runtime.generator.engine import BATCH, Engine
 from ...runtime.generator.generator import Generator
+from ...runtime.generator.prompt import Item
 from ...runtime.progress import Progress, no_progress
 from ..families.gemma3 import generator_facts, generator_preprocessing
 from ..parity.generator import QUESTION

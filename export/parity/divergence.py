@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ...runtime.bundles import metrics
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.figures import DivergenceFigures, Interval, KLDivergence, Places
-from ...runtime.generator.engine import Engine, Item, Picture
+from ...runtime.generator.engine import Engine
+from ...runtime.generator.prompt import Item, Picture
 from ...runtime.progress import Progress
 from ..families.generator_reference import GeneratorReference
 from ..source.corpus import SKIP

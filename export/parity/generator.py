@@ -34,8 +34,9 @@ from ...runtime.bundles.gates import Gate
 from ...runtime.bundles.parity_report import GeneratorReport, judge
 from ...runtime.device.gguf_header import read_header
 from ...runtime.generator.conversation import user
-from ...runtime.generator.engine import Engine, Item, Picture
+from ...runtime.generator.engine import Engine
 from ...runtime.generator.generator import Generator
+from ...runtime.generator.prompt import Item, Picture
 from ...runtime.pictures.preprocess import normalise_pixels
 from ...runtime.progress import Progress, no_progress
 from ..families.generator_reference import GeneratorReference

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ...quant.onnx_graph.graph import Graph
 from ...runtime.bundles.figures import StageRow
 from ...runtime.device.ggml import GGMLTensor
-from ...runtime.generator.engine import BATCH, Engine, Item, Picture
+from ...runtime.generator.engine import BATCH, Engine
 from ...runtime.generator.image_tower import IMAGE_FEATURES
+from ...runtime.generator.prompt import Item, Picture
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..families.transformers_versions import vision_transformer
 from ..to_onnx.image_tokens import SIGNATURE, ImageTokens

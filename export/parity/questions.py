@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ...runtime.bundles import metrics
 from ...runtime.bundles.figures import Interval, Paired, TaskFigures
 from ...runtime.generator.conversation import user
-from ...runtime.generator.engine import Engine, Item
+from ...runtime.generator.engine import Engine
 from ...runtime.generator.generator import Generator
+from ...runtime.generator.prompt import Item
 from ...runtime.progress import Progress
 from ..source.corpus import Choice
 from .divergence import CachedLogits

@@ -24,7 +24,8 @@ from ...runtime.bundles.atomic import atomic_file
 from ...runtime.device.ggml import GGMLTensor
 from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError, StorageError
-from ...runtime.generator.engine import BATCH, Engine, Item, Observer, Picture
+from ...runtime.generator.engine import BATCH, Engine, Observer
+from ...runtime.generator.prompt import Item, Picture
 from ...runtime.progress import Progress, no_progress
 
 SAVE_EVERY = 16  # chunks

@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import GeneratorError
 from .chat_template import Message
 from .conversation import Answer, Fragment, Sampling, Turn
-from .engine import Engine, Item, Picture, length
+from .engine import Engine
+from .prompt import Item, Picture, length
 
 # MedGemma writes its trace between these two (its model card's notebooks call it "thinking").
 THOUGHT, THOUGHT_END = "<unused94>", "<unused95>"

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +26,12 @@ from ..errors import BundleError, ContextError, GeneratorError
 from .choice import choosing
 from .conversation import DEFAULT_SAMPLING, Sampling
 from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower
+from .prompt import STEP, Item, Picture, cuts, length
 
 BATCH = 512  # tokens evaluated at once; an image's 256 must fit into one batch, for they see each other
 KEPT_IMAGES = 96  # projected embeddings kept, a whole CT series among them: 2.6 MB each for MedGemma 4B
+RING = 256  # llama.cpp makes the room of windowed layers a multiple of this
 _SEQUENCE = 0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image in a prompt, already of the model's size: (side, side, 3) uint8."""
-
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
-    key: str
-    tokens: int
-
-    @classmethod
-    def of(cls, pixels: NDArray[np.uint8], tokens: int) -> Picture:
-        return cls(np.ascontiguousarray(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), tokens)
-
-
-Item = int | Picture  # a token id or an image; a prompt is a list of them
-
-
-def length(items: Sequence[Item]) -> int:
-    """Positions that a prompt takes in the context."""
-    return sum(item.tokens if isinstance(item, Picture) else 1 for item in items)
 
 
 Observer = Callable[[int, bool], bool]  # (address of a ggml tensor, whether it is only asked) -> wanted
@@ -107,6 +86,7 @@ class Engine:
         self._vocabulary = lib.llama_model_get_vocab(self._model)
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocabulary))
         self.window = int(lib.llama_model_n_swa(self._model))
+        self._ring = min(context, -(-(self.window + BATCH) // RING) * RING)  # positions that windowed layers keep
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = context, BATCH, BATCH, 1
         params.n_outputs_max = BATCH if measuring else 1
@@ -145,6 +125,7 @@ class Engine:
             self._free.callback(self._tower.close)
         forget_messages()  # warnings of a model that did load explain no later failure
         self._items: list[Item] = []
+        self._cuts: list[int] = []  # items up to which `_items` was evaluated in a prompt's steps
         self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self.reused = 0  # positions of the last prompt that were evaluated before
         self.encoded_images = 0  # how many images went through the tower; a repeated one does not
@@ -238,6 +219,8 @@ class Engine:
 
     def prefill(self, items: Sequence[Item]) -> None:
         """Evaluate a prompt; what it shares with the last one is not evaluated again (`reused` positions).
+
+        The logits are those of a fresh start, to the bit: see `steps`.
 
         Raises:
             ContextError: the prompt is longer than the context; says by how much.
@@ -377,20 +360,22 @@ class Engine:
             raise GeneratorError("this model reads text only, it has no vision tower for an image")
 
     def _reusable(self, items: list[Item]) -> int:
-        """How many leading items are evaluated already and can be kept."""
+        """How many leading items are evaluated already, in the steps in which a fresh start would do it."""
         shared = 0
         for mine, wanted in zip(self._items, items, strict=False):
             if mine != wanted:
                 break
             shared += 1
-        if shared == len(items):  # the last item has to be evaluated for its logits
-            shared -= 1
-        at = length(items[:shared])
-        if shared < len(self._items) and at:
+        # The last item has to be evaluated for its logits. An answer's tokens were evaluated one by one, and are cut nowhere.
+        same = set(self._cuts) & set(cuts(items))
+        shared = max((place for place in same if place <= min(shared, len(items) - 1)), default=0)
+        at, end = length(items[:shared]), length(self._items)
+        if at and at < end and self.window:
             # Windowed layers have forgotten what lies before their window. Going back is possible only as far as the
-            # window before the new end is still there.
+            # window before the new end is still there, and in the same lap of their ring: what is added then takes the
+            # places that it would take after a fresh start, so that sums have the same order.
             oldest = int(self.lib.llama_memory_seq_pos_min(self._memory, _SEQUENCE))
-            if oldest > max(0, at - self.window):
+            if oldest > max(0, at - self.window) or at // self._ring != (end - 1) // self._ring:
                 return 0
         return shared
 
@@ -399,10 +384,11 @@ class Engine:
         if not at or not self.lib.llama_memory_seq_rm(self._memory, _SEQUENCE, at, -1):
             self.lib.llama_memory_clear(self._memory, True)
             if at:  # llama.cpp refused to go back part of the way
-                kept, self._items = self._items[:shared], []
+                kept, self._items, self._cuts = self._items[:shared], [], []
                 self._advance(kept, outputs=None)
                 return
         del self._items[shared:]
+        self._cuts = [place for place in self._cuts if place <= shared]
 
     @contextlib.contextmanager
     def _consistent(self) -> Iterator[None]:
@@ -411,36 +397,33 @@ class Engine:
             yield
         except BaseException:
             self.lib.llama_memory_clear(self._memory, True)
-            self._items = []
+            self._items, self._cuts = [], []
             raise
 
     def _advance(
         self, items: list[Item], outputs: list[NDArray[np.float32]] | None, first: int = 0, stride: int = 1
     ) -> None:
         at, start = length(self._items), len(self._items)
+        begin = 0
         with self._consistent():
-            index = 0
-            while index < len(items):
-                item = items[index]
-                if isinstance(item, Picture):
-                    self._decode_image(item, at)
-                    self._items.append(item)
-                    at, index = at + item.tokens, index + 1
-                    continue
-                run: list[int] = []
-                for token in items[index : index + BATCH]:
-                    if isinstance(token, Picture):
-                        break
-                    run.append(token)
-                places = range(start + index, start + index + len(run))
-                wanted = [outputs is not None and place >= first and place % stride == 0 for place in places]
-                wanted[-1] |= index + len(run) == len(items)
-                self._decode_tokens(run, at, wanted)
-                if outputs is not None and any(wanted):
-                    pointer = self.lib.llama_get_logits(self._context)
-                    outputs.append(_finite(np.ctypeslib.as_array(pointer, (sum(wanted), self.vocabulary_size))).copy())
-                self._items += run
-                at, index = at + len(run), index + len(run)
+            # Measuring begins with an empty context, so it can go in the largest steps. None of them is kept.
+            for end in cuts(items, STEP if outputs is None else BATCH):
+                part = items[begin:end]
+                if isinstance(part[0], Picture):
+                    self._decode_image(part[0], at)
+                else:
+                    places = range(start + begin, start + end)
+                    wanted = [outputs is not None and place >= first and place % stride == 0 for place in places]
+                    wanted[-1] |= end == len(items)
+                    self._decode_tokens([token for token in part if isinstance(token, int)], at, wanted)
+                    if outputs is not None and any(wanted):
+                        pointer = self.lib.llama_get_logits(self._context)
+                        shape = (sum(wanted), self.vocabulary_size)
+                        outputs.append(_finite(np.ctypeslib.as_array(pointer, shape)).copy())
+                self._items += part
+                if outputs is None:
+                    self._cuts.append(start + end)
+                at, begin = at + length(part), end
 
     def _decode_tokens(self, tokens: list[int], at: int, wanted: list[bool]) -> None:
         batch = self._batch

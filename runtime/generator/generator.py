@@ -22,11 +22,12 @@ from ..pictures.view import DEFAULT_VIEW, View
 from .answering import Counts, Question, Turnstile, answer_of, fragments_of, message_of
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
-from .engine import Engine, Item, Picture
+from .engine import Engine
 from .fitting import check_language, check_pair, tower_call
 from .grammar import grammar_of
 from .image_tower import DEFAULT_CALL
 from .planner import DEFAULT_CONTEXT, Plan, plan
+from .prompt import Item, Picture
 
 THINK = "SYSTEM INSTRUCTION: think silently if needed."
 

@@ -22,8 +22,8 @@ from ..encoder.labels import read_labels
 from ..encoder.linear_probe import Probe
 from ..errors import ImageError
 from ..generator.conversation import Sampling, user
-from ..generator.engine import Picture
 from ..generator.generator import Generator
+from ..generator.prompt import Picture
 from ..pictures.images import read_image
 from ..pictures.preprocess import PROFILES
 from .phantom import SHAPES, phantom, phantom_16

@@ -14,8 +14,8 @@ from ..bundles.metrics import cosine
 from ..bundles.tensors import Declared, read_tensors
 from ..errors import BundleError
 from ..generator.conversation import user
-from ..generator.engine import Item, Picture, length
 from ..generator.generator import Generator
+from ..generator.prompt import Item, Picture, length
 from .judge import judge_cosines
 from .phantom import phantom
 

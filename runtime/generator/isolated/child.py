@@ -19,8 +19,8 @@ from ...processes.pipes import Pipes
 from ..answering import Counts, Question
 from ..chat_template import Message
 from ..conversation import Fragment, Sampling
-from ..engine import Picture
 from ..generator import Generator
+from ..prompt import Picture
 from .protocol import READY, Counted, Failed, Opened, Piece, Reply, packed
 
 # What may be taken beyond what the planner reckons: images on their way, their embeddings, stacks of threads.

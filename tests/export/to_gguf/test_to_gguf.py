@@ -296,7 +296,8 @@ def test_permutation_leaves_the_function_as_it_is(gemma: Path, tmp_path: Path, l
 
 
 def test_padding_the_projector_is_exact(fewer_tokens: Path, tmp_path: Path) -> None:
-    from medge.runtime.generator.engine import Engine, Picture
+    from medge.runtime.generator.engine import Engine
+    from medge.runtime.generator.prompt import Picture
     from medge.runtime.golden.phantom import phantom
     from medge.runtime.pictures.preprocess import get_profile
 

@@ -30,9 +30,10 @@ from medge.runtime.bundles.parity_report import ParityReport
 from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError
 from medge.runtime.generator.conversation import Sampling, user
-from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.engine import Engine
 from medge.runtime.generator.image_tower import IMAGE_FEATURES, OnnxTower
 from medge.runtime.generator.load import load
+from medge.runtime.generator.prompt import Picture
 from medge.runtime.golden.generator import replay_answers
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import get_profile, normalise_pixels

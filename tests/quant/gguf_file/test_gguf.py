@@ -28,7 +28,8 @@ from medge.quant.texts.prompts import medical_texts
 from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError, StorageError
-from medge.runtime.generator.engine import Engine, Picture
+from medge.runtime.generator.engine import Engine
+from medge.runtime.generator.prompt import Picture
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
-from tolerances import CACHED_LOGITS
-
 import medge
 from medge.runtime.assistants.radiology_report import TEMPLATES
 from medge.runtime.bundles.bundle import Bundle
@@ -25,9 +23,10 @@ from medge.runtime.errors import BundleError, ContextError, GeneratorError, Pari
 from medge.runtime.generator import choice
 from medge.runtime.generator.answering import THOUGHT, THOUGHT_END, Counts, answer_of, fragments_of
 from medge.runtime.generator.conversation import Fragment, Sampling, Turn, about, system, user
-from medge.runtime.generator.engine import Engine, Picture, length
+from medge.runtime.generator.engine import Engine
 from medge.runtime.generator.generator import THINK, Generator
 from medge.runtime.generator.grammar import grammar_of
+from medge.runtime.generator.prompt import Picture, length
 from medge.runtime.golden.generator import replay_answers
 from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.images import read_image
@@ -124,14 +123,48 @@ def test_caches_change_no_answer(tiny: Generator, tiny_reader: Path, asked: int)
     engine = tiny.engine
     assert engine.window == 64
     long = [2, *(int(token) for token in np.random.default_rng(asked).integers(300, 3000, asked))]
-    for shared in (8, asked // 2, asked - 3):
+    for shared in (8, asked // 2, asked - 150, asked - 3):
         engine.prefill(long)
         probe = [*long[:shared], 500, 501, 502]
         engine.prefill(probe)
         cached = engine.next_logits()
         engine.forget()
         engine.prefill(probe)
-        np.testing.assert_allclose(cached, engine.next_logits(), atol=CACHED_LOGITS)
+        np.testing.assert_array_equal(cached, engine.next_logits())
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before(tiny: Generator) -> None:
+    """To the bit: kernels round by how many tokens go through at once, so a prompt is cut at the same places always."""
+    engine, film, other = tiny.engine, phantom(), phantom()[::-1].copy()
+    words = "The lungs are clear and the heart is of normal size. "
+    prompts = [
+        tiny.encode(turns)
+        for turns in (
+            [user("Is it?")],
+            [user("Is it a film?"), Turn("assistant", ("Yes.",)), user("Why?")],
+            [user(words * 12)],
+            [user(words * 12, "What is meant?")],
+            [user(film, "What is it?")],
+            [user(film, "Which part of the body is it?")],
+            [user(words, film, " and ", other, "Which?")],
+            [user(words, other, " and ", film, "Which?")],
+        )
+    ]  # fmt: skip
+    fresh = []
+    for prompt in prompts:
+        engine.forget()
+        fresh.append([*engine.generate(prompt, Sampling(6), past_end=True)])
+        engine.forget()
+        engine.prefill(prompt)
+        fresh[-1].append(engine.next_logits())
+    rng, reused = np.random.default_rng(0), 0
+    for place in rng.integers(0, len(prompts), 60):
+        tokens = [*engine.generate(prompts[place], Sampling(6), past_end=True)]
+        reused += engine.reused
+        assert tokens == fresh[place][:-1]
+        engine.prefill(prompts[place])
+        np.testing.assert_array_equal(engine.next_logits(), fresh[place][-1])
+    assert reused > 300  # what can be kept is kept
 
 
 def test_a_prompt_that_is_too_long_says_by_how_much(tiny: Generator) -> None:
