@@ -22,15 +22,16 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 from medge.export.pages import parity
 from medge.export.pages.parity import PAGES, render_parity
-from medge.export.pages.plots import pages
+from medge.export.pages.templates import pages
 from medge.export.pages.thumbnails import thumbnails
 from medge.export.pages.verdict import encoder_verdict, generator_verdict
-from medge.export.pages.words import interval, measured, number
+from medge.export.pages.words import interval, measured
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS
 from medge.runtime.bundles.figures import Interval
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.bundles.manifest import KindName
 from medge.runtime.bundles.parity_report import REPORTS, GateResult, ParityReport
+from medge.runtime.pages.words import number
 
 
 def test_every_kind_has_its_page_and_its_report() -> None:
@@ -193,8 +194,8 @@ def test_a_warning_is_in_the_verdict_in_the_gates_and_in_what_to_do() -> None:
 def test_the_list_of_fonts_stays_out_of_the_home_and_of_other_processes(given: str | None, tmp_path: Path) -> None:
     """A child of a process that has drawn would list its fonts in a folder that the parent removes."""
     code = (
-        "import io, os; from medge.export.pages.plots import plt\n"
-        "plt.figure().savefig(io.BytesIO()); print(os.environ.get('MPLCONFIGDIR'))"
+        "import io, os; from medge.runtime.pages.drawing import new_axes\n"
+        "new_axes()[0].savefig(io.BytesIO()); print(os.environ.get('MPLCONFIGDIR'))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
     environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
