@@ -5,19 +5,21 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import logging
 import os
 from typing import Any
 
 from ..bundles.claim import scratch_folder
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # on a slow machine it warns that it lists fonts
 if "MPLCONFIGDIR" not in os.environ:  # matplotlib would leave a list of fonts in the user's cache folder
     _at_end = contextlib.ExitStack()
     os.environ["MPLCONFIGDIR"] = str(_at_end.enter_context(scratch_folder()))
     atexit.register(_at_end.close)
-    import matplotlib.font_manager  # which reads the variable, once
-
-    # A process that this one starts would write where this one removes.
-    del os.environ["MPLCONFIGDIR"]
+    try:
+        import matplotlib.font_manager  # which reads the variable, once
+    finally:  # a process that this one starts would write where this one removes
+        del os.environ["MPLCONFIGDIR"]
 
 import matplotlib
 from markupsafe import Markup, escape
