@@ -11,8 +11,9 @@ from typing import Any
 
 from ..bundles.claim import scratch_folder
 
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # on a slow machine it warns that it lists fonts
 if "MPLCONFIGDIR" not in os.environ:  # matplotlib would leave a list of fonts in the user's cache folder
+    # It makes the list anew in each process, and where that takes seconds, it warns.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     _at_end = contextlib.ExitStack()
     os.environ["MPLCONFIGDIR"] = str(_at_end.enter_context(scratch_folder()))
     atexit.register(_at_end.close)
