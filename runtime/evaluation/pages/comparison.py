@@ -42,6 +42,8 @@ def _status(choice: Mapping[str, Any]) -> tuple[str, str]:
     if choice["ship"] is None:
         return "Nothing to ship", "bad"
     if "not clear" in choice["standing"].values():
+        if choice["standing"][choice["ship"]] == "first":
+            return "Not clear yet", "warn"
         return "Decided as far as these items can tell", "warn"
     return "Decided", "good"
 

@@ -63,3 +63,4 @@ def test_no_interval_and_no_answers() -> None:
     page = page_of([FULL, lost], 0.02)
     assert "Of half, 40 items can&#39;t tell: evaluate more." in page
     assert "Answers that changed" not in page
+    assert "Not clear yet" in page
