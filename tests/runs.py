@@ -127,7 +127,7 @@ def result(name: str, size: int, lost: dict[str, float | None] | None, **changed
         by_label = {"auc": lost, "sensitivity": lost, "specificity": lost, "f1": lost, "answers": flips(20)}
         against = {
             "items": {"in_both": 40, "only_in_first": 0, "only_in_this": 0}, "figures": {"accuracy": lost, "macro_auc": lost},
-            "answers": flips(40), "labels": {"normal": by_label, "fracture": by_label},
+            "answers": flips(40), "labels": {"normal": by_label, "fracture": dict(by_label)},
         }  # fmt: skip
     return {
         "name": name, "out": f"evaluations/{name}", "bundle": name, "recipes": {"vision": name}, "bytes": size,

@@ -47,9 +47,11 @@ def outcomes(rows: Sequence[Row]) -> list[tuple[str, int]]:
 
 def is_right(row: Row) -> bool | None:
     """Whether an answer is right; None of questions that have no right and wrong, only more and less alike."""
-    if "f1" not in row:
-        return str(row.get("answer")) == str(row.get("label"))
-    return None if row.get("right") in (None, "") else float(row["right"]) == 1
+    if row.get("right") not in (None, ""):
+        return float(row["right"]) == 1
+    if "right" in row or len(str(row["label"])) > 1:  # an open question, or a text that is like another or not
+        return None
+    return str(row.get("answer")) == str(row["label"])
 
 
 def examples(rows: Sequence[Row], questions: Mapping[str, str]) -> tuple[list[Example], int]:
@@ -59,8 +61,12 @@ def examples(rows: Sequence[Row], questions: Mapping[str, str]) -> tuple[list[Ex
         rows: of the file of items.
         questions: {id: what was asked}.
     """
-    wrong = [row for row in rows if is_right(row) is False or (is_right(row) is None and float(row["f1"]) == 0)]
+    wrong = [row for row in rows if is_right(row) is False or (is_right(row) is None and _shares_nothing(row))]
     return [_example(row, questions.get(str(row["id"]), "")) for row in wrong[:MOST_EXAMPLES]], len(wrong)
+
+
+def _shares_nothing(row: Row) -> bool:
+    return row.get("f1") not in (None, "") and float(row["f1"]) == 0
 
 
 def _example(row: Row, question: str) -> Example:

@@ -78,6 +78,8 @@ def left_out(facts: Facts) -> list[str]:
     if unlisted := items.get("labels_unlisted"):
         named = ", ".join(f"{label} ({count})" for label, count in sorted(unlisted.items()))
         said.append(f"{count_text(sum(unlisted.values()), 'image')} with labels that the task does not know: {named}.")
+    for why, count in items.get("left_out", {}).items():
+        said.append(f"{count:,} entries of the data: {why}.")
     if items.get("too_long"):
         said.append(
             f"{count_text(items['too_long'], 'question')} did not fit the model's context, and counted as wrong."

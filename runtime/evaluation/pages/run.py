@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ...pages.templates import Head, templates_of
 from ..figures import BY_LABEL, LEAST, Judged
 from ..rows import Row, about_of, judged_of
@@ -73,7 +75,7 @@ def render_run(facts: Mapping[str, Any], rows: Sequence[Row], headline: str, que
             plots=plots, subgroups=grouped, headline=headline, lead=lead_of(facts, headline), asked=asked_of(facts),
             left_out=left_out(facts), intervals=intervals_of(facts), thing=things(facts), meanings=MEANINGS,
             figure_text=figure_text, least=LEAST, most_curves=MOST_CURVES, few_prompts=FEW_PROMPTS,
-            second=_second(facts, headline),
+            second=_second(facts, headline), prompts=_prompts(task.get("prompts") or {}),
             by_label=[name for name in BY_LABEL if all(name in one for one in facts.get("labels", {}).values())],
         )
     )  # fmt: skip
@@ -85,8 +87,17 @@ def _of_images(facts: Mapping[str, Any], rows: Sequence[Row]) -> Shown:
     task = facts["task"]
     judged = judged_of(rows, task["labels"], one=task["form"] == "one label", ordinal=False)
     small = _small(about_of(rows))
+    if np.isnan(judged.scores).any():  # a language model says yes or no, and no probability
+        return Shown(small=small)
     matrix, mistakes = _confused(judged) if judged.one else (None, ())
     return Shown(roc_plots(judged, MOST_CURVES), [reliability_plot(judged)], matrix, mistakes, small=small)
+
+
+def _prompts(prompts: Mapping[str, Any]) -> list[tuple[str, list[str], list[str]]]:
+    """[(label, prompts that it holds, prompts that it does not)]; a language model has one question a label."""
+    if "there" not in prompts:
+        return [(label, [text], []) for label, text in prompts.items()]
+    return [(label, texts, prompts["gone"].get(label, [])) for label, texts in prompts["there"].items()]
 
 
 def _confused(judged: Judged) -> tuple[Matrix | None, Mistakes]:

@@ -64,3 +64,7 @@ def test_no_interval_and_no_answers() -> None:
     assert "Of half, 40 items can&#39;t tell: evaluate more." in page
     assert "Answers that changed" not in page
     assert "Not clear yet" in page
+    asked = runs.result("half", 20_000_000, runs.difference(-0.004, -0.1, 0.1))
+    for found in asked["against_first"]["labels"].values():
+        del found["auc"]
+    assert "AUC, difference" not in page_of([FULL, asked], 0.02)

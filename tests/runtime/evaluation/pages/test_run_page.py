@@ -57,6 +57,19 @@ def test_findings_of_which_not_all_is_known() -> None:
     assert "Confusion matrix" not in page
 
 
+def test_findings_that_a_language_model_was_asked_for() -> None:
+    """There are no scores, and so no curves and no AUC."""
+    labels = ["edema", "mass"]
+    facts = runs.image_run(labels, one=False, method="ask", task={"prompts": {"edema": "Is there <edema>?"}})
+    for found in facts["labels"].values():
+        del found["auc"]
+    rows = [{name: cell for name, cell in row.items() if "score" not in name} for row in runs.image_rows(labels, 40)]
+    page = shown(facts, rows)
+    assert "Is there &lt;edema&gt;?" in page
+    assert "ROC by label" not in page
+    assert page.count("<svg") == 1  # subgroups
+
+
 def test_what_names_hold_is_text() -> None:
     facts = runs.image_run(HOSTILE)
     facts["bundle"], facts["task"]["title"] = "<i>eyes</i>", "{{ 7 * 7 }}"
