@@ -35,7 +35,7 @@ start = time.perf_counter()
 from pathlib import Path
 import psutil
 from medge.runtime.pictures.images import read_image
-from medge.runtime.bench.worker import peak_memory
+from medge.runtime.device.memory import peak_memory
 
 def processes():
     return psutil.Process().children(recursive=True)

@@ -28,11 +28,11 @@ from medge.quant.onnx_graph.apply import quantize
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import golden_bound
 from medge.runtime.bench.in_turns import Measured, bundle_command, compare
-from medge.runtime.bench.worker import peak_memory
 from medge.runtime.bundles.bundle import new_bundle
 from medge.runtime.bundles.facts import Artefact
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.device.cpu import pick_target
+from medge.runtime.device.memory import peak_memory
 from medge.runtime.encoder.labels import LabelBank
 
 LABELS = {name: [name] for name in ("abdomen CT", "chest x-ray", "head MRI")}

@@ -33,7 +33,7 @@ import json, sys, time
 from pathlib import Path
 from medge.export.families.gemma3 import open_gemma
 from medge.export.to_gguf.write import write_language
-from medge.runtime.bench.worker import peak_memory
+from medge.runtime.device.memory import peak_memory
 start = time.perf_counter()
 write_language(open_gemma(Path(sys.argv[1])), Path(sys.argv[2]), "bf16")
 print(json.dumps({"seconds": time.perf_counter() - start, "peak_bytes": peak_memory()}))
@@ -42,7 +42,7 @@ _PYTORCH = """
 import json, statistics, sys, time
 import torch
 from transformers import Gemma3ForConditionalGeneration
-from medge.runtime.bench.worker import peak_memory
+from medge.runtime.device.memory import peak_memory
 model = Gemma3ForConditionalGeneration.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
 ids = torch.randint(300, 9000, (1, 64))
 with torch.inference_mode():

@@ -24,7 +24,7 @@ _READER = """
 import json, sys, time
 import psutil
 import medge
-from medge.runtime.bench.worker import peak_memory
+from medge.runtime.device.memory import peak_memory
 from medge.runtime.golden.phantom import phantom
 
 def spent():

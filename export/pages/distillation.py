@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 
 from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.typed_json import build, parse
-from .plots import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, Head, legend_below, new_axes, origin_facts, pages, svg
+from ...runtime.pages.drawing import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, legend_below, new_axes, svg
+from ...runtime.pages.templates import Head
+from ...runtime.pages.words import number
+from .templates import origin_facts, pages
 from .verdict import Verdict
-from .words import number
 
 _COLOURS = (BUNDLE, REFERENCE, THIRD, FOURTH, SOFT)
 MEANINGS = {
@@ -77,9 +79,11 @@ def render_distillation(run: Distillation) -> str:
     examples = ", ".join(
         f"{flat[key]} {key.replace('_', ' ')}" for key in ("images", "texts", "examples") if key in flat
     )
-    head = Head(name, distillation_verdict(run), [*origin_facts(run.made), ("trained on", examples)])
+    head = Head(name, [*origin_facts(run.made), ("trained on", examples)])
     template = pages().get_template("distillation.html.jinja")
-    return template.render(run=run, facts=flat, plots=plots, head=head, meanings=MEANINGS)
+    return template.render(
+        run=run, facts=flat, plots=plots, head=head, verdict=distillation_verdict(run), meanings=MEANINGS
+    )
 
 
 def distillation_verdict(run: Distillation) -> Verdict:

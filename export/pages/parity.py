@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from ...runtime.bundles.figures import Calibration, Curve, Curves, EncoderFigures, Places, ScorePoints, StageRow
 from ...runtime.bundles.manifest import KindName
 from ...runtime.bundles.parity_report import EncoderReport, GeneratorReport, ParityReport
-from .plots import BUNDLE, INK, REFERENCE, SOFT, Head, legend_below, new_axes, origin_facts, pages, svg
+from ...runtime.pages.drawing import BUNDLE, INK, REFERENCE, SOFT, legend_below, new_axes, svg
+from ...runtime.pages.templates import Head
+from .templates import origin_facts, pages
 from .verdict import Verdict, encoder_verdict, generator_verdict
 
 Plot = tuple[str, Figure, str]  # title, drawing, note
@@ -38,8 +40,9 @@ def render_parity(
     """
     page = PAGES[report.kind]
     plots = [(title, svg(figure, title), note) for title, figure, note in page.plots(report, beside)]
-    head = Head(f"{report.bundle}: parity with {report.reference}", page.verdict(report), _facts(report))
-    return pages().get_template(page.template).render(report=report, plots=plots, head=head, pictures=pictures or {})
+    head = Head(f"{report.bundle}: parity with {report.reference}", _facts(report))
+    template = pages().get_template(page.template)
+    return template.render(report=report, plots=plots, head=head, verdict=page.verdict(report), pictures=pictures or {})
 
 
 def _facts(report: ParityReport) -> list[tuple[str, str]]:

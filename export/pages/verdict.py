@@ -8,7 +8,8 @@ from typing import Literal
 
 from ...runtime.bundles.metrics import wilson
 from ...runtime.bundles.parity_report import EncoderReport, GateResult, GeneratorReport, ParityReport
-from .words import figure_words, number, percent
+from ...runtime.pages.words import number, percent
+from .words import figure_words
 
 Tone = Literal["good", "warn", "bad", "neutral"]
 TONES: dict[str, Tone] = {"passed": "good", "passed with a warning": "warn", "failed": "bad"}

@@ -1,11 +1,10 @@
-"""Figures in plain words, and numbers as people read them."""
+"""Figures of parity in plain words."""
 
 from __future__ import annotations
 
-import math
-
 from ...runtime.bundles.figures import Interval
 from ...runtime.bundles.parity_report import GateResult
+from ...runtime.pages.words import number, span
 
 # {end of a figure's path: (name, what it means)}; the longest that fits counts.
 FIGURES: dict[str, tuple[str, str]] = {
@@ -52,45 +51,12 @@ def figure_words(path: str) -> tuple[str, str]:
     return (f"{PARTS[part]}: {name}" if part in PARTS else name), meaning
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with a few digits that matter: "0.89", "0.99987", "9.3 × 10⁻⁶" (its spaces break no line), "1,234"."""
-    if value is None:
-        return "–"
-    if math.isnan(value):
-        return "not a number"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    size = abs(value)
-    if 0.99 <= size < 1:  # what is missing to 1 says how good a cosine is
-        places = min(max(math.ceil(-math.log10(1 - size) - 1e-9) + digits - 2, digits), 9)
-        return f"{value:.{places}f}".replace("-", "−")
-    if size < 1e-3:
-        mantissa, power = f"{value:.{max(digits - 2, 0)}e}".split("e")
-        # With spaces that no line ends at.
-        return f"{mantissa}\u00a0×\u00a010".replace("-", "−") + str(int(power)).translate(_SUPERSCRIPT)
-    places = max(digits - 1 - math.floor(math.log10(size)), 0)
-    return f"{value:,.{places}f}".replace("-", "−")
-
-
-_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-
-
 def measured(gate: GateResult) -> str:
     """What a gate measured, with so many digits that it does not look equal to a bound that it isn't equal to."""
     texts = [number(gate.value, digits) for digits in range(3, 9)]
     return next((text for text in texts if gate.value == gate.bound or text != number(gate.bound)), texts[-1])
 
 
-def percent(share: float) -> str:
-    """A share as "2.5%"."""
-    return f"{100 * share:.3g}%".replace("-", "−")
-
-
-def three(value: float) -> str:
-    """With three decimals, as shares that stand below each other; what is no finite number is a dash."""
-    return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
 def interval(value: Interval) -> str:
     """ "0.800 to 0.950"."""
-    return f"{three(value.low)} to {three(value.high)}"
+    return span(value.low, value.high)

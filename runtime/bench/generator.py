@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..device.memory import peak_memory
 from ..errors import MedgeError
 from ..progress import Progress, no_progress
 from .asked import Asked, Benched
-from .worker import peak_memory
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 32
 TEXT = "The patient was seen in the clinic today and reports that the cough has become less since the last visit. "

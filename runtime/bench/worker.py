@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..device.memory import peak_memory
+
 
 def serve(run: Callable[[], Any]) -> None:
     """Announce readiness, run on request, report the peak resident memory in bytes."""
@@ -27,20 +29,6 @@ def serve(run: Callable[[], Any]) -> None:
         run()
         say(seconds=time.perf_counter() - start)
     say(peak_bytes=peak_memory())
-
-
-def peak_memory() -> int:
-    """Greatest resident memory of this process, in bytes.
-
-    On Linux from VmHWM: getrusage's figure survives exec, so a child would report what its parent once used.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

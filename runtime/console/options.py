@@ -21,6 +21,13 @@ ResultsOption = Annotated[
         "--out", help="Write each result as it comes: .csv, .jsonl or .parquet. Interrupted, the same command goes on."
     ),
 ]
+MarginOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, show_default=False,
+        help="The loss of the main figure that you can bear, such as 0.02: the smallest run that loses no more is named.",
+    ),
+]  # fmt: skip
 IMAGES = "Images, or folders of images (PNG, JPEG, TIFF, DICOM)."
 ImagesArgument = Annotated[list[Path], typer.Argument(help=IMAGES)]
 OptionalImagesArgument = Annotated[list[Path] | None, typer.Argument(help=IMAGES)]

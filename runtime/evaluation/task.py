@@ -23,6 +23,10 @@ from .layouts.image_questions import ImageQuestions
 from .layouts.table import Table
 
 Form = Literal["one label", "findings"]
+# The figure by which a form of tasks is known.
+HEADLINES = {
+    "one label": "macro_auc", "findings": "macro_auc", "multiple choice": "accuracy", "image questions": "token_f1",
+}  # fmt: skip
 QUESTION_METHODS = {"multiple choice": ("step-by-step", "likelihood"), "image questions": ("short-answer",)}
 
 

@@ -45,7 +45,10 @@ COMMANDS: dict[str, Command] = {
         "runtime.commands.evaluation.evaluate", "evaluate", "Score a bundle on a public medical set, or your own.", USE
     ),
     "compare": Command(
-        "runtime.commands.evaluation.compare", "compare", "Compare finished runs of evaluate with one another.", USE
+        "runtime.commands.evaluation.comparison.compare",
+        "compare",
+        "Compare finished runs of evaluate with one another.",
+        USE,
     ),
     "ask": Command("runtime.commands.ask", "ask", "Ask a language model about images, or without.", USE),
     "report": Command(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ...console.generator_options import ContextOption, GpuLayersOption, opened
-from ...console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, JsonOption, ThreadsOption
+from ...console.options import (
+    AllowFailed,
+    BundleArgument,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    MarginOption,
+    ThreadsOption,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from ...evaluation.task import Named, NamedQuestions
@@ -70,7 +78,7 @@ ListOption = Annotated[bool, typer.Option("--list", callback=_list, is_eager=Tru
 
 def evaluate(
     bundle: BundleArgument, task: TaskOption, data: DataOption, method: MethodOption = None, to: OutOption = None,
-    against: AgainstOption = None, items: ItemsOption = None, labels: PromptsOption = None,
+    against: AgainstOption = None, margin: MarginOption = None, items: ItemsOption = None, labels: PromptsOption = None,
     limit: DrawnOption = None, seed: DrawSeedOption = 0, no_names: NoNamesOption = False, list_tasks: ListOption = False,
     context: ContextOption = None, threads: ThreadsOption = None, gpu_layers: GpuLayersOption = None,
     device: DeviceOption = "auto", force: ForceOption = False, allow_failed_parity: AllowFailed = False,
@@ -79,19 +87,22 @@ def evaluate(
     """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
 
     Encoders score images, language models answer questions. Nothing is downloaded. The folder of --out gets a row an item
-    (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over patients where the data name them, by label
-    and by subgroup. With --against it gets comparison.json, too: the differences to another bundle, paired item by item.
+    (items.parquet, .csv or .jsonl), metrics.json: figures with 95% intervals, over patients where the data name them, by label
+    and by subgroup, and a page of both. With --against it gets comparison.json and its page, too: the differences to another
+    bundle, paired item by item.
     Interrupted, the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """
-    from ...console.terminal import print_json
+    from ...console.terminal import out, print_json
     from ...console.view_options import view_of
+    from ...device.memory import forget_peak
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
     from ...evaluation.task import NamedQuestions
-    from .against import compare_both, places_of
     from .by_probe import score_by_probe
+    from .comparison.against import compare_both, places_of
+    from .page import PAGE, page_of, write_pages
     from .pictures import Asked, evaluate_pictures
     from .questions import AskedQuestions, evaluate_questions
     from .zero_shot import score_zero_shot
@@ -105,6 +116,7 @@ def evaluate(
     def run(folder: Path, place: Path) -> Finished:
         given: dict[str, Any] = {
             "data": data, "place": place, "form": items, "limit": limit, "seed": seed, "no_names": no_names, "force": force,
+            "counts_memory": forget_peak() or place == places[0],  # the second's peak may be the first's
         }  # fmt: skip
         if isinstance(named, NamedQuestions):
             with opened(
@@ -122,12 +134,17 @@ def evaluate(
 
     finished = run(bundle, places[0])
     if against is not None:
-        compare_both(finished, run(against, places[1]), as_json=as_json)
+        compare_both(finished, run(against, places[1]), margin, as_json=as_json)
         return
+    page = finished.place / PAGE
+    written = write_pages({page: page_of(finished)})
     if as_json:
-        print_json({**finished.facts, "out": str(finished.place), **finished.many})
+        told = {"out": str(finished.place), "page": str(page) if written else None}
+        print_json({**finished.facts, **told, **finished.many})
     elif "figures" in finished.facts:
         finished.tell()
+        if written:
+            out.print(f"page: {page}", soft_wrap=True)
     finished.end()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ...console.layouts import Row
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Given:
         seed: of what is drawn.
         no_names: whether names are hashed.
         force: begin anew.
+        counts_memory: whether the most memory that the process has taken is this run's.
     """
 
     data: Path
@@ -29,6 +32,7 @@ class Given:
     seed: int
     no_names: bool
     force: bool
+    counts_memory: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Finished:
         many: what `--json` says of its images beside them: which could not be read.
         tell: prints its figures.
         end: tells the totals; raises `typer.Exit` where an image could not be read.
+        rows: of its file of items, those that it is of.
+        questions: {id: what was asked}, of a language model.
     """
 
     place: Path
@@ -48,3 +54,5 @@ class Finished:
     many: dict[str, Any]
     tell: Callable[[], None]
     end: Callable[[], None]
+    rows: Sequence[Row] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)

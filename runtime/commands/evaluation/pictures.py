@@ -117,7 +117,7 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) 
     write_facts(asked.place / METRICS, facts)
     run = scored.run
     many = of_many(run.failed, done=len(run.results), before=run.before)
-    return Finished(asked.place, facts, many, lambda: tell(facts, asked.place), lambda: run.end(None))
+    return Finished(asked.place, facts, many, lambda: tell(facts, asked.place), lambda: run.end(None), scored.rows)
 
 
 def _material(asked: Asked) -> Material:
@@ -161,7 +161,7 @@ def _tell_what_is_left_out(found: Found) -> None:
 def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
     """What `metrics.json` holds: what was asked of what, the counts, and the figures, where an item could be read."""
     task, rows = asked.named.task, scored.rows
-    facts = facts_of(encoder.bundle, asked, asked.named, asked.method)
+    facts = facts_of(encoder.bundle, asked, asked.named, asked.method, scored=len(scored.run.results))
     facts["model"] |= {"fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile}
     facts["task"] |= {"labels": material.labels, **scored.asked}
     facts["items"] = counts_of(material.found, material.test, rows, task.groups)

@@ -13,6 +13,7 @@ from ...console.layouts import TABLES, Columns, Row, check_ending
 from ...console.result_file import ResultFile
 from ...console.terminal import err, out, progress, warn
 from ...errors import ContextError, ImageError
+from ...evaluation.answers import prompt_of
 from ...evaluation.items import ImageQuestion, Question, drawn, hidden
 from ...evaluation.task import NamedQuestions
 from ...generator.generator import Generator
@@ -61,13 +62,13 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
     columns = _columns(generator, asked, way)
     before, failed = _ask(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (question.key for question in chosen))
-    facts = _facts(generator, asked, len(questions), rows, way)
+    facts = _facts(generator, asked, len(questions), rows, way, scored=len(chosen) - before - len(failed))
     write_facts(asked.place / METRICS, facts)
     if before:
         err.print(f"medge: {len(rows)} questions, {before} done before", soft_wrap=True)
     return Finished(
         asked.place, facts, {"failed": [asdict(one) for one in failed]}, lambda: _tell(facts, asked.place),
-        lambda: end_with(failed, done=len(rows)),
+        lambda: end_with(failed, done=len(rows)), rows, {question.key: _shown(question) for question in chosen},
     )  # fmt: skip
 
 
@@ -75,6 +76,11 @@ def _without_names(question: Question | ImageQuestion) -> Question | ImageQuesti
     if isinstance(question, ImageQuestion):
         return replace(question, key=hidden(question.key), image=hidden(question.image))
     return replace(question, key=hidden(question.key))
+
+
+def _shown(question: Question | ImageQuestion) -> str:
+    """A question as a page shows it."""
+    return question.text if isinstance(question, ImageQuestion) else prompt_of("{question}\n{options}", question)
 
 
 def _way(generator: Generator, asked: AskedQuestions, questions: Sequence[Question | ImageQuestion]) -> Way:
@@ -129,11 +135,11 @@ def _too_long(question: Question | ImageQuestion) -> Row:
 
 
 def _facts(
-    generator: Generator, asked: AskedQuestions, count: int, rows: Sequence[Row], way: Way
+    generator: Generator, asked: AskedQuestions, count: int, rows: Sequence[Row], way: Way, *, scored: int
 ) -> dict[str, Any]:  # fmt: skip
     """What `metrics.json` holds; without figures where nothing could be asked."""
     task = asked.named.task
-    facts = facts_of(generator.bundle, asked, asked.named, asked.method)
+    facts = facts_of(generator.bundle, asked, asked.named, asked.method, scored=scored)
     facts["task"] |= {"prompts_from": task.prompts_from, "prompt": asked.template, "limit": task.limit}
     facts["items"] = {
         "evaluated": len(rows), "in_the_data": count,

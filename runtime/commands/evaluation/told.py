@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...evaluation.pages.words import figure_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,11 +24,6 @@ def figure_table(title: str, figures: Mapping[str, Any]) -> Table:
 def add_figure(table: Table, name: str, figure: Mapping[str, float | None]) -> None:
     """Add a line to a `figure_table`."""
     table.add_row(name, number_text(figure["value"]), interval_text(figure))
-
-
-def figure_text(name: str) -> str:
-    """The name of a figure, as a table has it."""
-    return name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1")
 
 
 def number_text(value: float | None) -> str:

@@ -12,8 +12,11 @@ from .... import __version__
 from ...bundles.atomic import replace_text
 from ...bundles.bundle import Bundle
 from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
+from ...bundles.origin import today
+from ...bundles.typed_json import parse
 from ...console.layouts import TABLES, Columns, Row, read_rows
 from ...console.terminal import SCHEMA_VERSION
+from ...device.memory import peak_memory
 from ...evaluation.task import Named, NamedQuestions
 from .given import Given
 
@@ -47,21 +50,50 @@ def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
     return {"seconds_an_item": sum(float(row["seconds"]) for row in rows) / len(rows)} if rows else {}
 
 
-def facts_of(bundle: Bundle, given: Given, named: Named | NamedQuestions, method: str) -> dict[str, Any]:
-    """What `metrics.json` says of every run: of which bundle it is, and what was asked."""
+def facts_of(
+    bundle: Bundle, given: Given, named: Named | NamedQuestions, method: str, *, scored: int
+) -> dict[str, Any]:
+    """What `metrics.json` says of every run: of which bundle it is, and what was asked.
+
+    Args:
+        bundle: the bundle.
+        given: what a user gave.
+        named: the task.
+        method: how it was asked.
+        scored: how many items this process has scored; an earlier one may have scored the others.
+    """
     manifest, task = bundle.manifest, named.task
+    model = {
+        "parity": manifest.status, "recipes": {tower: facts.recipe for tower, facts in manifest.towers.items()},
+        "bytes": sum(map(bundle.tower_bytes, manifest.towers.values())),
+    }  # fmt: skip
     return {
-        "bundle": manifest.name, "medge_version": __version__,
-        "model": {
-            "parity": manifest.status, "recipes": {tower: facts.recipe for tower, facts in manifest.towers.items()},
-            "bytes": sum(map(bundle.tower_bytes, manifest.towers.values())),
-        },
+        "bundle": manifest.name, "date": today(), "medge_version": __version__,
+        "model": model | {"peak_bytes": _peak_bytes(given, manifest.name, model, scored)},
         "task": {
             "name": named.name, "title": task.title, "form": task.form, "source": task.source, "method": method,
             "protocol": task.protocol, "absent": task.absent,
         },
         "limit": given.limit, "seed": given.seed, "no_names": given.no_names,
     }  # fmt: skip
+
+
+def _peak_bytes(given: Given, name: str, model: Mapping[str, Any], scored: int) -> int | None:
+    """The most memory that the process of the model has taken; of several that did the run, the most; None where unknown."""
+    found = [peak_memory()] if scored and given.counts_memory else []
+    earlier = {} if given.force else _earlier(given.place / METRICS)
+    if earlier.get("bundle") == name and all(earlier["model"].get(key) == value for key, value in model.items()):
+        found += [earlier["model"]["peak_bytes"]] if earlier["model"].get("peak_bytes") else []
+    return max(found, default=None)
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """What an earlier process has written into the same folder; nothing where that can't be read."""
+    try:
+        found = parse(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("model"), dict) else {}
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages_in_browser import DESK, check_it_is_dark_where_the_reader_wants_it, check_nothing_is_out_of_sight
 from reports import ENCODER, GENERATOR, ORIGIN, judged
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'medge[export]'")
@@ -34,7 +35,6 @@ PAGES = {
     "generator": lambda: render_parity(judged(GENERATOR, *SAME_IDS), [GENERATOR]),
     "distillation": lambda: render_distillation(DISTILLATION),
 }  # fmt: skip
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +47,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_nothing_is_out_of_sight(browser: Any, folder: Path, kind: str) -> None:
-    for size in (PHONE, DESK):
-        page = browser.new_context(viewport=size).new_page()
-        page.goto((folder / f"{kind}.html").as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        hidden = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth).length"
-        assert page.evaluate(hidden) == 0
-        status = page.locator(".status").bounding_box()
-        assert status["y"] + status["height"] < size["height"]
-        lead = page.locator(".verdict > p").bounding_box()
-        assert lead["y"] + lead["height"] < size["height"]
-        for mark in page.locator("td.pass, td.fail").all():
-            box = mark.bounding_box()
-            assert box["x"] >= 0
-            assert box["x"] + box["width"] <= size["width"]
-        page.context.close()
+    check_nothing_is_out_of_sight(browser, folder / f"{kind}.html")
 
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_the_page_is_dark_where_the_reader_wants_it(browser: Any, folder: Path, kind: str) -> None:
-    found = {}
-    for scheme in ("light", "dark"):
-        page = browser.new_context(color_scheme=scheme).new_page()
-        page.goto((folder / f"{kind}.html").as_uri())
-        found[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        words = page.evaluate("getComputedStyle(document.querySelector('svg [style*=\"var(--ink)\"]')).fill")
-        assert words == page.evaluate("getComputedStyle(document.body).color")  # plots have the page's ink
-        page.emulate_media(media="print", color_scheme=scheme)
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        page.context.close()
-    assert found["light"] == "rgb(255, 255, 255)"
-    assert found["dark"] != found["light"]
+    check_it_is_dark_where_the_reader_wants_it(browser, folder / f"{kind}.html")
 
 
 def test_the_roc_is_square(browser: Any, folder: Path) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import jinja2
@@ -22,15 +18,16 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 from medge.export.pages import parity
 from medge.export.pages.parity import PAGES, render_parity
-from medge.export.pages.plots import pages
+from medge.export.pages.templates import pages
 from medge.export.pages.thumbnails import thumbnails
 from medge.export.pages.verdict import encoder_verdict, generator_verdict
-from medge.export.pages.words import interval, measured, number
+from medge.export.pages.words import interval, measured
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS
 from medge.runtime.bundles.figures import Interval
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.bundles.manifest import KindName
 from medge.runtime.bundles.parity_report import REPORTS, GateResult, ParityReport
+from medge.runtime.pages.words import number
 
 
 def test_every_kind_has_its_page_and_its_report() -> None:
@@ -89,16 +86,6 @@ def test_a_generator_page_without_images() -> None:
     assert "with an image" not in page
     assert "Tower and projector" not in page
     assert "None" not in page
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "–"), (9.25926e-06, "9.3\u00a0×\u00a010⁻⁶"), (-2e-5, "−2.0\u00a0×\u00a010⁻⁵"), (0.9999, "0.99990"),
-     (0.999987, "0.999987"), (0.0123456, "0.0123"),
-     (0.93, "0.930"), (123456.0, "123,456"), (12.345, "12.3"), (0.0, "0"), (float("nan"), "not a number")],
-)  # fmt: skip
-def test_numbers_as_people_read_them(value: float | None, text: str) -> None:
-    assert number(value) == text
 
 
 def test_a_failed_gate_does_not_look_like_its_bound() -> None:
@@ -187,19 +174,3 @@ def test_a_warning_is_in_the_verdict_in_the_gates_and_in_what_to_do() -> None:
     page = render_parity(report)
     assert '<td class="warn">warn</td>' in page
     assert "Measured on 272 tokens of 16 images." in page
-
-
-@pytest.mark.parametrize("given", [None, "mine"])
-def test_the_list_of_fonts_stays_out_of_the_home_and_of_other_processes(given: str | None, tmp_path: Path) -> None:
-    """A child of a process that has drawn would list its fonts in a folder that the parent removes."""
-    code = (
-        "import io, os; from medge.export.pages.plots import plt\n"
-        "plt.figure().savefig(io.BytesIO()); print(os.environ.get('MPLCONFIGDIR'))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
-    environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
-    if given:
-        environment["MPLCONFIGDIR"] = str(tmp_path / given)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / given if given else None)
-    assert [path.name for path in tmp_path.iterdir()] == ([given] if given else [])

@@ -29,6 +29,7 @@ def metrics(bundle: str, count: int, **changed: Any) -> dict[str, Any]:
         "parity": "passed",
         "recipes": {"vision": "int8"},
         "bytes": 2_500_000,
+        **changed.pop("model", {}),
     }
     return {
         "schema_version": 2, "bundle": bundle, "model": model, "task": task, "limit": None, "seed": 0, "no_names": False,
@@ -66,6 +67,28 @@ def write_run(
 
             parquet.write_table(pyarrow.Table.from_pylist(rows), place / "items.parquet")
     return place
+
+
+def test_which_to_ship_and_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'medge[pages]'")
+    letters = "aabbc" * 8
+    full = write_run(tmp_path / "full", letters, labels=letters, model={"peak_bytes": 9_000_000})
+    same = write_run(tmp_path / "same", letters, labels=letters, model={"bytes": 900_000})
+    worse = write_run(tmp_path / "worse", letters[::-1], labels=letters, model={"bytes": 300_000})
+    page = tmp_path / "which.html"
+    done = medge("compare", full, same, worse, "--margin", "0.3", "--out", page)
+    said = "Ship full: no smaller run is known to lose at most 0.3 of its macro AUC."
+    assert said in done.stdout
+    assert f"page: {page}" in done.stdout
+    assert said in page.read_text()
+    assert "not recorded" in page.read_text()
+    again = json.loads(medge("compare", full, same, "--json").stdout)
+    assert [result["peak_bytes"] for result in again["results"]] == [9_000_000, None]
+    assert (again["out"], again["choice"]["margin"], again["choice"]["ship"]) == (None, None, None)
+    assert "which.html exists" in medge("compare", full, same, "--out", page, code=1).stderr
+    medge("compare", full, same, "--out", page, "--force")
+    assert "worse" not in page.read_text()
+    assert "does not end in .html" in medge("compare", full, same, "--out", tmp_path / "page.pdf", code=2).stderr
 
 
 def test_three_runs_in_one_table(tmp_path: Path) -> None:
@@ -158,7 +181,7 @@ def test_a_bundle_against_another(bundle: Path, tmp_path: Path) -> None:
     done = medge(*asked, "--against", other, "--items", "csv", code=3)
     assert "wrong to right" in done.stdout
     beside = tmp_path / "runs" / "folder-other-zero-shot"
-    assert {path.name for path in beside.iterdir()} == {"items.csv", "metrics.json"}
+    assert {path.name for path in beside.iterdir()} == {"items.csv", "metrics.json", "metrics.html"}
     kept = json.loads((tmp_path / "runs" / "this" / "comparison.json").read_text())
     assert [result["out"] for result in kept["results"]] == [str(beside), str(tmp_path / "runs" / "this")]
     against = kept["results"][1]["against_first"]
@@ -169,7 +192,12 @@ def test_a_bundle_against_another(bundle: Path, tmp_path: Path) -> None:
     printed = json.loads(again.stdout)
     assert len(printed.pop("failed")) == 1
     assert printed.pop("out") == str(tmp_path / "runs" / "this")
+    page = tmp_path / "runs" / "this" / "comparison.html"
+    assert printed.pop("page") == str(page)
     assert printed == kept
+    assert "right to wrong" in page.read_text()
+    assert "broken" not in page.read_text()  # a file's name can be a patient's
+    assert all(result["peak_bytes"] > 50e6 for result in kept["results"])
     assert "have the same name" in medge(*asked[:-2], "--against", bundle, code=1).stderr
 
 

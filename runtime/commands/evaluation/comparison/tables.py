@@ -1,45 +1,16 @@
-"""What a comparison of finished runs says, and the tables that tell it."""
+"""The tables that tell a comparison in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...console.terminal import out, warn
-from .runs import HEADLINES, Run, compared_with
-from .told import figure_text, interval_text, number_text
+from ....console.terminal import out, warn
+from ....evaluation.pages.words import figure_text
+from ..told import interval_text, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def compared(runs: Sequence[Run]) -> dict[str, Any]:
-    """Runs, and the difference of each to the first, for JSON.
-
-    Args:
-        runs: at least two, of the same task.
-
-    Raises:
-        TaskError: they were asked different things, or of different items.
-        StorageError: a file of items is damaged.
-    """
-    first = runs[0].metrics
-    return {
-        "task": {name: getattr(first.task, name) for name in ("name", "form", "method")},
-        "limit": first.limit, "seed": first.seed, "headline": HEADLINES[first.task.form],
-        "results": [_told(run, runs[0]) for run in runs],
-    }  # fmt: skip
-
-
-def _told(run: Run, first: Run) -> dict[str, Any]:
-    metrics = run.metrics
-    return {
-        "out": str(run.place), "bundle": metrics.bundle, "recipes": metrics.model.recipes, "bytes": metrics.model.bytes,
-        "parity": metrics.model.parity, "seconds_an_item": metrics.seconds_an_item, "evaluated": metrics.items.evaluated,
-        "figures": {name: asdict(figure) for name, figure in metrics.figures.items()},
-        "against_first": None if run is first else compared_with(first, run),
-    }  # fmt: skip
 
 
 def tell(facts: Mapping[str, Any]) -> None:
@@ -53,8 +24,9 @@ def tell(facts: Mapping[str, Any]) -> None:
                 f"only; its difference is over the {counts['in_both']} in both"
             )
     out.print(_by_run(facts))
+    out.print(facts["choice"]["said"], soft_wrap=True)
     if len(others) == 1:
-        out.print(_by_figure(others[0]["against_first"], _names(facts["results"])))
+        out.print(_by_figure(others[0]["against_first"], [result["name"] for result in facts["results"]]))
         if (flips := _flips(others[0]["against_first"])) is not None:
             out.print(flips)
 
@@ -66,28 +38,23 @@ def _by_run(facts: Mapping[str, Any]) -> Table:
     title = f"{facts['task']['name']}, {facts['task']['method']}: {results[0]['evaluated']} items"
     table = Table(title=title)
     table.add_column("run", overflow="fold")  # a name is never cut off
-    for column in (figure_text(headline), "to the first", "MB", "s an item", "parity"):
+    for column in (figure_text(headline), "to the first", "MB", "peak MB", "s an item", "parity"):
         table.add_column(column)
-    for name, result in zip(_names(results), results, strict=True):
+    for result in results:
         figure, against = result["figures"][headline], result["against_first"]
         table.add_row(
-            name,
+            result["name"],
             _with_interval(figure),
             _with_interval(against["figures"][headline], signed=True) if against else "",
             f"{result['bytes'] / 1e6:.1f}",
+            "-" if result["peak_bytes"] is None else f"{result['peak_bytes'] / 1e6:.0f}",
             number_text(result["seconds_an_item"]),
             result["parity"],
         )
     return table
 
 
-def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The runs' names: their bundles', or, where two have one name, their folders'."""
-    bundles = [result["bundle"] for result in results]
-    return bundles if len(set(bundles)) == len(bundles) else [result["out"] for result in results]
-
-
-def _by_figure(against: Mapping[str, Any], names: Sequence[str]) -> Table:
+def _by_figure(against: Mapping[str, Any], names: list[str]) -> Table:
     from rich.table import Table
 
     table = Table("figure")

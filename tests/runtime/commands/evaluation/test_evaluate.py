@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -87,7 +89,16 @@ def test_names_are_hidden_everywhere(bundle: Path, skin: Path, tmp_path: Path) -
     assert [len(failed["image"]) for failed in facts["failed"]] == [16]
 
 
-def test_folders_of_ones_own_and_other_prompts(bundle: Path, skin: Path, tmp_path: Path) -> None:
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `medge[pages]` is not installed."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [name for name in sys.modules if name.startswith("medge.runtime.pages.")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_folders_of_ones_own_and_other_prompts(
+    bundle: Path, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = sorted((skin / "HAM10000_images_part_1").iterdir())
     for label, part in (("left", images[:3]), ("right", images[3:6])):
         for path in part:
@@ -102,6 +113,19 @@ def test_folders_of_ones_own_and_other_prompts(bundle: Path, skin: Path, tmp_pat
     assert facts["task"]["prompts_from"].endswith("labels.json, a file of the user's own")
     assert facts["items"]["groups"] is None
     assert (tmp_path / "run" / "items.parquet").exists()
+    page = tmp_path / "run" / "metrics.html"
+    assert "skin on the left" in page.read_text()
+    peak = facts["model"]["peak_bytes"]
+    assert peak > 50e6
+    without_pages(monkeypatch)
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    again = medge(*asked, "--labels", labels, "--json")
+    assert "no page was written: this needs the package 'matplotlib': pip install 'medge[pages]'" in again.stderr
+    found = json.loads(again.stdout)
+    assert found["page"] is None
+    assert not page.exists()  # it would tell the figures of an earlier run
+    assert "MPLCONFIGDIR" not in os.environ
+    assert found["model"]["peak_bytes"] == peak  # of the process that had the model; this one scored nothing
     assert "holds other results" in medge(*asked, code=1).stderr  # the task's own prompts are another question
     labels.write_text(json.dumps({"left": ["skin on the left"]}))
     assert "no prompts for right" in medge(*asked, "--labels", labels, code=1).stderr
@@ -170,7 +194,7 @@ def test_questions_are_put_to_a_language_model(tiny_reader: Path, tmp_path: Path
         if row["stop"] != "too long":
             assert row["answer"] == max("AB", key=lambda letter: float(row[f"score {letter}"]))
     own = tmp_path / "short.toml"
-    tasks = Path(__file__).parents[3] / "runtime" / "evaluation" / "tasks"
+    tasks = Path(__file__).parents[4] / "runtime" / "evaluation" / "tasks"
     own.write_text((tasks / "medqa.toml").read_text().replace('title = "', 'limit = 4\ntitle = "'))
     medge(*words, "--task", own, "--out", tmp_path / "steps", "--limit", "2")
     facts = json.loads((tmp_path / "steps" / "metrics.json").read_text())

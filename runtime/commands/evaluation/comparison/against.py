@@ -7,16 +7,18 @@ from pathlib import Path
 
 import typer
 
-from ...bundles.bundle import Bundle
-from ...bundles.manifest import Manifest
-from ...console.terminal import print_json
-from ...errors import ParityWarning, TaskError
-from .comparison import compared, tell
-from .given import Finished
+from ....bundles.bundle import Bundle
+from ....bundles.manifest import Manifest
+from ....console.terminal import out, print_json
+from ....errors import ParityWarning, TaskError
+from ..given import Finished
+from ..page import PAGE, comparison_page, page_of, write_pages
+from ..written import write_facts
+from .compared import compared
 from .runs import read_run
-from .written import write_facts
+from .tables import tell
 
-COMPARISON = "comparison.json"
+COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 
 
 def places_of(
@@ -52,12 +54,13 @@ def places_of(
     return [place, beside]
 
 
-def compare_both(finished: Finished, other: Finished, *, as_json: bool) -> None:
-    """Compare two runs, write that into the folder of the first, and tell it.
+def compare_both(finished: Finished, other: Finished, margin: float | None, *, as_json: bool) -> None:
+    """Compare two runs, write that into the folder of the first, and the pages of all, and tell it.
 
     Args:
         finished: the run of the bundle that was asked for.
         other: that of the bundle that it is compared with.
+        margin: the loss of the main figure that can be borne, or None.
         as_json: print JSON.
 
     Raises:
@@ -70,15 +73,21 @@ def compare_both(finished: Finished, other: Finished, *, as_json: bool) -> None:
             one.end()
         except typer.Exit as end:
             code = max(code, end.exit_code)
-    facts = compared([read_run(other.place), read_run(finished.place)])
+    facts = compared([read_run(other.place), read_run(finished.place)], margin)
     write_facts(finished.place / COMPARISON, facts)
+    page = finished.place / COMPARISON_PAGE
+    runs = {one.place / PAGE: page_of(one) for one in (finished, other)}
+    written = write_pages({**runs, page: comparison_page(facts)})
     if as_json:
         failed = [
             *finished.many["failed"],
             *(one for one in other.many["failed"] if one not in finished.many["failed"]),
         ]
-        print_json({**facts, "out": str(finished.place), "failed": failed})
+        told = {"out": str(finished.place), "page": str(page) if written else None}
+        print_json({**facts, **told, "failed": failed})
     else:
         tell(facts)
+        if written:
+            out.print(f"page: {page}", soft_wrap=True)
     if code:
         raise typer.Exit(code)

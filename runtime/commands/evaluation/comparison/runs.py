@@ -9,18 +9,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...bundles.typed_json import parse
-from ...console.layouts import Row, read_table
-from ...console.terminal import SCHEMA_VERSION
-from ...errors import StorageError, TaskError, one_line
-from ...evaluation.compare import compare_judged, compare_letters, compare_short_answers
-from ...evaluation.rows import TRUE, judged_of
-from .written import METRICS, items_file
+from ....bundles.typed_json import parse
+from ....console.layouts import Row, read_table
+from ....console.terminal import SCHEMA_VERSION
+from ....errors import StorageError, TaskError, one_line
+from ....evaluation.compare import compare_judged, compare_letters, compare_short_answers
+from ....evaluation.rows import TRUE, judged_of
+from ....evaluation.task import HEADLINES
+from ..written import METRICS, items_file
 
-# The figure by which a form of tasks is known.
-HEADLINES = {
-    "one label": "macro_auc", "findings": "macro_auc", "multiple choice": "accuracy", "image questions": "token_f1",
-}  # fmt: skip
 # What two runs must have been asked alike, and how a user knows it. Other fields of a task are prose about it.
 _ASKED = {
     "name": "task", "form": "form of the task", "method": "--method", "labels": "labels", "prompts": "prompts",
@@ -30,11 +27,19 @@ _ASKED = {
 
 @dataclass(frozen=True)
 class Model:
-    """What `metrics.json` says of a bundle: its verdict of parity, {tower: recipe}, and the size of its towers in bytes."""
+    """What `metrics.json` says of a bundle.
+
+    Attributes:
+        parity: its verdict.
+        recipes: {tower: recipe}.
+        bytes: of its towers' files.
+        peak_bytes: the most memory that its process took; None of runs that did not record it.
+    """
 
     parity: str
     recipes: dict[str, str]
     bytes: int
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Task:
     form: Literal["one label", "findings", "multiple choice", "image questions"]
     method: str
     labels: list[str] = field(default_factory=list)
+    title: str = ""
+    source: str = ""
+    protocol: str = ""
     prompts: Any = None
     prompt: str | None = None
     limit: int | None = None
