@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("probe", "parquet", "hdf5", "llm", "export")
+EXTRAS = ("probe", "parquet", "hdf5", "reports", "llm", "export")
 PAGE = Path(__file__).parent / "reference" / "supply.md"
 BEGIN, END = "<!-- packages -->\n", "<!-- /packages -->"
 

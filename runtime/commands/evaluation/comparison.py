@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...console.terminal import out, warn
-from .runs import HEADLINES, Run, compared_with
+from .runs import Run, compared_with
 from .told import figure_text, interval_text, number_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compared(runs: Sequence[Run]) -> dict[str, Any]:
     first = runs[0].metrics
     return {
         "task": {name: getattr(first.task, name) for name in ("name", "form", "method")},
-        "limit": first.limit, "seed": first.seed, "headline": HEADLINES[first.task.form],
+        "limit": first.limit, "seed": first.seed, "headline": first.task.headline,
         "results": [_told(run, runs[0]) for run in runs],
     }  # fmt: skip
 
