@@ -79,8 +79,9 @@ def evaluate(
 
     Encoders score images; language models answer questions, are asked for findings, and write reports. Nothing is downloaded.
     The folder of --out gets a row an item (items.parquet, .csv or .jsonl) and metrics.json: figures with 95% intervals, over
-    patients where the data name them, by label and by subgroup. With --against it gets comparison.json, too: the differences to another bundle, paired item by item.
-    Interrupted, the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
+    patients where the data name them, by label and by subgroup. With --against it gets comparison.json, too: the differences
+    to another bundle, paired item by item. Interrupted, the same command goes on. What a task asks, and which published
+    protocol it follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """

@@ -53,7 +53,7 @@ USUAL = """                                 FINAL REPORT
          {"impression": "AP chest compared to ___, 5:54 a.m.: unchanged."}),
         ("FINDINGS: Lungs clear.\n FINDINGS: Bones intact.", {"findings": "Lungs clear. Bones intact."}),
         ("FINDINGS:\n\nIMPRESSION: Normal.", {"impression": "Normal."}),
-        ("FINDINGS: No change. There are no new findings: stable.", {"findings": "No change. There are no new findings: stable."}),
+        ("FINDINGS: No change. No new findings: stable.", {"findings": "No change. No new findings: stable."}),
         ("FINDINGS: Clear.\n\n RECOMMENDATION(S): CT of the chest.", {"findings": "Clear."}),
         ("FINDINGS: Clear.\n DICTATED BY: ___", {"findings": "Clear."}),
         ("The lungs are clear. No effusion.", {}),
@@ -132,7 +132,9 @@ def test_what_lacks_is_counted_or_refused(tmp_path: Path) -> None:
     assert [one.key for one in reports_in(tmp_path, "mimic-cxr-reports")] == ["s50000002"]
     assert found_in(tmp_path, "mimic-cxr-reports").left_out["image not in the folder"] == 1
     (place / "s50000002.txt").unlink()
-    with pytest.raises(TaskError, match="1 image not in the folder, 1 report not in the folder, 1 without a frontal film"):
+    with pytest.raises(
+        TaskError, match="1 image not in the folder, 1 report not in the folder, 1 without a frontal film"
+    ):
         found_in(tmp_path, "mimic-cxr-reports")
     (tmp_path / "mimic-cxr-2.0.0-split.csv").write_text("dicom_id,study_id,split\na1,50000001,test\n")
     with pytest.raises(TaskError, match="no column 'subject_id'"):
@@ -195,14 +197,19 @@ ROWS = [
 
 
 def test_figures_are_those_of_sacrebleu() -> None:
-    metrics = pytest.importorskip("sacrebleu.metrics", reason="sacrebleu is not installed: pip install 'medge[reports]'")
+    metrics = pytest.importorskip(
+        "sacrebleu.metrics", reason="sacrebleu is not installed: pip install 'medge[reports]'"
+    )
     rows = [{**row, **reports.scores_of(row["answer"], row["label"])} for row in ROWS]
     found = reports.figures_of_reports(rows)["figures"]
     said, right = ([row[name] for row in ROWS] for name in ("answer", "label"))
     bleu = metrics.BLEU(lowercase=True, smooth_method="none").corpus_score(said, [right]).score / 100
     assert found["bleu"]["value"] == pytest.approx(bleu)
     assert 0 <= found["bleu"]["low"] <= bleu <= found["bleu"]["high"]
-    chrf = [metrics.CHRF(lowercase=True).sentence_score(*pair).score / 100 for pair in zip(said, [[one] for one in right], strict=True)]
+    chrf = [
+        metrics.CHRF(lowercase=True).sentence_score(*pair).score / 100
+        for pair in zip(said, [[one] for one in right], strict=True)
+    ]
     assert found["chrf"]["value"] == pytest.approx(np.mean(chrf), abs=1e-6)
     assert rows[2]["chrf"] == rows[2]["f1"] == 0
     same = [{**row, "answer": row["label"].upper(), **reports.scores_of(row["label"], row["label"])} for row in ROWS]
