@@ -10,9 +10,12 @@ SECTIONS = {
     "impression": ("IMPRESSION", "IMPRESSIONS", "CONCLUSION", "CONCLUSIONS"),
 }
 _NAMES = {heading: section for section, headings in SECTIONS.items() for heading in headings}
-# A heading of capitals at the beginning of a line: "INDICATION:", "PA AND LATERAL CHEST:". "AP CHEST, 5:54 A.M." is none, as no
-# blank follows its colon; nor is a sentence that begins in capitals and goes on in small letters.
-_HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 ,./()&'_-]*[A-Z)])[ \t]*:(?=\s|$)", re.MULTILINE)
+# Headings that end a section. Others stay in it: some findings have headings of their own, "LUNGS:" and "HEART:".
+_OTHERS = (
+    r"EXAM(?:INATION)?|STUDY|VIEWS?|TECHNIQUE|PROCEDURE|COMPARISONS?|INDICATIONS?|HISTORY|CLINICAL [A-Z ]+|REASON FOR [A-Z ]+|"
+    r"RECOMMENDATIONS?|RECOMMENDATION\(S\)|NOTIFICATIONS?|WET READ|PRELIMINARY REPORT|DATE|NOTE|ATTENDING [A-Z ]+"
+)
+_ENDS = re.compile(rf"^[ \t]*(?:{_OTHERS})[ \t]*:(?=\s|$)", re.MULTILINE)
 # Headings that count wherever they stand, in any case at the beginning of a line, in capitals after a sentence.
 _WORDS = "|".join(sorted(map(re.escape, _NAMES), key=len, reverse=True))
 _LINE_BEGINS = re.compile(rf"^[ \t]*({_WORDS})[ \t]*(?::|$)", re.MULTILINE | re.IGNORECASE)
@@ -28,15 +31,14 @@ def sections_of(text: str) -> dict[str, str]:
     """{"findings", "impression"}: what stands under such headings, each on one line; a section that is not there is left out.
 
     Of a report with a preliminary reading before it, what follows the last "FINAL REPORT" counts. A section ends at the next
-    heading of capitals. Where a section is there twice, its parts are joined.
+    heading that begins or ends one. Where a section is there twice, its parts are joined.
     """
     text = text.replace("\r\n", "\n")
-    for final in _FINAL.finditer(text):
-        text = text[final.end() :] if text[final.end() :].strip() else text
+    text = next((part for part in reversed(_FINAL.split(text)) if part.strip()), "")
     marks = sorted(
         {
             (found.start(), found.end(), found[1] if found.lastindex else "")
-            for pattern in (_HEADING, _LINE_BEGINS, _INSIDE, _AFTER)
+            for pattern in (_ENDS, _LINE_BEGINS, _INSIDE, _AFTER)
             for found in pattern.finditer(text)
         }
     )
