@@ -28,8 +28,10 @@ from medge.runtime.evaluation.layouts.choices import Choices
 from medge.runtime.evaluation.layouts.class_folders import ClassFolders
 from medge.runtime.evaluation.layouts.hdf5 import HDF5
 from medge.runtime.evaluation.layouts.image_questions import ImageQuestions
+from medge.runtime.evaluation.layouts.record_questions import RecordQuestions
+from medge.runtime.evaluation.layouts.reports import IUReports, MIMICReports
 from medge.runtime.evaluation.layouts.table import Join, Split, Table
-from medge.runtime.evaluation.task import Label, Named, QuestionTask, Task, read_task, task_names
+from medge.runtime.evaluation.task import Ask, Label, Named, QuestionTask, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -48,7 +50,10 @@ REPORT = (
 )  # fmt: skip
 
 SCORES = (decisions.ScoreFacts, decisions.Wanted, decisions.Kind, decisions.OperatingPoint, decisions.Rate)
-TASK_FIELDS = (Task, Label, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices, ImageQuestions)
+TASK_FIELDS = (
+    Task, Label, Ask, Table, Join, Split, ClassFolders, HDF5, QuestionTask, Choices, ImageQuestions, RecordQuestions,
+    MIMICReports, IUReports,
+)  # fmt: skip
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -171,6 +176,12 @@ def _task(name: str) -> str:
             ("prompts", ", ".join(f"`{text}`" for text in one.templates)),
             ("prompts that it is not there", ", ".join(f"`{text}`" for text in one.without)),
         ]
+        if one.ask is not None:
+            rows += [
+                ("a language model is asked", f"`{one.ask.prompt}`"),
+                ("its answers", one.ask.protocol),
+                ("its prompt from", one.ask.prompts_from),
+            ]
         labels = [(f"`{label}`", ", ".join(it.texts), it.value or label) for label, it in one.labels.items()]
         listed = f"\n\n{table(['label', 'stands in the prompts as', 'in the data'], labels)}" if labels else ""
     else:

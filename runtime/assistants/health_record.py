@@ -82,7 +82,7 @@ def _words(text: str) -> list[str]:
 
 
 def answer_from_record(
-    chat: RoomyChat, source: Source, question: str, sampling: Sampling = RECORD_SAMPLING
+    chat: RoomyChat, source: Source, question: str, sampling: Sampling = RECORD_SAMPLING, *, form: str = ""
 ) -> RecordAnswer:
     """Answer a question over a record; see the module's text for how.
 
@@ -91,6 +91,7 @@ def answer_from_record(
         source: a FHIR R4 Bundle, resources, or several files of them; as in `read_record`.
         question: the question.
         sampling: how long the answer may be, and how its tokens are chosen.
+        form: how the answer is to be given, such as "Answer with a date."; its words take no part in the choice of lines.
 
     Raises:
         RecordError: not a FHIR record, or of several patients.
@@ -106,7 +107,8 @@ def answer_from_record(
     refuse_empty(question)
     record = read_record(source)
     lines = record.lines
-    room = chat.context - sampling.limit - 200 - chat.count_tokens(question)
+    asked_for = f"{question}\n{form}" if form else question
+    room = chat.context - sampling.limit - 200 - chat.count_tokens(asked_for)
     chosen: list[Line] = []
     for line in rank(lines, question):
         cost = chat.count_tokens(f"[R00] {line.text}\n")
@@ -117,7 +119,7 @@ def answer_from_record(
     labels = {f"R{number}": line for number, line in enumerate(chosen, 1)}
     shown = "\n".join(f"[{label}] {line.text}" for label, line in labels.items())
     asked = (
-        f"A patient's record, a line each:\n{shown}\n\nQuestion: {question}\n"
+        f"A patient's record, a line each:\n{shown}\n\nQuestion: {asked_for}\n"
         "Answer from these lines alone, as JSON, and name the lines the answer rests on."
     )
     schema = {

@@ -14,10 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.metrics import NORMAL_975, each_alone, grouped_all
+from .answers.findings import judged_of_said, without_ranks
+from .answers.means import groups_of
+from .answers.reports import bleu_counts, bleu_of
 from .figures import BY_LABEL, Figures, Judged
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Row = dict[str, Any]
+Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -169,19 +174,76 @@ def compare_short_answers(first: Sequence[Mapping[str, Any]], second: Sequence[M
     """
     pairs = list(zip(first, second, strict=True))
     closed = [pair for pair in pairs if pair[0].get("right") not in (None, "")]
-    figures = {"token_f1": _mean_of("f1", pairs)}
+    figures = {"token_f1": _mean_of("f1", pairs, "image")}
     if not closed:
         return {"figures": figures, "answers": None, "labels": {}}
-    figures["closed_accuracy"] = _mean_of("right", closed)
-    right = [np.array([float(pair[side]["right"]) == 1 for pair in closed]) for side in (0, 1)]
-    differ = np.array([one["answer"] != other["answer"] for one, other in closed])
-    return {"figures": figures, "answers": flips_of(right[0], right[1], differ), "labels": {}}
+    figures["closed_accuracy"] = _mean_of("right", closed, "image")
+    return {"figures": figures, "answers": _flips_of_right(closed), "labels": {}}
 
 
-def _mean_of(field: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float | None]:
+def compare_findings(first: Sequence[Row], second: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
+    """The differences of macro F1 and of each finding's figures, and flips, of findings that language models were asked for.
+
+    Args:
+        first, second: rows of the files of items on the same images, at least one, in the same order.
+        labels: the findings.
+
+    Returns:
+        As of `compare_judged`, without areas under curves.
+    """
+    return without_ranks(compare_judged(judged_of_said(first, labels), judged_of_said(second, labels)))
+
+
+def compare_records(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The differences of accuracy and of F1 of lists, and flips, of questions over records.
+
+    Args:
+        first, second: rows of the files of items on the same questions, at least one, in the same order.
+
+    Returns:
+        As of `compare_judged`, without labels.
+    """
+    pairs = list(zip(first, second, strict=True))
+    lists = [pair for pair in pairs if pair[0]["kind"] == "list"]
+    figures = {"accuracy": _mean_of("right", pairs, "group")}
+    if lists:
+        figures["list_f1"] = _mean_of("f1", lists, "group")
+    return {"figures": figures, "answers": _flips_of_right(pairs), "labels": {}}
+
+
+def compare_reports(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The differences of BLEU, chrF and token F1 of reports.
+
+    Args:
+        first, second: rows of the files of items on the same studies, at least one, in the same order.
+
+    Returns:
+        As of `compare_judged`, without labels and without flips: a report is not right or wrong.
+
+    Raises:
+        MissingExtraError: sacrebleu is not installed.
+    """
+    counts = [bleu_counts(rows) for rows in (first, second)]
+
+    def apart(rows: NDArray[np.intp]) -> Floats:
+        return np.array([bleu_of(counts[1][rows].sum(0)) - bleu_of(counts[0][rows].sum(0))])
+
+    low, high = grouped_all(apart, groups_of(first, "group"))[:, 0]
+    pairs = list(zip(first, second, strict=True))
+    bleu = _difference(bleu_of(counts[0].sum(0)), bleu_of(counts[1].sum(0)), float(low), float(high))
+    means = {name: _mean_of(field, pairs, "group") for name, field in (("chrf", "chrf"), ("token_f1", "f1"))}
+    return {"figures": {"bleu": bleu, **means}, "answers": None, "labels": {}}
+
+
+def _mean_of(field: str, pairs: Sequence[Pair], groups: str) -> dict[str, float | None]:
     values = [np.array([float(pair[side][field]) for pair in pairs]) for side in (0, 1)]
-    groups = np.unique([str(one["image"]) for one, _ in pairs], return_inverse=True)[1]
-    return mean_difference(values[0], values[1], groups)
+    return mean_difference(values[0], values[1], groups_of([one for one, _ in pairs], groups))
+
+
+def _flips_of_right(pairs: Sequence[Pair]) -> dict[str, Any]:
+    right = [np.array([float(pair[side]["right"]) == 1 for pair in pairs]) for side in (0, 1)]
+    differ = np.array([one["answer"] != other["answer"] for one, other in pairs])
+    return flips_of(right[0], right[1], differ)
 
 
 def _difference(first: float, second: float, low: float, high: float) -> dict[str, float | None]:

@@ -1,10 +1,11 @@
-"""What a task is asked of: pictures with their true labels, the patient of each, and its side of the split."""
+"""What a task is asked of: pictures with their true labels, the patient of each, and its side of the split; and questions."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..pictures.images import ImageSource
 
 Part = Literal["train", "test"]
+LETTERS = "ABCDEFGHIJ"  # of options
 T = TypeVar("T")
 
 
@@ -127,3 +129,62 @@ class ImageQuestion:
     closed: bool
     image: str
     subject: str = ""
+
+
+AnswerKind = Literal["number", "date", "yes or no", "list", "text"]
+
+
+@dataclass(frozen=True)
+class RecordQuestion:
+    """A question over a patient's record.
+
+    Attributes:
+        key: names it.
+        text: what is asked.
+        answer: the right one; of a list the entries, with semicolons between them.
+        kind: what the answer is, which says how it is compared.
+        record: the file of the record.
+        group: names the patient.
+    """
+
+    key: str
+    text: str
+    answer: str
+    kind: AnswerKind
+    record: Path
+    group: str
+
+
+@dataclass(frozen=True)
+class ReportItem:
+    """A chest film with what a radiologist wrote of it.
+
+    Attributes:
+        key: names the study.
+        report: the section that a model is to write.
+        open: gives the film.
+        image: names the film.
+        group: the patient; "" where the data don't say.
+    """
+
+    key: str
+    report: str
+    open: Callable[[], ImageSource]
+    image: str
+    group: str = ""
+
+
+Posed = Question | ImageQuestion | RecordQuestion | ReportItem
+
+
+@dataclass(frozen=True)
+class FoundQuestions:
+    """What a folder holds of a task of questions.
+
+    Attributes:
+        questions: at least one.
+        left_out: {why: how many}, of entries that can't be asked.
+    """
+
+    questions: list[Posed]
+    left_out: Mapping[str, int] = field(default_factory=dict)

@@ -10,6 +10,8 @@ from pathlib import Path
 from ..errors import TaskError
 from ..pictures.images import SUFFIXES
 
+NO_IMAGE = "image not in the folder"  # why an entry is left out
+
 
 def find_file(folder: Path, names: Sequence[str], task: str) -> Path:
     """The first of these files that is in a folder, or below it; gzipped ones as well.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -15,19 +15,38 @@ from typing import Any, Literal, Protocol
 from ..bundles.typed_json import build
 from ..encoder.labels import DEFAULT_TEMPLATES
 from ..errors import TaskError, one_line
-from .items import Found, ImageQuestion, Question
+from .items import Found, FoundQuestions
 from .layouts.choices import Choices
 from .layouts.class_folders import ClassFolders
 from .layouts.hdf5 import HDF5
 from .layouts.image_questions import ImageQuestions
+from .layouts.record_questions import RecordQuestions
+from .layouts.reports import IUReports, MIMICReports
 from .layouts.table import Table
 
 Form = Literal["one label", "findings"]
-# The figure by which a form of tasks is known.
-HEADLINES = {
-    "one label": "macro_auc", "findings": "macro_auc", "multiple choice": "accuracy", "image questions": "token_f1",
+QuestionForm = Literal["multiple choice", "image questions", "record questions", "reports"]
+IMAGE_METHODS = ("zero-shot", "probe")  # of encoders
+ASK = "ask"  # the method of language models that are asked for findings
+QUESTION_METHODS: dict[QuestionForm, tuple[str, ...]] = {
+    "multiple choice": ("step-by-step", "likelihood"), "image questions": ("short-answer",), "record questions": ("record",),
+    "reports": ("report",),
 }  # fmt: skip
-QUESTION_METHODS = {"multiple choice": ("step-by-step", "likelihood"), "image questions": ("short-answer",)}
+# The figure by which a form of tasks is known.
+_HEADLINES: dict[Form | QuestionForm, str] = {
+    "one label": "macro_auc", "findings": "macro_auc", "multiple choice": "accuracy", "image questions": "token_f1",
+    "record questions": "accuracy", "reports": "bleu",
+}  # fmt: skip
+# What stands in the prompts of a form, once each.
+_MARKS = {
+    "multiple choice": ("{question}", "{options}"), "image questions": ("{question}",), "record questions": ("{question}",),
+    "reports": (),
+}  # fmt: skip
+
+
+def headline_of(form: Form | QuestionForm, method: str) -> str:
+    """The figure by which a task is known that was asked in this way: answers of yes and no rank nothing."""
+    return "macro_f1" if method == ASK else _HEADLINES[form]
 
 
 class Layout(Protocol):
@@ -50,7 +69,7 @@ class Layout(Protocol):
 class QuestionLayout(Protocol):
     """A form in which questions lie."""
 
-    def read(self, folder: Path, task: str) -> Sequence[Question | ImageQuestion]:
+    def read(self, folder: Path, task: str) -> FoundQuestions:
         """The questions of a folder.
 
         Args:
@@ -64,7 +83,11 @@ class QuestionLayout(Protocol):
 
 
 LAYOUTS: dict[str, type[Any]] = {"table": Table, "class folders": ClassFolders, "hdf5": HDF5}
-QUESTION_LAYOUTS: dict[str, type[Any]] = {"choices": Choices, "image questions": ImageQuestions}
+QUESTION_LAYOUTS: dict[str, dict[str, type[Any]]] = {
+    "multiple choice": {"choices": Choices}, "image questions": {"image questions": ImageQuestions},
+    "record questions": {"record questions": RecordQuestions},
+    "reports": {"mimic reports": MIMICReports, "iu reports": IUReports},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,23 @@ class Label:
 
     texts: tuple[str, ...]
     value: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a language model is asked for findings, one after the other, each about the image anew.
+
+    Attributes:
+        prompt: what is asked; {} is the finding's first text.
+        prompts_from: where the wording is published; or that it is medge's own.
+        protocol: how answers are read, and what of it is medge's choice.
+        limit: most tokens of an answer.
+    """
+
+    prompt: str
+    prompts_from: str
+    protocol: str
+    limit: int = 64
 
 
 @dataclass(frozen=True)
@@ -96,7 +136,7 @@ class Task:
         labels: {label: what is asked}; empty where the data say what the labels are.
         groups: what items of one group share: "patient", "lesion", "slide"; intervals are over these.
         ordinal: whether the labels are grades, in their order: then kappa with quadratic weights is told as well.
-        name, layout: the file's name without its ending, and how the data lie; both are set by `read_task`.
+        ask: of findings, how a language model is asked for them; None where it is not.
     """
 
     title: str
@@ -110,6 +150,7 @@ class Task:
     labels: dict[str, Label] = field(default_factory=dict)
     groups: str = ""
     ordinal: bool = False
+    ask: Ask | None = None
 
     def prompts(self, label: str) -> list[str]:
         """What says that a label holds."""
@@ -118,6 +159,11 @@ class Task:
     def prompts_without(self, label: str) -> list[str]:
         """What says that a finding is not there."""
         return [template.format(text) for text in self._texts(label) for template in self.without]
+
+    def question(self, label: str) -> str:
+        """What a language model is asked for a finding."""
+        assert self.ask is not None  # the method is refused where it is
+        return self.ask.prompt.replace("{}", self._texts(label)[0])
 
     def _texts(self, label: str) -> tuple[str, ...]:
         return self.labels[label].texts if label in self.labels else (label,)
@@ -134,18 +180,20 @@ class QuestionTask:
 
     Attributes:
         title: one line.
-        form: "multiple choice", or "image questions", which have an answer of a word or a few.
+        form: "multiple choice"; "image questions", which have an answer of a word or a few; "record questions", over patients'
+            records; or "reports", which are to be written of images.
         source: the set, its paper, and its licence.
         prompts_from: where the wording of the prompts is published; or that it is medge's own.
         protocol: how questions, splits and answers are treated, and what of it is medge's choice.
-        prompts: {method: prompt}; {question} and {options} are put in. The methods are "step-by-step" and "likelihood", or, of
-            image questions, "short-answer", without options.
+        prompts: {method: prompt}; {question} and {options} are put in. The methods are "step-by-step" and "likelihood"; of image
+            questions "short-answer", without options; of record questions "record", whose prompt begins with the question; of
+            reports "report", without either.
         absent: what of the published evaluation this is not; "" where there is nothing to say.
         limit: most tokens of an answer.
     """
 
     title: str
-    form: Literal["multiple choice", "image questions"]
+    form: QuestionForm
     source: str
     prompts_from: str
     protocol: str
@@ -216,14 +264,11 @@ def parse_task(name: str, text: str, where: str) -> Named | NamedQuestions:
         body = tomllib.loads(text)
         layout = body.pop("layout", None)
         asks = body.get("form") in QUESTION_METHODS
-        layouts = QUESTION_LAYOUTS if asks else LAYOUTS
+        layouts = QUESTION_LAYOUTS[body["form"]] if asks else LAYOUTS
         if not isinstance(layout, dict) or layout.get("kind") not in layouts:
             raise ValueError(f'"layout.kind" must be one of {", ".join(layouts)}')
-        layout_name = layout.pop("kind")
-        kind = layouts[layout_name]
+        kind = layouts[layout.pop("kind")]
         if asks:
-            if (kind is ImageQuestions) != (body["form"] == "image questions"):
-                raise ValueError(f"the layout {layout_name!r} has no questions of the form {body['form']!r}")
             return NamedQuestions(name, _checked(build(QuestionTask, body)), build(kind, layout))
         task = build(Task, body)
         found = Named(name, task, build(kind, layout))
@@ -237,7 +282,7 @@ def _check(task: Task) -> None:
     """Refuse what no type forbids.
 
     Raises:
-        ValueError: a template without its place, findings without their opposite, or two labels with one value.
+        ValueError: a template without its place, findings without their opposite, a wrong "ask", or two labels with one value.
     """
     for template in (*task.templates, *task.without):
         if template.count("{}") != 1 or template.count("{") != 1:
@@ -248,6 +293,8 @@ def _check(task: Task) -> None:
         raise ValueError("a label needs at least one text, and none may be blank")
     if task.form == "findings" and not task.labels:
         raise ValueError('"labels" are missing, which findings need')
+    if task.ask is not None and (task.form != "findings" or task.ask.prompt.count("{}") != 1 or task.ask.limit < 1):
+        raise ValueError('"ask" is for findings, its prompt needs {} once, and its limit must be at least 1')
     if len(task.values) < len(task.labels):
         raise ValueError("two labels have the same value")
 
@@ -260,9 +307,11 @@ def _checked(task: QuestionTask) -> QuestionTask:
     """
     if set(task.prompts) != set(QUESTION_METHODS[task.form]):
         raise ValueError(f'"prompts" must be those of {" and ".join(QUESTION_METHODS[task.form])}')
-    marks = ("{question}", "{options}") if task.form == "multiple choice" else ("{question}",)
+    marks = _MARKS[task.form]
     if any(prompt.count(mark) != 1 for prompt in task.prompts.values() for mark in marks):
         raise ValueError(f"a prompt needs {' and '.join(marks)} once each")
+    if task.form == "record questions" and not task.prompts["record"].startswith("{question}"):
+        raise ValueError("the prompt must begin with {question}: what follows it takes no part in the choice of lines")
     if task.limit < 1:
         raise ValueError('"limit" must be at least 1')
     return task

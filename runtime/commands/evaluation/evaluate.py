@@ -20,11 +20,9 @@ from ...console.options import (
 
 if TYPE_CHECKING:
     from ...evaluation.task import Named, NamedQuestions
+    from .generator.questions import QuestionMethod
     from .given import Finished
     from .pictures import Method
-    from .questions import QuestionMethod
-
-IMAGE_METHODS = ("zero-shot", "probe")
 
 
 def _list(wanted: bool) -> None:
@@ -44,8 +42,9 @@ DataOption = Annotated[Path, typer.Option(help="The folder into which the data w
 MethodOption = Annotated[
     str | None,
     typer.Option(
-        help="Of images zero-shot, or probe: logistic regression on 1, 5, 10 and 100% of the labels. "
-        "Of questions step-by-step, or likelihood of the options' letters; about images short-answer.",
+        help="Of images zero-shot, or probe: logistic regression on 1, 5, 10 and 100% of the labels; of a language model ask. "
+        "Of questions step-by-step, or likelihood of the options' letters; about images short-answer, over records record; "
+        "of reports report.",
         show_default="the first",
     ),
 ]
@@ -86,11 +85,11 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Evaluate a bundle on a public medical set, or on labelled images of your own, from a local copy.
 
-    Encoders score images, language models answer questions. Nothing is downloaded. The folder of --out gets a row an item
-    (items.parquet, .csv or .jsonl), metrics.json: figures with 95% intervals, over patients where the data name them, by label
-    and by subgroup, and a page of both. With --against it gets comparison.json and its page, too: the differences to another
-    bundle, paired item by item.
-    Interrupted, the same command goes on. What a task asks, and which published protocol it follows: docs/reference/tasks.md.
+    Encoders score images; language models answer questions, are asked for findings, and write reports. Nothing is downloaded.
+    The folder of --out gets a row an item (items.parquet, .csv or .jsonl), metrics.json: figures with 95% intervals, over
+    patients where the data name them, by label and by subgroup, and a page of both. With --against it gets comparison.json and
+    its page, too: the differences to another bundle, paired item by item. Interrupted, the same command goes on. What a task
+    asks, and which published protocol it follows: docs/reference/tasks.md.
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
     """
@@ -99,15 +98,16 @@ def evaluate(
     from ...device.memory import forget_peak
     from ...encoder.encoder import load
     from ...encoder.labels import read_labels
-    from ...evaluation.task import NamedQuestions
+    from ...evaluation.task import ASK, NamedQuestions
     from .by_probe import score_by_probe
     from .comparison.against import compare_both, places_of
+    from .generator.findings import AskedFindings, evaluate_findings
+    from .generator.questions import AskedQuestions, evaluate_questions
     from .page import PAGE, page_of, write_pages
     from .pictures import Asked, evaluate_pictures
-    from .questions import AskedQuestions, evaluate_questions
     from .zero_shot import score_zero_shot
 
-    named, chosen = _task_and_method(task, method)
+    named, chosen = _task_and_method(bundle, task, method)
     if labels and chosen != "zero-shot":
         raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
     own = read_labels(labels) if labels else None
@@ -118,14 +118,15 @@ def evaluate(
             "data": data, "place": place, "form": items, "limit": limit, "seed": seed, "no_names": no_names, "force": force,
             "counts_memory": forget_peak() or place == places[0],  # the second's peak may be the first's
         }  # fmt: skip
-        if isinstance(named, NamedQuestions):
+        if isinstance(named, NamedQuestions) or chosen == ASK:
             with opened(
                 folder, context=context, threads=threads, gpu_layers=gpu_layers, isolate=False,
                 allow_failed_parity=allow_failed_parity,
             ) as reader:  # fmt: skip
-                return evaluate_questions(
-                    reader, AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)
-                )
+                if isinstance(named, NamedQuestions):
+                    questions = AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)
+                    return evaluate_questions(reader, questions)
+                return evaluate_findings(reader, AskedFindings(named=named, **given))
         encoder = load(folder, allow_failed_parity=allow_failed_parity, threads=threads, device=device)
         asked = Asked(named=named, method=cast("Method", chosen), own=own, own_file=str(labels or ""), **given)
         return evaluate_pictures(
@@ -148,12 +149,24 @@ def evaluate(
     finished.end()
 
 
-def _task_and_method(task: str, method: str | None) -> tuple[Named | NamedQuestions, str]:
-    """The task, and the method that was asked for, or its first."""
-    from ...evaluation.task import QUESTION_METHODS, NamedQuestions, read_task
+def _task_and_method(bundle: Path, task: str, method: str | None) -> tuple[Named | NamedQuestions, str]:
+    """The task, and the method that was asked for, or the first that this kind of bundle has for it."""
+    from ...bundles.manifest import Manifest
+    from ...errors import TaskError
+    from ...evaluation.task import ASK, IMAGE_METHODS, QUESTION_METHODS, NamedQuestions, read_task
 
     named = read_task(task)
-    methods = QUESTION_METHODS[named.task.form] if isinstance(named, NamedQuestions) else IMAGE_METHODS
+    if isinstance(named, NamedQuestions):
+        methods = QUESTION_METHODS[named.task.form]
+    elif Manifest.read(bundle).kind == "encoder":
+        methods = IMAGE_METHODS
+    elif named.task.ask is not None:
+        methods = (ASK,)
+    else:
+        raise TaskError(
+            f"{bundle} is a language model, and the task '{named.name}' has no prompt for one: give an encoder, or a task of "
+            'your own with "ask"'
+        )
     chosen = method or methods[0]
     if chosen not in methods:
         raise typer.BadParameter(f"'{chosen}' is no method of this task: {' or '.join(methods)}", param_hint="--method")

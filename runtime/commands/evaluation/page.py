@@ -9,7 +9,7 @@ from typing import Any
 from ...bundles.atomic import replace_text
 from ...console.terminal import warn
 from ...errors import MissingExtraError, storage_errors
-from ...evaluation.task import HEADLINES
+from ...evaluation.task import headline_of
 from ...pages.extra import require_pages
 from .given import Finished
 
@@ -22,8 +22,8 @@ def page_of(finished: Finished) -> Callable[[], str]:
     def render() -> str:
         from ...evaluation.pages.run import render_run
 
-        facts = finished.facts
-        return render_run(facts, finished.rows, HEADLINES[facts["task"]["form"]], finished.questions)
+        facts, task = finished.facts, finished.facts["task"]
+        return render_run(facts, finished.rows, headline_of(task["form"], task["method"]), finished.questions)
 
     return render
 

@@ -111,7 +111,7 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) 
         typer.Exit: after Ctrl-C.
     """
     material = _material(asked)
-    _tell_what_is_left_out(material.found)
+    tell_what_is_left_out(material.found)
     scored = score(encoder, asked, material, view)
     facts = _facts(encoder, asked, material, scored)
     write_facts(asked.place / METRICS, facts)
@@ -149,7 +149,8 @@ def inputs_of(items: Sequence[Item]) -> list[Input]:
     return [Input(item.key, item.key, item.open) for item in items]
 
 
-def _tell_what_is_left_out(found: Found) -> None:
+def tell_what_is_left_out(found: Found) -> None:
+    """Warn of images that are not there, and of labels that the task does not know."""
     if found.absent:
         warn(f"{found.absent} images that the data name are not in the folder; the others are evaluated")
     if found.unlisted:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from ...errors import MissingExtraError, TaskError, one_line
 from ...json_text import loads
-from ..items import Question
+from ..items import LETTERS, FoundQuestions, Question
 from ..places import find_files
 
-LETTERS = "ABCDEFGHIJ"
 Entry = dict[str, Any]
 
 
@@ -49,7 +48,7 @@ class Choices:
         if self.answer_is == "number" and len(self.options) < 2:
             raise ValueError("numbers of answers need a field an option")
 
-    def read(self, folder: Path, task: str) -> list[Question]:
+    def read(self, folder: Path, task: str) -> FoundQuestions:
         """The questions of a folder.
 
         Args:
@@ -61,7 +60,7 @@ class Choices:
             MissingExtraError: a package that reads such a file is not installed.
         """
         files = find_files(folder, self.file, task)
-        questions = []
+        questions: list[Question] = []
         for path in files:
             entries = list(read_entries(path))
             first = self._first_number(path, [entry for _, entry in entries])
@@ -76,7 +75,7 @@ class Choices:
                     ) from error
         if len({question.key for question in questions}) < len(questions):
             raise TaskError(f"{folder}: two questions of the task '{task}' have the same name")
-        return questions
+        return FoundQuestions(list(questions))
 
     def _question(self, entry: Entry, place: str, path: Path, first: int) -> Question:
         options = self._options(entry)

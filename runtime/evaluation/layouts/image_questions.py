@@ -10,8 +10,8 @@ from typing import Any
 
 from ...errors import TaskError, one_line
 from ...pictures.images import ImageSource
-from ..items import ImageQuestion
-from ..places import Pictures, find_files
+from ..items import FoundQuestions, ImageQuestion
+from ..places import NO_IMAGE, Pictures, find_files
 from .choices import Entry, read_entries
 
 
@@ -41,7 +41,7 @@ class ImageQuestions:
     subject: tuple[str, ...] = ()
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def read(self, folder: Path, task: str) -> list[ImageQuestion]:
+    def read(self, folder: Path, task: str) -> FoundQuestions:
         """The questions of a folder whose image is there.
 
         Args:
@@ -53,7 +53,8 @@ class ImageQuestions:
             MissingExtraError: a package that reads such a file is not installed.
         """
         files = find_files(folder, self.file, task)
-        pictures, questions = Pictures(folder), {}
+        pictures, absent = Pictures(folder), 0
+        questions: dict[str, ImageQuestion] = {}
         for path in files:
             for name, entry in read_entries(path):
                 if not all(str(entry[key]) in values for key, values in self.where.items() if key in entry):
@@ -64,11 +65,13 @@ class ImageQuestions:
                     raise TaskError(
                         f"{path}, entry {name}: {one_line(error, 200)} is not as the task '{task}' needs it"
                     ) from error
-                if one is not None:
+                if one is None:
+                    absent += 1
+                else:
                     questions[one.key] = one
         if not questions:
             raise TaskError(f"{folder}: no image that the questions of '{task}' name is in there")
-        return list(questions.values())
+        return FoundQuestions(list(questions.values()), {NO_IMAGE: absent} if absent else {})
 
     def _question(self, entry: Entry, place: str, pictures: Pictures) -> ImageQuestion | None:
         """The question of an entry; None where its image is not there."""

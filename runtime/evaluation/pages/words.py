@@ -19,6 +19,9 @@ METHODS = {
     "step-by-step": "step by step: the model thinks aloud before it answers",
     "likelihood": "by the likelihood of the options' letters",
     "short-answer": "by short answers in words",
+    "ask": "by asking for each finding, yes or no",
+    "record": "by questions over the record, answered from the lines that it finds there",
+    "report": "by reports that the model writes, compared with those of radiologists",
 }
 FEWER_IS_BETTER = frozenset({"calibration_error"})
 

@@ -222,6 +222,17 @@ def test_what_does_not_fit_is_not_shown_and_can_not_be_cited() -> None:
     assert len(generator.labels) == len(shown) == answer.shown < answer.of == 5
 
 
+def test_how_to_answer_takes_no_part_in_the_choice_of_lines() -> None:
+    shown = []
+    for form in ("", "Say which tablets, as milligrams of metformin and amoxicillin."):
+        generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 36 + len(form.split()))
+        answer_from_record(generator, RECORD, "Which blood pressure?", form=form)  # type: ignore[arg-type]
+        assert form in generator.asked
+        shown.append([line.resource for line in read_record(RECORD).lines if line.text in generator.asked])
+    assert shown[0] == shown[1]
+    assert 0 < len(shown[0]) < 5
+
+
 def test_no_question_no_answer() -> None:
     with pytest.raises(GeneratorError, match="the question is empty"):
         answered(Scripted("{}", context=2048), RECORD, "  ")

@@ -10,23 +10,23 @@ import pytest
 
 from medge.runtime.bundles.metrics import wilson
 from medge.runtime.errors import TaskError
-from medge.runtime.evaluation.answers import figures_of_answers, letter_of, likelihoods, prompt_of
+from medge.runtime.evaluation.answers.letters import figures_of_answers, letter_of, likelihoods, prompt_of
+from medge.runtime.evaluation.answers.short import agrees, figures_of_short_answers, token_f1
 from medge.runtime.evaluation.items import ImageQuestion, Question
 from medge.runtime.evaluation.layouts.choices import Choices
-from medge.runtime.evaluation.short_answers import agrees, figures_of_short_answers, token_f1
 from medge.runtime.evaluation.task import NamedQuestions, read_task
 
 
 def questions_in(folder: Path, task: str) -> list[Question]:
     named = read_task(task)
     assert isinstance(named, NamedQuestions)
-    return [one for one in named.layout.read(folder, named.name) if isinstance(one, Question)]
+    return [one for one in named.layout.read(folder, named.name).questions if isinstance(one, Question)]
 
 
 def image_questions_in(folder: Path, task: str) -> list[ImageQuestion]:
     named = read_task(task)
     assert isinstance(named, NamedQuestions)
-    return [one for one in named.layout.read(folder, named.name) if isinstance(one, ImageQuestion)]
+    return [one for one in named.layout.read(folder, named.name).questions if isinstance(one, ImageQuestion)]
 
 
 def test_sets_as_they_are_handed_out(shared: Path) -> None:
@@ -54,7 +54,8 @@ MEDMCQA = Choices(("*.jsonl",), "question", ("cop",), "number", ("opa", "opb", "
 def test_numbers_count_from_0_or_from_1(tmp_path: Path, cops: list[int], right: list[int]) -> None:
     lines = [json.dumps({"question": "?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": cop}) for cop in cops]
     (tmp_path / "dev.jsonl").write_text("\n".join(lines))
-    assert [question.right for question in MEDMCQA.read(tmp_path, "medmcqa")] == right
+    found = MEDMCQA.read(tmp_path, "medmcqa").questions
+    assert [question.right for question in found if isinstance(question, Question)] == right
 
 
 def test_what_is_not_clear_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ....evaluation.task import HEADLINES
 from .choice import chosen
 from .runs import Run, compared_with
 
@@ -23,7 +22,7 @@ def compared(runs: Sequence[Run], margin: float | None) -> dict[str, Any]:
         StorageError: a file of items is damaged.
     """
     first = runs[0].metrics
-    headline = HEADLINES[first.task.form]
+    headline = first.task.headline
     results = [{"name": name, **_told(run, runs[0])} for name, run in zip(_names(runs), runs, strict=True)]
     return {
         "task": {name: getattr(first.task, name) for name in ("name", "title", "form", "method", "source", "protocol")},

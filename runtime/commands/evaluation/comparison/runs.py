@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -13,9 +13,16 @@ from ....bundles.typed_json import parse
 from ....console.layouts import Row, read_table
 from ....console.terminal import SCHEMA_VERSION
 from ....errors import StorageError, TaskError, one_line
-from ....evaluation.compare import compare_judged, compare_letters, compare_short_answers
+from ....evaluation.compare import (
+    compare_findings,
+    compare_judged,
+    compare_letters,
+    compare_records,
+    compare_reports,
+    compare_short_answers,
+)
 from ....evaluation.rows import TRUE, judged_of
-from ....evaluation.task import HEADLINES
+from ....evaluation.task import ASK, Form, QuestionForm, headline_of
 from ..written import METRICS, items_file
 
 # What two runs must have been asked alike, and how a user knows it. Other fields of a task are prose about it.
@@ -54,7 +61,7 @@ class Task:
     """What `metrics.json` says of a task; who reads it elsewhere finds more."""
 
     name: str
-    form: Literal["one label", "findings", "multiple choice", "image questions"]
+    form: Form | QuestionForm
     method: str
     labels: list[str] = field(default_factory=list)
     title: str = ""
@@ -64,6 +71,11 @@ class Task:
     prompt: str | None = None
     limit: int | None = None
     split: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The figure by which it is known."""
+        return headline_of(self.form, self.method)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ def read_run(place: Path) -> Run:
         raise StorageError(
             f"{file}: its schema_version is {metrics.schema_version}, not {SCHEMA_VERSION}; evaluate the bundle again"
         )
-    if HEADLINES[metrics.task.form] not in metrics.figures:
+    if metrics.task.headline not in metrics.figures:
         raise TaskError(f"{file} has no figures: no item could be evaluated")
     items = items_file(place, None)
     rows = {str(row.get("id")): row for row in read_table(items)}
@@ -194,6 +206,12 @@ def _compared(metrics: Metrics, first: Sequence[Row], other: Sequence[Row]) -> d
             return compare_letters(first, other)
         case "image questions":
             return compare_short_answers(first, other)
+        case "record questions":
+            return compare_records(first, other)
+        case "reports":
+            return compare_reports(first, other)
+        case "findings" if metrics.task.method == ASK:
+            return compare_findings(first, other, metrics.task.labels)
         case form:
             judged = [
                 judged_of(rows, metrics.task.labels, one=form == "one label", ordinal="kappa" in metrics.figures)

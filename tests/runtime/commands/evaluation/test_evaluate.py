@@ -185,7 +185,7 @@ def test_questions_are_put_to_a_language_model(tiny_reader: Path, tmp_path: Path
     done = medge(*asked, "--json")
     assert "5 questions, 2 done before" in done.stderr
     facts = json.loads(done.stdout)
-    assert facts["items"] == {"evaluated": 5, "in_the_data": 5, "cut_off": 0, "too_long": 1}
+    assert facts["items"] == {"evaluated": 5, "in_the_data": 5, "left_out": {}, "cut_off": 0, "too_long": 1}
     rows = rows_of(out / "items.csv")
     right = sum(row["answer"] == row["label"] for row in rows)
     assert facts["figures"]["accuracy"]["value"] == pytest.approx(right / 5)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.metrics import wilson
-from .figures import LEAST
-from .items import Question
-from .layouts.choices import LETTERS
+from ...bundles.metrics import wilson
+from ..figures import LEAST
+from ..items import LETTERS, Question
 
 # A letter in brackets, or one that nothing but an end or a mark follows: "a drug" and "A drug" name no option.
 _FINAL = re.compile(

@@ -7,11 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..bundles.metrics import each_alone, grouped_all, wilson
-from .figures import LEAST
+from ..figures import LEAST
+from .means import mean_of
 
 
 def words(text: str) -> list[str]:
@@ -29,12 +26,15 @@ def token_f1(said: str, right: str) -> float:
     return 2 * shared / (one.total() + other.total())
 
 
+def yes_or_no(text: str) -> str:
+    """Of "yes" and "no" the first that is said; "" where neither is."""
+    return next((word for word in words(text) if word in ("yes", "no")), "")
+
+
 def agrees(said: str, right: str) -> bool:
     """Whether a closed question is answered rightly: the same words; of yes and no, the first of them that is said."""
     truth = words(right)
-    if truth in (["yes"], ["no"]):
-        return next((word for word in words(said) if word in ("yes", "no")), "") == truth[0]
-    return words(said) == truth
+    return yes_or_no(said) == truth[0] if truth in (["yes"], ["no"]) else words(said) == truth
 
 
 def figures_of_short_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -52,19 +52,6 @@ def figures_of_short_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = {"token_f1": _interval(rows, "f1")}
+    found = {"token_f1": mean_of(rows, "f1", "image")}
     closed = [row for row in rows if row.get("right") not in (None, "")]
-    return found | ({"closed_accuracy": _interval(closed, "right")} if closed else {})
-
-
-def _interval(rows: Sequence[Mapping[str, Any]], field: str) -> dict[str, float]:
-    values = np.array([float(row[field]) for row in rows])
-    groups = np.unique([str(row["image"]) for row in rows], return_inverse=True)[1]
-
-    def mean(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.array([values[chosen].mean()])
-
-    low, high = grouped_all(mean, groups)[:, 0]
-    if field == "right" and each_alone(groups):  # the bootstrap is certain where nothing was missed
-        low, high = wilson(int(values.sum()), len(rows))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
+    return found | ({"closed_accuracy": mean_of(closed, "right", "image", proportion=True)} if closed else {})
