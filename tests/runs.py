@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from medge.runtime.evaluation.short_answers import agrees, token_f1
-
-from medge.runtime.evaluation.answers import letter_of
+from medge.runtime.evaluation.answers.letters import letter_of
+from medge.runtime.evaluation.answers.short import agrees, token_f1
 
 Row = dict[str, Any]
 FIGURE = {"value": 0.812, "low": 0.751, "high": 0.873}

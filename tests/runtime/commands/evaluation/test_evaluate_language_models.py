@@ -12,10 +12,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from command_line import medge
-from medge.runtime.commands.evaluation.runs import compared_with, read_run
 from PIL import Image
 
 from medge.runtime.bundles.manifest import sha256_file
+from medge.runtime.commands.evaluation.comparison.runs import compared_with, read_run
 from medge.runtime.commands.evaluation.generator.findings import AskedFindings, evaluate_findings
 from medge.runtime.commands.evaluation.generator.questions import AskedQuestions, QuestionMethod, evaluate_questions
 from medge.runtime.commands.evaluation.given import Finished
@@ -25,7 +25,7 @@ from medge.runtime.generator.conversation import Answer, Sampling, Turn
 from medge.runtime.generator.generator import Generator
 
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-TASKS = Path(__file__).parents[3] / "runtime" / "evaluation" / "tasks"
+TASKS = Path(__file__).parents[4] / "runtime" / "evaluation" / "tasks"
 
 
 class Listed:
@@ -60,7 +60,8 @@ def listed(folder: Path, answer: Callable[[float, str], str]) -> Listed:
 
 def given(data: Path, place: Path, **changed: Any) -> dict[str, Any]:
     return {
-        "data": data, "place": place, "form": "csv", "limit": None, "seed": 0, "no_names": False, "force": False, **changed
+        "data": data, "place": place, "form": "csv", "limit": None, "seed": 0, "no_names": False, "force": False,
+        "counts_memory": True, **changed,
     }  # fmt: skip
 
 
