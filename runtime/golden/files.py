@@ -26,6 +26,7 @@ from ..generator.generator import Generator
 from ..generator.prompt import Picture
 from ..pictures.images import read_image
 from ..pictures.preprocess import PROFILES
+from .decisions import write_decisions
 from .phantom import SHAPES, phantom, phantom_16
 
 SIDES = (112, 96, 16)
@@ -109,7 +110,8 @@ def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: i
     """Write what an encoder's runtime must reproduce; returns the index, as in `golden.json`.
 
     `texts.json` holds texts with their ids; `images.safetensors` decoded images with their embeddings and scores;
-    `dicom.safetensors` what is shown of each DICOM file, and the index why the others are refused.
+    `decisions.json` what calibrated scores say of made-up images; `dicom.safetensors` what is shown of each DICOM file, and the
+    index why the others are refused.
     """
     import onnxruntime
 
@@ -117,6 +119,7 @@ def write_encoder_files(encoder: Encoder, out: Path, inputs: Inputs, *, count: i
     bank = encoder.bank(read_labels(inputs.labels) if inputs.labels else None)
     probe = Probe.load(inputs.probe, encoder.fingerprint) if inputs.probe else None
     write_pixels(out)
+    write_decisions(out / "decisions.json")
     words = sorted({word for text in texts for word in text.split()}) or ["chest", "x-ray"]
     strings = [*texts, *awkward_texts(words, max(count - len(texts), 0))][:count]
     ids = encoder.tokenizer.encode(strings)[0]

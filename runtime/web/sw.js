@@ -2,7 +2,7 @@
 // at the same place is another version.
 
 const CACHE = `medge-${new URL(self.location).searchParams.get('v')}`;
-const NEEDED = (role) => role.startsWith('web.') || ['vision', 'labels', 'parity.page'].includes(role);
+const NEEDED = (role) => role.startsWith('web.') || ['vision', 'labels', 'scores', 'parity.page'].includes(role);
 // Isolation from other sites lets the page use several threads.
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
 

@@ -2,10 +2,11 @@
 
 import { entry, openBundle, parity, readFile, readLabelBank, visionTower } from './bundle.js';
 import { paint, PlainPicture } from './decode.js';
+import { checkBelongs, readCalibration } from './decisions.js';
 import { DicomPicture, isDicom } from './dicom/dicom.js';
 import { MedgeError } from './errors.js';
 import { chosen, dropped } from './files.js';
-import { checkBrowser, Model, scoresOf } from './model.js';
+import { checkBrowser, judge, Model } from './model.js';
 import { normalisePixels, resize } from './pixels.js';
 import { Result } from './result.js';
 
@@ -21,12 +22,22 @@ async function load() {
   $('warning').hidden = !warnings.length;
   $('warning').textContent = `This bundle was measured and passed, with a warning: ${warnings.join('; ')}. See parity.html.`;
   const bank = readLabelBank(await readFile(entry(manifest, 'labels')));
+  const calibration = await readScores(manifest);
   const bytes = await readFile(entry(manifest, 'vision'), (share) => { $('progress').value = share; });
   say('Starting the model …');
   const model = new Model();
   await model.ask({ model: bytes }, [bytes.buffer]);
   const measured = warnings.length ? `passed, with a warning: ${warnings.join('; ')}` : parity(manifest).status;
-  return { manifest, bank, model, facts: `${facts}. Parity with the original model: ${measured}.` };
+  return { manifest, bank, calibration, model, facts: `${facts}. Parity with the original model: ${measured}.` };
+}
+
+/** How the bundle's scores are calibrated; null where they are not. */
+async function readScores(manifest) {
+  const file = entry(manifest, 'scores');
+  if (!file) return null;
+  const calibration = readCalibration(await readFile(file), manifest.model.embedding_size);
+  checkBelongs(calibration, manifest);
+  return calibration;
 }
 
 let opened = { file: null, picture: null }; // one picture at a time is kept decoded, since phones have little memory
@@ -53,7 +64,7 @@ async function addressOf(file, picture, image) {
 }
 
 /** Read a file, show it, and score what is shown. */
-async function classify({ manifest, bank, model, facts }, { file, result, view }, onChange) {
+async function classify({ manifest, bank, calibration, model, facts }, { file, result, view }, onChange) {
   result.wait();
   const picture = await open(file);
   const shown = await picture.show(view);
@@ -64,7 +75,7 @@ async function classify({ manifest, bank, model, facts }, { file, result, view }
   const pixels = normalisePixels(square, manifest.preprocessing);
   const { embedding, milliseconds } = await model.ask({ pixels, side, tower: visionTower(manifest) }, [pixels.buffer]);
   const when = new Date().toLocaleString('sv-SE', { dateStyle: 'short', timeStyle: 'short' }); // year, month, day
-  result.showScores(scoresOf(embedding, bank, manifest.model), milliseconds, `${facts} ${when}.`);
+  result.showScores(judge(embedding, bank, calibration, manifest.model), milliseconds, `${facts} ${when}.`);
   return milliseconds;
 }
 

@@ -1,6 +1,7 @@
 // A bundle over HTTP: its manifest, files checked against it, and its label bank.
 
 import { MedgeError } from './errors.js';
+import { readTensors } from './safetensors.js';
 
 const FORMAT_VERSION = 2;
 const SEAL_BYTES = 83; // the manifest's last member, the SHA-256 of the bytes before it (runtime/bundles/manifest.py)
@@ -62,14 +63,9 @@ async function check(bytes, expected, path) {
 
 /** labels.safetensors to { names, embeddings }: one unit-length embedding a label. */
 export function readLabelBank(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const length = Number(view.getBigUint64(0, true));
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  // Names from their own JSON text, by a Map: an object would put labels such as "1" and "2" before the others.
-  const names = orderedKeys(header.__metadata__.prompts);
-  const { shape, data_offsets: [start, end] } = header.embeddings;
-  const floats = new Float32Array(bytes.slice(8 + length + start, 8 + length + end).buffer);
-  return { names, embeddings: names.map((_, index) => floats.subarray(index * shape[1], (index + 1) * shape[1])) };
+  const { metadata, tensors } = readTensors(bytes, 'labels.safetensors');
+  // Names from their own JSON text: an object would put labels such as "1" and "2" before the others.
+  return { names: orderedKeys(metadata.prompts), embeddings: tensors.embeddings.rows };
 }
 
 function orderedKeys(text) {

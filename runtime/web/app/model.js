@@ -1,5 +1,6 @@
 // The model in its worker, and what its embedding says about each label.
 
+import { decide } from './decisions.js';
 import { MedgeError } from './errors.js';
 
 // A module with one SIMD instruction: i32x4.splat (WebAssembly core specification, SIMD).
@@ -39,10 +40,16 @@ export class Model {
   }
 }
 
-/** Each label's { label, cosine, softmax, sigmoid }, the likeliest first; null is what this model, or a single label, can't say. */
-export function scoresOf(embedding, bank, { logit_scale: scale, logit_bias: bias, sigmoid }) {
+/**
+ * What an embedding says of the labels: { scores, decision }.
+ *
+ * `scores` are each label's { label, cosine, softmax, sigmoid }, the likeliest first; null is what this model, or a single label, can't
+ * say. `decision` is that of decisions.js, null where the scores are not calibrated.
+ */
+export function judge(embedding, bank, calibration, { logit_scale: scale, logit_bias: bias, sigmoid }) {
   const length = Math.hypot(...embedding);
-  const cosines = bank.embeddings.map((label) => label.reduce((sum, value, index) => sum + value * embedding[index], 0) / length);
+  const unit = Float64Array.from(embedding, (value) => value / length);
+  const cosines = bank.embeddings.map((label) => label.reduce((sum, value, index) => sum + value * unit[index], 0));
   const logits = cosines.map((cosine) => scale * cosine + bias);
   const greatest = Math.max(...logits);
   const powers = logits.map((logit) => Math.exp(logit - greatest));
@@ -52,5 +59,5 @@ export function scoresOf(embedding, bank, { logit_scale: scale, logit_bias: bias
   const scores = bank.names.map((label, i) => ({
     label, cosine: cosines[i], softmax: chooses ? powers[i] / total : null, sigmoid: judges ? 1 / (1 + Math.exp(-logits[i])) : null,
   }));
-  return scores.sort((a, b) => b.cosine - a.cosine);
+  return { scores: scores.sort((a, b) => b.cosine - a.cosine), decision: calibration && decide(calibration, unit, logits) };
 }

@@ -1,10 +1,26 @@
 // One file's result: its pictures, its view, its scores, or the sentence that says why there are none.
 
 import { paint } from './decode.js';
+import { UNLIKE } from './decisions.js';
 import { ViewForm, viewWords } from './view_form.js';
 import { Viewer } from './viewer.js';
 
 const percent = (share) => (share === null ? '–' : `${(100 * share).toFixed(1)} %`);
+
+/** What stands beside the file's name: what is present; where that is not known, what is likeliest. */
+function headline(scores, decision) {
+  if (!decision) return scores[0].label;
+  const those = (word) => decision.findings.filter(({ says }) => says === word).map(({ label }) => label).join(', ');
+  if (those('present')) return `${those('present')}: present`;
+  if (those('uncertain')) return `${those('uncertain')}: uncertain`;
+  return those('absent') ? 'no label is present' : 'no label is calibrated for this kind of picture';
+}
+
+function kindAndLikely({ kind, likely }) {
+  const parts = [kind && `Kind of picture: ${kind}.`];
+  if (likely) parts.push(likely.length ? `Likely labels: ${likely.join(', ')}.` : 'No label is likely enough to be named.');
+  return parts.filter(Boolean).join(' ');
+}
 
 export class Result {
   #name;
@@ -24,6 +40,8 @@ export class Result {
   #find(selector) { return this.element.querySelector(selector); }
 
   #head(text) { this.#find('h2').textContent = `${this.#name}: ${text}`; }
+
+  #show(selector, isShown) { this.#find(selector).hidden = !isShown; }
 
   /** Before its scores are there, and again before those of another view: old ones must not stand beside a new picture. */
   wait() {
@@ -50,14 +68,26 @@ export class Result {
     this.#find('.square .words').textContent = `${square.width} × ${square.height} pixels`;
   }
 
-  showScores(scores, milliseconds, facts) {
+  /** @param judged { scores, decision } as in model.js: calibrated scores are told in words, and of a picture unlike all nothing else is */
+  showScores({ scores, decision }, milliseconds, facts) {
     this.element.removeAttribute('aria-busy');
     this.element.dataset.milliseconds = milliseconds;
-    this.#head(scores[0].label);
-    this.#find('tbody').replaceChildren(...scores.map(({ label, cosine, softmax, sigmoid }) => {
+    const unlike = decision?.unlike ?? false;
+    const says = decision && new Map(decision.findings.map((finding) => [finding.label, finding.says]));
+    this.#head(unlike ? UNLIKE : headline(scores, decision));
+    this.#show('.unlike', unlike);
+    this.#show('table', !unlike);
+    this.#show('.says', says);
+    this.#show('.numbers', !unlike);
+    this.#show('.calibrated', says && !unlike);
+    this.#show('.uncalibrated', !says);
+    this.#find('.decided').textContent = says && !unlike ? kindAndLikely(decision) : '';
+    this.#find('tbody').replaceChildren(...(unlike ? [] : scores).map(({ label, cosine, softmax, sigmoid }, index) => {
       const row = document.createElement('tr');
-      Object.assign(row.dataset, { label, cosine, softmax, sigmoid });
-      for (const text of [label, percent(softmax), percent(sigmoid), cosine.toFixed(3)]) {
+      const said = says?.get(label);
+      Object.assign(row.dataset, { label, cosine, softmax, sigmoid, ...(said && { said }) });
+      row.classList.toggle('first', said ? said === 'present' : index === 0);
+      for (const text of [label, ...(said ? [said] : []), percent(softmax), percent(sigmoid), cosine.toFixed(3)]) {
         row.append(Object.assign(document.createElement('td'), { textContent: text }));
       }
       return row;

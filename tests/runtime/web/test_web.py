@@ -6,13 +6,10 @@ import base64
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,32 +26,6 @@ from medge.runtime.pictures.preprocess import PROFILES, Normalisation, preproces
 from medge.runtime.pictures.view import CT_WINDOWS, DEFAULT_VIEW, View
 
 PROMPTS = {"abdomen CT": ["CT of the abdomen"], "2": ["a second label"], "1 [odd], {label}": ["MRI of the head"]}
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    extensions_map: ClassVar = {
-        **SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm",
-    }  # fmt: skip
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """A test's output is no place for a server's log."""
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Serve a folder on loopback: its address."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(folder: Path) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -77,9 +77,10 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
             val copied = Bundle.open(partial)
             try {
                 copied.verify(hashes = false) // hashed while it was written
+                ScoreCalibration.of(copied) // thresholds of another bundle must not be taken for this one's
                 accept(copied)
             } catch (error: MedgeException) {
-                if (error.problem == Problem.COMPUTES_DIFFERENTLY || error.problem == Problem.ENGINE_REFUSES) partial.deleteRecursively()
+                if (error.problem in REFUSED) partial.deleteRecursively()
                 throw error
             }
             if (!partial.renameTo(final)) throw MedgeException(Problem.COPY_INTERRUPTED, name)
@@ -182,6 +183,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
     private companion object {
         const val CURRENT = "current"
         const val PARTIAL = ".partial-"
+        val REFUSED = setOf(Problem.COMPUTES_DIFFERENTLY, Problem.ENGINE_REFUSES, Problem.SCORES_OF_OTHER_BUNDLE, Problem.TENSORS_DAMAGED)
         const val SPARE = 32L shl 20 // for the index, conversations and the system
     }
 }

@@ -29,6 +29,9 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
     /** The labels baked into the bundle, or null. */
     val bakedLabels: LabelBank? by lazy { bundle.path("labels")?.let(LabelBank::load) }
 
+    /** How the scores of the bundle's own labels are calibrated, or null where they are not. */
+    val calibration: ScoreCalibration? by lazy { ScoreCalibration.of(bundle) }
+
     /** The unit-length embedding of an image. */
     fun embed(image: Pixels): FloatArray = embedResized(profile.resize(image, facts.imageSize))
 
@@ -58,6 +61,16 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
 
     /** Scores of an embedding against a bank, in the labels' order. */
     fun score(embedding: FloatArray, bank: LabelBank): List<Score> = score(embedding, bank, facts)
+
+    /**
+     * What calibrated scores say of an embedding; null of a bundle whose scores are not calibrated. For other labels than the bundle's own
+     * it is only said whether the picture is unlike all, and of which kind it is.
+     */
+    fun decide(embedding: FloatArray, bank: LabelBank?): Decision? = calibration?.let { known ->
+        val own = bakedLabels
+        val isOwn = bank != null && own != null && (bank === own || bank.prompts.toList() == own.prompts.toList())
+        known.decide(embedding, if (isOwn) logits(FloatArray(own!!.names.size) { dot(embedding, own.embeddings[it]) }, facts) else null)
+    }
 
     private fun run(tower: String, tensor: (String) -> OnnxTensor): FloatArray = try {
         val facts = bundle.manifest.towers[tower] ?: throw MedgeException(Problem.NO_TEXT_TOWER)

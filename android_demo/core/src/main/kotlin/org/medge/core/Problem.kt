@@ -27,6 +27,7 @@ enum class Problem(val english: String) {
     WRONG_KIND("The bundle is of another kind than this needs: %1\$s."),
     TENSORS_DAMAGED("%1\$s is damaged. Copy the bundle again."),
     PROBE_OF_OTHER_BUNDLE("This probe was fitted on another bundle. Use that bundle, or fit it again."),
+    SCORES_OF_OTHER_BUNDLE("The thresholds in this bundle were set for the scores of another one, and would be wrong here. Calibrate this bundle, and copy it again."),
     INDEX_OF_OTHER_BUNDLE("The saved images belong to another bundle, so they can't be compared. Save them again."),
     TOKENIZER_UNKNOWN("The bundle's tokenizer is of a kind that this app does not read (%1\$s)."),
     NO_LABELS("There is no label to choose from."),

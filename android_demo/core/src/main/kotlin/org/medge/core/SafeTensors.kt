@@ -65,6 +65,8 @@ class SafeTensors(private val file: File) {
         }
     }
 
+    val names: Set<String> get() = tensors.keys
+
     operator fun contains(name: String): Boolean = name in tensors
 
     /** @throws MedgeException there is no such tensor */

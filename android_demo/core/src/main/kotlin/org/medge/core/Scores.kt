@@ -54,10 +54,14 @@ class Score(val label: String, val cosine: Float, val softmax: Float?, val sigmo
 /** Scores of an image embedding against a bank, in the labels' order. */
 fun score(embedding: FloatArray, bank: LabelBank, facts: EncoderFacts): List<Score> {
     val cosines = FloatArray(bank.names.size) { dot(embedding, bank.embeddings[it]) }
-    val logits = DoubleArray(cosines.size) { cosines[it].toDouble() * facts.logitScale + facts.logitBias }
+    val logits = logits(cosines, facts)
     val soft = if (logits.size > 1) softmax(logits) else null
     return bank.names.indices.map { Score(bank.names[it], cosines[it], soft?.get(it), if (facts.sigmoid) sigmoid(logits[it]) else null) }
 }
+
+/** What probabilities are made of: scale · cosine + bias. */
+internal fun logits(cosines: FloatArray, facts: EncoderFacts) =
+    DoubleArray(cosines.size) { cosines[it].toDouble() * facts.logitScale + facts.logitBias }
 
 /** Softmax, in double, to single precision. */
 fun softmax(logits: DoubleArray): FloatArray {

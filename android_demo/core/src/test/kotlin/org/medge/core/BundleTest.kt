@@ -16,7 +16,7 @@ import java.io.InputStream
 import kotlin.random.Random
 
 /** Bundles made here: small files, a manifest that is right. */
-private class MadeBundle(val folder: File, parity: String = "passed", format: Int = 2, vararg extra: Pair<String, ByteArray>) {
+internal class MadeBundle(val folder: File, parity: String = "passed", format: Int = 2, vararg extra: Pair<String, ByteArray>) {
     val files = mapOf("onnx/vision_model.onnx" to ByteArray(300_000) { (it * 7).toByte() }, "golden.safetensors" to ByteArray(5000) { it.toByte() }) + extra
 
     init {
