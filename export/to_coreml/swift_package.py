@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundles.bundle import BundleWriter
 from ...runtime.encoder.encoder import Encoder
+from ...runtime.golden.decisions import write_decisions
 from ...runtime.golden.phantom import SHAPES, phantom, phantom_16
 from ...runtime.pictures.preprocess import PROFILES
 from .packages import FOLDER
@@ -46,8 +47,9 @@ def write_swift(writer: BundleWriter, encoder: Encoder) -> None:
         "embedding": encoder.embed_pixels(encoder.normalise(pixels)[None])[0].astype(float).tolist(),
         "leastCosine": tower.golden.cosine, "side": SIDE, "pictures": golden_pictures(),
     }  # fmt: skip
-    place = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests/golden.json"
-    writer.add(place, "package.swift").write_text(json.dumps(golden))
+    tests = f"{FOLDER}/MedgeKit/Tests/MedgeKitTests"
+    writer.add(f"{tests}/golden.json", "package.swift").write_text(json.dumps(golden))
+    write_decisions(writer.add(f"{tests}/decisions.json", "package.swift"))
 
 
 def golden_pictures() -> list[dict[str, int | str]]:

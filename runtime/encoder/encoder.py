@@ -392,7 +392,9 @@ class Encoder:
     def calibrated(self, bank: LabelBank) -> bool:
         """Whether the scores for these labels are calibrated: those of the bundle's own labels can be."""
         own = self.label_bank
-        return self.calibration is not None and own is not None and (bank is own or bank.prompts == own.prompts)
+        # In their order, too: thresholds and logits are matched by place.
+        same = own is not None and (bank is own or list(bank.prompts.items()) == list(own.prompts.items()))
+        return self.calibration is not None and same
 
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
         """Which of these texts the text tower would cut, and where."""

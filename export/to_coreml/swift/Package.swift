@@ -7,6 +7,6 @@ let package = Package(
     products: [.library(name: "MedgeKit", targets: ["MedgeKit"])],
     targets: [
         .target(name: "MedgeKit"),
-        .testTarget(name: "MedgeKitTests", dependencies: ["MedgeKit"], resources: [.copy("golden.json")]),
+        .testTarget(name: "MedgeKitTests", dependencies: ["MedgeKit"], resources: [.copy("golden.json"), .copy("decisions.json")]),
     ]
 )

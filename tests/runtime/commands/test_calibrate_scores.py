@@ -98,6 +98,17 @@ def test_other_labels_are_not_calibrated(calibrated: Path, labelled: Path) -> No
     assert "not calibrated" in run("classify", calibrated / "bundle", film, "--label", "a cat").stderr
 
 
+def test_the_bundles_labels_in_another_order_are_not_taken_for_its_own(calibrated: Path) -> None:
+    """Thresholds and scores are matched by place."""
+    encoder = medge.load_encoder(calibrated / "bundle")
+    own = encoder.label_bank
+    assert own is not None
+    same = medge.LabelBank(dict(own.prompts), own.embeddings)
+    turned = medge.LabelBank(dict(reversed(own.prompts.items())), own.embeddings[::-1])
+    assert encoder.calibrated(same)
+    assert not encoder.calibrated(turned)
+
+
 def test_without_calibration_the_scores_say_so(bundle: Path, labelled: Path) -> None:
     film = labelled / NAMES[0] / "0.png"
     assert "these labels are not calibrated" in run("classify", bundle, film).stderr

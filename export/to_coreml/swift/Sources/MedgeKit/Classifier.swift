@@ -69,8 +69,16 @@ public final class Classifier {
     }
 
     /// Scores of all labels, in the bank's order.
-    public func classify(_ image: RGBImage) throws -> [Score] {
-        let embedding = try embed(image)
+    public func classify(_ image: RGBImage) throws -> [Score] { scores(try embed(image)) }
+
+    /// What a calibration of this package's scores says of an embedding; without one, scores are not calibrated.
+    public func decide(_ embedding: [Float], by calibration: ScoreCalibration) -> Decision {
+        let logits = scores(embedding).map { Double(bank.logitScale) * Double($0.cosine) + Double(bank.logitBias) }
+        return calibration.decide(embedding: embedding, logits: logits)
+    }
+
+    /// Scores of an embedding, in the bank's order.
+    public func scores(_ embedding: [Float]) -> [Score] {
         let cosines = bank.embeddings.map { zip($0, embedding).reduce(Float(0)) { $0 + $1.0 * $1.1 } }
         let logits = cosines.map { bank.logitScale * $0 + bank.logitBias }
         let greatest = logits.max() ?? 0

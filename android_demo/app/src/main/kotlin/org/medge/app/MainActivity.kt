@@ -16,6 +16,8 @@ import android.widget.Spinner
 import android.widget.TextView
 import org.medge.core.MedgeException
 import org.medge.core.Problem
+import org.medge.core.Says
+import org.medge.core.Score
 import java.text.NumberFormat
 
 /** The first screen: a picture, its scores, its neighbours. */
@@ -54,16 +56,7 @@ class MainActivity : Activity() {
     private fun show() {
         (view(R.id.picture) as ImageView).setImageBitmap(viewer.thumbnail)
         text(R.id.message).text = viewer.message
-        text(R.id.scores).text = viewer.scores.joinToString("\n") {
-            val which = it.softmax?.let(decimals::format)
-            val holds = it.sigmoid?.let(decimals::format)
-            when {
-                which != null && holds != null -> getString(R.string.score_line, it.label, which, holds)
-                which != null -> getString(R.string.score_line_single, it.label, which)
-                holds != null -> getString(R.string.score_line_single, it.label, holds)
-                else -> getString(R.string.similar_line, it.label, decimals.format(it.cosine))
-            }
-        }
+        showScores()
         text(R.id.scores_hint).text = viewer.scores.firstOrNull().let {
             when {
                 it == null || (it.softmax != null && it.sigmoid != null) -> getString(R.string.scores_hint)
@@ -79,6 +72,41 @@ class MainActivity : Activity() {
         view(R.id.open).isEnabled = !viewer.working
         view(R.id.photo).isEnabled = !viewer.working
         view(R.id.delete_labels).visibility = if (viewer.list != null) View.VISIBLE else View.GONE
+    }
+
+    /** The scores, with what they say where they are calibrated; of a picture unlike all, that and no label. */
+    private fun showScores() {
+        val decision = viewer.decision
+        val says = decision?.findings.orEmpty().associate { it.label to it.says }
+        val unlike = decision?.unlike == true
+        text(R.id.scores).text = if (unlike) "" else viewer.scores.joinToString("\n") { score ->
+            says[score.label]?.let { getString(R.string.decision_line, numbers(score), getString(textOf(it))) } ?: numbers(score)
+        }
+        text(R.id.scores_decision).text = when {
+            viewer.scores.isEmpty() -> ""
+            unlike -> getString(R.string.decision_unlike)
+            says.isEmpty() -> getString(R.string.decision_none)
+            decision?.kind.orEmpty().isEmpty() -> getString(R.string.decision_calibrated)
+            else -> getString(R.string.decision_kind, decision!!.kind)
+        }
+    }
+
+    private fun numbers(score: Score): String {
+        val which = score.softmax?.let(decimals::format)
+        val holds = score.sigmoid?.let(decimals::format)
+        return when {
+            which != null && holds != null -> getString(R.string.score_line, score.label, which, holds)
+            which != null -> getString(R.string.score_line_single, score.label, which)
+            holds != null -> getString(R.string.score_line_single, score.label, holds)
+            else -> getString(R.string.similar_line, score.label, decimals.format(score.cosine))
+        }
+    }
+
+    private fun textOf(says: Says): Int = when (says) {
+        Says.PRESENT -> R.string.says_present
+        Says.ABSENT -> R.string.says_absent
+        Says.UNCERTAIN -> R.string.says_uncertain
+        Says.NOT_CALIBRATED -> R.string.says_not_calibrated
     }
 
     private fun fillLists() {

@@ -29,6 +29,7 @@ private fun textOf(problem: Problem): Int = when (problem) {
     Problem.WRONG_KIND -> R.string.problem_wrong_kind
     Problem.TENSORS_DAMAGED -> R.string.problem_tensors_damaged
     Problem.PROBE_OF_OTHER_BUNDLE -> R.string.problem_probe_of_other_bundle
+    Problem.SCORES_OF_OTHER_BUNDLE -> R.string.problem_scores_of_other_bundle
     Problem.INDEX_OF_OTHER_BUNDLE -> R.string.problem_index_of_other_bundle
     Problem.TOKENIZER_UNKNOWN -> R.string.problem_tokenizer_unknown
     Problem.NO_LABELS -> R.string.problem_no_labels

@@ -2,6 +2,7 @@ package org.medge.app
 
 import android.graphics.Bitmap
 import android.net.Uri
+import org.medge.core.Decision
 import org.medge.core.Hit
 import org.medge.core.LabelLists
 import org.medge.core.MedgeException
@@ -19,6 +20,10 @@ class Viewer(private val app: MedgeApp) {
     var scores: List<Score> = emptyList()
         private set
     var similar: List<Hit> = emptyList()
+        private set
+
+    /** What calibrated scores say of the picture; null where the bundle's scores are not calibrated, or nothing is scored yet. */
+    var decision: Decision? = null
         private set
     var message: String = app.getString(R.string.no_picture)
         private set
@@ -58,6 +63,7 @@ class Viewer(private val app: MedgeApp) {
     private fun look() {
         embedding = null
         scores = emptyList()
+        decision = null
         similar = emptyList()
         work({
             val pixels = Pictures.read(file)
@@ -84,9 +90,10 @@ class Viewer(private val app: MedgeApp) {
             val encoder = app.models.encoder()
             val bank = if (chosen == null) encoder.bakedLabels else encoder.bank(lists.read(chosen))
             val rated = bank?.let { encoder.score(looked, it) }.orEmpty().sortedByDescending { it.cosine }
-            rated to app.models.index().search(looked, NEIGHBOURS)
-        }) { (rated, found) ->
+            Triple(rated, encoder.decide(looked, bank), app.models.index().search(looked, NEIGHBOURS))
+        }) { (rated, decided, found) ->
             scores = rated
+            decision = decided
             similar = found
         }
     }

@@ -67,9 +67,8 @@ class Encoder(val bundle: Bundle, private val threads: Int, private val provider
      * it is only said whether the picture is unlike all, and of which kind it is.
      */
     fun decide(embedding: FloatArray, bank: LabelBank?): Decision? = calibration?.let { known ->
-        val own = bakedLabels
-        val isOwn = bank != null && own != null && (bank === own || bank.prompts.toList() == own.prompts.toList())
-        known.decide(embedding, if (isOwn) logits(FloatArray(own!!.names.size) { dot(embedding, own.embeddings[it]) }, facts) else null)
+        val own = bakedLabels?.takeIf { bank != null && bank.prompts.toList() == it.prompts.toList() }
+        known.decide(embedding, own?.let { labels -> logits(FloatArray(labels.names.size) { dot(embedding, labels.embeddings[it]) }, facts) })
     }
 
     private fun run(tower: String, tensor: (String) -> OnnxTensor): FloatArray = try {

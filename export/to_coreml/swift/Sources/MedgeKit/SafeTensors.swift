@@ -1,0 +1,32 @@
+import Foundation
+
+/// Matrices of a safetensors file: eight bytes of header length, a JSON header, then the tensors' bytes, little-endian.
+struct SafeTensors {
+    let metadata: [String: String]
+    private(set) var matrices: [String: [[Float]]] = [:]
+
+    init(_ data: Data) throws {
+        let bytes = [UInt8](data)
+        guard bytes.count >= 8 else { throw MedgeError("The file is cut off.") }
+        let size = bytes[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard size <= UInt64(bytes.count - 8) else { throw MedgeError("The file is cut off.") }
+        let start = 8 + Int(size)
+        guard let header = try JSONSerialization.jsonObject(with: Data(bytes[8..<start])) as? [String: Any] else {
+            throw MedgeError("The file's header is damaged.")
+        }
+        metadata = header["__metadata__"] as? [String: String] ?? [:]
+        for (name, entry) in header where name != "__metadata__" {
+            guard let facts = entry as? [String: Any], facts["dtype"] as? String == "F32",
+                let shape = facts["shape"] as? [Int], shape.count == 2, shape.allSatisfy({ (1...(1 << 20)).contains($0) }),
+                let offsets = facts["data_offsets"] as? [Int], offsets.count == 2, offsets[0] >= 0,
+                offsets[1] - offsets[0] == 4 * shape[0] * shape[1], offsets[1] <= bytes.count - start
+            else { throw MedgeError("The matrix \(name) is damaged.") }
+            matrices[name] = (0..<shape[0]).map { row in
+                (0..<shape[1]).map { column in
+                    let at = start + offsets[0] + 4 * (row * shape[1] + column)
+                    return Float(bitPattern: bytes[at..<(at + 4)].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) })
+                }
+            }
+        }
+    }
+}
