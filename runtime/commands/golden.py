@@ -24,7 +24,7 @@ def golden(
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what a runtime in another language must reproduce: pixels, token ids, embeddings, scores, answers.
+    """Write what a runtime in another language must reproduce: pixels, token ids, embeddings, scores, decisions, answers.
 
     The labels are the bundle's own without --labels. The images that are given become part of the files: take public ones.
 

@@ -1,4 +1,4 @@
-"""What another runtime must reproduce, as files: pixels, token ids, embeddings, scores and answers that this one computes.
+"""What another runtime must reproduce, as files: pixels, token ids, embeddings, scores, decisions and answers of this one.
 
 The bundle's own golden results (golden.py) let a device check itself; these are for whoever writes a runtime in another
 language, and many more. The Android demo's tests read them.
