@@ -123,8 +123,9 @@ public struct ScoreCalibration {
     ///   - embedding: of unit length.
     ///   - logits: logitScale · cosine + logitBias of each label; nil where the image is scored for other labels.
     public func decide(embedding: [Float], logits: [Double]?) -> Decision {
-        let white = whitening.map { row in zip(row, embedding).reduce(0.0) { $0 + $1.0 * Double($1.1) } }
-        let squares = centres.map { centre in zip(white, centre).reduce(0.0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } }
+        let unit = embedding.map(Double.init)
+        let white = whitening.map { row in zip(row, unit).reduce(0.0) { $0 + $1.0 * $1.1 } }
+        let squares = centres.map { centre in zip(white, centre).map { $0 - $1 }.reduce(0.0) { $0 + $1 * $1 } }
         let nearest = squares.indices.min { squares[$0] < squares[$1] } ?? 0
         let distance = squares[nearest].squareRoot()
         let kind = facts.kinds[facts.centres[nearest]]

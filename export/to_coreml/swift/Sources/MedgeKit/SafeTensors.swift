@@ -8,7 +8,7 @@ struct SafeTensors {
     init(_ data: Data) throws {
         let bytes = [UInt8](data)
         guard bytes.count >= 8 else { throw MedgeError("The file is cut off.") }
-        let size = bytes[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        let size = UInt64(littleEndian: bytes.withUnsafeBytes { $0.load(as: UInt64.self) })
         guard size <= UInt64(bytes.count - 8) else { throw MedgeError("The file is cut off.") }
         let start = 8 + Int(size)
         guard let header = try JSONSerialization.jsonObject(with: Data(bytes[8..<start])) as? [String: Any] else {
@@ -21,10 +21,13 @@ struct SafeTensors {
                 let offsets = facts["data_offsets"] as? [Int], offsets.count == 2, offsets[0] >= 0,
                 offsets[1] - offsets[0] == 4 * shape[0] * shape[1], offsets[1] <= bytes.count - start
             else { throw MedgeError("The matrix \(name) is damaged.") }
-            matrices[name] = (0..<shape[0]).map { row in
-                (0..<shape[1]).map { column in
-                    let at = start + offsets[0] + 4 * (row * shape[1] + column)
-                    return Float(bitPattern: bytes[at..<(at + 4)].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) })
+            let (first, width) = (start + offsets[0], shape[1])
+            matrices[name] = bytes.withUnsafeBytes { raw in
+                (0..<shape[0]).map { row in
+                    (0..<width).map { column in
+                        let at = first + 4 * (row * width + column)
+                        return Float(bitPattern: UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
+                    }
                 }
             }
         }
