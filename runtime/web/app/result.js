@@ -87,9 +87,10 @@ export class Result {
       const said = says?.get(label);
       Object.assign(row.dataset, { label, cosine, softmax, sigmoid, ...(said && { said }) });
       row.classList.toggle('first', said ? said === 'present' : index === 0);
-      for (const text of [label, ...(said ? [said] : []), percent(softmax), percent(sigmoid), cosine.toFixed(3)]) {
-        row.append(Object.assign(document.createElement('td'), { textContent: text }));
+      for (const textContent of [label, percent(softmax), percent(sigmoid), cosine.toFixed(3)]) {
+        row.append(Object.assign(document.createElement('td'), { textContent }));
       }
+      if (said) row.cells[0].after(Object.assign(document.createElement('td'), { textContent: said, className: 'said' }));
       return row;
     }));
     this.#find('.facts').textContent = facts;

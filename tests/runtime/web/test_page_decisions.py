@@ -92,6 +92,15 @@ def test_each_label_has_its_word(page: Any, media: str) -> None:
     page.emulate_media(media="null")
 
 
+def test_words_fit_on_a_phone(page: Any) -> None:
+    desk = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 844})
+    shown(page, decision("present", "absent", "not calibrated", likely=["pneumonia"]))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".result tbody tr").nth(2).inner_text().split("\t")[:2] == ["2", "not calibrated"]
+    page.set_viewport_size(desk)
+
+
 @pytest.mark.parametrize("media", ["screen", "print"])
 def test_of_a_picture_unlike_all_no_label_is_shown(page: Any, media: str) -> None:
     page.emulate_media(media=media)
