@@ -20,7 +20,7 @@ PAGES = tuple(
         "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma",
         "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "index remove", "index info",
-        "probe fit", "probe predict", "probe evaluate", "evaluate", "compare", "ask", "report", "chat",
+        "probe fit", "probe predict", "probe evaluate", "calibrate-scores", "evaluate", "compare", "ask", "report", "chat",
         "record", "doctor", "inspect", "verify", "golden", "bench", "help",
     )
 )  # fmt: skip

@@ -23,7 +23,9 @@ def script(name: str) -> ModuleType:
 
 
 def test_command_reference_is_generated(export_extra: None) -> None:
-    rendered = script("make_commands").render()
+    module = script("make_commands")
+    assert {words[0] for words in module.PAGES if words} == set(COMMANDS)
+    rendered = module.render()
     assert (ROOT / "docs" / "reference" / "commands.md").read_text() == rendered, "run python docs/make_commands.py"
 
 
@@ -60,6 +62,7 @@ def test_readme_is_short_and_every_page_is_in_the_navigation() -> None:
 
 def test_python_page_names_what_the_package_offers() -> None:
     import medge
+from medge.command_line import COMMANDS
 
     page = (ROOT / "docs" / "reference" / "python.md").read_text()
     names = [name for name in medge.__all__ if not name.startswith("__")]
