@@ -9,6 +9,8 @@ from unittest import mock
 
 import pytest
 
+from medge.command_line import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 PAGES = [
     Path("README.md"),
@@ -62,7 +64,6 @@ def test_readme_is_short_and_every_page_is_in_the_navigation() -> None:
 
 def test_python_page_names_what_the_package_offers() -> None:
     import medge
-from medge.command_line import COMMANDS
 
     page = (ROOT / "docs" / "reference" / "python.md").read_text()
     names = [name for name in medge.__all__ if not name.startswith("__")]
