@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from result_tables.devices import android, arm, web
-from result_tables.encoders import coreml, distillation, full_size, merging, parity
+from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS
 from result_tables.hardening import decoders, endurance, fuzz, isolation
 from result_tables.language_models import generator_full_size, generators, image_tower
@@ -65,6 +65,7 @@ BENCHMARKS = {
     "token-merging": Benchmark(
         "Merging similar patches", "benchmarks/token_merging.py", "2026-11-25", CORES, merging
     ),
+    "maps": Benchmark("Where is it?", "benchmarks/maps.py", _recorded("maps"), f"{CORES}, busy", maps),
     "distillation": Benchmark("Distillation", "benchmarks/distillation.py", "2026-11-25", CORES, distillation),
     "coreml": Benchmark(
         "CoreML packages", "benchmarks/coreml_parity.py", "2026-11-25", f"{CORES}, medge's own evaluator", coreml

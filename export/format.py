@@ -47,6 +47,7 @@ class Making:
         images: to choose on; none of them is judged on.
         profile: the preprocessing of images.
         merge: similar image tokens to merge in each block; None for what the recipe says.
+        maps: whether the vision tower shall also say what each patch gives to an embedding.
         metadata: what a file says of itself: source, profile, labels, logit scale and bias.
         options: the format's own; its type is the format's affair.
         progress: called as work advances.
@@ -59,6 +60,7 @@ class Making:
     images: Samples
     profile: str
     merge: int | None
+    maps: bool
     metadata: Mapping[str, str]
     options: Any
     progress: Progress

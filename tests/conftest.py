@@ -39,6 +39,8 @@ LABELS = {
     "head MRI": ["MRI of the head"],
 }
 
+WITH_MAPS = "int8"  # the recipe whose bundle can make maps, too
+
 ASKED_FOR = {
     "full_size": "full-size model: several minutes and 12 GB of disk; run with -m full_size",
     "emulated": "an emulated ARM: several minutes; run by make test-arm",
@@ -324,7 +326,8 @@ def make_bundle(
     def write(recipe: str, out: Path) -> None:
         # Of a few images no recipe may choose how many patches to merge.
         merge = 2 if recipe in ONNX_RECIPES and ONNX_RECIPES[recipe].merge_within else None
-        job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file, merge=merge)
+        maps = recipe == WITH_MAPS
+        job = ExportJob(checkpoint, out, recipe, calibration=few_images, labels=labels_file, merge=merge, maps=maps)
         export_medsiglip(job, full=request.getfixturevalue("full_precision"))
 
     return lambda recipe: once(f"bundles/{folder_name(recipe)}", lambda out: write(recipe, out))

@@ -32,3 +32,22 @@ def first_blocks(tower: Any, layers: int) -> Any:
     short = copy.deepcopy(tower)
     short.encoder.layers, short.config.num_hidden_layers = short.encoder.layers[:layers], layers
     return short
+
+
+def tiny_tower() -> Any:
+    """A vision tower of 16 patches and two blocks with random weights, its biases and norms among them."""
+    import torch
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    from medge.export.families.transformers_versions import vision_transformer
+
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14
+    )
+    config._attn_implementation = "eager"
+    tower = vision_transformer(SiglipVisionModel(config))
+    with torch.no_grad():
+        for parameter in tower.parameters():  # what is zero or one in a fresh model would hide faults
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return tower.eval().requires_grad_(False)

@@ -143,3 +143,25 @@ def distillation() -> str:
             f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
         )
     return "\n\n".join(parts)
+
+
+def maps() -> str:
+    facts = json.loads((RESULTS / "maps.json").read_text())
+    rows = [
+        [
+            row["set"], str(row["questions"]), str(row["pictures"]), with_interval(row["map"]), with_interval(row["occlusion"]),
+            with_interval(row["middle"]), f"{row['chance']['value']:.3f}",
+        ]
+        for row in facts["rows"]
+    ]  # fmt: skip
+    cost = facts["cost"]
+    times = [[f"the output is {name}", with_interval(ratio)] for name, ratio in cost["time"].items()]
+    return "\n\n".join(
+        [
+            f"`{facts['source']}`, recipe `{facts['recipe']}`, {facts['patches']} patches:",
+            table(["set", "questions", "pictures", "map", "occlusion", "middle", "chance"], rows),
+            f"The vision tower's file is {cost['bytes'] / 1e6:.2f} MB, {cost['bytes_ratio']:.3f} of that without the output. "
+            "An image's processor time through the tower:",
+            table(["", "to the tower without"], times),
+        ]
+    )

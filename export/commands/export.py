@@ -113,6 +113,9 @@ def medsiglip(
         str, typer.Option(help="Batch sizes that the CoreML tensors may have, e.g. 1,4,16; images come singly.")
     ] = "1",
     merge: MergeOption = None,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="An output more of the ONNX vision tower, for 'medge classify --map'.")
+    ] = False,
     target_size: TargetSizeOption = None,
     profile: UsualProfileOption = None,
     target: TargetOption = "auto",
@@ -149,7 +152,7 @@ def medsiglip(
     )
     job = ExportJob(
         checkpoint=checkpoint, out=to, recipe=recipe[0] if recipe else None, formats=tuple(formats.split(",")),
-        coreml_recipe=coreml_recipe, package=package, merge=merge, profile=profile, target=target,
+        coreml_recipe=coreml_recipe, package=package, merge=merge, maps=maps, profile=profile, target=target,
         web_libraries=web_libraries or default_libraries(),
         calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled,
         thumbnails=thumbnails, force=force,

@@ -98,6 +98,7 @@ class Reference(EncoderReference):
     }
     refused = {  # noqa: RUF012
         "coreml": "can't be written as CoreML packages yet; export it as ONNX",
+        "maps": "reads its class token, to which no sum over patches leads; export it without --maps",
         "merging": "has a class token, which merging would have to protect; choose a recipe that merges no patches",
         "web": "was never run in the page",
         "optimum": "is no SigLIP, and only that is compared with optimum; compare with pytorch or openvino",

@@ -59,7 +59,7 @@ class EncoderReference(abc.ABC):
         model_types: what `config.json` says of such a checkpoint.
         profiles: the preprocessing profiles that its publishers use, the usual one first.
         signatures: {tower: how it is called}, for "vision" and "text".
-        refused: {what: why}, for what can't be done with the family: a format, a target ("web"), "merging",
+        refused: {what: why}, for what can't be done with the family: a format, a target ("web"), "merging", "maps",
             "distillation", or an engine that `medge bench` compares with. The reason is a clause that follows the family's name.
         device_tokenizer: the text of the `tokenizer.json` that a bundle gets.
         model: in fp32, evaluation mode, attention written out (exact and exportable).

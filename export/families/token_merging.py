@@ -14,6 +14,7 @@ patches of each square it stands for: what it gives to each average is then know
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -162,30 +163,48 @@ class MergingHead(nn.Module):
         self.layernorm, self.mlp = head.layernorm, head.mlp
 
     def forward(self, x: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-        pooled, _ = self.attention(x, x, x, size.log().transpose(1, 2)[:, None])
+        pooled, _ = self.attention(x, x, x, patches_of(size).log().transpose(1, 2)[:, None])
         return (pooled + self.mlp(self.layernorm(pooled)))[:, 0]
+
+
+@dataclass(frozen=True)
+class MergedOutput(TowerOutput):
+    """What a tower that merges gives: also which patches are in each token, (B, tokens, patches), or only how many."""
+
+    sources: torch.Tensor
 
 
 class MergingTower(nn.Module):
     """A `SiglipVisionTransformer` that merges `merged` tokens in each block; it shares the tower's weights.
 
+    Args:
+        tower: the tower.
+        merged: tokens.
+        follow: whether each token carries which patches are in it, not only how many.
+
     Raises:
         RecipeError: as `MergingEncoder`.
     """
 
-    def __init__(self, tower: Any, merged: int) -> None:
+    cells: torch.Tensor
+
+    def __init__(self, tower: Any, merged: int, *, follow: bool = False) -> None:
         super().__init__()
         self.config = tower.config
         self.embeddings, self.encoder = tower.embeddings, MergingEncoder(tower, merged)
         self.post_layernorm, self.head = tower.post_layernorm, MergingHead(tower.head)
         self.tokens = self.encoder.tokens
+        if follow:
+            self.register_buffer("cells", torch.eye(patches(tower))[None])
+        self.follow = follow
         self.eval()
 
-    def forward(self, pixel_values: torch.Tensor) -> TowerOutput:
+    def forward(self, pixel_values: torch.Tensor) -> MergedOutput:
         x = self.embeddings(pixel_values)
-        x, size = self.encoder(x, torch.ones_like(x[:, :, :1]))
+        first = self.cells.expand(x.shape[0], -1, -1) if self.follow else torch.ones_like(x[:, :, :1])
+        x, size = self.encoder(x, first)
         x = self.post_layernorm(x)
-        return TowerOutput(x, self.head(x, size))
+        return MergedOutput(x, self.head(x, size), size)
 
 
 def largest_merge(

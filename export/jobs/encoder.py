@@ -63,6 +63,8 @@ def export_medsiglip(
         if full is None:
             full = stack.enter_context(_open_full(job, progress))
         profile = full.reference.profile_of(job.profile)
+        if job.maps:
+            full.reference.allow("maps")
         samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration, warn))
         given = full.kept(("judged", job.images, job.labelled), lambda: _judged(job, plan, warn))
         fitted, judged, held_back = full.kept(
@@ -84,6 +86,7 @@ def export_medsiglip(
                 fitted,
                 profile,
                 job.merge,
+                job.maps,
                 _metadata(manifest),
                 job.options_of(name),
                 progress,

@@ -37,6 +37,7 @@ class ExportJob:
         coreml_recipe: the same for CoreML where both formats are made.
         package: how CoreML packages are called.
         merge: similar image tokens to merge in each block; None for what the recipe says (for CoreML, none).
+        maps: give the ONNX vision tower the output from which `Encoder.map` shows what speaks for a label.
         profile: the preprocessing profile; None for what the family's publishers usually use.
         target: CPU target, "auto" for this machine; "web" puts the page into the bundle.
         web_libraries: folder with the page's npm packages.
@@ -55,6 +56,7 @@ class ExportJob:
     coreml_recipe: str | None = None
     package: PackageOptions = field(default_factory=PackageOptions)
     merge: int | None = None
+    maps: bool = False
     profile: str | None = None
     target: str = "auto"
     web_libraries: Path = field(default_factory=default_libraries)
@@ -107,6 +109,8 @@ def read_job(job: ExportJob) -> ExportPlan:
         if job.labels is None:
             raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
         recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
+    if job.maps and "onnx" not in job.formats:
+        raise RecipeError("--maps is an output of the ONNX vision tower: add it with --format onnx,coreml")
     if job.profile is not None:
         get_profile(job.profile)
     target, reason = pick_target(job.target)

@@ -18,6 +18,7 @@ from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
 from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
+from .maps import add_map_output, followed, map_graph
 from .stages import OnnxStages, engine, full_graph
 from .towers import export_tower, write_tower
 
@@ -28,11 +29,20 @@ def _make(making: Making, recipes: Mapping[str, OnnxRecipe]) -> dict[str, TowerF
         making.progress(f"exporting the {tower} tower", number, len(recipes))
         merged = _merging(making, recipe) if tower == "vision" else None
         signature = making.full.reference.signatures[tower]
-        graph = export_tower(merged, signature) if merged is not None else full_graph(making.full, tower)
+        maps = making.maps and tower == "vision"
+        if merged is None:
+            graph = full_graph(making.full, tower)
+        else:
+            graph = export_tower(merged, followed(signature) if maps else signature)
         making.progress(f"{recipe.name}: {tower} tower", number, len(recipes))
         small, decisions = quantize(graph, recipe, making.target, making.inputs[tower])
         if merged is not None:
             decisions |= merged.encoder.facts()
+        if maps and merged is not None:
+            decisions |= add_map_output(small, map_graph(merged))
+        elif maps:
+            behind = making.full.kept("maps", lambda: map_graph(making.full.reference.tower("vision")))
+            decisions |= add_map_output(small, behind)
         golden = golden_bound(recipe, merged=merged is not None)
         towers[tower] = write_tower(making.writer, tower, f"{tower}_model", recipe, small, decisions, signature, golden)
     return towers
@@ -46,7 +56,7 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     full, images = making.full, making.images
     tower = full.reference.tower("vision")
     if making.merge is not None:
-        return MergingTower(tower, making.merge)
+        return MergingTower(tower, making.merge, follow=making.maps)
     # The images are kept, too, so that no others get their identity.
     of_these = (id(images), making.profile)
     inputs = full.kept(("choosing", of_these), lambda: (images, _choosing_inputs(making)))[1]
@@ -61,7 +71,7 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
 
     gates = part_gates("vision", recipe)
     count = full.kept(("merge", gates, of_these), lambda: largest_merge(embedded, tower, gates))
-    return MergingTower(tower, count) if count else None
+    return MergingTower(tower, count, follow=making.maps) if count else None
 
 
 def _choosing_inputs(making: Making) -> list[NDArray[np.float32]]:

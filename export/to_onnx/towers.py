@@ -22,7 +22,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,23 @@ def export_tower(tower: Any, signature: Signature) -> Graph:
         example = torch.zeros(2, 3, side, side)
     else:
         example = torch.ones(2, tower.config.max_position_embeddings, dtype=torch.int64)
-    with _quiet(), pooling_attention(tower):
+    with pooling_attention(tower):
+        return export_module(_Tower(tower, keyword, outputs), {keyword: example}, outputs)
+
+
+def export_module(module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> Graph:
+    """Export any module with a dynamic batch.
+
+    Args:
+        module: in evaluation mode.
+        inputs: {name: example}, in the order of its arguments; the first dimension is the batch.
+        outputs: names, in order.
+    """
+    batch = torch.export.Dim("batch")
+    with _quiet():
         program = torch.onnx.export(
-            _Tower(tower, keyword, outputs), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[keyword], output_names=list(outputs),
-            dynamic_shapes={"inputs": {0: torch.export.Dim("batch")}},
+            module, tuple(inputs.values()), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=list(inputs), output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in inputs),
         )  # fmt: skip
     assert program is not None
     model = program.model_proto

@@ -139,6 +139,27 @@ class Graph:
             del inner.node[count:]
             del inner.output[outputs:]
 
+    def append(self, other: Graph) -> None:
+        """Put another graph behind this one, in place.
+
+        Args:
+            other: its inputs are tensors of this graph, by name; all other names are its own. Its outputs become outputs.
+        """
+        shared = {item.name for item in other.model.graph.input}
+        names = [{*one.weights, *(name for node in one.nodes for name in node.output)} for one in (self, other)]
+        assert shared <= names[0]
+        assert not names[0] & names[1]
+        self.model.graph.node.extend(other.model.graph.node)
+        self.model.graph.initializer.extend(other.model.graph.initializer)
+        self.model.graph.output.extend(other.model.graph.output)
+        self.weights = {item.name: item for item in self.model.graph.initializer}
+
+    def drop_output(self, name: str) -> None:
+        """Give a tensor no longer as an output; it is computed where other nodes read it."""
+        kept = [item for item in self.model.graph.output if item.name != name]
+        del self.model.graph.output[:]
+        self.model.graph.output.extend(kept)
+
     def without_weights(self) -> onnx.ModelProto:
         """The model with its initializers' values left out, for structural checks that would copy gigabytes."""
         light = onnx.ModelProto()

@@ -31,6 +31,7 @@ from .bounds import (
 from .gates import ParitySummary
 
 MERGED = "merged_tokens_a_block"  # among a tower's decisions, where it merges any
+MAP_OUTPUT = "map_output"  # among a vision tower's decisions, where it says what each patch gives to an embedding
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ class TowerFacts:
     def merged(self) -> int:
         """Similar patches that each block merges."""
         return int(self.decisions.get(MERGED, 0))
+
+    @property
+    def map_output(self) -> str:
+        """The ONNX output of what each patch gives to an embedding, (B, patches + 1, D); "" where there is none."""
+        return str(self.decisions.get(MAP_OUTPUT, ""))
 
 
 @dataclass(frozen=True)

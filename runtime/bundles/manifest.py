@@ -25,7 +25,17 @@ from .bounds import (
     Name,
     Sentence,
 )
-from .facts import MERGED, Artefact, EncoderFacts, FileEntry, GeneratorFacts, Preprocessing, Source, TowerFacts
+from .facts import (
+    MAP_OUTPUT,
+    MERGED,
+    Artefact,
+    EncoderFacts,
+    FileEntry,
+    GeneratorFacts,
+    Preprocessing,
+    Source,
+    TowerFacts,
+)
 from .gates import ParitySummary
 from .typed_json import build, parse
 
@@ -276,6 +286,8 @@ def _check_tower(part: str, tower: TowerFacts, files: tuple[FileEntry, ...], whe
         raise ValueError(f"other inputs than a {part} part has, or no output - at `{where}.inputs`")
     if not isinstance(merged := tower.decisions.get(MERGED, 0), int) or isinstance(merged, bool) or merged < 0:
         raise ValueError(f"Expected `int` >= 0 - at `{where}.decisions.{MERGED}`")
+    if MAP_OUTPUT in tower.decisions and not (isinstance(named := tower.decisions[MAP_OUTPUT], str) and named):
+        raise ValueError(f"Expected a name - at `{where}.decisions.{MAP_OUTPUT}`")
 
 
 def _check_facts(manifest: Manifest) -> None:

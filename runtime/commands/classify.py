@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,13 @@ def classify(
     label: Annotated[list[str] | None, typer.Option(help="A label; repeat it. Without: the bundle's own.")] = None,
     labels: LabelsOption = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 3,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help="Folder for a picture of what speaks for the best label; needs a bundle exported with --maps."
+        ),
+    ] = None,
+    map_all: Annotated[bool, typer.Option("--map-all", help="With --map: a picture for every label.")] = False,
     frame: FrameOption = None,
     window: WindowOption = None,
     threads: ThreadsOption = None,
@@ -64,6 +72,8 @@ def classify(
     and CLIP, which was trained to choose among labels, no sigmoid.
     Where 'medge calibrate-scores' has set thresholds for the bundle's own labels, each is present, absent or uncertain, and a
     picture unlike all that the bundle was calibrated on is flagged.
+    With --map, orange patches speak for the label rather than the others, blue ones against it. That is this model's arithmetic,
+    no segmentation and no proof.
     An image that can't be read is named on stderr, the others are scored, and the exit code is 3.
 
     Example: medge classify bundle film.dcm --label "normal chest x-ray" --label "pneumonia"
@@ -72,10 +82,12 @@ def classify(
     from ..console.layouts import TABLES
     from ..encoder.encoder import load
     from ..encoder.labels import as_prompts, read_labels
-    from ..errors import LabelError
+    from ..errors import LabelError, RecipeError
 
     if label and labels:
         raise LabelError("give --label or --labels, not both")
+    if map_all and maps is None:
+        raise RecipeError("--map-all says which maps to write; say where with --map FOLDER")
     view = view_of(frame, window)
     chosen = read_labels(labels) if labels else as_prompts(label) if label else None
     run = ImageRun(inputs_of(images), view, to, TABLES, force=force)
@@ -84,10 +96,17 @@ def classify(
         fast=fast,
     )  # fmt: skip
     bank = _bank(encoder, chosen)
-    run.go(
-        encoder, _columns(encoder, bank, view), lambda embedding, _: _outcome(encoder, bank, embedding, top),
-        None if as_json else _print,
-    )  # fmt: skip
+    columns, show = _columns(encoder, bank, view, maps=maps is not None, every=map_all), None if as_json else _print
+    if maps is None:
+        run.go(encoder, columns, lambda embedding, _: _outcome(encoder, bank, embedding, top), show)
+    else:
+        from ..console.map_files import MapFiles, MappingEncoder
+
+        mapping, files = MappingEncoder(encoder, bank), MapFiles(maps, map_all, columns.same["made_with"])
+        run.go(
+            mapping, columns,
+            lambda found, name: _with_maps(_outcome(encoder, bank, found.embedding, top), files.write(found, name)), show,
+        )  # fmt: skip
     calibrated = encoder.calibrated(bank)
     if not calibrated and not as_json and run.results:
         err.print(f"medge: {NOT_CALIBRATED}", soft_wrap=True)
@@ -95,19 +114,26 @@ def classify(
     run.end(facts if as_json else None)
 
 
-def _columns(encoder: Encoder, bank: LabelBank, view: View) -> Columns:
+def _with_maps(outcome: Outcome, files: dict[str, str]) -> Outcome:
+    """The same with the files of its maps, for JSON."""
+    return replace(outcome, result={**outcome.result, "maps": files}, fields={**outcome.fields, "maps": files})
+
+
+def _columns(encoder: Encoder, bank: LabelBank, view: View, *, maps: bool, every: bool) -> Columns:
     """Of a file of results; two files with the same `made_with` are results of the same question."""
     from ..bundles.manifest import MANIFEST, sha256_file, sha256_json
     from ..console.layouts import Columns
 
     asked = [sha256_file(encoder.bundle.folder / MANIFEST), list(bank.prompts.items()), asdict(view)]
+    if maps:
+        asked.append({"maps": "every" if every else "best"})
     same = {"bundle": encoder.manifest.name, "made_with": sha256_json(asked)[:16]}
     decided = DECIDED if encoder.calibration is not None else ()
     return Columns("image", same, ("best", *decided), tuple(map(_column, bank.names)))
 
 
 def _column(label: str) -> str:
-    taken = label in ("image", "bundle", "made_with", "best", "scores", "decision", *DECIDED)
+    taken = label in ("image", "bundle", "made_with", "best", "scores", "decision", "maps", *DECIDED)
     return f"label {label}" if taken else label
 
 
@@ -162,3 +188,5 @@ def _print(result: Row) -> None:
         said = f"{says[score['label']]:<{SAYS}}  " if says else ""
         line = f"  {score['label']:<{width}}  {said}{first}  {second}".rstrip()
         out.print(line, soft_wrap=True)
+    for label, file in result.get("maps", {}).items():
+        out.print(f"  map of {label}: {file}", soft_wrap=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
@@ -19,11 +19,18 @@ from .result_file import ResultFile, image_name
 from .terminal import SOME_FAILED, err, of_many, print_json, progress, warn
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..encoder.encoder import Encoder
     from ..pictures.view import View
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Streams(Protocol[T_co]):
+    """What makes something of images as they come: an encoder makes their embeddings, (D,) float32."""
+
+    def stream_images(
+        self, sources: Iterable[ImageSource], *, view: View
+    ) -> Iterator[tuple[ImageSource, T_co | ImageError]]: ...
 
 
 @dataclass(frozen=True)
@@ -104,15 +111,15 @@ class ImageRun:
         return self.before + len(self.results) + len(self.failed)
 
     def go(
-        self, encoder: Encoder, columns: Columns, measure: Callable[[NDArray[np.float32], str], Outcome],
+        self, encoder: Streams[T], columns: Columns, measure: Callable[[T, str], Outcome],
         show: Callable[[Row], None] | None = None,
     ) -> None:  # fmt: skip
         """Go through the images.
 
         Args:
-            encoder: what embeds them.
+            encoder: what embeds them, or makes something else of them.
             columns: of the file of results.
-            measure: what becomes of an image, from its embedding, (D,) float32, and its input's name.
+            measure: what becomes of an image, from what the encoder made of it and its input's name.
             show: called with each result as it comes.
 
         Raises:

@@ -33,7 +33,7 @@ OPERATORS: dict[tuple[str, str], frozenset[str]] = {
     for name, attributes in {
         **dict.fromkeys(
             ("Add", "Clip", "Div", "DynamicQuantizeLinear", "Equal", "Expand", "Identity", "Log", "MatMul", "MatMulInteger",
-             "Mul", "Pow", "QuantizeLinear", "Reciprocal", "Sigmoid", "Slice", "Sqrt", "Unsqueeze"), ""
+             "Mul", "Pow", "QuantizeLinear", "Reciprocal", "Sigmoid", "Slice", "Sqrt", "Sub", "Unsqueeze"), ""
         ),
         **dict.fromkeys(("Concat", "DequantizeLinear", "Gather", "GatherElements", "Softmax", "Split"), "axis"),
         **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"), "keepdims noop_with_empty_axes"),
@@ -94,14 +94,12 @@ class Interface:
 
     Attributes:
         inputs: all of them: {name: (TensorProto.DataType, shape)}; None stands for a dimension of any length.
-        output: the one that is read.
-        shape: of that, in float32.
+        outputs: those that are read: {name: shape}, in float32.
         opset: of its operators.
     """
 
     inputs: Mapping[str, tuple[int, Shape]]
-    output: str
-    shape: Shape
+    outputs: Mapping[str, Shape]
     opset: int
 
 
@@ -263,11 +261,9 @@ class _Reader:
 def _compare(outline: Outline, interface: Interface) -> None:
     if outline.inputs != dict(interface.inputs):
         raise MalformedError(f"it takes {_ends(outline.inputs)}, the manifest says {_ends(interface.inputs)}")
-    wanted = (FLOAT, interface.shape)
-    if outline.outputs.get(interface.output) != wanted:
-        raise MalformedError(
-            f"it gives {_ends(outline.outputs)}, the manifest says {_ends({interface.output: wanted})}"
-        )
+    wanted = {name: (FLOAT, shape) for name, shape in interface.outputs.items()}
+    if wanted.items() - outline.outputs.items():
+        raise MalformedError(f"it gives {_ends(outline.outputs)}, the manifest says {_ends(wanted)}")
     if outline.opsets.get("") != interface.opset:
         raise MalformedError(f"its operator set is {outline.opsets.get('')}, the manifest says {interface.opset}")
 

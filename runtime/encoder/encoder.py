@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..bundles.bundle import Bundle
 from ..decisions.calibration import ROLE, Decision, ScoreCalibration
 from ..device.cpu import check_threads
-from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface
+from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface, Shape
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError, LabelError
 from ..notebook import shorten
@@ -24,10 +24,12 @@ from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 from .classification import Classification
 from .labels import LabelBank, as_prompts, unit_length
+from .maps import PatchMap, covered, patch_map
 from .tokenizer import Cut, Tokenizer
 
 MOST_LENGTH = 1e18  # of an embedding before it is brought to unit length: its square is still a float32
 
+T = TypeVar("T")
 Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
 
@@ -104,9 +106,15 @@ class Encoder:
         """How a tower's graph is called, as the manifest says it."""
         facts, side = self.towers[tower], self.facts.image_size
         taken = (FLOAT, (BATCH, 3, side, side)) if tower == "vision" else (INT64, (BATCH, self.facts.tokenizer.length))
-        return Interface(
-            dict.fromkeys(facts.inputs, taken), facts.output, (BATCH, self.facts.embedding_size), facts.opset
-        )
+        given: dict[str, Shape] = {facts.output: (BATCH, self.facts.embedding_size)}
+        if facts.map_output:
+            given[facts.map_output] = (BATCH, self._cells**2 + 1, self.facts.embedding_size)
+        return Interface(dict.fromkeys(facts.inputs, taken), given, facts.opset)
+
+    @property
+    def _cells(self) -> int:
+        """Patches on a side of what the model sees."""
+        return self.facts.image_size // self.facts.patch_size
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -153,7 +161,12 @@ class Encoder:
 
     def prepare(self, source: ImageSource, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
         """An image to the model's input, (3, side, side) float32."""
-        return self.normalise(self.resize(read_image(source, view)))
+        return self._read(source, view)[1]
+
+    def _read(self, source: ImageSource, view: View) -> tuple[Pixels, NDArray[np.float32]]:
+        """An image as it is decoded, (H, W, 3), and as the model's input, (3, side, side)."""
+        picture = read_image(source, view)
+        return picture, self.normalise(self.resize(picture))
 
     def resize(self, image: Pixels) -> NDArray[np.uint8]:
         """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's size, (side, side, 3) uint8."""
@@ -184,12 +197,16 @@ class Encoder:
             parts.append(session.run([facts.output], given)[0])
         if not parts:
             return np.empty((0, self.facts.embedding_size), np.float32)
-        values = np.concatenate(parts).astype(np.float32)
+        return self._unit(tower, np.concatenate(parts))
+
+    def _unit(self, tower: str, pooled: NDArray[Any]) -> NDArray[np.float32]:
+        """What a tower gives, (N, D), at unit length."""
+        values = pooled.astype(np.float32)
         # A row of zeros has no direction; of values that overflow when they are squared, nothing but zeros would be left.
         lengths = np.linalg.norm(values.astype(np.float64), axis=-1)
         if not ((lengths > 1e-12) & (lengths < MOST_LENGTH)).all():
             raise BundleError(
-                f"{self.bundle.folder}: its {tower} tower ({facts.recipe}) computes no finite numbers here; "
+                f"{self.bundle.folder}: its {tower} tower ({self.towers[tower].recipe}) computes no finite numbers here; "
                 "use another recipe, and check this machine with 'medge verify'"
             )
         return unit_length(values)
@@ -231,15 +248,92 @@ class Encoder:
             waiting.clear()
 
         for source in sources:
-            try:
-                waiting.append((source, self.prepare(source, view)))
-            except ImageError as error:
-                waiting.append((source, error))
-            except MemoryError:
-                waiting.append((source, ImageError(f"{describe(source)}: not enough memory to decode it")))
+            waiting.append((source, _or_why_not(source, partial(self.prepare, source, view))))
             if len(waiting) >= batch_size:
                 yield from flush()
         yield from flush()
+
+    def check_maps(self) -> None:
+        """Check that the bundle can make maps.
+
+        Raises:
+            BundleError: it was exported without --maps.
+
+        Examples:
+            >>> medge.load_encoder("bundle").check_maps()
+        """
+        if not self.towers["vision"].map_output:
+            raise BundleError(f"{self.bundle.folder} can't make maps; export it again with --maps")
+
+    def stream_maps(
+        self, sources: Iterable[ImageSource], labels: Labels | None = None, *, view: View = DEFAULT_VIEW
+    ) -> Iterator[tuple[ImageSource, PatchMap | ImageError]]:
+        """Map images as they come, one by one; one that can't be read stops nothing.
+
+        Args:
+            sources: any number, each as in `medge.image`.
+            labels: one text, several, {label: prompts}, a bank, or None for the labels baked into the bundle.
+            view: which frame and which window of a file.
+
+        Yields:
+            (source, its map, or the `ImageError` that says why it can't be read), in order.
+
+        Raises:
+            BundleError: the bundle was exported without --maps.
+            LabelError: no label, a blank one or the same one twice.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> for source, found in encoder.stream_maps(["film.dcm"], ["an abdomen CT", "a chest x-ray"]):
+            ...     print(source, found.best)
+            film.dcm an abdomen CT
+        """
+        self.check_maps()
+        bank, side = self.bank(labels), self.facts.image_size
+        profile, share = get_profile(self.manifest.profile), self._cells * self.facts.patch_size / side
+        for source in sources:
+            read = _or_why_not(source, partial(self._read, source, view))
+            if isinstance(read, ImageError):
+                yield source, read
+                continue
+            picture, prepared = read
+            embedding, contributions = self._contributions(prepared)
+            height, width = picture.shape[:2]
+            area = covered(profile.area(height, width, side), share)
+            yield source, patch_map(contributions, embedding, bank, self._cells, area, picture)
+
+    def _contributions(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of a prepared image, its embedding, (D,), and what its patches give to it, (patches + 1, D)."""
+        facts = self.towers["vision"]
+        given = {name: self._input(name, pixels[None]) for name in facts.inputs}
+        pooled, contributions = self.vision.run([facts.output, facts.map_output], given)
+        if not np.isfinite(contributions).all():
+            raise BundleError(f"{self.bundle.folder}: its maps are no finite numbers here; use another recipe")
+        return self._unit("vision", pooled)[0], contributions[0]
+
+    def map(self, image: ImageSource, labels: Labels | None = None, *, view: View = DEFAULT_VIEW) -> PatchMap:
+        """Show which patches of an image speak for a label.
+
+        Args:
+            image: as in `medge.image`.
+            labels: one text, for what speaks for it, whatever else it could be; several, or {label: prompts}, or a bank, for what
+                speaks for each rather than for the others; None for the labels baked into the bundle.
+            view: which frame and which window of a file.
+
+        Raises:
+            BundleError: the bundle was exported without --maps.
+            ImageError: the image can't be read.
+            LabelError: no label, a blank one or the same one twice.
+
+        Examples:
+            >>> found = medge.load_encoder("bundle").map("film.dcm", ["an abdomen CT", "a chest x-ray"])
+            >>> found.labels, len(found.grids)
+            (('an abdomen CT', 'a chest x-ray'), 2)
+        """
+        [(_, found)] = self.stream_maps([image], labels, view=view)
+        if isinstance(found, ImageError):
+            raise found
+        return found
 
     def embed_images(
         self, images: ImageSource | Sequence[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW,
@@ -399,6 +493,16 @@ class Encoder:
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
         """Which of these texts the text tower would cut, and where."""
         return self.tokenizer.encode(texts)[1]
+
+
+def _or_why_not(source: ImageSource, read: Callable[[], T]) -> T | ImageError:
+    """What `read` makes of an image, or the error that says why nothing can be made of it."""
+    try:
+        return read()
+    except ImageError as error:
+        return error
+    except MemoryError:
+        return ImageError(f"{describe(source)}: not enough memory to decode it")
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -54,6 +54,6 @@ def tower_call(facts: GeneratorFacts, tower: TowerFacts, images: Preprocessing) 
         )
     [given], side = tower.inputs, facts.image_size
     interface = Interface(
-        {given: (FLOAT, (BATCH, 3, side, side))}, tower.output, (BATCH, facts.image_tokens, facts.width), tower.opset
+        {given: (FLOAT, (BATCH, 3, side, side))}, {tower.output: (BATCH, facts.image_tokens, facts.width)}, tower.opset
     )
     return TowerCall(given, tower.output, Normalisation(images.mean, images.std), interface)

@@ -104,7 +104,7 @@ def _serving_pad(image: Pixels, side: int) -> NDArray[np.uint8]:
 def _clip_crop(image: Pixels, side: int) -> NDArray[np.uint8]:
     """The shorter edge to `side` by PIL bicubic, then the middle square, as `CLIPImageProcessor`."""
     height, width = image.shape[:2]
-    rows, columns = (int(side * edge / min(height, width)) for edge in (height, width))
+    rows, columns = _enlarged(height, width, side)
     if rows * columns > MAX_PIXELS:
         raise ImageError(
             f"an image of {width} x {height} pixels is too narrow for this model: enlarged to it, it is too large"
@@ -114,13 +114,50 @@ def _clip_crop(image: Pixels, side: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(resized[top : top + side, left : left + side])
 
 
+def _enlarged(height: int, width: int, side: int) -> tuple[int, int]:
+    """The size at which the shorter edge is `side`."""
+    return int(side * height / min(height, width)), int(side * width / min(height, width))
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle in a picture's pixels; what lies outside the picture is padding."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
+def _whole(height: int, width: int, _side: int) -> Area:
+    return Area(0, 0, height, width)
+
+
+def _padded(height: int, width: int, _side: int) -> Area:
+    size = max(height, width)
+    return Area(-((size - height) // 2), -((size - width) // 2), size, size)
+
+
+def _middle(height: int, width: int, side: int) -> Area:
+    rows, columns = _enlarged(height, width, side)
+    by_y, by_x = height / rows, width / columns
+    return Area((rows - side) // 2 * by_y, (columns - side) // 2 * by_x, side * by_y, side * by_x)
+
+
 @dataclass(frozen=True)
 class Profile:
-    """One preprocessing path; `resize` maps (H, W, 3) of 8 or 16 bits to (side, side, 3) of 8 bits."""
+    """One preprocessing path.
+
+    Attributes:
+        name, summary: what it is called, and what it does.
+        resize: (H, W, 3) of 8 or 16 bits and `side`, to (side, side, 3) of 8 bits.
+        area: H, W and `side`, to what of the picture becomes that square.
+    """
 
     name: str
     summary: str
     resize: Callable[[Pixels, int], NDArray[np.uint8]]
+    area: Callable[[int, int, int], Area] = _whole
 
 
 PROFILES: dict[str, Profile] = {
@@ -129,8 +166,10 @@ PROFILES: dict[str, Profile] = {
         Profile("eval-tf", "bilinear, half-pixel centres, no antialiasing, truncated (tf.image.resize)", _eval_tf),
         Profile("hf-bicubic", "PIL bicubic (the Hugging Face processor)", _hf_bicubic),
         Profile("finetune-pil", "PIL bilinear with antialiasing", _finetune_pil),
-        Profile("serving-pad", "divide by the dtype's maximum, zero-pad to a square, PIL bicubic", _serving_pad),
-        Profile("clip-crop", "shorter edge to the size by PIL bicubic, middle square (CLIP)", _clip_crop),
+        Profile(
+            "serving-pad", "divide by the dtype's maximum, zero-pad to a square, PIL bicubic", _serving_pad, _padded
+        ),
+        Profile("clip-crop", "shorter edge to the size by PIL bicubic, middle square (CLIP)", _clip_crop, _middle),
     )
 }
 DEFAULT_PROFILE = "eval-tf"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .runtime.encoder.encoder import load as load_encoder
     from .runtime.encoder.labels import LabelBank
     from .runtime.encoder.linear_probe import Probe, fit_probe
+    from .runtime.encoder.maps import PatchMap
     from .runtime.encoder.score_calibration import calibrate_scores
     from .runtime.encoder.vector_index import VectorIndex, build_index
     from .runtime.errors import MedgeError
@@ -45,6 +46,7 @@ __all__ = [
     "Generator",
     "LabelBank",
     "MedgeError",
+    "PatchMap",
     "Probe",
     "Sampling",
     "Score",
@@ -79,6 +81,7 @@ _HOMES = {
     "Generator": ("generator.generator", "Generator"),
     "LabelBank": ("encoder.labels", "LabelBank"),
     "MedgeError": ("errors", "MedgeError"),
+    "PatchMap": ("encoder.maps", "PatchMap"),
     "Probe": ("encoder.linear_probe", "Probe"),
     "Score": ("encoder.classification", "Score"),
     "ScoreCalibration": ("decisions.calibration", "ScoreCalibration"),

@@ -16,6 +16,7 @@ from medge.export.families.table import open_encoder
 from medge.export.families.token_merging import MergingTower
 from medge.export.to_onnx import stages
 from medge.export.to_onnx.image_tokens import SIGNATURE, ImageTokens, load_tower
+from medge.export.to_onnx.maps import add_map_output, followed, map_graph
 from medge.quant.onnx_graph.apply import quantize
 from medge.quant.onnx_graph.graph import Graph
 from medge.quant.recipes.onnx import ONNX_RECIPES
@@ -24,7 +25,8 @@ from medge.runtime.device.onnx_outline import OPERATORS, check_onnx
 
 
 def graphs(shallow: Path, clip: Path, tiny_gemma: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    """One of each kind: both families' towers, one that merges, with its queries in parts, and a language model's."""
+    """One of each kind: both families' towers, one that merges, with its queries in parts and its output for
+    maps, and a language model's."""
     for folder in (shallow, clip):
         reference = open_encoder(folder)
         for tower in ("vision", "text"):
@@ -32,7 +34,10 @@ def graphs(shallow: Path, clip: Path, tiny_gemma: Path, monkeypatch: pytest.Monk
         if folder == shallow:
             vision = reference.tower("vision")
             monkeypatch.setattr(token_merging, "SCORES", 20 * vision.config.num_attention_heads * 64)
-            yield stages.export_tower(MergingTower(vision, 2), reference.signatures["vision"])
+            merging = MergingTower(vision, 2, follow=True)
+            graph = stages.export_tower(merging, followed(reference.signatures["vision"]))
+            add_map_output(graph, map_graph(merging))
+            yield graph
     yield stages.export_tower(ImageTokens(*load_tower(open_gemma(tiny_gemma)), 0), SIGNATURE)
 
 

@@ -175,6 +175,7 @@ FIELDS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         1.5,
         "a_block`",
     ),
+    "a map of no name": (("artefacts", "onnx", "towers", "vision", "decisions", "map_output"), 3, "map_output`"),
     "a status of its own": (("artefacts", "onnx", "parity", "status"), "failed", r"say 'passed' - at `.*\.status`"),
     "a gate of its own": (("artefacts", "onnx", "parity", "gates", 0, "passed"), False, r"gates\[0\]\.passed`"),
     "a bound of its own": (("artefacts", "onnx", "parity", "gates", 1, "bound"), 1e-9, r"gates\[1\]\.passed`"),

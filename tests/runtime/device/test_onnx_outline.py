@@ -16,7 +16,7 @@ from medge.runtime.device.onnx_outline import BATCH, FLOAT, Interface, check_onn
 from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.errors import BundleError
 
-INTERFACE = Interface({"x": (FLOAT, (BATCH, 4))}, "y", (BATCH, 3), 20)
+INTERFACE = Interface({"x": (FLOAT, (BATCH, 4))}, {"y": (BATCH, 3)}, 20)
 
 
 def model() -> ModelProto:
