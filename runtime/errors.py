@@ -18,6 +18,11 @@ MedgeError
 ├── CorpusError          texts, questions or captions that can't be read; names file and line
 ├── TaskError            an evaluation task that does not exist, a folder without its data, runs that can't be compared
 ├── StorageError         no space left, or a place that can't be written
+│   └── PlaceTakenError  another medge is writing there
+├── StationError         a station's folder that can't be used, or something that it does not hold
+│   ├── StationFullError it takes no more objects until there is space
+│   ├── ObjectRefusedError an object that is neither DICOM with its identifiers nor a picture, or too large
+│   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
 └── MissingExtraError    an optional dependency is not installed
 """
 
@@ -104,6 +109,26 @@ class TaskError(MedgeError):
 
 class StorageError(MedgeError):
     """The file system refused."""
+
+
+class PlaceTakenError(StorageError):
+    """A place that another process, or another thread of this one, is writing."""
+
+
+class StationError(MedgeError):
+    """A station's folder that can't be used, or something that it does not hold."""
+
+
+class StationFullError(StationError):
+    """The station takes no more objects until there is space; what it has is safe. HTTP 507, DICOM 0xA700."""
+
+
+class ObjectRefusedError(StationError):
+    """An object that will never be taken: neither DICOM with its identifiers nor a picture, or too large. HTTP 415 or 413."""
+
+
+class ClaimLostError(StationError):
+    """A job is no longer this worker's: its lease ended, or it was cancelled. What the worker made of it does not count."""
 
 
 class MissingExtraError(MedgeError):

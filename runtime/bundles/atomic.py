@@ -40,7 +40,7 @@ def replace_file(partial: Path, final: Path) -> None:
     """Flush a complete file to the disk and give it its final name; for work that resumes from a `partial` of its own."""
     _flush(partial)
     partial.replace(final)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def replace_bytes(final: Path, content: bytes) -> None:
@@ -155,7 +155,7 @@ def _settle(partial: Path) -> None:
             runs = path.stat().st_mode & 0o100
             path.chmod(allowed if runs else allowed & 0o666)
             _flush(path)
-        _flush_folder(folder)
+        flush_folder(folder)
 
 
 def _move(partial: Path, final: Path, *, force: bool, first_wins: bool) -> None:
@@ -163,7 +163,7 @@ def _move(partial: Path, final: Path, *, force: bool, first_wins: bool) -> None:
         aside = _aside(final)
         final.rename(aside)
         partial.rename(final)
-        _flush_folder(final.parent)
+        flush_folder(final.parent)
         remove(aside)
         return
     try:
@@ -174,7 +174,7 @@ def _move(partial: Path, final: Path, *, force: bool, first_wins: bool) -> None:
             raise
         if not first_wins:
             refuse_existing(final, force=False)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def _aside(final: Path) -> Path:
@@ -195,7 +195,7 @@ def _flush(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Names are on the disk only when their folder is; Windows flushes them by itself and can't open a folder."""
     if os.name == "nt":
         return

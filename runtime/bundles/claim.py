@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StorageError, storage_errors
+from ..errors import PlaceTakenError, storage_errors
 
 SUFFIX = ".claim"
 # (place, thread): work that has claimed a place may write it by what claims it again.
@@ -30,7 +30,8 @@ def claimed(place: Path) -> Iterator[None]:
     """Be the only one who writes `place` while the block runs; folders above it are made.
 
     Raises:
-        StorageError: another process, or another thread of this one, is writing there; or the file system refused.
+        PlaceTakenError: another process, or another thread of this one, is writing there.
+        StorageError: the file system refused.
     """
     place = place.absolute()
     key = (place, threading.get_ident())
@@ -41,7 +42,7 @@ def claimed(place: Path) -> Iterator[None]:
         place.parent.mkdir(parents=True, exist_ok=True)
         handle = _lock(_claim_file(place))
     if handle is None:
-        raise StorageError(
+        raise PlaceTakenError(
             f"{place} is being written by another medge; wait until it has ended, or choose another place"
         )
     _held.add(key)

@@ -137,7 +137,7 @@ def _reason(error: Exception) -> str:
 
 def _parse(stream: BinaryIO, path: str) -> Dataset:
     try:
-        _check_deflated(stream, path)
+        check_deflated(stream, path)
         stream.seek(0)
         try:
             dataset = dcmread(stream)
@@ -167,7 +167,7 @@ def _assume_transfer_syntax(dataset: Dataset) -> None:
     dataset.file_meta.TransferSyntaxUID = uid
 
 
-def _check_deflated(stream: BinaryIO, path: str) -> None:
+def check_deflated(stream: BinaryIO, path: str) -> None:
     """pydicom inflates a deflated data set whole: count its bytes in small pieces first."""
     try:
         read_preamble(stream, force=True)
