@@ -42,7 +42,8 @@ VICTIMS = ("station", "worker", "both")
 LIMITS = Limits(lease=2.0, losses=1000)  # a kill is not the job's fault here
 HEAD = struct.Struct("<I")
 PATIENCE = 120.0  # seconds until all is judged; a busy machine is slow
-LONGEST = 0.6  # seconds until the kill; a batch takes about as long
+LONGEST = 0.1  # seconds until the kill, from the object that it waits for; taking one takes a tenth of it
+STARTING = 1.2  # seconds until the second kill, while a process starts
 
 
 def film(number: int, batch: int) -> bytes:
@@ -174,13 +175,12 @@ class Load:
             What was done, and the problems that were seen.
         """
         victim, again = rng.choice(VICTIMS), rng.random() < 0.25
-        delay, second = rng.uniform(0, LONGEST), rng.uniform(0, 2 * LONGEST)
+        after, delay, second = rng.randint(0, 44), rng.uniform(0, LONGEST), rng.uniform(0, STARTING)
         films = [self._make(one, number) for one in range(rng.randint(15, 40))]
         todo = films + rng.choices(films, k=5)  # some come twice
         victims = [self.parts[role] for role in self.parts if victim in (role, "both")]
         killed = threading.Timer(delay, lambda: [os.kill(part.process.pid, signal.SIGKILL) for part in victims])  # type: ignore[union-attr]
-        killed.start()
-        left = self._send(todo)
+        left = self._send(todo, after, killed)
         killed.join()
         for part in victims:
             part.kill()
@@ -192,15 +192,22 @@ class Load:
             if again:
                 part.kill()
             part.start()
-        if self._send(left):
+        if self._send(left, None, killed):
             raise RuntimeError("the station ended by itself")
         problems = list(self._problems())
-        return {"moment": number, "victim": victim, "again": again, "delay": round(delay, 3), "objects": len(films),
-                "left": len(left), "problems": problems}  # fmt: skip
+        return {
+            "moment": number, "victim": victim, "again": again, "after": after, "delay": round(delay, 3),
+            "objects": len(films), "left": len(left), "problems": problems,
+        }  # fmt: skip
 
-    def _send(self, films: list[bytes]) -> list[bytes]:
-        """Send objects until all are acknowledged, or the station has ended: those that are left."""
+    def _send(self, films: list[bytes], after: int | None, then: threading.Thread) -> list[bytes]:
+        """Send objects until all are acknowledged, or the station has ended: those that are left.
+
+        Before the one whose number is `after`, or the last, `then` is started.
+        """
         for done, content in enumerate(films):
+            if after is not None and done == min(after, len(films) - 1):
+                then.start()
             uid = self.parts["station"].send(content)
             if uid is None:
                 return films[done:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -19,10 +20,12 @@ def film(number: int = 1, study: str = "1.2.1.1", pixels: bytes = b"\0" * 16, **
     data.PatientName, data.PatientID, data.Modality, data.InstanceNumber = "Mark^Ann", "P1", "DX", number
     data.Rows, data.Columns, data.BitsAllocated, data.SamplesPerPixel = 4, 4, 8, 1
     data.PhotometricInterpretation, data.PixelData = "MONOCHROME2", pixels
-    for name, value in values.items():
-        setattr(data, name, value)
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     out = io.BytesIO()
-    data.save_as(out, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that break the standard's rules
+        for name, value in values.items():
+            setattr(data, name, value)
+        data.save_as(out, enforce_file_format=True)
     return out.getvalue()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from .store.database import Database
 from .store.objects import DEFAULT_SPACE, Arrived, Objects, Space, refusing_when_full
 from .store.records import Instance, Listed, Received, Result, Series, Study
 from .store.retention import Retention
-from .store.settings import get_setting, set_setting
+from .store.settings import STATION, get_setting, set_setting
 from .work import jobs
 from .work.jobs import DEFAULT_LIMITS, Limits, NewJob
 from .work.queue import Queue
@@ -70,10 +71,11 @@ class Station:
             StorageError: the file system refused.
         """
         folder = folder.absolute()
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_owner(folder))
             with refusing_when_full(), storage_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 if not (folder / DATABASE).exists() and any(
                     path.name not in _OURS and not path.name.startswith(".") for path in folder.iterdir()
                 ):
@@ -83,6 +85,9 @@ class Station:
                 database = Database(folder / DATABASE, make=True)
             stack.callback(database.close)
             station = cls(folder, database, objects, limits)
+            with database.write() as connection:
+                if get_setting(connection, STATION) is None:
+                    set_setting(connection, STATION, secrets.token_hex(16))
             station.queue.begin_again()
             station._held = stack.pop_all()
         return station
@@ -280,7 +285,7 @@ class Station:
         """Copy the station as it is at one moment, while it works; `store.backup.restore` makes a station of the copy.
 
         Args:
-            to: an empty folder, or an earlier backup of this station, of which only what is new is copied.
+            to: an empty folder, or an earlier backup of this station, to which only what is new is copied.
             who: who asked for it, for the audit log.
             progress: told of objects.
 

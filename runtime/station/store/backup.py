@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...bundles.atomic import atomic_file, atomic_folder, replace_file
+from ...bundles.atomic import atomic_file, flush_folder, replace_file
 from ...bundles.claim import claimed, temporary_name
-from ...errors import StationError
+from ...errors import StationError, storage_errors
 from ...progress import Progress, no_progress
 from .database import Database, told
 from .objects import DEFAULT_SPACE, Objects, refusing_when_full
+from .settings import STATION, get_setting
 
 DATABASE = "station.sqlite"
 _PIECE = 1 << 20
@@ -52,11 +53,16 @@ def back_up(database: Database, objects: Objects, to: Path, progress: Progress =
         StationError: an object is missing or damaged, or the folder holds something else.
         StorageError: the file system refused, or another backup is being written there.
     """
-    with claimed(to / DATABASE):
-        if to.exists() and not (to / DATABASE).exists() and any(_others(to)):
+    with storage_errors(to):
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with claimed(to / DATABASE), storage_errors(to), refusing_when_full():
+        if not (to / DATABASE).exists() and any(_others(to)):
             raise StationError(f"{to} is neither empty nor a backup; choose another folder")
-        with refusing_when_full(), temporary_name(to / DATABASE, "partial") as partial:
+        with temporary_name(to / DATABASE, "partial") as partial:
             database.copy(partial)
+            if (to / DATABASE).exists() and _station(to / DATABASE) != _station(partial):
+                raise StationError(f"{to} holds a backup of another station; choose another folder")
+            (to / "objects").mkdir(mode=0o700, exist_ok=True)
             copied = _copy(partial, objects.place, to, progress)
             replace_file(partial, to / DATABASE)
     return copied
@@ -76,21 +82,36 @@ def restore(backup: Path, to: Path, progress: Progress = no_progress) -> Copied:
         progress: told of objects.
 
     Raises:
-        StationError: the backup is damaged, or incomplete; the message names what.
-        StorageError: `to` exists, or the file system refused.
+        StationError: `to` exists, or the backup is damaged or incomplete; the message names what.
+        StorageError: the file system refused.
     """
     source = backup / DATABASE
     if not source.is_file():
         raise StationError(f"{backup} holds no backup of a station")
-    with atomic_folder(to) as partial:
-        with refusing_when_full(), source.open("rb") as stream:
-            _write(stream.read, partial / DATABASE)
-        with told(source), contextlib.closing(sqlite3.connect(partial / DATABASE)) as connection:
-            said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if said != "ok":
-            raise StationError(f"{source} is damaged; use an older backup")
-        place = Objects(backup, DEFAULT_SPACE).place
-        return _copy(partial / DATABASE, place, partial, progress)
+    to = to.absolute()
+    with claimed(to), storage_errors(to), refusing_when_full():
+        if to.exists():
+            raise StationError(f"{to} exists; choose another place for the station")
+        with temporary_name(to, "partial") as partial:
+            partial.mkdir(mode=0o700)  # unlike a bundle's, a station's files are nobody else's
+            with atomic_file(partial / DATABASE) as database, source.open("rb") as stream:
+                _write(stream.read, database)
+            with told(source), contextlib.closing(sqlite3.connect(partial / DATABASE)) as connection:
+                said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if said != "ok":
+                raise StationError(f"{source} is damaged; use an older backup")
+            copied = _copy(partial / DATABASE, Objects(backup, DEFAULT_SPACE).place, partial, progress)
+            flush_folder(partial)
+            partial.rename(to)
+            flush_folder(to.parent)
+    return copied
+
+
+def _station(database: Path) -> object:
+    """Which station a database is of."""
+    with told(database), contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        return get_setting(connection, STATION)
 
 
 def _copy(database: Path, place: Callable[[str], Path], to: Path, progress: Progress) -> Copied:

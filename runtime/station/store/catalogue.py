@@ -28,7 +28,8 @@ class Wanted:
     """Which studies of the worklist; what is left at its default chooses nothing.
 
     Attributes:
-        text: a part of the patient's name or number, the accession number or the description, in upper or lower case.
+        text: a part of the patient's name or number, the accession number or the description; upper and lower case of the
+            letters A to Z are alike.
         modality: of one of its series.
         state: as in `Listed`.
         since, until: days of the study, YYYYMMDD, both included.

@@ -6,6 +6,7 @@ Readers never wait for a writer (write-ahead log); writers take turns. A transac
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ class Database:
         self._closed = False
         if not make and not path.is_file():
             raise StationError(f"{path.parent} holds no station; start one there first")
+        if make:
+            _touch(path)
         with told(path):
             connection = self._connect()
             try:
@@ -122,6 +125,7 @@ class Database:
             StationFullError: the disk is full.
             StationError: it can't be read or written.
         """
+        _touch(to)
         with self._borrowed() as connection, told(to), contextlib.closing(sqlite3.connect(to)) as target:
             connection.backup(target)  # in one step, so that no writer makes it begin again
             target.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
@@ -133,6 +137,11 @@ class Database:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def _touch(path: Path) -> None:
+    """Make a file that only its owner reads, where it is missing; SQLite gives its other files the same rights."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import json
 import sqlite3
 from typing import Any
 
+STATION = "station"  # a random word, by which a backup knows whose it is
+
 
 def get_setting(connection: sqlite3.Connection, key: str, default: Any = None) -> Any:
     """A setting's value, or `default` where it was never set."""

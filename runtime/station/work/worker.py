@@ -16,6 +16,7 @@ from .queue import Queue
 
 _LOG = logging.getLogger("medge.station")
 _TRIES = 5  # of closing a job whose result can't be written at the moment
+_PAUSE = 5.0  # seconds after which a worker tries a database again that can't be used
 _LISTEN = 1.0  # seconds between two looks whether a job was cancelled
 _OFTEN = 0.5  # seconds between two words about progress, which wear out memory cards
 
@@ -93,9 +94,10 @@ class Worker:
                 busy = self.run_one(stop)
             except StationError as error:
                 _LOG.warning("the worker waits: %s", error)
-                busy = False
-            if not busy:
-                self._queue.wait(self._poll)
+                stop.wait(_PAUSE)
+            else:
+                if not busy:
+                    self._queue.wait(self._poll)
 
     def run_one(self, stop: threading.Event | None = None) -> bool:
         """Do the next job; whether there was one.

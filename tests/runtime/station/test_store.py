@@ -343,6 +343,12 @@ def test_a_damaged_backup_is_refused(station: Station, tmp_path: Path) -> None:
         with pytest.raises(StationError, match=f"{instance.sha256}.*{words}"):
             restore(backup, tmp_path / "elsewhere")
         assert not (tmp_path / "elsewhere").exists()
+    station.backup(backup, who="ann")  # mends it
+    assert restore(backup, tmp_path / "elsewhere").objects == 1
+    with pytest.raises(StationError, match="exists; choose"):
+        restore(backup, tmp_path / "elsewhere")
+    with Station.open(tmp_path / "other") as other, pytest.raises(StationError, match="backup of another station"):
+        other.backup(backup, who="ann")
     with pytest.raises(StationError, match="no backup"):
         restore(tmp_path / "nothing", tmp_path / "elsewhere")
     (tmp_path / "letters").mkdir()
@@ -381,6 +387,21 @@ def test_a_change_of_the_audit_log_is_found(station: Station) -> None:
             connection.execute("DELETE FROM audit")
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
             connection.execute("UPDATE audit SET who = 'bob'")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_nobody_else_reads_what_a_station_holds(station: Station, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir(mode=0o755)
+    station.put(film(1), who="CT1")
+    station.backup(tmp_path / "stick", who="ann")
+    restore(tmp_path / "stick", tmp_path / "elsewhere")
+
+    def mode(*names: str) -> int:
+        return tmp_path.joinpath(*names).stat().st_mode & 0o077
+
+    for names in (["station"], ["station", DATABASE], ["station", f"{DATABASE}-wal"], ["station", "objects"], ["elsewhere"],
+                  ["stick", DATABASE], ["stick", "objects"]):  # fmt: skip
+        assert mode(*names) == 0, names
 
 
 def test_settings(station: Station) -> None:
