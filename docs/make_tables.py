@@ -14,7 +14,7 @@ from pathlib import Path
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS
-from result_tables.hardening import decoders, endurance, fuzz, isolation
+from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
 from result_tables.language_models import generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +86,9 @@ BENCHMARKS = {
         isolation,
     ),
     "endurance": Benchmark("Thousands of requests", "benchmarks/endurance.py", _recorded("endurance"), CORES, endurance),
+    "station-store": Benchmark(
+        "The station's store", "benchmarks/station_store.py", _recorded("station_store"), CORES, station_store
+    ),
 }  # fmt: skip
 
 

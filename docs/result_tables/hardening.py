@@ -75,3 +75,18 @@ def endurance() -> str:
         for name, row in facts.items() if isinstance(row, dict)
     ]  # fmt: skip
     return table(head, rows)
+
+
+def station_store() -> str:
+    facts = json.loads((RESULTS / "station_store.json").read_text())
+    names = {
+        "put": "an object put", "claim": "a job claimed", "worklist": "worklist", "worklist_waiting": "those that wait",
+        "search": "search for nobody", "tidy": "tidy", "backup": "backup", "backup_again": "backup again", "restore": "restore",
+    }  # fmt: skip
+    rows = [
+        [name, f"{facts[key]['loading'] + facts[key]['opening']:.2f}, of which opening {facts[key]['opening']:.3f}"]
+        for key, name in (("start", "start"), ("start_after_kill", "start after a kill"))
+    ]
+    rows += [[name, f"{facts[key]:.3f}"] for key, name in names.items()]
+    note = f"{facts['objects']:,} objects; the database takes {facts['database_bytes'] / 1e6:.0f} MB."
+    return f"{table(['work', 'seconds'], rows)}\n\n{note}"
