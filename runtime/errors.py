@@ -18,6 +18,7 @@ MedgeError
 ├── CorpusError          texts, questions or captions that can't be read; names file and line
 ├── TaskError            an evaluation task that does not exist, a folder without its data, runs that can't be compared
 ├── StorageError         no space left, or a place that can't be written
+├── StationError         a station's folder that can't be used, or something that it does not hold
 └── MissingExtraError    an optional dependency is not installed
 """
 
@@ -104,6 +105,10 @@ class TaskError(MedgeError):
 
 class StorageError(MedgeError):
     """The file system refused."""
+
+
+class StationError(MedgeError):
+    """A station's folder that can't be used, or something that it does not hold."""
 
 
 class MissingExtraError(MedgeError):
