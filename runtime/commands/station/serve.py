@@ -28,8 +28,8 @@ def serve(
 ) -> None:
     """Serve the bundles of a folder to programs on this machine, over HTTP.
 
-    Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'; '/docs'
-    describes them. A model is loaded when it is first asked for, and put away when another one needs its memory.
+    Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
+    The page '/docs' describes them. A model is loaded when it is first asked for, and put away when another one needs its memory.
 
     Example: medge serve --bundles bundles/ --port 8642
     """
