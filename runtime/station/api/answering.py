@@ -124,6 +124,8 @@ class Running:
     def _make(self) -> None:
         try:
             self.ticket.wait()
+            if self._stopped.is_set():
+                return
             with self._service.shelf.borrow(self._entry) as generator:
                 asked = self._asked
                 stream = generator.stream(

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from station_fakes import TOO_LONG, FakeGenerator, catalogue, shelf
+from station_fakes import TOO_LONG, FakeGenerator, catalogue, entries, shelf
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
 pytest.importorskip("openai", reason="openai is not installed: pip install openai")
 
 import openai
 
-from medge.runtime.station.api.answering import Stops
+from medge.runtime.generator.conversation import Sampling
+from medge.runtime.station.api.answering import Running, Stops
 from medge.runtime.station.api.app import create_app
+from medge.runtime.station.api.chat_request import Asked
 from medge.runtime.station.api.service import Service
 from medge.runtime.station.models.answers import AnswerQueue
 
@@ -255,3 +257,57 @@ def test_the_queue_refuses_when_it_is_full_and_goes_on_afterwards() -> None:
     for found in use(generator, work, queue):
         assert found.choices[0].message.content == generator.script
     assert len(queue) == 0
+
+
+def test_who_waits_is_told_the_place_and_images_are_embedded_beside_the_running_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Running, "EVERY", 0.02)
+    generator = FakeGenerator()
+    generator.gate = threading.Event()
+
+    async def work(client: Any) -> tuple[str, Any]:
+        first = asyncio.ensure_future(client.chat.completions.create(model="reader", messages=HELLO))
+        while not generator.asked:
+            await asyncio.sleep(0.01)
+        beside = await client.embeddings.create(model="eyes", input=["a film", png()])
+        assert not first.done()
+        assert generator.gate is not None
+        asyncio.get_running_loop().call_later(0.3, generator.gate.set)
+        async with client.chat.completions.with_streaming_response.create(
+            model="reader", messages=HELLO, stream=True
+        ) as second:
+            assert second.headers["medge-queue-place"] == "1"
+            text = (await second.read()).decode()
+        await first
+        return text, beside
+
+    text, beside = use(generator, work)
+    assert len(beside.data) == 2
+    assert len(beside.data[1].embedding) == 3
+    assert ": place 1, about 0 s\n\n" in text
+    assert text.endswith("data: [DONE]\n\n")
+
+
+def test_an_answer_that_nobody_reads_ends() -> None:
+    generator, gate = FakeGenerator("a b c d e f g"), threading.Event()
+    generator.gate = gate
+
+    async def run() -> None:
+        service = Service(catalogue(), shelf(generator))
+        asked = Asked([], Sampling(), None, (), False, False)
+        running = Running(service, entries()["reader"], asked)
+        while not generator.asked:
+            await asyncio.sleep(0.01)
+        waiting = Running(service, entries()["reader"], asked)
+        waiting.stop()
+        assert len(service.queue) == 1  # who waited is gone at once
+        running.stop()
+        gate.set()
+        while len(service.queue):
+            await asyncio.sleep(0.01)
+        assert running.counts.tokens == 1  # the one that was being made
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert generator.left.is_set()
+    assert len(generator.asked) == 1

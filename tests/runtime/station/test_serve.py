@@ -120,3 +120,14 @@ def test_what_cannot_be_served_is_refused_in_words(bundles: Path, tmp_path: Path
     ):
         assert sentence in medge("serve", "--bundles", bundles, *words, code=1).stderr
     assert "holds no bundle that can be served" in medge("serve", "--bundles", tmp_path, code=1).stderr
+
+
+def test_the_station_needs_neither_torch_nor_what_makes_bundles() -> None:
+    code = (
+        "import json, sys, medge.runtime.station.server, medge.runtime.station.api.app, medge.runtime.station.models.opening\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "uvicorn" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "onnx", "coremltools", "matplotlib", "sklearn", "gguf"})
