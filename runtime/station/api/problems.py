@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from ...errors import ContextError, ImageError, LabelError, MedgeError, StationError, one_line
+from ...errors import ContextError, ImageError, LabelError, MedgeError, ModelEndedError, StationError, one_line
 from ..models.answers import BusyError
 
 LOG = logging.getLogger("medge.station")
@@ -62,6 +62,8 @@ def problem_of(error: BaseException) -> tuple[int, Problem]:
             return error.status, Problem(message=one_line(error), type=kind, param=error.param, code=error.code)
         case BusyError():
             return 429, Problem(message=str(error), type="server_error", code="rate_limit_exceeded")
+        case ModelEndedError():
+            return 503, Problem(message=one_line(error), type="server_error", code="model_ended")
         case ContextError() if "does not fit into memory" in str(error):
             return 503, Problem(message=one_line(error), type="server_error", code="out_of_memory")
         case ContextError():

@@ -19,6 +19,7 @@ pytest.importorskip("openai", reason="openai is not installed: pip install opena
 
 import openai
 
+from medge.runtime.errors import ModelEndedError
 from medge.runtime.generator.conversation import Sampling
 from medge.runtime.station.api.answering import Running, Stops
 from medge.runtime.station.api.app import create_app
@@ -228,6 +229,14 @@ def test_other_errors_have_their_status() -> None:
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.APIError, match="the prompt has 900 tokens"):
         streamed(generator)
+
+
+def test_a_model_that_broke_down_is_asked_again() -> None:
+    generator = FakeGenerator()
+    generator.error = ModelEndedError("the language model's process was killed (SIGKILL)")
+    with pytest.raises(openai.InternalServerError) as ended:  # what its client tries again by itself
+        ask(generator)
+    assert (ended.value.status_code, ended.value.code) == (503, "model_ended")
 
 
 def test_a_fault_is_told_without_its_words() -> None:
