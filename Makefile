@@ -29,7 +29,7 @@ $(VENV)/.demo-ready: pyproject.toml Makefile
 
 $(VENV)/.ready: $(VENV)/.demo-ready
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray]' --group test --group lint
+	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray,station]' --group test --group lint
 	$(COMPILE)
 	touch $@
 

@@ -21,7 +21,7 @@ PAGES = tuple(
         "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "index remove", "index info",
         "probe fit", "probe predict", "probe evaluate", "calibrate-scores", "evaluate", "compare", "ask", "report", "chat",
-        "record", "doctor", "inspect", "verify", "golden", "bench", "help",
+        "record", "serve", "doctor", "inspect", "verify", "golden", "bench", "help",
     )
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ MedgeError
 ├── ProbeError           a probe is of another model, or there is too little data to fit one
 ├── CalibrationError     scores can't be calibrated: too few images, or labels that the bundle does not have
 ├── GeneratorError       a language model can't do what was asked
+│   ├── ModelEndedError  a language model's process ended by itself; the next question starts another
 │   ├── ContextError     a prompt is longer than the context, or the context than memory
 │   └── ToolError        an agent's tool is wrongly described, or was called wrongly
 ├── RecordError          not a FHIR R4 record
@@ -81,6 +82,10 @@ class CalibrationError(MedgeError):
 
 class GeneratorError(MedgeError):
     """A language model that can't do what was asked."""
+
+
+class ModelEndedError(GeneratorError):
+    """A language model's process that ended by itself in an answer; the next question starts another."""
 
 
 class ContextError(GeneratorError):

@@ -45,6 +45,12 @@ def test_reference_is_what_the_code_says(export_extra: None) -> None:
     assert not old, "run python docs/make_reference.py"
 
 
+def test_the_stations_interface_is_what_it_says_of_itself() -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
+    rendered = script("make_api").render()
+    assert (ROOT / "docs" / "reference" / "api.md").read_text() == rendered, "run python docs/make_api.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_link_leads_somewhere(page: Path) -> None:
     """Also where the site is not built; `make docs` checks anchors and the navigation as well."""

@@ -221,18 +221,22 @@ class Agent:
         return Step(name, arguments, text[:MOST_RESULT])
 
     def _preamble(self) -> str:
-        described = [
-            f"- {tool.name}({', '.join(tool.parameters['properties'])}): {' '.join(tool.description.split())}"
-            for tool in self.tools.values()
-        ]
-        return "\n".join(
-            [*([self._instruction] if self._instruction else []), "You can call these tools:", *described,
-             'Reply with JSON: {"tool": name, "arguments": {...}} to call one, or {"answer": text} when you are done.']
-        )  # fmt: skip
+        return "\n".join([*([self._instruction] if self._instruction else []), explain(list(self.tools.values()))])
 
 
-def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """The schema of one reply: a call of one of the tools, or the answer."""
+def explain(tools: Sequence[Tool], *, may_answer: bool = True) -> str:
+    """What a model is told of the tools that it can call, and of the form of its reply, which `call_schema` describes."""
+    described = [
+        f"- {tool.name}({', '.join(tool.parameters.get('properties', {}))}): {' '.join(tool.description.split())}"
+        for tool in tools
+    ]
+    done = ', or {"answer": text} when you are done' if may_answer else ""
+    form = f'Reply with JSON: {{"tool": name, "arguments": {{...}}}} to call one{done}.'
+    return "\n".join(["You can call these tools:", *described, form])
+
+
+def call_schema(tools: Sequence[Tool], *, may_answer: bool = True) -> dict[str, Any]:
+    """The schema of one reply: a call of one of the tools, or, where the model may, the answer."""
     calls = [
         {
             "type": "object", "properties": {"tool": {"const": tool.name}, "arguments": tool.parameters},
@@ -240,6 +244,8 @@ def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
         }
         for tool in tools
     ]  # fmt: skip
+    if calls and not may_answer:
+        return {"oneOf": calls}
     text = {"type": "string", "minLength": 1, "maxLength": 1200}
     done = {"type": "object", "properties": {FINISH: text}, "required": [FINISH], "additionalProperties": False}
     return {"oneOf": [*calls, done]} if calls else done

@@ -232,7 +232,7 @@ class Generator:
 
     def stream(
         self, turns: Sequence[Turn], sampling: Sampling = DEFAULT_SAMPLING, *, think: bool = False,
-        schema: dict[str, Any] | None = None,
+        schema: dict[str, Any] | None = None, counts: Counts | None = None,
     ) -> Iterator[Fragment]:  # fmt: skip
         """Yield an answer as it is generated.
 
@@ -241,6 +241,7 @@ class Generator:
             sampling: as in `chat`.
             think: as in `chat`.
             schema: as in `chat`.
+            counts: where the tokens of the prompt and of the answer are counted as they come.
 
         Yields:
             pieces of text, and last an empty one that says why the answer ended.
@@ -251,7 +252,7 @@ class Generator:
             >>> len("".join(piece.text for piece in pieces)) > 0
             True
         """
-        yield from self._fragments(self._question(turns, sampling, think, schema), Counts())
+        yield from self._fragments(self._question(turns, sampling, think, schema), counts or Counts())
 
     def _fragments(self, question: Question, counts: Counts) -> Iterator[Fragment]:
         """Yield an answer as it is generated, and count its tokens; `stream` and the rest are made of it."""

@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "chat": Command("runtime.commands.chat", "chat", "Talk with a language model in the terminal.", USE),
     "record": Command("runtime.commands.record", "record", "Questions over a FHIR record, with sources.", USE),
+    "serve": Command("runtime.commands.station.serve", "serve", "Serve bundles over HTTP on this machine.", USE),
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any, TypeVar
 
-from ...errors import GeneratorError, one_line
+from ...errors import GeneratorError, ModelEndedError, one_line
 from ...processes.parent import GoneError, NotStartedError, Process
 from ..answering import Question
 from ..grammar import json_of
@@ -96,7 +96,8 @@ class Worker:
         """A request's reply.
 
         Raises:
-            GeneratorError: the process ended, or was stopped before; the next answer needs another.
+            ModelEndedError: the process ended by itself; the next answer needs another.
+            GeneratorError: it was stopped before.
             MedgeError: what the process raised.
         """
         process, waiting = self._process, False
@@ -111,7 +112,7 @@ class Worker:
                 waiting = False
                 reply = self._read()
             except GoneError as error:
-                raise GeneratorError(self._why()) from error
+                raise ModelEndedError(self._why()) from error
             except KeyboardInterrupt:
                 if not (waiting and self._settled()):
                     self._end("this language model was stopped; ask again")

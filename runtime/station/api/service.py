@@ -1,0 +1,107 @@
+"""What the routes share: the bundles, the loaded models, the queue, and how work leaves the event loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+from fastapi import Depends, Request
+from numpy.typing import NDArray
+
+from ...device.cpu import usable_cores
+from ...pictures.images import read_image
+from ...pictures.preprocess import Pixels, get_profile
+from ...pictures.view import DEFAULT_VIEW, View
+from ..models.answers import AnswerQueue
+from ..models.catalogue import Catalogue, Entry
+from ..models.shelf import Shelf
+from .metrics import Metrics
+
+if TYPE_CHECKING:
+    from ...encoder.encoder import Encoder
+
+R = TypeVar("R")
+
+
+@dataclass
+class Service:
+    """One station's models and counts.
+
+    Attributes:
+        catalogue: its bundles.
+        shelf: the loaded ones.
+        queue: before the language models.
+        metrics: what is counted.
+    """
+
+    catalogue: Catalogue
+    shelf: Shelf
+    queue: AnswerQueue = field(default_factory=AnswerQueue)
+    metrics: Metrics = field(init=False)
+    _seats: anyio.CapacityLimiter | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(lambda: len(self.queue), lambda: sum(self.shelf.loaded.values()))
+
+    async def aside(self, work: Callable[..., R], *given: Any) -> R:
+        """Do work that computes in a thread, as many at a time as there are cores."""
+        if self._seats is None:  # belongs to the event loop, which is not there yet when a service is made
+            self._seats = anyio.CapacityLimiter(max(1, usable_cores()))
+        return await anyio.to_thread.run_sync(functools.partial(work, *given), limiter=self._seats)
+
+    async def with_encoder(self, entry: Entry, work: Callable[[Encoder], R]) -> R:
+        """Do work with an encoder, in a thread."""
+
+        def borrowed() -> R:
+            with self.shelf.borrow(entry) as encoder:
+                return work(encoder)
+
+        return await self.aside(borrowed)
+
+
+def fitted(entry: Entry, content: bytes) -> NDArray[np.uint8]:
+    """A file as a model takes it: (side, side, 3) uint8. Resizing it once more to this size changes nothing.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    return get_profile(entry.profile).resize(read_image(content), entry.image_size)
+
+
+def embed_texts(encoder: Encoder, texts: list[str]) -> tuple[NDArray[np.float32], list[int]]:
+    """Embeddings of texts, (N, D) float32 of unit length, and the places of those that were cut: `Encoder.embed_texts` would
+    warn with their words, which belong into no log."""
+    ids, cuts = encoder.tokenizer.encode(texts)
+    rows = np.concatenate([encoder.embed_ids(ids[start : start + 32]) for start in range(0, len(ids), 32)])
+    cut = {found.text for found in cuts}
+    return rows, [place for place, text in enumerate(texts) if text in cut]
+
+
+def embed_pixels(encoder: Encoder, image: Pixels) -> NDArray[np.float32]:
+    """The embedding of a decoded image, (D,) float32 of unit length."""
+    return encoder.embed_pixels(encoder.normalise(encoder.resize(image))[None])[0]
+
+
+async def embed_image(at: Service, entry: Entry, content: bytes, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
+    """The embedding of a file, (D,) float32 of unit length.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    row = await at.with_encoder(entry, lambda encoder: embed_pixels(encoder, read_image(content, view)))
+    at.metrics.images.inc()
+    return row
+
+
+def service_of(request: Request) -> Service:
+    """The service of the app that a request was made to."""
+    found: Service = request.app.state.service
+    return found
+
+
+At = Annotated[Service, Depends(service_of)]
