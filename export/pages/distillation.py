@@ -6,11 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from matplotlib.figure import Figure
-
 from ...runtime.bundles.origin import Origin
 from ...runtime.bundles.typed_json import build, parse
-from ...runtime.pages.drawing import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, legend_below, new_axes, svg
+from ...runtime.pages.drawing import BUNDLE, FOURTH, REFERENCE, SOFT, THIRD, Figure, legend_below, new_axes, svg
 from ...runtime.pages.templates import Head
 from ...runtime.pages.words import number
 from .templates import origin_facts, pages

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ...runtime.bundles.figures import Calibration, Curve, Curves, EncoderFigures, Places, ScorePoints, StageRow
 from ...runtime.bundles.manifest import KindName
 from ...runtime.bundles.parity_report import EncoderReport, GeneratorReport, ParityReport
-from ...runtime.pages.drawing import BUNDLE, INK, REFERENCE, SOFT, legend_below, new_axes, svg
+from ...runtime.pages.drawing import BUNDLE, INK, REFERENCE, SOFT, Figure, legend_below, new_axes, svg
 from ...runtime.pages.templates import Head
 from .templates import origin_facts, pages
 from .verdict import Verdict, encoder_verdict, generator_verdict

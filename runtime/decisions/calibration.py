@@ -76,7 +76,19 @@ class Decision:
 
 @dataclass(frozen=True)
 class ScoreCalibration:
-    """A calibration with its matrices; `Encoder.calibration` opens a bundle's."""
+    """A calibration with its matrices; `Encoder.calibration` opens a bundle's.
+
+    Attributes:
+        facts: thresholds, and what they gave on images on which nothing was fitted.
+        density: how far an embedding is from those that were calibrated on.
+
+    Examples:
+        >>> encoder = medge.load_encoder("bundle")
+        >>> films = encoder.embed_images([np.full((32, 32), grey, np.uint8) for grey in range(60)])
+        >>> fitted = medge.calibrate_scores(encoder, films, list(encoder.manifest.labels[:2]) * 30)
+        >>> fitted.facts.images, fitted.facts.form
+        (60, 'one label')
+    """
 
     facts: ScoreFacts
     density: Density

@@ -36,6 +36,10 @@ class Wanted:
             asked for, one cut parts present and absent, and nothing is uncertain.
         coverage: share of the images whose true label is among the likely ones.
         known: share of the images of these kinds that are not flagged.
+
+    Examples:
+        >>> medge.Wanted(sensitivity=0.95, specificity=None).coverage  # one cut, for a test that must miss little
+        0.9
     """
 
     sensitivity: Share | None = 0.9

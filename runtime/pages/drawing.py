@@ -1,4 +1,7 @@
-"""How plots look on every page: matplotlib's figures as inline SVG in the page's own colours. Needs `medge[pages]`."""
+"""How plots look on every page: matplotlib's figures as inline SVG in the page's own colours. Needs `medge[pages]`.
+
+Nothing else imports matplotlib: who loads it first decides where it keeps its list of fonts.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import jinja2
@@ -28,6 +29,8 @@ from medge.runtime.bundles.gates import Gate
 from medge.runtime.bundles.manifest import KindName
 from medge.runtime.bundles.parity_report import REPORTS, GateResult, ParityReport
 from medge.runtime.pages.words import number
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_kind_has_its_page_and_its_report() -> None:
@@ -174,3 +177,11 @@ def test_a_warning_is_in_the_verdict_in_the_gates_and_in_what_to_do() -> None:
     page = render_parity(report)
     assert '<td class="warn">warn</td>' in page
     assert "Measured on 272 tokens of 16 images." in page
+
+
+def test_one_module_loads_matplotlib() -> None:
+    """Loaded by another first, it would list its fonts in the user's home."""
+    rooms = [ROOT / room for room in ("runtime", "quant", "export")]
+    loads = re.compile(r"^\s*(?:import|from) matplotlib", re.MULTILINE)
+    found = [path for room in rooms for path in room.rglob("*.py") if loads.search(path.read_text(encoding="utf-8"))]
+    assert [path.name for path in found] == ["drawing.py"]
