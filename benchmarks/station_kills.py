@@ -36,8 +36,6 @@ from medge.runtime.station.store.backup import DATABASE
 from medge.runtime.station.work.jobs import Limits, NewJob
 from medge.runtime.station.work.worker import Outcome, Task, Worker
 
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "kills.md"
-BEGIN, END = "<!-- station -->\n", "<!-- /station -->"
 VICTIMS = ("station", "worker", "both")
 LIMITS = Limits(lease=2.0, losses=1000)  # a kill is not the job's fault here
 HEAD = struct.Struct("<I")
@@ -179,7 +177,7 @@ class Load:
         films = [self._make(one, number) for one in range(rng.randint(15, 40))]
         todo = films + rng.choices(films, k=5)  # some come twice
         victims = [self.parts[role] for role in self.parts if victim in (role, "both")]
-        killed = threading.Timer(delay, lambda: [os.kill(part.process.pid, signal.SIGKILL) for part in victims])  # type: ignore[union-attr]
+        killed = threading.Timer(delay, lambda: [os.kill(part.process.pid, signal.SIGKILL) for part in victims])  # type: ignore[union-attr]  # started above
         left = self._send(todo, after, killed)
         killed.join()
         for part in victims:
@@ -273,23 +271,8 @@ def campaign(moments: int, log: Path, seed: int, folder: Path) -> None:
         load.end()
 
 
-def write_table(log: Path, page: Path) -> None:
-    """Put the campaign's table between its marks in the page."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    lines = ["| killed | once | again while it started | objects | wrong |", "| --- | ---: | ---: | ---: | ---: |"]
-    for victim in (*VICTIMS, "all"):
-        mine = [row for row in rows if victim in (row["victim"], "all")]
-        again = sum(row["again"] for row in mine)
-        objects, wrong = sum(row["objects"] for row in mine), sum(bool(row["problems"]) for row in mine)
-        lines.append(f"| {victim} | {len(mine) - again} | {again} | {objects} | {wrong} |")
-    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    last = max(row["date"] for row in rows)
-    table = f"{BEGIN}{len(rows)} moments, last on {last}.\n\n" + "\n".join(lines) + f"\n{END}"
-    page.write_text(head + table + rest.partition(END)[2], encoding="utf-8")
-
-
 def main() -> None:
-    """Run a campaign, and put its table into the documentation; or be one of its processes."""
+    """Run a campaign, whose table docs/make_tables.py puts into the documentation; or be one of its processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=60)
     parser.add_argument("--seed", type=int, default=19)
@@ -302,7 +285,6 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="station-kills-") as name:
         campaign(arguments.moments, arguments.log, arguments.seed, Path(name) / "station")
-    write_table(arguments.log, PAGE)
 
 
 if __name__ == "__main__":

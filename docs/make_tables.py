@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from result_tables import kills
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS
@@ -164,7 +165,10 @@ def render() -> dict[Path, str]:
     folder = ROOT / "docs" / "results"
     bodies = {folder / f"{name}.md": (name, _page(benchmark)) for name, benchmark in BENCHMARKS.items()}
     bodies |= {folder / "index.md": ("index", index()), ROOT / "README.md": ("headline", headline())}
-    return {path: fill(path.read_text(encoding="utf-8"), name, body) for path, (name, body) in bodies.items()}
+    found = {path: fill(path.read_text(encoding="utf-8"), name, body) for path, (name, body) in bodies.items()}
+    page = folder / "kills.md"
+    text = fill(page.read_text(encoding="utf-8"), "kills", kills.commands())
+    return {**found, page: fill(text, "station", kills.station())}
 
 
 if __name__ == "__main__":

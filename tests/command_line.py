@@ -78,8 +78,8 @@ def _fresh_process(command: list[str], said: str) -> Iterator[None]:
 
     The commands are imported anew because their consoles read the environment when they are made.
     """
-    for name in [name for name in sys.modules if name.startswith("medge.") and _belongs_to_the_command_line(name)]:
-        del sys.modules[name]
+    held = [name for name in sys.modules if name.startswith("medge.") and _belongs_to_the_command_line(name)]
+    ours = {name: sys.modules.pop(name) for name in held}
     importlib.invalidate_caches()
     root = logging.getLogger()
     handlers, level, hook = root.handlers[:], root.level, sys.excepthook
@@ -98,6 +98,7 @@ def _fresh_process(command: list[str], said: str) -> Iterator[None]:
         try:
             yield
         finally:
+            sys.modules.update(ours)  # of a class that a test has imported, annotations are looked up there
             root.handlers, root.level, sys.excepthook = handlers, level, hook
             for number, handler in signals.items():
                 signal.signal(number, handler)

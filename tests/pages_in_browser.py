@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+def written(folder: Path, pages: Mapping[str, Callable[[], str]]) -> Path:
+    """The folder, with a file for each page."""
+    for kind, render in pages.items():
+        (folder / f"{kind}.html").write_text(render(), encoding="utf-8")
+    return folder
 
 
 def check_nothing_is_out_of_sight(browser: Any, path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -198,6 +198,11 @@ def _student(freedom: int) -> float:
     return z + sum(term / n**power for power, term in enumerate(terms, 1))
 
 
+def group_numbers(names: Sequence[str]) -> NDArray[np.intp]:
+    """(N,) which group each of N rows is of, from the groups' names; a row without a name is a group of its own."""
+    return np.unique([name or f"\0{place}" for place, name in enumerate(names)], return_inverse=True)[1]
+
+
 def each_alone(groups: NDArray[np.intp]) -> bool:
     """Whether each row is a group of its own."""
     return len(np.unique(groups)) == len(groups)
@@ -212,6 +217,20 @@ def grouped(statistic: Statistic, groups: NDArray[np.intp]) -> tuple[float, floa
     """
     low, high = grouped_all(lambda rows: np.array([statistic(rows)]), groups)[:, 0]
     return float(low), float(high)
+
+
+def proportion(hits: NDArray[np.bool_], groups: NDArray[np.intp]) -> tuple[float, float]:
+    """95% interval of a share of rows: Wilson's where each row is a group of its own, else from resampled groups.
+
+    Where nothing was missed, the bootstrap is certain that nothing ever will be.
+
+    Args:
+        hits: (N,) whether a row counts.
+        groups: (N,) which group each row is of.
+    """
+    if each_alone(groups):
+        return wilson(int(hits.sum()), len(hits))
+    return grouped(lambda rows: float(hits[rows].mean()), groups)
 
 
 def grouped_all(statistics: Statistics, groups: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ benchmarks/scores.py compares the two.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ class Density:
     whitening: NDArray[np.float32]
     centres: NDArray[np.float32]
 
+    @cached_property
+    def _wide(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both in double precision, once for all images."""
+        return self.whitening.astype(np.float64), self.centres.astype(np.float64)
+
     def nearest(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """The distance of each embedding to its nearest centre, and which that is.
 
@@ -35,8 +41,9 @@ class Density:
         Returns:
             (N,) distances in standard deviations, (N,) places in `centres`.
         """
-        white = embeddings.astype(np.float64) @ self.whitening.astype(np.float64).T
-        squares = ((white[:, None] - self.centres.astype(np.float64)[None]) ** 2).sum(axis=-1)
+        whitening, centres = self._wide
+        white = embeddings.astype(np.float64) @ whitening.T
+        squares = ((white[:, None] - centres[None]) ** 2).sum(axis=-1)
         places = squares.argmin(axis=1)
         return np.sqrt(squares[np.arange(len(squares)), places]), places
 

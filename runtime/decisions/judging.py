@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundles.metrics import each_alone, expected_calibration_error, grouped, wilson
+from ..bundles.metrics import expected_calibration_error, proportion
 from .calibration import Decision, ScoreCalibration, probabilities
 from .facts import Kind, OperatingPoint, Rate
 from .labelled import Labelled
@@ -73,8 +73,5 @@ def _rate(hits: NDArray[np.bool_], groups: NDArray[np.intp]) -> Rate | None:
     if not len(hits):
         return None
     value = float(hits.mean())
-    if each_alone(groups):
-        low, high = wilson(int(hits.sum()), len(hits))
-    else:
-        low, high = grouped(lambda rows: float(hits[rows].mean()), np.unique(groups, return_inverse=True)[1])
+    low, high = proportion(hits, groups)
     return Rate(value, min(max(low, 0.0), value), max(min(high, 1.0), value), len(hits))

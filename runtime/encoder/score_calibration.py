@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import Manifest
+from ..bundles.metrics import group_numbers
 from ..decisions.calibration import FILE, ROLE, ScoreCalibration
 from ..decisions.facts import Wanted
 from ..decisions.fitting import Belongs, fit, parts
@@ -109,10 +108,9 @@ def labelled(
     names = list(kinds) if kinds is not None else [""] * len(given)
     kind_names, kind_of = np.unique(names, return_inverse=True)
     patients = list(groups) if groups is not None else [""] * len(given)
-    apart = [patient or f"\0{place}" for place, patient in enumerate(patients)]
     return Labelled(
         embeddings, encoder.logits(embeddings @ bank.embeddings.T), table.reshape(len(given), len(bank.names)),
-        np.unique(apart, return_inverse=True)[1], kind_of, tuple(kind_names.tolist()), bank.names, one,
+        group_numbers(patients), kind_of, tuple(kind_names.tolist()), bank.names, one,
     )  # fmt: skip
 
 
@@ -122,8 +120,4 @@ def put_scores(bundle: Bundle, calibration: ScoreCalibration) -> Bundle:
     Raises:
         StorageError: the file system refused.
     """
-    return bundle.amend(_without(bundle.manifest), {FILE: (ROLE, calibration.to_bytes())})
-
-
-def _without(manifest: Manifest) -> Manifest:
-    return dataclasses.replace(manifest, files=tuple(entry for entry in manifest.files if entry.role != ROLE))
+    return bundle.amend(bundle.manifest, {FILE: (ROLE, calibration.to_bytes())})

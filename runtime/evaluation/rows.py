@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundles.metrics import group_numbers
 from ..errors import TaskError
 from .figures import Judged
 from .items import Found, Item
@@ -69,8 +70,7 @@ def judged_of(rows: Sequence[Row], labels: Sequence[str], *, one: bool, ordinal:
         one: whether each item has exactly one label.
         ordinal: whether the labels are grades.
     """
-    names = [str(row.get("group") or f"\0{place}") for place, row in enumerate(rows)]  # a row without a group is one
-    groups = np.unique(names, return_inverse=True)[1]
+    groups = group_numbers([str(row.get("group") or "") for row in rows])
     columns = [[_number(row.get(f"{kind}{label}")) for label in labels] for kind in (SCORE, TRUE) for row in rows]
     table = np.array(columns, np.float64).reshape(2, len(rows), len(labels))
     return Judged(tuple(labels), table[0], table[1], groups, one, ordinal)

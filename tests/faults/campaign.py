@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 
-PAGE = Path(__file__).parents[2] / "docs" / "results" / "kills.md"
-BEGIN, END = "<!-- kills -->\n", "<!-- /kills -->"
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 ALLOWED_CODES = {"SIGKILL": {-9}, "SIGTERM": {143, -15}, "Ctrl-C": {130, -2}}
 # The least time: before it Python itself is starting, and answers a signal as it likes.
@@ -286,24 +284,8 @@ def places(encoder: Path, generator: Path, bundle: Path, images: Path, scratch: 
     return Places(encoder, generator, bundle, images, scratch / "labelled", text, index)
 
 
-def write_table(log: Path, out: Path) -> None:
-    """The table for the documentation: what was tried by command and signal, and how often something was wrong."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    lines = [f"| command | {' | '.join(SIGNALS)} | wrong |", f"| --- |{' ---: |' * (len(SIGNALS) + 1)}"]
-    for command in dict.fromkeys(sorted(row["command"] for row in rows)):
-        mine = [row for row in rows if row["command"] == command]
-        counts = [sum(row["signal"] == name for row in mine) for name in SIGNALS]
-        lines.append(f"| {command} | {' | '.join(map(str, counts))} | {sum(bool(row['problems']) for row in mine)} |")
-    wrong = sum(bool(row["problems"]) for row in rows)
-    lines.append(f"| all | {' | '.join(str(sum(r['signal'] == n for r in rows)) for n in SIGNALS)} | {wrong} |")
-    last = max(row["date"] for row in rows)
-    head, _, rest = out.read_text(encoding="utf-8").partition(BEGIN)
-    table = f"{BEGIN}{len(rows)} moments, last on {last}.\n\n" + "\n".join(lines) + f"\n{END}"
-    out.write_text(head + table + rest.partition(END)[2], encoding="utf-8")
-
-
 def main() -> None:
-    """Run a campaign, and put its table into the documentation."""
+    """Run a campaign; docs/make_tables.py puts its table into the documentation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--seed", type=int, default=16)
@@ -319,7 +301,6 @@ def main() -> None:
         else:
             at = places(given / "shallow", given / "tiny", given / "bundle", given / "images", scratch)
         campaign(at, arguments.moments, arguments.log, arguments.seed, scratch / "runs", arguments.only)
-    write_table(arguments.log, PAGE)
 
 
 if __name__ == "__main__":

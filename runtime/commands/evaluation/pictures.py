@@ -25,7 +25,7 @@ from ...evaluation.rows import (
 from ...evaluation.shares import with_split
 from ...evaluation.task import Named
 from .given import Finished, Given
-from .told import figure_table, interval_text, number_text
+from .told import figure_table, images_text, interval_text, number_text
 from .written import METRICS, facts_of, same_of, write_facts
 
 if TYPE_CHECKING:
@@ -175,9 +175,7 @@ def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -
 
 def tell(facts: dict[str, Any], place: Path) -> None:
     """Print the figures over the labels, and those of each label."""
-    count, groups = facts["items"]["evaluated"], facts["items"]["groups"]
-    over = f" of {groups['count']} {groups['of']}s" if groups else ""
-    out.print(figure_table(f"{facts['task']['name']}: {count} images{over}", facts["figures"]))
+    out.print(figure_table(f"{facts['task']['name']}: {images_text(facts['items'])}", facts["figures"]))
     out.print(_by_label(facts["labels"]))
     out.print(f"items and {METRICS} in {place}", soft_wrap=True)
 

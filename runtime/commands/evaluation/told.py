@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def images_text(items: Mapping[str, Any]) -> str:
+    """How many images were evaluated, of how many patients or the like."""
+    groups = items["groups"]
+    return f"{items['evaluated']} images" + (f" of {groups['count']} {groups['of']}s" if groups else "")
+
+
 def figure_table(title: str, figures: Mapping[str, Any]) -> Table:
     """A line a figure, with its interval."""
     from rich.table import Table

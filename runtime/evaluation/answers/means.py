@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundles.metrics import each_alone, grouped_all, wilson
+from ...bundles import metrics
+from ...bundles.metrics import group_numbers
 
 
 def groups_of(rows: Sequence[Mapping[str, Any]], field: str) -> NDArray[np.intp]:
     """(N,) which group each row is of; a row without a group is one of its own."""
-    names = [str(row.get(field) or f"\0{place}") for place, row in enumerate(rows)]
-    return np.unique(names, return_inverse=True)[1]
+    return group_numbers([str(row.get(field) or "") for row in rows])
 
 
 def mean_of(
@@ -29,11 +29,8 @@ def mean_of(
         proportion: whether the number is 1 or 0: where each row is a group of its own, the interval is then Wilson's.
     """
     values, which = np.array([float(row[field]) for row in rows]), groups_of(rows, groups)
-
-    def mean(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.array([values[chosen].mean()])
-
-    low, high = grouped_all(mean, which)[:, 0]
-    if proportion and each_alone(which):  # the bootstrap is certain where nothing was missed
-        low, high = wilson(int(values.sum()), len(rows))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
+    if proportion:
+        low, high = metrics.proportion(values == 1, which)
+    else:
+        low, high = metrics.grouped(lambda chosen: float(values[chosen].mean()), which)
+    return {"value": float(values.mean()), "low": low, "high": high}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,7 +16,7 @@ from ...errors import ImageError
 from ...pictures.view import View
 from .chat_request import Given
 from .images import MOST_IMAGES, image_bytes
-from .problems import Problem, ProblemBody, RefusedError, problem_of
+from .problems import ENCODER_PROBLEMS, Problem, RefusedError, problem_of
 from .service import At, embed_image, embed_texts
 
 router = APIRouter(tags=["medge"])
@@ -55,10 +56,7 @@ class Classified(BaseModel):
     results: list[Result]
 
 
-@router.post(
-    "/v1/classify", summary="Score images against labels",
-    responses={400: {"model": ProblemBody}, 404: {"model": ProblemBody}, 503: {"model": ProblemBody}},
-)  # fmt: skip
+@router.post("/v1/classify", summary="Score images against labels", responses=ENCODER_PROBLEMS)
 async def classify(asked: ClassifyRequest, at: At) -> Classified:
     """Softmax says which of the labels it is, sigmoid whether one holds. An image that can't be read is an error of its own."""
     entry = at.catalogue.get(asked.model, "encoder")
@@ -71,7 +69,7 @@ async def classify(asked: ClassifyRequest, at: At) -> Classified:
         except (ImageError, RefusedError) as error:
             results.append(Result(error=problem_of(error)[1]))
             continue
-        [found] = await at.with_encoder(entry, lambda encoder, row=row: encoder.score(row[None], bank))  # type: ignore[misc]
+        [found] = await at.with_encoder(entry, partial(Encoder.score, embeddings=row[None], bank=bank))
         decision = found.decision
         note = UNLIKE if decision is not None and decision.unlike else None
         labels = [asdict(score) for score in found.ranked()]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from ...encoder.encoder import Encoder
 from .chat_request import Given
 from .images import MOST_IMAGES, image_bytes, is_data_url
-from .problems import ProblemBody, RefusedError
+from .problems import ENCODER_PROBLEMS, RefusedError
 from .service import At, embed_image, embed_texts
 
 router = APIRouter(tags=["OpenAI"])
@@ -54,10 +54,7 @@ class EmbeddingList(BaseModel):
     cut: list[int]
 
 
-@router.post(
-    "/v1/embeddings", summary="Embed texts and images",
-    responses={400: {"model": ProblemBody}, 404: {"model": ProblemBody}, 503: {"model": ProblemBody}},
-)  # fmt: skip
+@router.post("/v1/embeddings", summary="Embed texts and images", responses=ENCODER_PROBLEMS)
 async def embeddings(asked: EmbeddingRequest, at: At) -> EmbeddingList:
     """Texts and images share one space: the cosine of two embeddings says how well they fit."""
     entry = at.catalogue.get(asked.model, "encoder")

@@ -40,6 +40,10 @@ class ProblemBody(BaseModel):
     error: Problem
 
 
+# What a route of an encoder answers beside its result, for the OpenAPI document.
+ENCODER_PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": ProblemBody} for status in (400, 404, 503)}
+
+
 class RefusedError(StationError):
     """A request that can't be answered.
 

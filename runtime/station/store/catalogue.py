@@ -154,4 +154,4 @@ def remove_study(connection: sqlite3.Connection, uid: str) -> bool:
 
 def _one(kind: type[T], rows: sqlite3.Cursor) -> T | None:
     row: Any = rows.fetchone()
-    return None if row is None else kind(**{field.name: row[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    return None if row is None else kind(**{field.name: row[field.name] for field in fields(kind)})  # type: ignore[arg-type]  # a dataclass, which no TypeVar can say

@@ -226,7 +226,7 @@ def test_how_to_answer_takes_no_part_in_the_choice_of_lines() -> None:
     shown = []
     for form in ("", "Say which tablets, as milligrams of metformin and amoxicillin."):
         generator = Scripted('{"answer": "peanuts", "sources": []}', context=320 + 200 + 36 + len(form.split()))
-        answer_from_record(generator, RECORD, "Which blood pressure?", form=form)  # type: ignore[arg-type]
+        answer_from_record(generator, RECORD, "Which blood pressure?", form=form)  # type: ignore[arg-type]  # all of a chat that a record needs
         assert form in generator.asked
         shown.append([line.resource for line in read_record(RECORD).lines if line.text in generator.asked])
     assert shown[0] == shown[1]

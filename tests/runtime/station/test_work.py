@@ -112,7 +112,7 @@ def test_what_a_library_says_is_not_kept(queue: Queue) -> None:
     assert [one.reason for one in queue.list()] == ["ValueError in the handler"]
     Worker(queue, {"judge": lambda task: object()}).run_one()
     assert results(queue) == []
-    assert queue.get(job.id).failures == 1  # type: ignore[union-attr]  # it waits for its second try
+    assert queue.get(job.id).failures == 1  # type: ignore[union-attr]  # it is there, and waits for its second try
 
 
 def test_a_result_that_is_no_json_is_a_failure(queue: Queue) -> None:

@@ -72,6 +72,17 @@ def ready(page: Any) -> None:
     page.wait_for_function("document.getElementById('status').textContent.startsWith('Ready')")
 
 
+def with_and_without_network(page: Any) -> Iterator[None]:
+    """The page when it is ready, then again without a network, from what it has kept."""
+    ready(page)
+    yield
+    page.wait_for_function("document.documentElement.dataset.offline === 'ready'")
+    page.context.set_offline(True)
+    page.reload()
+    ready(page)
+    yield
+
+
 def scores(page: Any, file: Path) -> dict[str, dict[str, float]]:
     """Give the page a file, and read the table that it shows."""
     give(page, file)
@@ -113,13 +124,7 @@ def test_scores_equal_the_runtime_and_survive_the_network(
         page = open_page(browser, serve(bundle))
         outside: list[str] = []
         page.on("request", lambda request, outside=outside: outside.append(request.url))
-        ready(page)
-        for offline in (False, True):
-            if offline:
-                page.wait_for_function("document.documentElement.dataset.offline === 'ready'")
-                page.context.set_offline(True)
-                page.reload()
-                ready(page)
+        for _ in with_and_without_network(page):
             for file in files:
                 assert agrees(scores(page, file), encoder.classify(read_image(file))[0], bound)
         assert all(url.startswith(("http://127.0.0.1", "blob:")) for url in outside)
@@ -168,13 +173,7 @@ def test_calibrated_scores_are_decided_as_in_python_and_others_thresholds_are_re
     put_scores(Bundle.open(folder), calibration)
     encoder = medge.load_encoder(folder, device="cpu")
     opened = open_page(browser, serve(folder))
-    ready(opened)
-    for offline in (False, True):
-        if offline:
-            opened.wait_for_function("document.documentElement.dataset.offline === 'ready'")
-            opened.context.set_offline(True)
-            opened.reload()
-            ready(opened)
+    for _ in with_and_without_network(opened):
         known, strange = (encoder.classify(read_image(file))[0].decision for file in files)
         assert known is not None
         assert strange is not None

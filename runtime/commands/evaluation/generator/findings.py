@@ -25,7 +25,7 @@ from ....generator.generator import Generator
 from ....pictures.images import read_image
 from ..given import Finished, Given
 from ..pictures import tell_what_is_left_out
-from ..told import figure_table, interval_text, number_text
+from ..told import figure_table, images_text, interval_text, number_text
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, put_all
 from .put import counts_of as counts_of_answers
@@ -127,9 +127,7 @@ def evaluate_findings(generator: Generator, asked: AskedFindings) -> Finished:
 
 def _tell(facts: dict[str, Any], asked: AskedFindings) -> None:
     """Print macro F1, and the figures of each finding."""
-    count, groups = facts["items"]["evaluated"], facts["items"]["groups"]
-    over = f" of {groups['count']} {groups['of']}s" if groups else ""
-    out.print(figure_table(f"{facts['task']['name']}, {ASK}: {count} images{over}", facts["figures"]))
+    out.print(figure_table(f"{facts['task']['name']}, {ASK}: {images_text(facts['items'])}", facts["figures"]))
     out.print(_by_finding(facts["labels"]))
     out.print(f"items and {METRICS} in {asked.place}", soft_wrap=True)
 

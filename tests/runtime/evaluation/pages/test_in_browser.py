@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import runs
-from pages_in_browser import check_it_is_dark_where_the_reader_wants_it, check_nothing_is_out_of_sight
+from pages_in_browser import check_it_is_dark_where_the_reader_wants_it, check_nothing_is_out_of_sight, written
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'medge[pages]'")
 
@@ -35,10 +35,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("pages")
-    for kind, render in PAGES.items():
-        (made / f"{kind}.html").write_text(render(), encoding="utf-8")
-    return made
+    return written(tmp_path_factory.mktemp("pages"), PAGES)
 
 
 @pytest.mark.parametrize("kind", PAGES)
