@@ -79,6 +79,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 SIGLIP = ("export", "medsiglip", "--checkpoint", "@siglip", "--out", "@out")
 GEMMA = ("export", "medgemma", "--checkpoint", "@gemma", "--out", "@out")
 SMALLER = ("distill", "medsiglip", "--teacher", "@siglip", "--out", "@out", "--images")
+EVALUATE = ("evaluate", "--task", "folder", "--data", "@empty", "--out", "@out")
 SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--data")
 
 
@@ -112,6 +113,12 @@ SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--d
         (("calibrate", "--checkpoint", "@gemma", "--out", "@out", "@bad"), "line 1: 'text' is missing"),
         (("demo", "--out", "@there"), "exists; choose another place"),
         (("bench", "@gone"), "is not a folder"),
+        ((*EVALUATE, "@siglip"), "this needs the package 'torch': pip install 'medge[export]'"),
+        (
+            (*EVALUATE, "@gemma"),
+            "a language model: export it with 'medge export medgemma --recipe f16' (or bf16) first",
+        ),
+        ((*EVALUATE, "@gone"), "is not a folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_torch(places: dict[str, Path], words: tuple[str, ...], reason: str) -> None:
@@ -121,6 +128,17 @@ def test_what_is_wrong_is_said_before_torch(places: dict[str, Path], words: tupl
     assert reason in done.stderr
     assert "\n" not in done.stderr.strip()
     assert not places["out"].exists()
+
+
+def test_a_bundle_is_evaluated_on_the_bare_install(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    for name in ("CT_small", "MR_small"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.dcm").write_bytes((few_images / f"{name}.dcm").read_bytes())
+    done = bare(
+        "evaluate", bundle, "--task", "folder", "--data", tmp_path / "data", "--items", "csv", "--out", tmp_path / "run"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "run" / "items.csv").read_text().splitlines()) == 3
 
 
 def test_parity_and_bench_of_a_bundle(

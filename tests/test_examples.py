@@ -21,8 +21,15 @@ WITHOUT_EXAMPLE = {"MedgeError", "__version__"}
 PUBLIC = sorted(name for name in medge.__all__ if name not in WITHOUT_EXAMPLE)
 
 
+def ours(thing: Any) -> list[Any]:
+    """A class with those of medge that it is made of; anything else alone."""
+    return (
+        [kind for kind in thing.__mro__ if kind.__module__.startswith("medge.")] if inspect.isclass(thing) else [thing]
+    )
+
+
 def methods(kind: type) -> Iterator[tuple[str, Any]]:
-    for name, member in vars(kind).items():
+    for name, member in (entry for one in ours(kind) for entry in vars(one).items()):
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             yield name, function
@@ -44,7 +51,10 @@ def place(bundle: Path, tiny_reader: Path, pydicom_files: Path, tmp_path_factory
 def test_its_examples_run(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     names = {"medge": medge, "np": np, "Path": Path, "json": json}
-    tests = doctest.DocTestFinder().find(getattr(medge, name), name, module=False, extraglobs=names)
+    finder = doctest.DocTestFinder()
+    tests = [
+        test for one in ours(getattr(medge, name)) for test in finder.find(one, name, module=False, extraglobs=names)
+    ]
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     told: list[str] = []
     for test in tests:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import SOME_FAILED, out, print_json, progress, warn
-from ...runtime.errors import RecipeError
 from ...runtime.pictures.preprocess import DEFAULT_PROFILE
 from ..distill.job import (
     DIVERGENCES,
@@ -27,7 +26,7 @@ from ..distill.job import (
     check_images_job,
     check_texts_job,
 )
-from .options import ProfileOption
+from .options import ProfileOption, WorkersOption, one_of
 
 if TYPE_CHECKING:
     from ...runtime.pictures.images import Refused
@@ -46,7 +45,6 @@ AddressOption = Annotated[
     str | None,
     typer.Option(help="A Ray cluster; --work must be a place that all its machines see.", show_default="here"),
 ]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Ray's processes.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Examples that go through at once, on each device.")]
 AccumulateOption = Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")]
 RateOption = Annotated[float, typer.Option(min=0, help="Greatest learning rate.")]
@@ -54,21 +52,6 @@ PrecisionOption = Annotated[str, typer.Option(help="Of the forward pass: no (32 
 SeedOption = Annotated[int, typer.Option(help="Of every random choice.")]
 SaveOption = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 CpuOption = Annotated[bool, typer.Option("--cpu", help="Stay off a GPU.")]
-
-
-Choice = TypeVar("Choice", bound=str)
-
-
-def one_of(value: str, choices: tuple[Choice, ...], option: str) -> Choice:
-    """The choice that a value names.
-
-    Raises:
-        RecipeError: none of them.
-    """
-    for choice in choices:
-        if choice == value:
-            return choice
-    raise RecipeError(f"{option} {value}: choose from {', '.join(choices)}")
 
 
 @app.callback()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from ...runtime.device.cpu import TARGETS
+from ...runtime.errors import RecipeError
 from ...runtime.pictures.preprocess import PROFILES
+
+Choice = TypeVar("Choice", bound=str)
 
 FAILED_GATE = 4  # exit code of a bundle that was written and failed its parity gate
 
@@ -53,6 +56,7 @@ ParityTextsOption = Annotated[
     list[Path] | None,
     typer.Option("--texts", help="Texts to measure a language model on; repeat it.", show_default="medge's own"),
 ]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Ray's processes.")]
 TaskOption = Annotated[
     list[Path] | None,
     typer.Option(
@@ -60,3 +64,15 @@ TaskOption = Annotated[
         "VQA-RAD; repeat it."
     ),
 ]
+
+
+def one_of(value: str, choices: tuple[Choice, ...], option: str) -> Choice:
+    """The choice that a value names.
+
+    Raises:
+        RecipeError: none of them.
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise RecipeError(f"{option} {value}: choose from {', '.join(choices)}")

@@ -32,6 +32,11 @@ def block_name(index: int) -> str:
     return f"block {index}"
 
 
+def at_once(facts: EncoderFacts) -> int:
+    """Images that go through PyTorch at once: a tower of a thousand tokens needs gigabytes for a batch of sixteen."""
+    return max(1, min(BATCH, BATCH * 64 // (facts.image_size // facts.patch_size) ** 2))
+
+
 @dataclass(frozen=True)
 class Signature:
     """What goes into a tower and what comes out, by the names that transformers.js loads.

@@ -32,7 +32,7 @@ from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
 from ...runtime.progress import Progress, no_progress
-from ..families.encoder import BATCH, EncoderReference
+from ..families.encoder import EncoderReference, at_once
 from ..format import StageSource
 from ..source.samples import Samples, spread
 from .kept_reference import Reference
@@ -134,8 +134,7 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
 
     ours: list[Array] = []
     theirs: list[Array] = []
-    # A tower of a thousand tokens needs gigabytes for a batch of sixteen in PyTorch.
-    step = max(1, min(BATCH, BATCH * 64 // (theirs_side // facts.patch_size) ** 2))
+    step = at_once(facts)
     for start in range(0, len(samples), step):
         part = samples.images[start : start + step]
         small = pixels(part, side)

@@ -27,7 +27,8 @@ from ...runtime.bundles.figures import (
     ScoreFigures,
     ScorePoints,
 )  # fmt: skip
-from ...runtime.encoder.encoder import Encoder, softmax
+from ...runtime.encoder.embedder import softmax
+from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import LabelBank, Prompts, as_prompts
 from ..source.samples import Samples, spread
 from .kept_reference import Reference

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,14 +119,27 @@ def run_pass(
     plan.begin()
     missing, total = plan.missing(), len(plan.starts)
     progress(what, total - len(missing), total)
+    made = computed(plan, make_worker, engine=engine, address=address, workers=workers, gpus=gpus)
+    for done, _ in enumerate(made, total - len(missing) + 1):
+        progress(what, done, total)
+    return ShardSet(plan)
+
+
+def computed(
+    plan: PassPlan, make_worker: Callable[[], Worker], *, engine: EngineName, address: str | None, workers: int, gpus: float
+) -> Generator[int, None, None]:  # fmt: skip
+    """Compute the shards that are missing of a pass that has begun, and yield the first item of each once it is on the disk.
+
+    By Ray they come in any order. Arguments and errors are those of `run_pass`.
+    """
+    missing = plan.missing()
     if missing and engine == "ray":
-        _run_ray(plan, missing, make_worker, address, workers, gpus, lambda done: progress(what, done, total))
+        yield from _by_ray(plan, missing, make_worker, address, workers, gpus)
     elif missing:
         worker = make_worker()
-        for done, start in enumerate(missing, total - len(missing) + 1):
+        for start in missing:
             plan.write(start, worker(start, plan.end(start)))
-            progress(what, done, total)
-    return ShardSet(plan)
+            yield start
 
 
 class _RayWorker:
@@ -167,10 +180,9 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _run_ray(
-    plan: PassPlan, missing: list[int], make_worker: Callable[[], Worker], address: str | None, workers: int, gpus: float,
-    done: Callable[[int], None],
-) -> None:  # fmt: skip
+def _by_ray(
+    plan: PassPlan, missing: list[int], make_worker: Callable[[], Worker], address: str | None, workers: int, gpus: float
+) -> Generator[int, None, None]:  # fmt: skip
     try:
         import ray
         import ray.data
@@ -196,8 +208,8 @@ def _run_ray(
             fn_constructor_args=(plan, make_worker), compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1,
             num_gpus=gpus,
         )  # fmt: skip
-        for count, _ in enumerate(results.iter_rows(), len(plan.starts) - len(missing) + 1):
-            done(count)
+        for row in results.iter_rows():
+            yield int(row["start"])
     except ray.exceptions.RayError as error:
         left = len(plan.missing())
         # Ray wraps a worker's error into its own, with both tracebacks as text.

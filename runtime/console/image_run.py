@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+# What is made of each image; of one that can't be read, why, in a sentence that calls it as the command does.
+Through = Callable[[Sequence["Input"], "View"], Iterator[tuple["Input", T | ImageError]]]
 
 
 class Streams(Protocol[T_co]):
@@ -78,6 +80,20 @@ def inputs_of(images: Sequence[Path]) -> list[Input]:
     return [Input(name, str(path), partial(Path, path)) for name, path in named.items()]
 
 
+def through(encoder: Streams[T]) -> Through[T]:
+    """Images through an encoder, in this process and in their order."""
+
+    def stream(inputs: Sequence[Input], view: View) -> Iterator[tuple[Input, T | ImageError]]:
+        found = encoder.stream_images((one.open() for one in inputs), view=view)
+        for one, (source, item) in zip(inputs, found, strict=True):
+            if isinstance(item, ImageError):
+                yield one, ImageError(str(item).replace(describe(source), one.shown))
+            else:
+                yield one, item
+
+    return stream
+
+
 class ImageRun:
     """A command's way through its images.
 
@@ -114,12 +130,19 @@ class ImageRun:
         self, encoder: Streams[T], columns: Columns, measure: Callable[[T, str], Outcome],
         show: Callable[[Row], None] | None = None,
     ) -> None:  # fmt: skip
+        """Go through the images in this process: `go_through` with an encoder, or with what makes something else of them."""
+        self.go_through(through(encoder), columns, measure, show)
+
+    def go_through(
+        self, made: Through[T], columns: Columns, measure: Callable[[T, str], Outcome],
+        show: Callable[[Row], None] | None = None,
+    ) -> None:  # fmt: skip
         """Go through the images.
 
         Args:
-            encoder: what embeds them, or makes something else of them.
+            made: what makes something of them, such as their embeddings.
             columns: of the file of results.
-            measure: what becomes of an image, from what the encoder made of it and its input's name.
+            measure: what becomes of an image, from what was made of it and its input's name.
             show: called with each result as it comes.
 
         Raises:
@@ -130,10 +153,9 @@ class ImageRun:
             with self._opened(columns) as file, progress() as advance:
                 waiting = self.inputs if file is None else [one for one in self.inputs if one.name not in file.done]
                 self.before = len(self.inputs) - len(waiting)
-                found = encoder.stream_images((one.open() for one in waiting), view=self.view)
-                for one, (source, item) in zip(waiting, found, strict=True):
+                for one, item in made(waiting, self.view):
                     if isinstance(item, ImageError):
-                        self._refuse(one, str(item).replace(describe(source), one.shown))
+                        self._refuse(one, str(item))
                     else:
                         self._take(one, measure(item, one.name), file, columns, show)
                     advance("images", self.count - self.before, len(waiting))  # what is left takes as long as these

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..progress import Progress
 
 if TYPE_CHECKING:
-    from ..encoder.encoder import Encoder
+    from ..encoder.embedder import Embedder
     from ..pictures.images import Refused
 
 # What a terminal would obey in place of showing it: escape sequences, and characters that turn the direction of writing.
@@ -117,7 +117,7 @@ class Warned:
 
 
 @contextlib.contextmanager
-def cuts_told(encoder: Encoder, texts: Sequence[str]) -> Iterator[None]:
+def cuts_told(encoder: Embedder, texts: Sequence[str]) -> Iterator[None]:
     """Tell of each text that is too long for this encoder in one line, in the place of Python's warnings about it."""
     from ..encoder.encoder import TextCutWarning
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ from ..decisions.calibration import ROLE, Decision, ScoreCalibration
 from ..device.cpu import check_threads
 from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface, Shape
 from ..device.onnx_session import OrtSession, Session
-from ..errors import BundleError, ImageError, LabelError
+from ..errors import BundleError, ImageError
 from ..notebook import shorten
-from ..pictures.images import ImageSource, as_sources, describe, read_image
-from ..pictures.preprocess import Normalisation, Pixels, get_profile
+from ..pictures.images import ImageSource, as_sources
+from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
 from .classification import Classification
+from .embedder import Embedder, or_why_not
 from .labels import LabelBank, as_prompts, unit_length
 from .maps import PatchMap, covered, patch_map
 from .tokenizer import Cut, Tokenizer
 
 MOST_LENGTH = 1e18  # of an embedding before it is brought to unit length: its square is still a float32
 
-T = TypeVar("T")
 Labels = str | Sequence[str] | Mapping[str, str | Sequence[str]] | LabelBank
 
 
@@ -37,7 +37,7 @@ class TextCutWarning(UserWarning):
     """A text was longer than the text tower reads; the message says what was cut."""
 
 
-class Encoder:
+class Encoder(Embedder):
     """Zero-shot classification and embeddings from a bundle; `load_encoder` opens one.
 
     Loading opens no engine, the first image or text does. A process may be forked before that, and each of the two then uses
@@ -154,29 +154,22 @@ class Encoder:
         return found
 
     @property
+    def profile(self) -> str:
+        """The name of the preprocessing profile that is stamped into the bundle."""
+        return self.manifest.profile
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Grey levels to numbers, as the bundle has it."""
+        facts = self.manifest.preprocessing
+        assert facts is not None  # every encoder sees
+        return Normalisation(facts.mean, facts.std)
+
+    @property
     def fingerprint(self) -> str:
         """Names the embedding space: what an index or a probe made with this bundle must be used with."""
         vision = self.manifest.file("vision")
         return f"{vision.sha256 if vision else ''}/{self.manifest.profile}"
-
-    def prepare(self, source: ImageSource, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
-        """An image to the model's input, (3, side, side) float32."""
-        return self._read(source, view)[1]
-
-    def _read(self, source: ImageSource, view: View) -> tuple[Pixels, NDArray[np.float32]]:
-        """An image as it is decoded, (H, W, 3), and as the model's input, (3, side, side)."""
-        picture = read_image(source, view)
-        return picture, self.normalise(self.resize(picture))
-
-    def resize(self, image: Pixels) -> NDArray[np.uint8]:
-        """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's size, (side, side, 3) uint8."""
-        return get_profile(self.manifest.profile).resize(image, self.facts.image_size)
-
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(side, side, 3) uint8 to the model's input, (3, side, side) float32."""
-        facts = self.manifest.preprocessing
-        assert facts is not None  # every encoder sees
-        return Normalisation(facts.mean, facts.std)(pixels)
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32."""
@@ -218,41 +211,6 @@ class Encoder:
         """What a graph's input of this name reads: the batch, or which of its tokens are text."""
         return self.tokenizer.mask(batch) if name == "attention_mask" else batch
 
-    def stream_images(
-        self, sources: Iterable[ImageSource], *, batch_size: int = 8, view: View = DEFAULT_VIEW
-    ) -> Iterator[tuple[ImageSource, NDArray[np.float32] | ImageError]]:  # fmt: skip
-        """Embed images as they come, batch by batch; one that can't be read stops nothing.
-
-        Args:
-            sources: any number, each as in `medge.image`.
-            batch_size: images that go through the tower together, where its recipe allows that.
-            view: which frame and which window of a file.
-
-        Yields:
-            (source, its unit-length embedding, (D,) float32, or the `ImageError` that says why it can't be read), in order.
-
-        Examples:
-            >>> encoder = medge.load_encoder("bundle")
-            >>> for source, found in encoder.stream_images(["film.dcm", "no-film.png"]):
-            ...     print(source, found.shape if isinstance(found, np.ndarray) else "can't be read")
-            film.dcm (192,)
-            no-film.png can't be read
-        """
-        waiting: list[tuple[ImageSource, NDArray[np.float32] | ImageError]] = []
-
-        def flush() -> Iterator[tuple[ImageSource, NDArray[np.float32] | ImageError]]:
-            pixels = [item for _, item in waiting if not isinstance(item, ImageError)]
-            embeddings = iter(self.embed_pixels(np.stack(pixels)) if pixels else ())
-            for source, item in waiting:
-                yield source, item if isinstance(item, ImageError) else next(embeddings)
-            waiting.clear()
-
-        for source in sources:
-            waiting.append((source, _or_why_not(source, partial(self.prepare, source, view))))
-            if len(waiting) >= batch_size:
-                yield from flush()
-        yield from flush()
-
     def check_maps(self) -> None:
         """Check that the bundle can make maps.
 
@@ -292,7 +250,7 @@ class Encoder:
         bank, side = self.bank(labels), self.facts.image_size
         profile, share = get_profile(self.manifest.profile), self._cells * self.facts.patch_size / side
         for source in sources:
-            read = _or_why_not(source, partial(self._read, source, view))
+            read = or_why_not(source, partial(self._read, source, view))
             if isinstance(read, ImageError):
                 yield source, read
                 continue
@@ -440,41 +398,6 @@ class Encoder:
         bank = self.bank(labels)
         return self.score(self.embed_images(images, batch_size=batch_size, view=view, progress=progress), bank)
 
-    def score(self, embeddings: NDArray[np.float32], bank: LabelBank) -> list[Classification]:
-        """Score embeddings that are already there.
-
-        Args:
-            embeddings: of images, (N, D) float32, of unit length.
-            bank: as `bank` makes it.
-
-        Returns:
-            a classification for each row.
-
-        Raises:
-            LabelError: the bank's embeddings are not as long as these, or one of all is not finite.
-
-        Examples:
-            >>> encoder = medge.load_encoder("bundle")
-            >>> bank, rows = encoder.bank(["a chest x-ray", "a head CT"]), encoder.embed_images(["film.dcm"])
-            >>> len(encoder.score(rows, bank))
-            1
-        """
-        if embeddings.shape[-1] != bank.embeddings.shape[-1]:
-            sizes = f"{bank.embeddings.shape[-1]} numbers, an image's {embeddings.shape[-1]}"
-            raise LabelError(f"a label's embedding has {sizes}: the labels were embedded with another bundle")
-        cosine = embeddings @ bank.embeddings.T
-        if not np.isfinite(cosine).all():
-            raise LabelError("embeddings of images or labels are not finite numbers; embed them again")
-        logits = self.logits(cosine)
-        shares = softmax(logits) if len(bank.names) > 1 else [None] * len(logits)
-        holds = sigmoid(logits) if self.facts.sigmoid else [None] * len(logits)
-        decisions = self._decide(embeddings, logits, bank)
-        return [Classification(bank.names, *row) for row in zip(cosine, shares, holds, decisions, strict=True)]
-
-    def logits(self, cosine: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What probabilities are made of, from cosines of any shape."""
-        return cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
-
     def _decide(
         self, embeddings: NDArray[np.float32], logits: NDArray[np.float64], bank: LabelBank
     ) -> Sequence[Decision | None]:
@@ -493,27 +416,6 @@ class Encoder:
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
         """Which of these texts the text tower would cut, and where."""
         return self.tokenizer.encode(texts)[1]
-
-
-def _or_why_not(source: ImageSource, read: Callable[[], T]) -> T | ImageError:
-    """What `read` makes of an image, or the error that says why nothing can be made of it."""
-    try:
-        return read()
-    except ImageError as error:
-        return error
-    except MemoryError:
-        return ImageError(f"{describe(source)}: not enough memory to decode it")
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Softmax over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
-
-
-def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Element-wise logistic function."""
-    return (1 / (1 + np.exp(-np.clip(logits, -700, 700)))).astype(np.float32)
 
 
 def load(

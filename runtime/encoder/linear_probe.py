@@ -24,7 +24,7 @@ from ..bundles.tensors import Declared, read_tensors
 from ..bundles.typed_json import parse
 from ..errors import MissingExtraError, ProbeError, one_line
 from ..notebook import shorten
-from .encoder import softmax
+from .embedder import softmax
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen by cross-validation
 

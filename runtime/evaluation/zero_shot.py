@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoder.encoder import Encoder, sigmoid
+from ..encoder.embedder import Embedder, sigmoid
+from ..encoder.labels import LabelBank, as_prompts
 from ..errors import TaskError
 from .task import Task
 
@@ -26,12 +27,12 @@ class ZeroShot:
         gone: of findings, {label: prompts that say that it is not there}; empty where each item has one label.
     """
 
-    def __init__(self, encoder: Encoder, there: Prompts, gone: Prompts) -> None:
+    def __init__(self, encoder: Embedder, there: Prompts, gone: Prompts) -> None:
         self._encoder = encoder
         self.prompts = {"there": {name: list(group) for name, group in there.items()},
                         "gone": {name: list(group) for name, group in gone.items()}}  # fmt: skip
-        self._there = encoder.bank(self.prompts["there"])
-        self._gone = encoder.bank(self.prompts["gone"]) if gone else None
+        self._there = LabelBank.build(as_prompts(self.prompts["there"]), encoder.embed_texts)
+        self._gone = LabelBank.build(as_prompts(self.prompts["gone"]), encoder.embed_texts) if gone else None
 
     def __call__(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """The labels' probabilities, (L,) float32, of an image's embedding, (D,) float32 of unit length."""

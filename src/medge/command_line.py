@@ -42,7 +42,7 @@ COMMANDS: dict[str, Command] = {
         "runtime.commands.scores.calibrate_scores", "calibrate_scores", "Set thresholds for a bundle's labels.", USE
     ),
     "evaluate": Command(
-        "runtime.commands.evaluation.evaluate", "evaluate", "Score a bundle on a public medical set, or your own.", USE
+        "export.commands.evaluate", "evaluate", "Score a bundle or a checkpoint on a public set, or your own.", USE
     ),
     "compare": Command(
         "runtime.commands.evaluation.comparison.compare",

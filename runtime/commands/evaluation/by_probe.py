@@ -15,13 +15,13 @@ from ...console.image_run import ImageRun, Outcome
 from ...console.layouts import EMBEDDINGS, TABLES, Columns, as_text, check_ending, read_rows
 from ...console.result_file import ResultFile
 from ...console.terminal import warn
-from ...encoder.encoder import Encoder
 from ...errors import MissingExtraError, ProbeError, TaskError
 from ...evaluation.figures import figures_of
 from ...evaluation.items import Item
 from ...evaluation.rows import judged_of, row_of
 from ...evaluation.shares import SHARES, Embeddings, scores_by_probe, share_of
 from .pictures import Asked, Material, Scored, columns_of, inputs_of
+from .subject import Subject
 from .written import items_file
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ FITTED = (
 )
 
 
-def score_by_probe(encoder: Encoder, asked: Asked, material: Material, view: View) -> Scored:
+def score_by_probe(subject: Subject, asked: Asked, material: Material, view: View) -> Scored:
     """Score the test side by probes on shares of the training side; the file of items holds those of the greatest.
 
     Raises:
@@ -52,9 +52,10 @@ def score_by_probe(encoder: Encoder, asked: Asked, material: Material, view: Vie
     run = ImageRun(
         inputs_of([*material.train, *material.test]), view, asked.place / EMBEDDED, EMBEDDINGS, force=asked.force
     )
-    same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, asked.no_names])[:16]}
+    fingerprint = subject.encoder.fingerprint
+    same = {"model": fingerprint, "made_with": sha256_json([fingerprint, asked.no_names])[:16]}
     columns = Columns("id", same)
-    run.go(encoder, columns, lambda embedding, _: Outcome({}, {"embedding": as_text(embedding)}))
+    run.go_through(subject.through, columns, lambda embedding, _: Outcome({}, {"embedding": as_text(embedding)}))
     embeddings = {row["id"]: row["embedding"] for row in read_rows(asked.place / EMBEDDED, columns)}
     train = [item for item in material.train if item.key in embeddings]
     test = [item for item in material.test if item.key in embeddings]
@@ -65,7 +66,7 @@ def score_by_probe(encoder: Encoder, asked: Asked, material: Material, view: Vie
     if not test:
         return Scored(run, [], told)
     rows, shares = _by_shares(asked, material, train, test, embeddings)
-    _write(encoder, asked, material, rows)
+    _write(subject, asked, material, rows)
     return Scored(run, rows, told, {"shares": shares})
 
 
@@ -95,10 +96,10 @@ def _by_shares(
     return rows, shares
 
 
-def _write(encoder: Encoder, asked: Asked, material: Material, rows: list[dict[str, Any]]) -> None:
+def _write(subject: Subject, asked: Asked, material: Material, rows: list[dict[str, Any]]) -> None:
     """The file of items; it costs nothing to make it anew."""
     question = [[item.key for item in material.train], asked.seed]
-    columns = columns_of(encoder, asked, material, question)
+    columns = columns_of(subject, asked, material, question)
     with ResultFile(items_file(asked.place, asked.form), columns, force=True) as file:
         for row in rows:
             file.add({**columns.same, **row})

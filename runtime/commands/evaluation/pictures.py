@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...console.image_run import ImageRun, Input
 from ...console.layouts import Columns
 from ...console.terminal import of_many, out, warn
-from ...encoder.encoder import Encoder
 from ...evaluation.figures import figures_of, subgroups_of
 from ...evaluation.items import Found, Item, Part, drawn, without_names
 from ...evaluation.rows import (
@@ -25,6 +24,7 @@ from ...evaluation.rows import (
 from ...evaluation.shares import with_split
 from ...evaluation.task import Named
 from .given import Finished, Given
+from .subject import Subject
 from .told import figure_table, images_text, interval_text, number_text
 from .written import METRICS, facts_of, same_of, write_facts
 
@@ -93,14 +93,14 @@ class Scored:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-Score = Callable[[Encoder, Asked, Material, "View"], Scored]
+Score = Callable[[Subject, Asked, Material, "View"], Scored]
 
 
-def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) -> Finished:
+def evaluate_pictures(subject: Subject, asked: Asked, score: Score, view: View) -> Finished:
     """Evaluate an encoder, and write items and metrics.
 
     Args:
-        encoder: the bundle, opened.
+        subject: the encoder, opened.
         asked: what a user asked for.
         score: the method.
         view: which frame and which window of a file.
@@ -112,8 +112,8 @@ def evaluate_pictures(encoder: Encoder, asked: Asked, score: Score, view: View) 
     """
     material = _material(asked)
     tell_what_is_left_out(material.found)
-    scored = score(encoder, asked, material, view)
-    facts = _facts(encoder, asked, material, scored)
+    scored = score(subject, asked, material, view)
+    facts = _facts(subject, asked, material, scored)
     write_facts(asked.place / METRICS, facts)
     run = scored.run
     many = of_many(run.failed, done=len(run.results), before=run.before)
@@ -138,9 +138,9 @@ def _material(asked: Asked) -> Material:
     return Material(found, sides["test"], sides["train"], labels_of(items, list(task.labels)), tuple(texts_of(items)))
 
 
-def columns_of(encoder: Encoder, asked: Asked, material: Material, question: Any) -> Columns:
+def columns_of(subject: Subject, asked: Asked, material: Material, question: Any) -> Columns:
     """Of the file of items."""
-    same = same_of(encoder.bundle, asked.named, asked.method, asked.named.task.form, question)
+    same = same_of(subject.model, asked.named, asked.method, asked.named.task.form, question)
     return Columns("id", same, material.texts, tuple(numbers_of(material.labels)))
 
 
@@ -159,11 +159,11 @@ def tell_what_is_left_out(found: Found) -> None:
         warn(f"{sum(found.unlisted.values())} images are left out, whose label the task does not know: {several}{more}")
 
 
-def _facts(encoder: Encoder, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
+def _facts(subject: Subject, asked: Asked, material: Material, scored: Scored) -> dict[str, Any]:
     """What `metrics.json` holds: what was asked of what, the counts, and the figures, where an item could be read."""
     task, rows = asked.named.task, scored.rows
-    facts = facts_of(encoder.bundle, asked, asked.named, asked.method, scored=len(scored.run.results))
-    facts["model"] |= {"fingerprint": encoder.fingerprint, "profile": encoder.manifest.profile}
+    facts = facts_of(subject.model, asked, asked.named, asked.method, scored=len(scored.run.results))
+    facts["model"] |= {"fingerprint": subject.encoder.fingerprint, "profile": subject.encoder.profile}
     facts["task"] |= {"labels": material.labels, **scored.asked}
     facts["items"] = counts_of(material.found, material.test, rows, task.groups)
     if rows:

@@ -10,8 +10,7 @@ from typing import Any
 
 from .... import __version__
 from ...bundles.atomic import replace_text
-from ...bundles.bundle import Bundle
-from ...bundles.manifest import MANIFEST, sha256_file, sha256_json
+from ...bundles.manifest import sha256_json
 from ...bundles.origin import today
 from ...bundles.typed_json import parse
 from ...console.layouts import TABLES, Columns, Row, read_rows
@@ -19,6 +18,7 @@ from ...console.terminal import SCHEMA_VERSION
 from ...device.memory import peak_memory
 from ...evaluation.task import Named, NamedQuestions
 from .given import Given
+from .subject import Model
 
 METRICS = "metrics.json"
 
@@ -33,10 +33,10 @@ def items_file(place: Path, form: str | None) -> Path:
     return place / ("items.parquet" if find_spec("pyarrow") is not None else "items.csv")
 
 
-def same_of(bundle: Bundle, named: Named | NamedQuestions, *question: Any) -> dict[str, Any]:
+def same_of(model: Model, named: Named | NamedQuestions, *question: Any) -> dict[str, Any]:
     """The columns that are the same in every row; two files with the same `made_with` answer the same question."""
-    made_with = sha256_json([sha256_file(bundle.folder / MANIFEST), *question])
-    return {"bundle": bundle.manifest.name, "task": named.name, "made_with": made_with[:16]}
+    made_with = sha256_json([model.identity, *question])
+    return {"bundle": model.name, "task": named.name, "made_with": made_with[:16]}
 
 
 def rows_of(file: Path, columns: Columns, keys: Iterable[str]) -> list[Row]:
@@ -50,26 +50,21 @@ def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
     return {"seconds_an_item": sum(float(row["seconds"]) for row in rows) / len(rows)} if rows else {}
 
 
-def facts_of(
-    bundle: Bundle, given: Given, named: Named | NamedQuestions, method: str, *, scored: int
-) -> dict[str, Any]:
-    """What `metrics.json` says of every run: of which bundle it is, and what was asked.
+def facts_of(model: Model, given: Given, named: Named | NamedQuestions, method: str, *, scored: int) -> dict[str, Any]:
+    """What `metrics.json` says of every run: of which model it is, and what was asked.
 
     Args:
-        bundle: the bundle.
+        model: what is told of the model.
         given: what a user gave.
         named: the task.
         method: how it was asked.
         scored: how many items this process has scored; an earlier one may have scored the others.
     """
-    manifest, task = bundle.manifest, named.task
-    model = {
-        "parity": manifest.status, "recipes": {tower: facts.recipe for tower, facts in manifest.towers.items()},
-        "bytes": sum(map(bundle.tower_bytes, manifest.towers.values())),
-    }  # fmt: skip
+    task = named.task
+    told = {"parity": model.parity, "recipes": dict(model.recipes), "bytes": model.bytes}
     return {
-        "bundle": manifest.name, "date": today(), "medge_version": __version__,
-        "model": model | {"peak_bytes": _peak_bytes(given, manifest.name, model, scored)},
+        "bundle": model.name, "date": today(), "medge_version": __version__,
+        "model": told | {"peak_bytes": _peak_bytes(given, model.name, told, scored)},
         "task": {
             "name": named.name, "title": task.title, "form": task.form, "source": task.source, "method": method,
             "protocol": task.protocol, "absent": task.absent,

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from ...console.image_run import ImageRun, Outcome
 from ...console.layouts import TABLES
 from ...console.terminal import cuts_told
-from ...encoder.encoder import Encoder
 from ...evaluation.items import Item
 from ...evaluation.rows import row_of
 from ...evaluation.zero_shot import ZeroShot, prompts_of
 from .pictures import Asked, Material, Scored, columns_of, inputs_of
+from .subject import Subject
 from .written import items_file, rows_of, seconds_of
 
 if TYPE_CHECKING:
     from ...pictures.view import View
 
 
-def score_zero_shot(encoder: Encoder, asked: Asked, material: Material, view: View) -> Scored:
+def score_zero_shot(subject: Subject, asked: Asked, material: Material, view: View) -> Scored:
     """Score the test side.
 
     Raises:
@@ -34,12 +34,12 @@ def score_zero_shot(encoder: Encoder, asked: Asked, material: Material, view: Vi
     task = asked.named.task
     there, gone = prompts_of(task, material.labels, asked.own)
     texts = [text for side in (there, gone) for group in side.values() for text in group]
-    with cuts_told(encoder, texts):
-        score = ZeroShot(encoder, there, gone)
+    with cuts_told(subject.encoder, texts):
+        score = ZeroShot(subject.encoder, there, gone)
     file = items_file(asked.place, asked.form)
-    columns = columns_of(encoder, asked, material, score.prompts)
+    columns = columns_of(subject, asked, material, score.prompts)
     run = ImageRun(inputs_of(material.test), view, file, TABLES, force=asked.force)
-    run.go(encoder, columns, _measure(score, material.test, material.labels, one=asked.one))
+    run.go_through(subject.through, columns, _measure(score, material.test, material.labels, one=asked.one))
     rows = rows_of(file, columns, (item.key for item in material.test))
     source = f"{asked.own_file}, a file of the user's own" if asked.own_file else task.prompts_from
     return Scored(run, rows, {"prompts_from": source, "prompts": score.prompts}, seconds_of(rows))

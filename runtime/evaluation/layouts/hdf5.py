@@ -55,10 +55,11 @@ class HDF5:
 
     def _side(self, folder: Path, task: str, labels: Mapping[str, str], side: str, part: Part) -> Iterator[Item]:
         path = find_file(folder, [self.pictures.format(side)], task)
-        pictures = _open(path, self.picture_key)
+        pictures = _Pictures(path, self.picture_key)
         numbers = _open(find_file(folder, [self.labels.format(side)], task), self.label_key)[:].reshape(-1).tolist()
-        if len(numbers) != len(pictures) or pictures.ndim != 4:
-            raise TaskError(f"{path}: {pictures.shape} pictures have {len(numbers)} labels; copy the files again")
+        shape = pictures.array.shape
+        if len(shape) != 4 or len(numbers) != shape[0]:
+            raise TaskError(f"{path}: {shape} pictures have {len(numbers)} labels; copy the files again")
         facts = try_file(folder, [self.facts.format(side)]) if self.facts else None
         groups = [row.get(self.group, "") for row in read_rows(facts)] if facts else [""] * len(numbers)
         if len(groups) != len(numbers):
@@ -67,6 +68,19 @@ class HDF5:
             if (label := labels.get(str(int(value)))) is not None:
                 truth = {name: name == label for name in labels.values()}
                 yield Item(f"{side}/{number:06}", partial(pictures.__getitem__, number), truth, group, {}, part)
+
+
+class _Pictures:
+    """An array of a file, read from the disk where it is indexed; pickled, it is opened in another process."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._where, self.array = (path, key), _open(path, key)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.array[number]
+
+    def __reduce__(self) -> tuple[type[_Pictures], tuple[Path, str]]:
+        return _Pictures, self._where
 
 
 def _open(path: Path, key: str) -> Any:

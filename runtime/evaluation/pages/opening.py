@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...pages.words import number, span, three
-from .words import METHODS, count_text, figure_text, sentence
+from .words import METHODS, ORIGINAL, count_text, figure_text, sentence
 
 Facts = Mapping[str, Any]
 NOT_RECORDED = "not recorded"
@@ -28,7 +28,7 @@ def lead_of(facts: Facts, headline: str) -> str:
     interval = "" if figure["low"] is None else f" (95% interval {span(figure['low'], figure['high'])})"
     how = METHODS.get(facts["task"]["method"], facts["task"]["method"])
     lead = f"{sentence(figure_text(headline))} {three(figure['value'])}{interval} over {over}, {how}."
-    if facts["model"]["parity"] != "passed":
+    if facts["model"]["parity"] not in ("passed", ORIGINAL):
         lead += f" The bundle's parity with its original: {facts['model']['parity']}."
     return lead
 

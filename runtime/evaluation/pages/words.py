@@ -23,6 +23,7 @@ METHODS = {
     "record": "by questions over the record, answered from the lines that it finds there",
     "report": "by reports that the model writes, compared with those of radiologists",
 }
+ORIGINAL = "original"  # in the place of a verdict of parity: what bundles are measured against
 FEWER_IS_BETTER = frozenset({"calibration_error"})
 
 

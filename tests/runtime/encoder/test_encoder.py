@@ -12,7 +12,8 @@ from PIL import Image
 from tolerances import BATCH_INVARIANCE, FP32_ROUNDING, FP32_SUMS
 
 import medge
-from medge.runtime.encoder.encoder import Encoder, TextCutWarning, sigmoid, softmax
+from medge.runtime.encoder.embedder import sigmoid, softmax
+from medge.runtime.encoder.encoder import Encoder, TextCutWarning
 from medge.runtime.errors import BundleError, ImageError, LabelError, RecipeError
 from medge.runtime.pictures.images import find_images, read_image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import re
 import shutil
 import tarfile
@@ -237,6 +238,8 @@ def test_patch_camelyon(tmp_path: Path) -> None:
         ("test/000000", "a", False), ("test/000001", "a", True), ("test/000002", "b", True),
     ]  # fmt: skip
     np.testing.assert_array_equal(found.items[2].open(), pixels[2])
+    elsewhere = pickle.loads(pickle.dumps([item.open for item in found.items]))  # as a process of Ray's has them
+    np.testing.assert_array_equal(elsewhere[1](), pixels[1])
 
 
 def test_a_higher_limit_goes_on_with_the_same_items(tmp_path: Path) -> None:

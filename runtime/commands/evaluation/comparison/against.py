@@ -1,18 +1,16 @@
-"""`medge evaluate --against`: two bundles are evaluated, each into its own folder, then compared."""
+"""`medge evaluate --against`: two models are evaluated, each into its own folder, then compared."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import typer
 
-from ....bundles.bundle import Bundle
-from ....bundles.manifest import Manifest
 from ....console.terminal import out, print_json
-from ....errors import ParityWarning, TaskError
+from ....errors import TaskError
 from ..given import Finished
 from ..page import PAGE, comparison_page, page_of, write_pages
+from ..subject import Candidate
 from ..written import write_facts
 from .compared import compared
 from .runs import read_run
@@ -21,35 +19,29 @@ from .tables import tell
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 
 
-def places_of(
-    bundle: Path, against: Path | None, out: Path | None, name: str, *, allow_failed_parity: bool
-) -> list[Path]:
-    """The folder of a bundle's run, and that of the one that it is compared with, where there is one.
+def places_of(first: Candidate, second: Candidate | None, out: Path | None, name: str) -> list[Path]:
+    """The folder of a run, and that of the one that it is compared with, where there is one.
 
     Args:
-        bundle: the bundle.
-        against: the other, or None.
+        first: what is evaluated.
+        second: what it is compared with, or None.
         out: the folder that was asked for, or None.
-        name: of a folder, with {} for the bundle's name.
-        allow_failed_parity: whether a bundle may be used whose gate failed.
+        name: of a folder, with {} for the model's name.
 
     Raises:
-        TaskError: both are the same folder, or the bundles are of different kinds.
-        BundleError: a bundle can't be read, or its gate failed: told before the first is evaluated, which may take hours.
+        TaskError: both are the same folder, or of different kinds.
+        MedgeError: the second can't be opened: told before the first is evaluated, which may take hours.
     """
-    manifest = Manifest.read(bundle)
-    place = out or Path("evaluations") / name.format(manifest.name)
-    if against is None:
+    place = out or Path("evaluations") / name.format(first.name)
+    if second is None:
         return [place]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ParityWarning)  # told when it is loaded
-        other = Bundle.open(against, verify=False, allow_failed_parity=allow_failed_parity).manifest
-    if other.kind != manifest.kind:
-        raise TaskError(f"{bundle} and {against} are of different kinds ({manifest.kind} and {other.kind})")
-    beside = place.parent / name.format(other.name)
+    second.check()
+    if first.kind != second.kind:
+        raise TaskError(f"{first.folder} and {second.folder} are of different kinds ({first.kind} and {second.kind})")
+    beside = place.parent / name.format(second.name)
     if beside.resolve() == place.resolve():
         raise TaskError(
-            f"{bundle} and {against} have the same name, and so the same folder {place}: give another --out"
+            f"{first.folder} and {second.folder} have the same name, and so the same folder {place}: give another --out"
         )
     return [place, beside]
 
@@ -58,8 +50,8 @@ def compare_both(finished: Finished, other: Finished, margin: float | None, *, a
     """Compare two runs, write that into the folder of the first, and the pages of all, and tell it.
 
     Args:
-        finished: the run of the bundle that was asked for.
-        other: that of the bundle that it is compared with.
+        finished: the run of the model that was asked for.
+        other: that of the model that it is compared with.
         margin: the loss of the main figure that can be borne, or None.
         as_json: print JSON.
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ....evaluation.pages.words import figure_text, listed
+from ....evaluation.pages.words import ORIGINAL, figure_text, listed
 
 Result = Mapping[str, Any]
 FAILED = "failed"
@@ -40,7 +40,7 @@ def chosen(results: Sequence[Result], headline: str, margin: float | None) -> di
         kind: [result for result in others if standing[result["name"]] == kind]
         for kind in ("no worse", "not clear", "worse")
     }
-    fit = [result for result in (first, *by_standing["no worse"]) if result["parity"] != FAILED]
+    fit = [result for result in (first, *by_standing["no worse"]) if result["parity"] not in (FAILED, ORIGINAL)]
     ship = min(fit, key=_cost, default=None)
     said = [_shipped(ship, first, headline, margin), *_rest(by_standing, headline, margin)]
     if refused := [result["name"] for result in results if result["parity"] == FAILED]:

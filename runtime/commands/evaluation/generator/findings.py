@@ -25,6 +25,7 @@ from ....generator.generator import Generator
 from ....pictures.images import read_image
 from ..given import Finished, Given
 from ..pictures import tell_what_is_left_out
+from ..subject import model_of
 from ..told import figure_table, images_text, interval_text, number_text
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, put_all
@@ -103,10 +104,10 @@ def evaluate_findings(generator: Generator, asked: AskedFindings) -> Finished:
     check_ending(file, TABLES)
     way = YesOrNo(generator, task, found.items)
     prompts = {label: task.question(label) for label in task.labels}
-    columns = columns_of(way, same_of(generator.bundle, asked.named, ASK, prompts, task.ask.limit))
+    columns = columns_of(way, same_of(model_of(generator.bundle), asked.named, ASK, prompts, task.ask.limit))
     before, failed = put_all(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (item.key for item in chosen))
-    facts = facts_of(generator.bundle, asked, asked.named, ASK, scored=len(chosen) - before - len(failed))
+    facts = facts_of(model_of(generator.bundle), asked, asked.named, ASK, scored=len(chosen) - before - len(failed))
     facts["task"] |= {
         "labels": list(task.labels), "prompts_from": task.ask.prompts_from, "prompt": task.ask.prompt, "prompts": prompts,
         "limit": task.ask.limit, "asked": task.ask.protocol,

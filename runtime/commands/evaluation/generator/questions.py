@@ -14,6 +14,7 @@ from ....evaluation.items import ImageQuestion, Posed, Question, RecordQuestion,
 from ....evaluation.task import NamedQuestions
 from ....generator.generator import Generator
 from ..given import Finished, Given
+from ..subject import model_of
 from ..told import add_figure, figure_table
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, counts_of, put_all
@@ -60,7 +61,7 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
     file = items_file(asked.place, asked.form)
     check_ending(file, TABLES)
     way = _way(generator, asked, questions)
-    same = same_of(generator.bundle, asked.named, asked.method, asked.template, asked.named.task.limit)
+    same = same_of(model_of(generator.bundle), asked.named, asked.method, asked.template, asked.named.task.limit)
     columns = columns_of(way, same)
     before, failed = put_all(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (question.key for question in chosen))
@@ -121,7 +122,7 @@ def _facts(
 ) -> dict[str, Any]:  # fmt: skip
     """What `metrics.json` holds; without figures where nothing could be asked."""
     task = asked.named.task
-    facts = facts_of(generator.bundle, asked, asked.named, asked.method, scored=scored)
+    facts = facts_of(model_of(generator.bundle), asked, asked.named, asked.method, scored=scored)
     facts["task"] |= {"prompts_from": task.prompts_from, "prompt": asked.template, "limit": task.limit}
     facts["items"] = counts_of(rows)
     return facts | seconds_of(rows) | (way.figures(rows) if rows else {})

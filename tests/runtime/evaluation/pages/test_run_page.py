@@ -49,6 +49,14 @@ def test_images_with_one_label() -> None:
     assert "patient 3" not in page
 
 
+@pytest.mark.parametrize(("parity", "warned"), [("passed", False), ("original", False), ("failed", True)])
+def test_a_verdict_that_is_no_good_is_told_at_the_top(parity: str, warned: bool) -> None:
+    labels = ["normal", "fracture"]
+    page = shown(runs.image_run(labels, model={"parity": parity}), runs.image_rows(labels, 40))
+    assert ("The bundle's parity with its original: failed." in page) == warned
+    assert ('class="verdict warn"' in page) == warned
+
+
 def test_findings_of_which_not_all_is_known() -> None:
     labels = ["edema", "mass"]
     page = shown(runs.image_run(labels, one=False), runs.image_rows(labels, 40, one=False))

@@ -56,6 +56,13 @@ def test_a_bundle_that_failed_its_gate_is_not_named() -> None:
     assert found["said"].startswith("None can be named")
 
 
+def test_the_original_in_pytorch_is_not_named() -> None:
+    """It is what bundles are compared with; no device runs it."""
+    original = FULL | {"parity": "original"}
+    assert chosen([original, run("half", 20_000_000, -0.05, -0.021)], "macro_auc", 0.02)["ship"] is None
+    assert chosen([original, run("half", 20_000_000, -0.01, 0.01)], "macro_auc", 0.02)["ship"] == "half"
+
+
 def test_without_a_margin_it_is_said_how_much_may_be_lost() -> None:
     runs_ = [
         FULL,
