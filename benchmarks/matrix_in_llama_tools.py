@@ -3,7 +3,8 @@
 python benchmarks/matrix_in_llama_tools.py CHECKPOINT --tools FOLDER
 
 FOLDER is what benchmarks/build-llama-tools made. llama-imatrix prints its statistics of the matrix; llama-quantize makes a file
-with it, which is compared tensor by tensor with the one that `medge export medgemma` makes from the same matrix. Stores nothing;
+with it, which is compared tensor by tensor with the one that medge lets llama.cpp's quantizer make from the same matrix,
+before it chooses codes anew. Stores nothing;
 ends with code 1 if a tensor differs.
 """
 
@@ -18,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader
 
+from medge.quant.gguf_file.importance import Importance
+from medge.quant.gguf_file.quantize import quantize_language
+from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.runtime.bundles.bundle import Bundle
 
 RECIPE = "q4_k_m"
@@ -44,13 +48,13 @@ def main() -> None:
         medge("calibrate", "--checkpoint", arguments.checkpoint, "--out", matrix)
         common = ["export", "medgemma", "--checkpoint", arguments.checkpoint, "--skip-parity"]
         medge(*common, "--out", folder / "f16", "--recipe", "f16")
-        medge(*common, "--out", folder / "ours", "--recipe", RECIPE, "--importance", matrix)
-        full = language_file(folder / "f16")
+        full, made = language_file(folder / "f16"), folder / "ours.gguf"
+        quantize_language(full, made, GGUF_RECIPES[RECIPE], importance=Importance.load(matrix))
         subprocess.run(
             [arguments.tools / "llama-imatrix", "-m", full, "--show-statistics", "--in-file", matrix], check=True
         )
         subprocess.run([arguments.tools / "llama-quantize", "--imatrix", matrix, full, theirs, RECIPE], check=True)
-        ours = {tensor.name: tensor for tensor in GGUFReader(language_file(folder / "ours")).tensors}
+        ours = {tensor.name: tensor for tensor in GGUFReader(made).tensors}
         other = {tensor.name: tensor for tensor in GGUFReader(theirs).tensors}
         equal = sum(
             name in ours

@@ -36,6 +36,8 @@ FP32_IMAGE_TOKENS = {"rtol": 1e-4, "atol": 1e-4}
 FP16_IMAGE_LOGITS = 5e-3
 # Logits through 18 layers whose channels are in another order, and so all sums: a wrong permutation gives other logits.
 PERMUTED_LOGITS = 1e-4
+# The same of a stream with channels of zeros: norms are rounded otherwise.
+WIDENED_LOGITS = 1e-4
 # Hops that compute the same in fp32, as the reports count them: the exporter's part in a bundle's distance.
 EXACT_HOP = {"onnx": 1e-5, "coreml": 1e-4}
 # What a package of 16 bits makes of numbers up to a thousand, with the layers that can't take it kept in 32.

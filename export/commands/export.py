@@ -190,7 +190,10 @@ def medgemma(
     ] = None,
     importance: Annotated[Path | None, typer.Option(help="A matrix that 'medge calibrate' made.")] = None,
     without_importance: Annotated[
-        bool, typer.Option("--without-importance", help="Quantize without a matrix: faster to make, less exact.")
+        bool,
+        typer.Option(
+            "--without-importance", help="Quantize with neither matrix nor compensation: faster to make, less exact."
+        ),
     ] = False,
     target_size: TargetSizeOption = None,
     texts: ParityTextsOption = None,
@@ -204,7 +207,8 @@ def medgemma(
 ) -> None:
     """Turn a MedGemma (or other Gemma 3) checkpoint into a GGUF bundle, and measure it.
 
-    Quantized types are weighed by an importance matrix that is gathered on the calibration data, images included.
+    Quantized types are weighed by an importance matrix that is gathered on the calibration data, images included, and rounding
+    errors are then compensated on the same data.
     The bundle is written even when a parity gate fails; it is then marked so, the runtime refuses it, and the exit
     code is 4.
 

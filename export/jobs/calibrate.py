@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...quant.gguf_file.importance import Importance, gather
 from ...quant.recipes.gguf import GOLDEN
@@ -23,43 +24,58 @@ from ..source.corpus import Corpus, text_prompts
 from ..to_gguf.write import write_language, write_projector
 
 
-def calibration_prompts(
-    corpus: Corpus, encode: Callable[[Any], list[Item]] | None
-) -> Callable[[Engine], list[list[Item]]]:
-    """Prompts of a corpus for `gather`: texts cut to size, and each image with a question about it."""
+@dataclass(frozen=True)
+class CalibrationRun:
+    """What a full-precision model runs when it is calibrated.
+
+    Attributes:
+        full, projector: GGUF files of the language model, and of the vision tower where there are images.
+        prompts: texts cut to size, and each image with a question about it, given the engine to tokenize with.
+    """
+
+    full: Path
+    projector: Path | None
+    prompts: Callable[[Engine], list[list[Item]]]
+
+
+def calibration_run(checkpoint: Checkpoint, corpus: Corpus, *, full: Path, scratch: Path) -> CalibrationRun:
+    """Prepare to run a checkpoint on a corpus, images through the full-precision tower.
+
+    Args:
+        full: the language model as full-precision GGUF.
+        scratch: a folder for what is needed on the way.
+    """
+    projector, seen = None, list[list[Item]]()
+    if "vision_config" in checkpoint.config and len(corpus.images):
+        projector = scratch / "mmproj-full.gguf"
+        write_projector(checkpoint, projector, "f32")
+        seen = _image_prompts(checkpoint, corpus, full, projector, scratch)
 
     def prompts(engine: Engine) -> list[list[Item]]:
-        made: list[list[Item]] = [list(prompt) for prompt in text_prompts(engine.tokenize, corpus.texts, 2)]
-        if encode is not None:
-            made += [items for image in corpus.images.images if len(items := encode(image)) <= BATCH]
-        return made
+        return [*(list(prompt) for prompt in text_prompts(engine.tokenize, corpus.texts, 2)), *seen]
 
-    return prompts
+    return CalibrationRun(full, projector, prompts)
 
 
 def calibrate(
-    checkpoint: Checkpoint, corpus: Corpus, *, full: Path | None = None, scratch: Path, out: Path | None = None,
-    force: bool = False, progress: Progress = no_progress,
+    checkpoint: Checkpoint, corpus: Corpus, *, run: CalibrationRun | None = None, scratch: Path,
+    out: Path | None = None, force: bool = False, progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
-    """Gather the importance matrix of a checkpoint on a corpus, images through the full-precision tower.
+    """Gather the importance matrix of a checkpoint on a corpus.
 
     Args:
-        full: the language model as full-precision GGUF, where the caller has it.
+        run: the checkpoint prepared to run on the corpus, where the caller has it.
         scratch: a folder for what is needed on the way.
         out, force: as in `gather`.
     """
-    if full is None:
+    if run is None:
         full = scratch / "full.gguf"
         write_language(checkpoint, full, "bf16", progress)
-    projector, encode = None, None
-    if "vision_config" in checkpoint.config and len(corpus.images):
-        projector = scratch / "mmproj-full.gguf"
-        write_projector(checkpoint, projector, "f32", progress=progress)
-        encode = _prompt_encoder(checkpoint, full, projector, scratch)
+        run = calibration_run(checkpoint, corpus, full=full, scratch=scratch)
     return gather(
-        full,
-        projector,
-        calibration_prompts(corpus, encode),
+        run.full,
+        run.projector,
+        run.prompts,
         identity=repr(sorted(checkpoint.hashes.items())),
         out=out,
         force=force,
@@ -68,8 +84,10 @@ def calibrate(
     )
 
 
-def _prompt_encoder(checkpoint: Checkpoint, full: Path, projector: Path, scratch: Path) -> Callable[[Any], list[Item]]:
-    """Images to prompts by way of a bundle that stands in the scratch folder only while calibrating."""
+def _image_prompts(
+    checkpoint: Checkpoint, corpus: Corpus, full: Path, projector: Path, scratch: Path
+) -> list[list[Item]]:  # fmt: skip
+    """Each image with a question about it, by way of a bundle that stands in the scratch folder only meanwhile."""
     folder = scratch / "full"
     folder.mkdir(exist_ok=True)
     writer = BundleWriter(folder)
@@ -81,10 +99,6 @@ def _prompt_encoder(checkpoint: Checkpoint, full: Path, projector: Path, scratch
         source=Source("full", checkpoint.hashes, ""),
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
     )  # fmt: skip
-    bundle = Bundle(folder, writer.finish(draft))
-
-    def encode(image: Any) -> list[Item]:
-        return generator.encode([user(image, QUESTION)])
-
-    generator = Generator(bundle, context=BATCH)
-    return encode
+    with contextlib.closing(Generator(Bundle(folder, writer.finish(draft)), context=BATCH)) as generator:
+        encoded = [generator.encode([user(image, QUESTION)]) for image in corpus.images.images]
+    return [items for items in encoded if len(items) <= BATCH]

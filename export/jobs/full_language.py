@@ -13,7 +13,7 @@ from ..parity.divergence import CachedLogits
 from ..source.checkpoint import Checkpoint
 from ..source.corpus import Corpus, read_corpus
 from ..to_gguf.write import write_language
-from .calibrate import calibrate
+from .calibrate import CalibrationRun, calibrate, calibration_run
 
 
 class FullLanguage:
@@ -53,7 +53,14 @@ class FullLanguage:
         """The importance matrix: read, or gathered on the corpus."""
         if self._matrix is not None:
             return Importance.load(self._matrix)
-        return calibrate(self.checkpoint, self.corpus, full=self.file, scratch=self.scratch, progress=self.progress)
+        return calibrate(
+            self.checkpoint, self.corpus, run=self.calibration_run, scratch=self.scratch, progress=self.progress
+        )
+
+    @cached_property
+    def calibration_run(self) -> CalibrationRun:
+        """The model prepared to run on the corpus."""
+        return calibration_run(self.checkpoint, self.corpus, full=self.file, scratch=self.scratch)
 
     @cached_property
     def logits(self) -> CachedLogits:

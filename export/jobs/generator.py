@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gguf
 
 from ... import __version__
+from ...quant.gguf_file.compensate import compensate
 from ...quant.gguf_file.quantize import quantize_language
 from ...quant.gguf_file.sensitivity import choose_types
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
@@ -261,6 +262,10 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         decisions["target_size"] = job.target_size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)
+    if importance is not None:
+        run = full.calibration_run
+        found = compensate(run.full, out, run.projector, run.prompts, progress=progress)
+        decisions["compensated"] = asdict(found)
     return decisions
 
 

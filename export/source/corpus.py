@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...quant.texts.prompts import medical_texts
+from ...quant.texts.prompts import medical_texts, mixed_texts
 from ...runtime.errors import CorpusError, one_line
 from ...runtime.json_text import loads
 from ...runtime.pictures.images import find_images
@@ -195,7 +195,7 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
         ImageError: they hold images, and none can be read. Single ones are skipped and named in the images' `skipped`.
     """
     if not paths:
-        return Corpus(medical_texts(), builtin_samples(), "medge's own texts, pydicom's own files")
+        return Corpus([*medical_texts(), *mixed_texts()], builtin_samples(), "medge's own texts, pydicom's own files")
     files = [p for path in paths for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
     texts = list(iterate_texts([path for path in files if path.suffix.lower() in TEXT_SUFFIXES]))
     name = ", ".join(path.name for path in paths)

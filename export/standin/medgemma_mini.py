@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file
 
 from ...runtime.bundles.atomic import atomic_folder
@@ -15,6 +16,7 @@ from .gemma_270m import (
     EMBEDDING,
     IMAGE_TOKEN_ID,
     TEXT_CONFIG,
+    WIDTH,
     assemble,
     permuted,
     read_pieces,
@@ -23,6 +25,7 @@ from .gemma_270m import (
 )
 from .medsiglip_mini import CONFIG as ENCODER
 from .medsiglip_mini import unpack
+from .widen import widened
 
 PROJECTOR = Path(__file__).with_name("medgemma_mini_projector.safetensors")
 # <eos> ends an answer. Its row is the one of the embedding that the projector's training changes, and no prompt holds it:
@@ -96,7 +99,9 @@ def write_configuration(folder: Path, config: dict[str, Any]) -> None:
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
 
 
-def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | None = PROJECTOR, seed: int = 0) -> None:
+def write_medgemma_mini(
+    out: Path, *, force: bool = False, projector: Path | None = PROJECTOR, seed: int = 0, width: int = WIDTH
+) -> None:  # fmt: skip
     """The stand-in as a bf16 checkpoint folder, 0.55 GB.
 
     Args:
@@ -104,6 +109,7 @@ def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | Non
         force: replace it.
         projector: the trained projector; None draws a random one (what training starts from).
         seed: of the permutation, and of a random projector.
+        width: of the residual stream; more channels than Gemma's own are zero and change nothing (`widen`).
 
     Raises:
         MissingExtraError: Gemma's package is not installed.
@@ -112,7 +118,7 @@ def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | Non
 
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         source = assemble(Path(scratch))
-        write_configuration(folder, CONFIG)
+        write_configuration(folder, {**CONFIG, "text_config": {**TEXT_CONFIG, "hidden_size": width}})
         write_tokenizer(read_pieces(source), folder, CHAT_TEMPLATE)
         tower, _ = unpack()
         state = {
@@ -123,15 +129,16 @@ def write_medgemma_mini(out: Path, *, force: bool = False, projector: Path | Non
                 if name.startswith("vision_model.") and ".head." not in name
             },
         }
-        vision, text = CONFIG["vision_config"]["hidden_size"], TEXT_CONFIG["hidden_size"]
         if projector is not None:
             learned = load_file(projector)
             state[EMBEDDING][EOS_ID] = learned.pop(EOS_ROW)
-            state |= learned
+        else:
+            vision = CONFIG["vision_config"]["hidden_size"]
+            start = torch.randn(vision, WIDTH, generator=torch.Generator().manual_seed(seed)) * vision**-0.5
+            learned = {
+                "multi_modal_projector.mm_input_projection_weight": start.numpy(),
+                "multi_modal_projector.mm_soft_emb_norm.weight": np.zeros(vision, np.float32),
+            }
         with ShardWriter(folder, 256 << 20) as shards:
-            for name, values in state.items():
+            for name, values in widened(state | learned, width).items():
                 shards.add(name, torch.from_numpy(values).to(torch.bfloat16))
-            if projector is None:
-                start = torch.randn(vision, text, generator=torch.Generator().manual_seed(seed)) * vision**-0.5
-                shards.add("multi_modal_projector.mm_input_projection_weight", start.to(torch.bfloat16))
-                shards.add("multi_modal_projector.mm_soft_emb_norm.weight", torch.zeros(vision, dtype=torch.bfloat16))

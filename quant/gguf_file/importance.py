@@ -1,16 +1,13 @@
 """An importance matrix: how strongly each input channel of each weight matrix is driven, on real texts and images.
 
 llama.cpp's quantizer weighs a weight's rounding error with the mean square of what it is multiplied with. The squares
-are gathered while llama.cpp itself runs the full-precision file, by its callback for every operation of the graph, so
-memory stays what running the model takes, images pass through the real tower and projector, and the names are the
-file's own. Every position counts the same: llama.cpp's tool adds plain squares, so that the few positions with massive
-activations, those of an image above all, drown the others (docs/decisions/0008-importance.md has what that costs). The
-result is written in llama.cpp's imatrix format (GGUF; tools/imatrix in llama.cpp), which its tools read.
+are gathered while llama.cpp itself runs the full-precision file (`inputs`), and every position counts the same, where
+llama.cpp's own tool adds plain squares. The result is written in llama.cpp's imatrix format (GGUF; tools/imatrix in
+llama.cpp), which its tools read.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,22 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.bundles.atomic import atomic_file
-from ...runtime.device.ggml import GGMLTensor
 from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError, StorageError
-from ...runtime.generator.engine import BATCH, Engine, Observer
+from ...runtime.generator.engine import BATCH, Engine
 from ...runtime.generator.prompt import Item, Picture
 from ...runtime.progress import Progress, no_progress
+from .inputs import evened, observer
 
 SAVE_EVERY = 16  # chunks
 
 FINGERPRINT = "medge.calibration"
-
-TIED = "token_embd.weight"
-
-TINY = 1e-20  # mean square of a row of zeros
-
-_F32 = 0  # GGML_TYPE_F32
 
 
 @dataclass
@@ -58,9 +49,8 @@ class Importance:
     sources: tuple[str, ...] = ()
 
     def add(self, name: str, rows: NDArray[np.float32]) -> None:
-        """Add inputs, (N, columns), of a matrix, each row scaled to a mean square of one (see the module's text)."""
-        energy = np.einsum("ij,ij->i", rows, rows) / rows.shape[1]
-        scaled = rows / np.sqrt(np.maximum(energy, TINY))[:, None]
+        """Add inputs, (N, columns), of a matrix."""
+        scaled = evened(rows)
         squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
         self.sums[name] = self.sums[name] + squares if name in self.sums else squares
         self.counts[name] = self.counts.get(name, 0) + len(rows)
@@ -129,7 +119,7 @@ def gather(
     """
     importance = Importance()
     with Engine(
-        model, projector, context=BATCH, threads=threads, measuring=True, observer=_observer(lambda: importance)
+        model, projector, context=BATCH, threads=threads, measuring=True, observer=observer(lambda: importance.add)
     ) as engine:
         work = prompts(engine)
         fingerprint = _fingerprint(identity, work)
@@ -148,36 +138,6 @@ def gather(
     if out is not None:
         importance.save(out)
     return importance
-
-
-def _observer(importance: Callable[[], Importance]) -> Observer:
-    import llama_cpp._ggml as ggml
-
-    name_of = ggml.libggml.ggml_op_name
-    name_of.argtypes, name_of.restype = [ctypes.c_int], ctypes.c_char_p
-    numbers: dict[int, bool] = {}
-
-    def observe(address: int, ask: bool) -> bool:
-        node = GGMLTensor.from_address(address)
-        if node.op not in numbers:
-            numbers[node.op] = name_of(node.op) == b"MUL_MAT"
-        if not numbers[node.op]:
-            return False
-        weight = GGMLTensor.from_address(node.src[0])
-        name = weight.name.decode("utf-8", "replace")
-        inputs = GGMLTensor.from_address(node.src[1])
-        wanted = name.endswith(".weight") and name.startswith(("blk.", "v.blk.", TIED, "output."))
-        if not wanted or inputs.type != _F32 or not inputs.data:
-            return wanted and ask
-        if not ask:
-            shape, strides = tuple(inputs.ne)[::-1], tuple(inputs.nb)[::-1]
-            extent = 4 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-            buffer = np.ctypeslib.as_array((ctypes.c_float * (extent // 4)).from_address(inputs.data))
-            rows = np.lib.stride_tricks.as_strided(buffer, shape, strides).reshape(-1, shape[-1])
-            importance().add(name, rows)
-        return True
-
-    return observe
 
 
 def _fingerprint(identity: str, prompts: Sequence[Sequence[Item]]) -> str:

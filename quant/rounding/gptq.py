@@ -1,6 +1,8 @@
-"""Rounding with error compensation (GPTQ) onto blocks of 4 bits."""
+"""Rounding with error compensation (GPTQ, Frantar et al. 2022), onto whatever grid a caller has."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,12 @@ LEVELS = 15
 DAMPING = 0.01  # of the mean diagonal, GPTQ's own choice
 
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+
+# Inside a slab of inputs each error is spread at once, over the rest by one matrix product a slab.
+SLAB = 128
+
+# Rounds one input's weights, (N,) float32, given the input's number: their codes, (N,) uint8, and their values, (N,) float32.
+Rounding = Callable[[int, NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 
 
 def block_grid(
@@ -63,35 +71,55 @@ def _upper_inverse(upper: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
+class Spreading:
+    """How the rounding errors of a layer's inputs are spread: one Hessian's factor, for every weight that it drives.
+
+    Args:
+        hessian: (K, K), the sum over positions of the outer product of a layer's inputs.
+        damping: added to the diagonal, as a share of its mean.
+    """
+
+    def __init__(self, hessian: NDArray[np.float32], damping: float = DAMPING) -> None:
+        # The inputs that weigh most come first, while there are others left to make up for them.
+        self.order = np.argsort(-np.diag(hessian), kind="stable")
+        damped = hessian[np.ix_(self.order, self.order)].astype(np.float64)
+        mean = float(np.diag(damped).mean()) or 1.0
+        damped[np.diag_indices(len(damped))] += damping * mean
+        self.factor = inverse_factor(damped).astype(np.float32)
+
+    def round(self, weight: NDArray[np.float32], rounding: Rounding) -> NDArray[np.uint8]:
+        """Round a weight, (K, N), input by input; each input's error is made up for by those that follow.
+
+        Returns:
+            the codes, (K, N) uint8.
+        """
+        order, factor, k = self.order, self.factor, len(self.order)
+        work = weight[order].astype(np.float32)
+        codes = np.empty(work.shape, np.uint8)
+        for start in range(0, k, SLAB):
+            end = min(start + SLAB, k)
+            errors = np.empty((end - start, work.shape[1]), np.float32)
+            for row in range(start, end):
+                codes[order[row]], values = rounding(int(order[row]), work[row])
+                error = errors[row - start] = (work[row] - values) / factor[row, row]
+                if row + 1 < end:
+                    work[row + 1 : end] -= factor[row, row + 1 : end, None] * error
+            work[end:] -= factor[start:end, end:].T @ errors
+        return codes
+
+
 def round_gptq(
     weight: NDArray[np.float32], hessian: NDArray[np.float32], scale: NDArray[np.float32], zero: NDArray[np.float32],
     block: int,
 ) -> NDArray[np.uint8]:  # fmt: skip
     """Round (K, N) to levels 0..15 on the given grid, compensating along the inputs: (K, N) uint8."""
-    k = len(weight)
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    damped = hessian[np.ix_(order, order)].astype(np.float64)
-    mean = float(np.diag(damped).mean()) or 1.0
-    damped[np.diag_indices(k)] += DAMPING * mean
-    factor = inverse_factor(damped).astype(np.float32)
-    work = weight[order].astype(np.float32)
-    levels = np.empty(work.shape, np.uint8)
-    step = 128  # compensate inside a slab at once, the rest of the rows by one matrix product a slab
-    for start in range(0, k, step):
-        end = min(start + step, k)
-        errors = np.empty((end - start, work.shape[1]), np.float32)
-        for row in range(start, end):
-            group = order[row] // block
-            level = np.clip(np.rint(work[row] / scale[group]) + zero[group], 0, LEVELS)
-            levels[row] = level
-            error = (work[row] - (level - zero[group]) * scale[group]) / factor[row, row]
-            if row + 1 < end:
-                work[row + 1 : end] -= factor[row, row + 1 : end, None] * error
-            errors[row - start] = error
-        work[end:] -= factor[start:end, end:].T @ errors
-    out = np.empty_like(levels)
-    out[order] = levels
-    return out
+
+    def rounding(row: int, values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        group = row // block
+        level = np.clip(np.rint(values / scale[group]) + zero[group], 0, LEVELS)
+        return level.astype(np.uint8), (level - zero[group]) * scale[group]
+
+    return Spreading(hessian).round(weight, rounding)
 
 
 def on_grid(weight: NDArray[np.float32], hessian: NDArray[np.float32], block: int) -> NDArray[np.float32]:

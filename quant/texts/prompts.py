@@ -27,8 +27,20 @@ def medical_texts(*, held_back: bool = False) -> list[str]:
 
     Enough to try the kit; a matrix from a user's own reports is better.
     """
-    source = files(__package__).joinpath("medical_texts.txt").read_text(encoding="utf-8")
-    return [text.strip() for text in source.split("\n\n") if text.strip()][1 if held_back else 0 :: 2]
+    return _texts("medical_texts.txt")[1 if held_back else 0 :: 2]
+
+
+def mixed_texts() -> list[str]:
+    """More prose written for medge, to calibrate on: notes, letters, questions and records, everyday English, other languages.
+
+    None of it measures anything.
+    """
+    return _texts("mixed_texts.txt")
+
+
+def _texts(name: str) -> list[str]:
+    source = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return [text.strip() for text in source.split("\n\n") if text.strip()]
 
 
 def prompt_texts() -> list[str]:

@@ -20,7 +20,7 @@ from medge.export.source.corpus import (
     read_corpus,
     read_examples,
 )
-from medge.quant.texts.prompts import medical_texts
+from medge.quant.texts.prompts import medical_texts, mixed_texts
 from medge.runtime.errors import CorpusError, ImageError
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -102,7 +102,7 @@ def test_corpus_of_texts_and_images(tmp_path: Path, few_images: Path) -> None:
     corpus = read_corpus([tmp_path, few_images])
     assert corpus.texts == ["A report.", "one", "two"]
     assert len(corpus.images) > 5
-    assert read_corpus([]).texts == medical_texts()
+    assert read_corpus([]).texts == [*medical_texts(), *mixed_texts()]
     (tmp_path / "nothing").mkdir()
     with pytest.raises(CorpusError, match="neither texts"):
         read_corpus([tmp_path / "nothing"])

@@ -201,21 +201,21 @@ def varied_strings(shared: Path | None, count: int = 2000) -> list[str]:
     return texts[:count]
 
 
-def test_token_ids_of_2000_strings(reader: Path, gemma: Path) -> None:
+def test_token_ids_of_2000_strings(gemma: Path, tmp_path: Path) -> None:
+    """Of the whole vocabulary, by llama.cpp from our file and by transformers from the checkpoint."""
     from conftest import SHARED
     from transformers import AutoTokenizer
 
-    from medge.runtime.generator.load import load
+    from medge.runtime.generator.engine import Engine
 
     texts = varied_strings(SHARED if SHARED.is_dir() else None)
     assert len(texts) == 2000
     tokenizer = AutoTokenizer.from_pretrained(gemma)
-    generator = load(reader, context=512)
-    different = [
-        text for text in texts
-        if generator.engine.tokenize(text) != tokenizer(text, add_special_tokens=False).input_ids
-    ]  # fmt: skip
-    generator.close()
+    write_language(open_gemma(gemma), tmp_path / "full.gguf", "bf16")
+    with Engine(tmp_path / "full.gguf", context=512, measuring=True) as engine:
+        different = [
+            text for text in texts if engine.tokenize(text) != tokenizer(text, add_special_tokens=False).input_ids
+        ]
     assert different == []
 
 

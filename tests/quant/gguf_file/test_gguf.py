@@ -17,9 +17,8 @@ from tolerances import FP32_ROUNDING, FP32_SUMS, IMPORTANCE
 from medge.export.families.gemma3 import open_gemma
 from medge.export.families.transformers_versions import vision_transformer
 from medge.export.jobs.calibrate import calibrate
-from medge.export.source.corpus import Corpus, read_corpus, text_prompts
+from medge.export.source.corpus import Corpus, read_corpus
 from medge.export.source.samples import Samples
-from medge.export.to_gguf.write import write_language, write_projector
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER, choose_types
@@ -29,26 +28,12 @@ from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJ
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.errors import BundleError, CheckpointError, RecipeError, StorageError
 from medge.runtime.generator.engine import Engine
-from medge.runtime.generator.prompt import Picture
+from medge.runtime.generator.prompt import Item, Picture
+
+Prompts = Callable[[Engine], list[list[Item]]]
 
 
-@pytest.fixture(scope="module")
-def full(tiny_gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The tiny model's full-precision files: (language model, projector)."""
-    place = tmp_path_factory.mktemp("full")
-    checkpoint = open_gemma(tiny_gemma)
-    write_language(checkpoint, place / "full.gguf", "f32")
-    write_projector(checkpoint, place / "mm.gguf", "f32")
-    return place / "full.gguf", place / "mm.gguf"
-
-
-def prompts(engine: Engine) -> list[list[int | Picture]]:
-    picture = Picture.of(np.random.default_rng(0).integers(0, 256, (56, 56, 3)).astype(np.uint8), 4)
-    texts = [list(prompt) for prompt in text_prompts(engine.tokenize, medical_texts()[:9], 2)]
-    return [*texts, [2, 5, 6, picture, 7, 8]]
-
-
-def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Path) -> None:
+def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], prompts: Prompts, tiny_gemma: Path) -> None:
     """Mean squares of a linear layer's inputs, on text and image positions, against hooks in PyTorch."""
     from medge.export.families.generator_reference import GeneratorReference
 
@@ -80,7 +65,7 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], tiny_gemma: Pa
     assert "token_embd.weight" in found.sums
 
 
-def test_format_is_llama_cpps(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_format_is_llama_cpps(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     """As tools/imatrix writes it: general.type, datasets, chunks, and <name>.in_sum2 beside <name>.counts."""
     found = gather(*full, prompts, out=tmp_path / "m.gguf", sources=["reports"])
     header = read_header(tmp_path / "m.gguf")
@@ -93,7 +78,9 @@ def test_format_is_llama_cpps(full: tuple[Path, Path], tmp_path: Path) -> None:
     np.testing.assert_allclose(again.mean("blk.0.attn_q.weight"), found.mean("blk.0.attn_q.weight"), rtol=FP32_ROUNDING)
 
 
-def test_an_interrupted_run_goes_on(full: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on(
+    full: tuple[Path, Path], prompts: Prompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("medge.quant.gguf_file.importance.SAVE_EVERY", 1)
     whole = gather(*full, prompts)
     out = tmp_path / "m.gguf"
@@ -112,10 +99,12 @@ def test_an_interrupted_run_goes_on(full: tuple[Path, Path], tmp_path: Path, mon
         np.testing.assert_allclose(resumed.sums[name], whole.sums[name], rtol=FP32_SUMS)
 
 
-def test_another_models_matrix_and_other_data_are_not_overwritten(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_models_matrix_and_other_data_are_not_overwritten(
+    full: tuple[Path, Path], prompts: Prompts, tmp_path: Path
+) -> None:
     out = tmp_path / "m.gguf"
 
-    def few(engine: Engine) -> list[list[int | Picture]]:
+    def few(engine: Engine) -> list[list[Item]]:
         return prompts(engine)[:1]
 
     gather(*full, few, out=out, identity="one model")
@@ -124,12 +113,9 @@ def test_another_models_matrix_and_other_data_are_not_overwritten(full: tuple[Pa
         with pytest.raises(StorageError, match="for another model or on other data; --force replaces it"):
             gather(*full, data, out=out, identity=identity)
     assert out.read_bytes() == before
-    assert gather(*full, prompts, out=out, identity="another model", force=True).chunks == len(prompts_of(full))
-
-
-def prompts_of(full: tuple[Path, Path]) -> list[list[int | Picture]]:
     with Engine(*full, context=512) as engine:
-        return prompts(engine)
+        count = len(prompts(engine))
+    assert gather(*full, prompts, out=out, identity="another model", force=True).chunks == count
 
 
 def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: Path) -> None:
@@ -141,7 +127,7 @@ def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: P
     assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # the image's tokens, and the question's
 
 
-def test_every_recipe_quantizes(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_every_recipe_quantizes(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     matrix = gather(*full, prompts)
     sizes = []
     for name, recipe in GGUF_RECIPES.items():
@@ -152,7 +138,7 @@ def test_every_recipe_quantizes(full: tuple[Path, Path], tmp_path: Path) -> None
     assert max(sizes) < 16
 
 
-def test_the_matrix_changes_what_is_stored(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_matrix_changes_what_is_stored(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     matrix = gather(*full, prompts)
     for name, importance in (("with", matrix), ("without", None)):
         quantize_language(full[0], tmp_path / name, GGUF_RECIPES["q4_0"], importance=importance)
@@ -180,7 +166,7 @@ def test_what_a_recipe_keeps(full: tuple[Path, Path], tmp_path: Path) -> None:
     assert types["blk.5.ffn_up.weight"] == types["token_embd.weight"] == "Q8_0"
 
 
-def test_a_size_is_kept(full: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     matrix = gather(*full, prompts)
     coarse, fine = [], []
     size = full[0].stat().st_size

@@ -1,0 +1,135 @@
+"""New codes in the blocks of llama.cpp's quantizer, and error compensation by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tolerances import FP32_ROUNDING
+
+pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
+pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[export]'")
+import gguf
+from gguf import GGMLQuantizationType as Type
+
+from medge.quant.gguf_file.codes import CODINGS, Grid
+from medge.quant.gguf_file.compensate import SAME_INPUTS, compensate, input_of
+from medge.quant.gguf_file.importance import gather
+from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
+from medge.quant.gguf_file.sensitivity import LADDER
+from medge.quant.recipes.gguf import GGUF_RECIPES
+from medge.quant.rounding.gptq import Spreading
+from medge.runtime.device.gguf_header import GGUFHeader, read_header
+from medge.runtime.generator.engine import Engine
+from medge.runtime.generator.prompt import Item
+
+Prompts = Callable[[Engine], list[list[Item]]]
+
+
+def drawn(rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((rows, columns)).astype(np.float32)
+
+
+def correlated(columns: int, positions: int = 2000) -> np.ndarray:
+    """Second moments, (columns, columns), of inputs of which neighbours say much about each other."""
+    inputs = np.cumsum(np.random.default_rng(5).standard_normal((positions, columns)), axis=1)
+    inputs /= np.sqrt((inputs**2).mean(1, keepdims=True))
+    return (inputs.T @ inputs).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", CODINGS, ids=lambda kind: kind.name)
+def test_the_nearest_codes_are_those_that_were_stored(kind: Type) -> None:
+    """What ggml's own encoder wrote comes back to the byte when its decoded values are rounded to their grid."""
+    blocks = encode_blocks(drawn(8, 512), kind, np.ones(512, np.float32))
+    grid = Grid(blocks, kind)
+    decoded = gguf.quants.dequantize(blocks, kind)
+    codes = np.empty(decoded.shape, np.uint8)
+    for column in range(512):
+        codes[:, column], values = grid.nearest(column, np.ascontiguousarray(decoded[:, column]))
+        np.testing.assert_allclose(values, decoded[:, column], atol=FP32_ROUNDING)
+    np.testing.assert_array_equal(grid.values(codes), decoded)
+    np.testing.assert_array_equal(gguf.quants.dequantize(grid.stored(codes), kind), decoded)
+
+
+@pytest.mark.parametrize("kind", CODINGS, ids=lambda kind: kind.name)
+def test_new_codes_leave_the_scales(kind: Type) -> None:
+    blocks, coding = encode_blocks(drawn(8, 512), kind, np.ones(512, np.float32)), CODINGS[kind]
+    codes = np.random.default_rng(1).integers(coding.low, coding.high + 1, (8, 512)).astype(np.uint8)
+    grid, counts = Grid(blocks, kind), coding.counts()
+    stored = grid.stored(codes)
+    again = Grid(stored, kind)
+    np.testing.assert_array_equal(again.step, grid.step)
+    expected = grid.start + grid.step * counts[codes.T.astype(int) - coding.low]
+    np.testing.assert_allclose(gguf.quants.dequantize(stored, kind).T, expected, atol=FP32_ROUNDING * 8)
+    assert len(np.unique(codes)) == len(counts)
+
+
+@pytest.mark.parametrize("kind", CODINGS, ids=lambda kind: kind.name)
+def test_compensation_lowers_the_error_of_outputs_and_not_that_of_weights(kind: Type) -> None:
+    weight, moment = drawn(64, 512), correlated(512)
+    blocks = encode_blocks(weight, kind, np.diag(moment).copy() / 2000)
+    grid = Grid(blocks, kind)
+    codes = Spreading(moment).round(np.ascontiguousarray(weight.T), grid.nearest)
+    plain, ours = (gguf.quants.dequantize(rows, kind) - weight for rows in (blocks, grid.stored(codes.T)))
+    lost = [float(np.einsum("ij,jk,ik->", error, moment, error, optimize=True)) for error in (plain, ours)]
+    assert lost[1] < 0.5 * lost[0]
+    assert (ours**2).sum() > 0.9 * (plain**2).sum()  # single weights are no nearer: it is their sum that is
+
+
+def test_every_type_of_the_ladder_has_codes() -> None:
+    assert {Type[name] for pair in LADDER for name in pair} <= set(CODINGS)
+
+
+def test_whose_inputs_are_the_same() -> None:
+    assert input_of("blk.3.attn_v.weight") == input_of("blk.3.attn_q.weight") == "blk.3.attn_q.weight"
+    assert input_of("blk.3.ffn_gate.weight") == "blk.3.ffn_up.weight"
+    assert input_of("blk.3.ffn_down.weight") == "blk.3.ffn_down.weight"
+
+
+def test_inputs_that_are_taken_for_the_same_are(full: tuple[Path, Path], prompts: Prompts) -> None:
+    matrix = gather(*full, prompts)
+    for matrix_name, other in SAME_INPUTS.items():
+        np.testing.assert_array_equal(matrix.sums[f"blk.1.{matrix_name}.weight"], matrix.sums[f"blk.1.{other}.weight"])
+
+
+def layout(header: GGUFHeader) -> dict[str, tuple[str, int, int]]:
+    return {name: (tensor.type, tensor.offset, tensor.bytes) for name, tensor in header.tensors.items()}
+
+
+def tensor_bytes(path: Path, name: str) -> bytes:
+    tensor = read_header(path).tensors[name]
+    return path.read_bytes()[tensor.offset : tensor.offset + tensor.bytes]
+
+
+@pytest.mark.parametrize("recipe", ["q4_0", "q4_k_m"])
+def test_a_file_keeps_its_layout_and_its_layers_lose_less(
+    full: tuple[Path, Path], prompts: Prompts, tmp_path: Path, recipe: str
+) -> None:
+    plain, ours, small = (tmp_path / name for name in ("plain.gguf", "ours.gguf", "small.gguf"))
+    matrix = gather(*full, prompts)
+    for path in (plain, ours, small):
+        quantize_language(full[0], path, GGUF_RECIPES[recipe], importance=matrix)
+    done: list[tuple[int, int]] = []
+    found = compensate(full[0], ours, full[1], prompts, progress=lambda _, step, total: done.append((step, total)))
+    assert layout(read_header(ours)) == layout(read_header(plain))
+    assert done[-1][0] == done[-1][1] == len(done)
+    matrices = [name for name, tensor in read_header(plain).tensors.items()
+                if name.startswith("blk.") and len(tensor.shape) == 2 and tensor.type != "F16"]  # fmt: skip
+    assert found.matrices == len(matrices) > 0
+    assert 0 < found.after < 0.8 * found.before
+    for name in read_header(plain).tensors:
+        assert (tensor_bytes(ours, name) == tensor_bytes(plain, name)) == (name not in matrices), name
+    # In as many passes as it takes to keep one matrix's moments at a time, the same codes are found.
+    again = compensate(full[0], small, full[1], prompts, budget=1)
+    assert again == found
+    assert small.read_bytes() == ours.read_bytes()
+
+
+def test_a_file_in_sixteen_bits_is_left_alone(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
+    path = tmp_path / "f16.gguf"
+    quantize_language(full[0], path, GGUF_RECIPES["f16"])
+    before = path.read_bytes()
+    assert compensate(full[0], path, full[1], prompts).matrices == 0
+    assert path.read_bytes() == before
