@@ -1,4 +1,4 @@
-"""Every CoreML recipe on medsiglip-mini against PyTorch, and the evaluator's time at full size.
+"""Every CoreML recipe on the six-block stand-in against PyTorch, and the evaluator's time at full size.
 
     python benchmarks/coreml_parity.py [--data ../shared/data] [--recipes w8,palette4] [--full-size DIR]
 
@@ -25,9 +25,10 @@ from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples, read_samples
-from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
+from medge.export.standin.six_blocks.write import write_six_blocks
+from medge.export.standin.write import write_medsiglip_random
 from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import selector
@@ -41,7 +42,7 @@ def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        write_medsiglip_mini(place / "checkpoint")
+        write_six_blocks(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
         calibration = write_calibration(data, place / "calibration")
         held_back = {

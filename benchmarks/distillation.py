@@ -2,8 +2,9 @@
 
     python benchmarks/distillation.py WORK [--data ../shared/data] [--only encoder|finish|latency|language]
 
-- encoder: medsiglip-mini into a student of less than a quarter of the operations, beginning with the teacher's weights and from
-  nothing, on the training images without their labels; each against the teacher on the three held-back test sets.
+- encoder: the six-block stand-in into a student of less than a quarter of the operations, beginning with the teacher's
+  weights and from nothing, on the training images without their labels; each against the teacher on the three held-back
+  test sets.
 - finish: the student at int4 as it is, and after a finish with the rounding in place.
 - latency: vision towers of base, small and tiny against the full one, random weights, ONNX Runtime fp32, in turns in one run.
 - language: medgemma-mini into nine of its eighteen layers, on PubMedQA texts; perplexity on held-back ones.
@@ -34,10 +35,11 @@ from medge.export.jobs.encoder_job import ExportJob
 from medge.export.pages.distillation import Distillation
 from medge.export.source.samples import read_samples
 from medge.export.source.student_files import FACTS
-from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
+from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
+from medge.export.standin.six_blocks.write import write_six_blocks
+from medge.export.standin.write import FULL_CONFIG
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bundles.bundle import Bundle
@@ -67,9 +69,9 @@ def made(job: EncoderDistillation) -> Distillation:
 
 
 def jobs(data: Path, work: Path) -> dict[str, EncoderDistillation]:
-    teacher = work / "medsiglip-mini"
+    teacher = work / "six-blocks"
     if not teacher.is_dir():
-        write_medsiglip_mini(teacher)
+        write_six_blocks(teacher)
     inherited = EncoderDistillation(
         teacher, work / "student", STUDENT, archive(data, work), views=VIEWS, work=work / "pass",
         training=TrainOptions(steps=STEPS, seed=SEED),

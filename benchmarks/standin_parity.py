@@ -1,4 +1,4 @@
-"""Every recipe on medsiglip-mini against PyTorch, on the three held-back test sets: docs/results/encoder-parity.md.
+"""Every recipe on the six-block stand-in against PyTorch, on the three held-back test sets: docs/results/encoder-parity.md.
 
     python benchmarks/standin_parity.py [--data ../shared/data] [--recipes int8,int4] [--target auto] [--json FILE]
 
@@ -23,9 +23,9 @@ from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
-from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.write import write_medsiglip_mini
+from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
+from medge.export.standin.six_blocks.write import write_six_blocks
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bundles.figures import Paired
 from medge.runtime.bundles.parity_report import EncoderReport
@@ -36,7 +36,7 @@ def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, Enco
     reports: dict[str, dict[str, EncoderReport]] = {}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        write_medsiglip_mini(place / "checkpoint")
+        write_six_blocks(place / "checkpoint")
         calibration = write_calibration(data, place / "calibration")
         samples = {}
         for dataset in ZERO_SHOT:
@@ -83,7 +83,7 @@ def main() -> None:
         for recipe, by_dataset in run(args.data, args.recipes.split(","), args.target).items()
         for dataset, report in by_dataset.items()
     ]
-    table = Table(title="medsiglip-mini against PyTorch")
+    table = Table(title="The six-block stand-in against PyTorch")
     for column in ("recipe", "test images", "centred cosine mean", "min", "text min", "flips", "PyTorch", "bundle",
                    "AUC difference", "gates"):  # fmt: skip
         table.add_column(column)

@@ -2,9 +2,9 @@
 
     python benchmarks/token_merging.py [--data ../shared/data] [--full-size DIR]
 
-On medsiglip-mini, in fp32, so that merging alone is seen: distance from PyTorch, changed answers and AUC on the three held-back
-test sets, and the time of an image against no merging, in turns in one run. --full-size makes the 878 M-parameter stand-in under
-DIR and times its vision tower in ONNX Runtime likewise (random weights: speed only). Stores what was run in
+On the six-block stand-in, in fp32, so that merging alone is seen: distance from PyTorch, changed answers and AUC on the three
+held-back test sets, and the time of an image against no merging, in turns in one run. --full-size makes the 878 M-parameter
+stand-in under DIR and times its vision tower in ONNX Runtime likewise (random weights: speed only). Stores what was run in
 benchmarks/results/token_merging.json.
 """
 
@@ -29,9 +29,10 @@ from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
-from medge.export.standin.captions import ZERO_SHOT, prompts
 from medge.export.standin.public_data import write_folder
-from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
+from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
+from medge.export.standin.six_blocks.write import write_six_blocks
+from medge.export.standin.write import write_medsiglip_random
 from medge.export.to_onnx.towers import export_tower
 from medge.runtime.device.onnx_session import OrtSession
 
@@ -52,7 +53,7 @@ def time_sessions(sessions: dict[int, OrtSession], pixels: Any, rounds: int) -> 
 def sweep(data: Path) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_medsiglip_mini(place / "checkpoint")
+        write_six_blocks(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
         samples = {
             dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)

@@ -230,10 +230,10 @@ def pydicom_files() -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(once: Once, export_extra: None, towers_exported_once: None) -> Path:
-    """medsiglip-mini as a checkpoint folder."""
-    from medge.export.standin.write import write_medsiglip_mini
+    """The six-block stand-in as a checkpoint folder."""
+    from medge.export.standin.six_blocks.write import write_six_blocks
 
-    return once("medsiglip-mini", write_medsiglip_mini)
+    return once("six-blocks", write_six_blocks)
 
 
 @pytest.fixture(scope="session")
@@ -263,14 +263,14 @@ def shallow_full(shallow: Path) -> Iterator[FullPrecision]:
 
 @pytest.fixture(scope="session")
 def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
-    """medsiglip-mini's towers in full precision: exported, converted and measured once for all bundles that are made of it."""
+    """The six-block stand-in's towers in full precision: exported, converted, measured once for all bundles made of it."""
     with _in_full_precision(checkpoint) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def reference(full_precision: FullPrecision) -> Reference:
-    """medsiglip-mini in PyTorch, what everything is measured against."""
+    """The six-block stand-in in PyTorch, what everything is measured against."""
     return full_precision.reference
 
 

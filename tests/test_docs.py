@@ -1,6 +1,7 @@
 """Docs that are generated are up to date, and numbers in pages are those that the scripts recorded."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -36,6 +37,14 @@ def test_tables_are_what_the_scripts_recorded() -> None:
     assert len(pages) > 10
     old = [str(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
     assert not old, "run python docs/make_tables.py"
+
+
+def test_the_stand_ins_card_is_what_was_measured(export_extra: None) -> None:
+    card = script("make_card")
+    assert card.CARD.read_text(encoding="utf-8") == card.render(), "run python docs/make_card.py"
+    found = json.loads(card.FIGURES.read_text(encoding="utf-8"))
+    missed = [name for name, value in found["figures"].items() if value < found["demanded"][name]]
+    assert card.render().count("**missed**") == len(missed)
 
 
 def test_reference_is_what_the_code_says(export_extra: None) -> None:

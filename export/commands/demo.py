@@ -16,21 +16,24 @@ from ...runtime.console.terminal import out, print_json, progress, warn
 from ...runtime.errors import MissingExtraError
 from .options import FAILED_GATE
 
-# What medsiglip-mini was trained to tell apart; it has never seen an ultrasound, and says so in its model card.
+# The kinds of picture that medsiglip-mini was trained to tell apart (medsiglip/words.py), in wordings that it knows.
 LABELS = {
+    "chest x-ray": ["x-ray of the chest", "chest x-ray", "chest radiograph"],
+    "hand x-ray": ["x-ray of the hand", "hand x-ray", "hand radiograph"],
     "abdomen CT": ["CT of the abdomen", "abdomen CT scan", "computed tomography of the abdomen"],
-    "chest CT": ["CT of the chest", "chest CT scan", "computed tomography of the thorax"],
-    "head CT": ["CT of the head", "head CT scan", "computed tomography of the brain"],
-    "head MRI": ["MRI of the head", "head MRI", "magnetic resonance image of the brain"],
-    "breast MRI": ["MRI of the breast", "breast MRI"],
-    "chest x-ray": ["x-ray of the chest", "chest x-ray", "frontal chest radiograph"],
-    "hand x-ray": ["x-ray of the hand", "hand x-ray"],
+    "chest CT": ["CT of the chest", "chest CT scan", "computed tomography of the chest"],
+    "head CT": ["CT of the head", "head CT scan", "computed tomography of the head"],
+    "breast MRI": ["MRI of the breast", "breast MRI scan", "magnetic resonance image of the breast"],
+    "head MRI": ["MRI of the head", "head MRI scan", "magnetic resonance image of the head"],
+    "breast ultrasound": ["ultrasound of the breast", "breast ultrasound image", "sonogram of the breast"],
+    "chest ultrasound": ["ultrasound of the chest", "chest ultrasound image", "sonogram of the chest"],
+    "blood cells": ["microscopy of the blood", "blood microscopy", "microscope image of the blood"],
 }
 # (file, package, what it shows): inside pydicom, and in pydicom-data where that is installed.
 PICTURES = (
     ("CT_small.dcm", "pydicom", "CT, DICOM"),
     ("MR_small.dcm", "pydicom", "MR, DICOM"),
-    ("examples_ybr_color.dcm", "pydicom", "ultrasound, DICOM, JPEG (a kind the stand-in never saw)"),
+    ("examples_ybr_color.dcm", "pydicom", "ultrasound, DICOM, JPEG"),
     ("RG1_UNCR.dcm", "pydicom-data", "chest film, DICOM, MONOCHROME1"),
 )
 
@@ -85,7 +88,9 @@ def demo(
         )  # fmt: skip
     out.print(table)
     out.print(f"Parity report: {to / 'parity.html'}")
-    out.print("Not a medical device. The stand-in is a tiny model for trying the kit; it knows seven kinds of image.")
+    out.print(
+        f"Not a medical device. The stand-in is a small model for trying the kit; it knows {len(LABELS)} kinds of image."
+    )
 
 
 def _pictures(folder: Path) -> list[tuple[Path, str]]:

@@ -31,7 +31,7 @@ def standin(
     """Write a stand-in for the gated weights as a Hugging Face checkpoint.
 
     medsiglip-mini was trained on public images and classifies them; medsiglip-random has MedSigLIP's full size and
-    random weights, for speed, size and memory only (3.5 GB). medgemma-mini is Gemma 3 270M with medsiglip-mini's eyes and
+    random weights, for speed, size and memory only (3.5 GB). medgemma-mini is Gemma 3 270M with a small vision tower and
     a projector trained here (needs the extra "standin"); medgemma-4b-random has MedGemma 4B's full size (8.6 GB).
 
     Example: medge standin medsiglip-mini medsiglip-mini

@@ -1,4 +1,4 @@
-"""`medgemma-mini`: Gemma 3 270M off its 4-bit grid, medsiglip-mini's vision tower, and a projector trained here."""
+"""`medgemma-mini`: Gemma 3 270M off its 4-bit grid, the six-block stand-in's vision tower, and a projector trained here."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from .gemma_270m import (
     read_weights,
     write_tokenizer,
 )
-from .medsiglip_mini import CONFIG as ENCODER
-from .medsiglip_mini import unpack
+from .medsiglip.packed import unpack
+from .six_blocks.architecture import CONFIG as ENCODER
+from .six_blocks.architecture import PACKED
 from .widen import widened
 
 PROJECTOR = Path(__file__).with_name("medgemma_mini_projector.safetensors")
@@ -120,7 +121,7 @@ def write_medgemma_mini(
         source = assemble(Path(scratch))
         write_configuration(folder, {**CONFIG, "text_config": {**TEXT_CONFIG, "hidden_size": width}})
         write_tokenizer(read_pieces(source), folder, CHAT_TEMPLATE)
-        tower, _ = unpack()
+        tower, _ = unpack(PACKED)
         state = {
             **permuted(read_weights(source), seed),
             **{

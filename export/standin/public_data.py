@@ -1,6 +1,6 @@
 """The shared public images as arrays and folders, with the split that the stand-in is trained and judged on.
 
-Sources and licences are listed in `MODEL_CARD.md`. Nothing read here is ever copied into the repository.
+Sources and licences are listed in `medsiglip/sources.py`. Nothing read here is ever copied into the repository.
 """
 
 from __future__ import annotations

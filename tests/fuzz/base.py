@@ -122,7 +122,7 @@ def _write_siglip(folder: Path) -> None:
     from safetensors.numpy import save_file
     from transformers import SiglipConfig, SiglipModel
 
-    from medge.export.standin.medsiglip_mini import unpack
+    from medge.export.standin.medsiglip.packed import unpack
     from medge.export.standin.write import _write_common
 
     _, tokenizer = unpack()

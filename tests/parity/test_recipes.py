@@ -1,4 +1,4 @@
-"""Every recipe and every profile in the tables, on the stand-in, against PyTorch."""
+"""Every recipe and every profile in the tables, on the six-block stand-in, against PyTorch."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip, measure_artefact, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
-from medge.export.standin.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
-from medge.export.standin.medsiglip_mini import PACKED
 from medge.export.standin.public_data import write_calibration, write_folder
+from medge.export.standin.six_blocks.architecture import PACKED
+from medge.export.standin.six_blocks.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
@@ -138,7 +138,7 @@ def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shar
     assert (copy / "parity.html").read_text().count("<svg") == 6  # with the ROC and the calibration
 
 
-def test_the_model_card_tells_the_truth() -> None:
+def test_the_card_of_the_six_blocks_tells_the_truth() -> None:
     """The scores on the card are those that the training script stored beside the weights."""
     scores = json.loads(PACKED.with_suffix(".json").read_text())
     card = PACKED.with_name("MODEL_CARD.md").read_text()
@@ -158,7 +158,7 @@ def test_held_out_wordings_were_never_trained() -> None:
 
 
 def test_held_back_images_were_never_trained(shared: Path) -> None:
-    from medge.export.standin.train_medsiglip_mini import load_pools
+    from medge.export.standin.six_blocks.train import load_pools
 
     trained = {example.image.tobytes() for pool in load_pools(shared).values() for example in pool}
     assert trained

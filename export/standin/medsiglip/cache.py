@@ -10,7 +10,6 @@ marked "leak" and not trained on: sets overlap (both pneumonia sets are Kermany'
 from __future__ import annotations
 
 import argparse
-import collections
 import hashlib
 import json
 from collections.abc import Iterable
@@ -116,15 +115,33 @@ def _without_leaks(rows: list[Row], thumbnails: NDArray[np.float32]) -> list[Row
     return [replace(row, split="leak") if index in leaks else row for index, row in enumerate(rows)]
 
 
-def summary(cache: Cache) -> str:
-    """A line for each domain: pictures that are trained on, validate, leak and test, and that only evaluate."""
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+PARTS = ("train", "val", "leak", "test", "no licence")
+
+
+def counts(cache: Cache) -> dict[str, dict[str, int]]:
+    """{domain: {part: pictures}}; "no licence" are training pictures that no licence lets weights be trained on that ship."""
+    found: dict[str, dict[str, int]] = {}
     for row in cache.rows:
-        counts[row.domain][row.split if row.ships or row.split == "test" else "no licence"] += 1
-    columns = ("train", "val", "leak", "test", "no licence")
-    lines = [f"{'domain':18}" + "".join(f"{column:>12}" for column in columns)]
-    for domain, count in counts.items():
-        lines.append(f"{domain:18}" + "".join(f"{count[column]:12}" for column in columns))
+        part = row.split if row.ships or row.split == "test" else "no licence"
+        found.setdefault(row.domain, dict.fromkeys(PARTS, 0))[part] += 1
+    return found
+
+
+def licences(cache: Cache) -> dict[str, list[str]]:
+    """{domain: the licences of its pictures, as the set states them}; where some are trained on, of these alone."""
+    found = {}
+    for domain in counts(cache):
+        rows = [row for row in cache.rows if row.domain == domain]
+        trained = [row for row in rows if row.ships and row.split in ("train", "val")]
+        found[domain] = sorted({row.licence for row in trained or rows})
+    return found
+
+
+def summary(cache: Cache) -> str:
+    """What `counts` finds, a line for each domain."""
+    lines = [f"{'domain':18}" + "".join(f"{part:>12}" for part in PARTS)]
+    for domain, count in counts(cache).items():
+        lines.append(f"{domain:18}" + "".join(f"{count[part]:12}" for part in PARTS))
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
-"""What the second stand-in is judged by: python -m medge.export.standin.medsiglip.evaluate --weights FILE --cache ...
+"""What the stand-in is judged by: python -m medge.export.standin.medsiglip.evaluate --run DIR --cache ... --out FILE
 
 prints, for the test parts: the kind of picture in one zero-shot list, macro AUC inside each domain, VQA-RAD's organ,
 a linear probe on all domains with a training part, and the four pictures of `medge demo`, each beside what is demanded.
+FILE gets all of it with what the training folder DIR says of the run: of it docs/make_card.py makes the model card.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from transformers import SiglipModel
 
 from ....runtime.bundles.metrics import accuracy, macro_auc
 from ....runtime.encoder.linear_probe import fit_probe
+from ....runtime.errors import MedgeError
 from ....runtime.pictures.images import read_image
 from ....runtime.pictures.preprocess import preprocess
-from ..medsiglip_mini import unpack
-from .cache import Cache
-from .model import CONFIG, build, image_embeddings, text_embeddings
-from .words import KINDS, QUESTIONS, prompts
+from .architecture import CONFIG
+from .cache import Cache, counts, licences
+from .model import build, image_embeddings, text_embeddings
+from .packed import PACKED, unpack
+from .words import LISTED_KINDS, QUESTIONS, prompts
 
 Answer = tuple[tuple[str, str], ...]
 # The question that each set's classes answer.
@@ -126,11 +129,15 @@ def zero_shot(
     return {"auc": macro_auc(scores, truth), "accuracy": accuracy(scores, truth), "pictures": float(len(truth))}
 
 
-def kinds(judge: Judge, indices: list[int], *, held_out: bool) -> dict[str, Any]:
-    """Accuracy in one list of all trained kinds, over all pictures whose kind is known and in the list."""
+def trained_kinds(cache: Cache) -> list[tuple[str, str]]:
+    """The kinds (modality and part) in the one list: those of which pictures are trained on."""
+    trained = {_kind(cache.rows[index].facts) for index in cache.select("train", ships=True)}
+    return [kind for kind in LISTED_KINDS if kind in trained]
+
+
+def kinds(judge: Judge, indices: list[int], listed: list[tuple[str, str]], *, held_out: bool) -> dict[str, Any]:
+    """Accuracy in one list of kinds, over all pictures whose kind is known and in the list."""
     rows = judge.cache.rows
-    trained = {_kind(rows[index].facts) for index in judge.cache.select("train", ships=True) if rows[index].facts}
-    listed = [kind for kind in KINDS if kind in trained and kind not in (("xray", "abdomen"), ("mri", "abdomen"))]
     asked = [index for index in indices if _kind(rows[index].facts) in listed]
     answers: list[list[Answer]] = [[(("modality", modality), ("part", part))] for modality, part in listed]
     scores = judge.probabilities(judge.images(asked), judge.texts("kind", answers, held_out=held_out))
@@ -140,6 +147,7 @@ def kinds(judge: Judge, indices: list[int], *, held_out: bool) -> dict[str, Any]
         by_domain[rows[index].domain].append(bool(good))
     domains = {domain: float(np.mean(found)) for domain, found in by_domain.items()}
     return {
+        "listed": [list(kind) for kind in listed],
         "accuracy": float(right.mean()),
         "mean_of_domains": float(np.mean(list(domains.values()))),
         "domains": domains,
@@ -170,12 +178,12 @@ def probes(judge: Judge, seed: int = 0) -> dict[str, float]:
     return out
 
 
-def demo_pictures(judge: Judge) -> dict[str, dict[str, Any]]:
+def demo_pictures(judge: Judge, *, held_out: bool) -> dict[str, dict[str, Any]]:
     """How pydicom's CT, MR, ultrasound and chest film were made, by the model; those that are installed."""
     from pydicom.data import get_testdata_file
 
     names = ["xray", "ct", "mri", "us", "microscopy"]
-    texts = judge.texts("modality", [[(("modality", name),)] for name in names], held_out=True)
+    texts = judge.texts("modality", [[(("modality", name),)] for name in names], held_out=held_out)
     out = {}
     for file, truth in DEMO.items():
         path = get_testdata_file(file, download=False)
@@ -202,12 +210,17 @@ def validation(judge: Judge, most: int = 40) -> dict[str, Any]:
         if figures:
             out[domain] = round(figures["auc"], 4)
     out["mean"] = round(float(np.mean(list(out.values()))), 4) if out else None
-    out["kind"] = round(kinds(judge, chosen, held_out=False)["accuracy"], 4)
+    out["kind"] = round(kinds(judge, chosen, trained_kinds(cache), held_out=False)["accuracy"], 4)
     return out
 
 
 def figures(judge: Judge, *, held_out: bool = True, probe: bool = True) -> dict[str, Any]:
-    """Everything that is demanded of the weights, from the test parts, with the detail behind it."""
+    """Everything that is demanded of the weights, from the test parts, with the detail behind it.
+
+    Args:
+        held_out: ask in wordings that were never trained on; trained ones where it is False.
+        probe: fit and judge the probes, too, which takes most of the time.
+    """
     cache = judge.cache
     domains: dict[str, dict[str, float]] = {}
     all_classes: dict[str, dict[str, float]] = {}
@@ -217,7 +230,7 @@ def figures(judge: Judge, *, held_out: bool = True, probe: bool = True) -> dict[
         every = sorted({cache.rows[index].label for index in test})
         all_classes[domain] = zero_shot(judge, domain, test, every, held_out=held_out)
     counted = {domain: found["auc"] for domain, found in domains.items() if found}
-    kind = kinds(judge, cache.select("test"), held_out=held_out)
+    kind = kinds(judge, cache.select("test"), trained_kinds(cache), held_out=held_out)
     out: dict[str, Any] = {
         "kind_accuracy": kind["accuracy"],
         "zero_shot_auc_mean": float(np.mean(list(counted.values()))),
@@ -228,7 +241,7 @@ def figures(judge: Judge, *, held_out: bool = True, probe: bool = True) -> dict[
     if probe:
         detail["probe"] = probes(judge)
         out["probe_auc_mean"] = float(np.mean(list(detail["probe"].values())))
-    detail["demo"] = demo_pictures(judge)
+    detail["demo"] = demo_pictures(judge, held_out=held_out)
     out["demo_right"] = sum(picture["right"] for picture in detail["demo"].values())
     return {"figures": out, "detail": detail}
 
@@ -241,20 +254,70 @@ def open_weights(path: Path) -> tuple[SiglipModel, Tokenizer]:
     return model, tokenizer
 
 
+def training(folder: Path) -> dict[str, Any]:
+    """What a training folder says of its run: seed, steps, minutes, phases, mixture, the pictures' SHA-256.
+
+    Raises:
+        MedgeError: the run has not come to its end.
+    """
+    state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    recipe, pictures = json.loads(state["made_by"])
+    steps = sum(phase["steps"] for phase in recipe["phases"])
+    if state["step"] < steps:
+        raise MedgeError(f"the run in {folder} is at step {state['step']} of {steps}; train it to its end first")
+    return {
+        "seed": recipe["seed"], "steps": steps, "minutes": round(state["seconds"] / 60, 1), "phases": recipe["phases"],
+        "mix": recipe["mix"], "pictures": pictures,
+    }  # fmt: skip
+
+
+def record(judge: Judge, weights: Path, run: Path) -> dict[str, Any]:
+    """All that is stored beside the weights.
+
+    Args:
+        judge: with the weights opened.
+        weights: the packed file.
+        run: the training folder.
+    """
+    found = figures(judge)
+    return {
+        "training": training(run),
+        "weights": {
+            "bytes": weights.stat().st_size,
+            "parameters": sum(tensor.numel() for tensor in judge.model.parameters()),
+            "words": int(judge.model.text_model.embeddings.token_embedding.weight.abs().sum(1).count_nonzero()),
+        },
+        "profile": judge.profile,
+        "pictures": counts(judge.cache),
+        "licences": licences(judge.cache),
+        "demanded": DEMANDED,
+        **found,
+        "trained_wordings": figures(judge, held_out=False, probe=False)["figures"],
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--weights", type=Path, required=True, help="the packed file that training wrote")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=PACKED, help="a packed file; the repository's if left out")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--profile", default="eval-tf")
     parser.add_argument("--trained-wordings", action="store_true")
     parser.add_argument("--no-probe", action="store_true", help="leave out the probes, which take most of the time")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="where to write all figures as JSON")
+    parser.add_argument("--run", type=Path, help="the training folder, whose weights are judged; needed by --out")
+    parser.add_argument(
+        "--out", type=Path, help="where to write all figures as JSON: in held-out wordings, with probes"
+    )
     args = parser.parse_args()
+    if args.out is not None and (args.run is None or args.trained_wordings or args.no_probe):
+        parser.error("--out needs --run, and neither --trained-wordings nor --no-probe")
     torch.set_num_threads(args.threads)
-    model, tokenizer = open_weights(args.weights)
-    judge = Judge(model, tokenizer, Cache(args.cache), args.profile)
-    found = figures(judge, held_out=not args.trained_wordings, probe=not args.no_probe)
+    weights = args.weights if args.run is None else args.run / PACKED.name
+    judge = Judge(*open_weights(weights), Cache(args.cache), args.profile)
+    if args.out is None:
+        found = figures(judge, held_out=not args.trained_wordings, probe=not args.no_probe)
+    else:
+        found = record(judge, weights, args.run)
     print(json.dumps(found["detail"], indent=1))
     for name, value in found["figures"].items():
         verdict = "met" if value >= DEMANDED[name] else "MISSED"

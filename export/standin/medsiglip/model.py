@@ -1,4 +1,4 @@
-"""The second stand-in's architecture, and a forward pass that can leave patches out."""
+"""The stand-in as a model in training: its first weights, and a forward pass that can leave patches out."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ import torch.nn.functional as F
 from transformers import SiglipConfig, SiglipModel
 
 from ...families.transformers_versions import features, vision_transformer
-
-SIDE, PATCH = 196, 14
-_BOTH = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-CONFIG: dict[str, Any] = {
-    "architectures": ["SiglipModel"],
-    "model_type": "siglip",
-    # 720 = 16 x 45 is, like MedSigLIP's 4304, divisible by 16 but not by 32: the padding it needs is exercised here.
-    "vision_config": {
-        **_BOTH, "model_type": "siglip_vision_model", "hidden_size": 192, "num_attention_heads": 3,
-        "intermediate_size": 720, "num_hidden_layers": 12, "image_size": SIDE, "patch_size": PATCH, "num_channels": 3,
-    },
-    "text_config": {
-        **_BOTH, "model_type": "siglip_text_model", "hidden_size": 192, "num_attention_heads": 3,
-        "intermediate_size": 720, "num_hidden_layers": 3, "vocab_size": 32000, "max_position_embeddings": 64,
-        "projection_size": 192, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1,
-    },
-}  # fmt: skip
 
 
 def build(config: dict[str, Any], seed: int, words: list[int] | None = None) -> SiglipModel:

@@ -1,4 +1,4 @@
-"""The public pictures that the second stand-in is trained and judged on: one reader for each way they are stored.
+"""The public pictures that the stand-in is trained and judged on: one reader for each way they are stored.
 
 Sources, counts and licences are those of the data folder's README. Weights that ship are trained only on pictures
 whose licence allows it (`Picture.ships`); all others evaluate. Nothing read here is copied into the repository.
@@ -28,6 +28,30 @@ SHIPS = (
 )  # fmt: skip
 SHIPS_BY_PICTURE = ("us_lung_pocus", "cxr_covid")
 FREE = ("CC BY 3.0", "CC BY 4.0", "CC BY", "CC0", "CC0 1.0")
+# What each set is and who made it; its licence stands with each picture.
+ORIGINS = {
+    "mednist": "MedNIST (B. Erickson, Mayo Clinic; from TCIA, RSNA, NIH)",
+    "pneumoniamnist": "PneumoniaMNIST (MedMNIST v2; Kermany et al. 2018), a re-split",
+    "vqa_rad": "VQA-RAD (Lau et al. 2018; MedPix)",
+    "cxr_pneumonia": "chest films of children (Kermany et al. 2018)",
+    "cxr_nih": "ChestX-ray14 (Wang et al. 2017; NIH Clinical Center), 64 × 64",
+    "cxr_covid": "covid-chestxray-dataset (Cohen et al. 2020)",
+    "us_breast_busi": "breast ultrasound, BUSI (Al-Dhabyani et al. 2020)",
+    "us_lung_pocus": "lung ultrasound, POCUS (Born et al. 2021)",
+    "mri_brain_tumour": "brain MRI (Nickparvar on Kaggle; Cheng 2017 and others)",
+    "cells_blood": "blood cells, PBC (Acevedo et al. 2020)",
+    "cells_malaria": "blood cells with and without malaria, NLM (Rajaraman et al. 2018)",
+    "ct_kidney": "kidney CT (Islam et al. 2022)",
+    "derm_ham10000": "dermatoscopy, HAM10000 (Tschandl et al. 2018)",
+    "endo_polyp": "endoscopy, Kvasir-SEG (Jha et al. 2020)",
+    "fundus_disease": "fundus photographs (ODIR-5K, EyePACS, retina_dataset)",
+    "fundus_dr_grade": "fundus photographs with grades of retinopathy (EyePACS)",
+    "histo_breakhis": "breast histology, BreakHis (Spanhol et al. 2016)",
+    "histo_crc": "colon histology, CRC-VAL-HE-7K (Kather et al. 2019)",
+    "histo_lc25000": "lung and colon histology, LC25000 (Borkowski et al. 2019)",
+    "histo_osteosarcoma": "bone histology, Osteosarcoma-Tumor-Assessment (Leavey et al. 2019)",
+    "mammo_masses": "mammograms, DDSM masses (Huang and Lin 2020)",
+}
 
 # What a class folder says. A key that is absent is unknown; what cannot be of such a picture is added by `words`.
 _FILM = {"modality": "xray", "part": "chest"}

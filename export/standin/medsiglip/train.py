@@ -1,10 +1,9 @@
-"""Train the second stand-in, in about two and a half hours of two cores:
+"""Train the stand-in `medsiglip-mini`, in about two and a half hours of two cores:
 
     python -m medge.export.standin.medsiglip.cache --data ../shared/data --cache ~/.cache/medge/standin2
     python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --out DIR \\
         --tokenizer ../shared/data/medsiglip_tokenizer/tokenizer.json
-    python -m medge.export.standin.medsiglip.evaluate --cache ~/.cache/medge/standin2 \\
-        --weights DIR/medsiglip_mini.safetensors
+    python -m medge.export.standin.medsiglip.evaluate --cache ~/.cache/medge/standin2 --run DIR --out FIGURES.json
 
 The run goes on where it stopped: Ctrl-C and `--minutes` lose nothing, a kill at most two minutes, and what comes out is
 the same, because each step's pictures, captions and augmentation follow from the seed and the step's number. DIR gets
@@ -33,12 +32,13 @@ from transformers import SiglipModel
 
 from ....runtime.bundles.atomic import atomic_file
 from ....runtime.errors import MedgeError
-from ..medsiglip_mini import pack
+from .architecture import CONFIG
 from .batches import Sampler
 from .cache import Cache
 from .evaluate import Judge, prepare_tokenizer, validation
 from .losses import question_loss, sigmoid_loss
-from .model import CONFIG, Average, build, image_embeddings, text_embeddings
+from .model import Average, build, image_embeddings, text_embeddings
+from .packed import pack
 from .words import every_text
 
 

@@ -1,4 +1,4 @@
-"""What the second stand-in's captions can state, in which words, and which pictures a caption is true of.
+"""What the stand-in's captions can state, in which words, and which pictures a caption is true of.
 
 A fact is a key and a value ("breast": "malignant"). A caption states one or two facts in some wording. It is true of a
 picture when every fact it states is known to hold there, false when one is known not to, and otherwise nothing is
@@ -148,6 +148,9 @@ KINDS = (
     ("xray", "chest"), ("xray", "hand"), ("ct", "abdomen"), ("ct", "chest"), ("ct", "head"), ("mri", "breast"),
     ("mri", "head"), ("us", "breast"), ("us", "chest"), ("microscopy", "blood"), ("xray", "abdomen"), ("mri", "abdomen"),
 )  # fmt: skip
+# Those that are told apart in one list. Of the last two only some pictures of VQA-RAD are trained on: captions name them,
+# so that a film of the belly is no film of the chest, but nobody is promised that they are known.
+LISTED_KINDS = KINDS[:10]
 
 
 @dataclass(frozen=True)

@@ -274,9 +274,9 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
     """A part of the training images and a hundred steps; benchmarks/distillation.py has the whole."""
     from tokenizers import Tokenizer
 
-    from medge.export.standin.medsiglip_mini import PACKED
     from medge.export.standin.public_data import write_folder
-    from medge.export.standin.train_medsiglip_mini import evaluate
+    from medge.export.standin.six_blocks.architecture import PACKED
+    from medge.export.standin.six_blocks.train import evaluate
 
     for name, limit in (("mednist", 120), ("pneumoniamnist", 250), ("vqa_rad", None)):
         write_folder(shared, name, "train", tmp_path / "images" / name, limit)

@@ -9,7 +9,7 @@ import pytest
 
 from medge.export.families.siglip_tokenizer import device_tokenizer
 from medge.export.source.checkpoint import Checkpoint
-from medge.export.standin.medsiglip_mini import unpack
+from medge.export.standin.medsiglip.packed import unpack
 from medge.runtime.bundles.facts import TokenizerFacts
 from medge.runtime.encoder.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""The second stand-in's data, captions, losses and training run, on invented pictures."""
+"""The stand-in's data, captions, losses and training run, on invented pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from medge.runtime.errors import MedgeError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from medge.export.standin.medsiglip.architecture import CONFIG  # noqa: E402
 from medge.export.standin.medsiglip.augment import PART, SPECIMEN, WHOLE, cut, shade  # noqa: E402
 from medge.export.standin.medsiglip.batches import Sampler, ask  # noqa: E402
 from medge.export.standin.medsiglip.cache import Cache, write_cache  # noqa: E402
 from medge.export.standin.medsiglip.evaluate import Judge, validation  # noqa: E402
 from medge.export.standin.medsiglip.losses import question_loss, sigmoid_loss  # noqa: E402
-from medge.export.standin.medsiglip.model import CONFIG, build, image_embeddings  # noqa: E402
+from medge.export.standin.medsiglip.model import build, image_embeddings  # noqa: E402
+from medge.export.standin.medsiglip.packed import unpack  # noqa: E402
 from medge.export.standin.medsiglip.sources import Picture, all_pictures, domain_pictures, facts_of, ships  # noqa: E402
 from medge.export.standin.medsiglip.train import Phase, Recipe, Run  # noqa: E402
 from medge.export.standin.medsiglip.words import (  # noqa: E402
@@ -37,7 +39,6 @@ from medge.export.standin.medsiglip.words import (  # noqa: E402
     relation,
     values,
 )
-from medge.export.standin.medsiglip_mini import unpack  # noqa: E402
 
 
 def _archive(path: Path, rows: list[dict[str, str]], size: tuple[int, int] = (20, 30)) -> Path:
@@ -178,6 +179,7 @@ def test_held_out_wordings_are_never_drawn() -> None:
         drawn = {draw(question, answer, rng).text for answer in values(question) for _ in range(60)}
         assert held
         assert not held & drawn, question
+        assert not held & set(every_text()), question
         assert not set(what.trained) & set(what.held_out)
 
 

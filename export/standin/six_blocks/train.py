@@ -1,8 +1,8 @@
-"""Train `medsiglip-mini`, the small real SigLIP that stands in for the gated MedSigLIP.
+"""How the six-block stand-in was trained.
 
-    python -m medge.export.standin.train_medsiglip_mini --data ../shared/data --out DIR
+    python -m medge.export.standin.six_blocks.train --data ../shared/data --out DIR
 
-writes `medsiglip_mini.safetensors` (the packed weights that the repository carries) and `medsiglip_mini.json` (scores,
+writes `six_blocks.safetensors` (the packed weights that the repository carries) and `six_blocks.json` (scores,
 seed, time). Two cores take about an hour in three phases: first modality and anatomy under strong augmentation, then
 the findings on chest films, which the first phase sees in the images but does not yet connect to words, last a
 balanced mix under weak augmentation. Every phase starts from the packed (fp16) weights of the one before, so that
@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import SiglipConfig, SiglipModel
 
-from ..families.transformers_versions import features
+from ...families.transformers_versions import features
+from ..medsiglip.packed import pack, unpack
+from ..public_data import DATASETS, Example
+from .architecture import CONFIG
 from .captions import WORDS, ZERO_SHOT, Caption, draw_caption, prompts, relation
-from .medsiglip_mini import CONFIG, pack, unpack
-from .public_data import DATASETS, Example
 
 STORED = 128  # side of the images kept in memory, in pixels; the model's input is cut from them
 CAPTIONS = 56  # captions in a batch
@@ -168,7 +169,7 @@ def main() -> None:
     pools = load_pools(args.data)
     tensors = {name: to_tensor(pool, STORED) for name, pool in pools.items()}
     args.out.mkdir(parents=True, exist_ok=True)
-    packed, log = args.out / "medsiglip_mini.safetensors", args.out / "medsiglip_mini.json"
+    packed, log = args.out / "six_blocks.safetensors", args.out / "six_blocks.json"
     minutes = json.loads(log.read_text())["minutes_by_phase"][: args.resume] if args.resume else []
     torch.manual_seed(args.seed)
     model = SiglipModel(SiglipConfig(**CONFIG))

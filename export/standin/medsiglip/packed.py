@@ -1,4 +1,4 @@
-"""Pack and unpack `medsiglip-mini`: the committed weights file, and the Hugging Face checkpoint made from it.
+"""Pack and unpack a stand-in's weights: the file that the repository carries. Importing this needs no torch.
 
 The packed file holds fp16 weights, only those rows of the token embedding that training touched (all others are
 exactly zero), and the tokenizer's `tokenizer.json`, compressed: a text tower without its vocabulary is no model, so
@@ -10,7 +10,7 @@ from __future__ import annotations
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -23,25 +23,16 @@ PACKED = Path(__file__).with_name("medsiglip_mini.safetensors")
 TABLE = "text_model.embeddings.token_embedding.weight"
 POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
-_TOWER = {"hidden_size": 192, "num_attention_heads": 3, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-CONFIG: dict[str, Any] = {
-    "architectures": ["SiglipModel"],
-    "model_type": "siglip",
-    # 720 = 16 x 45 is, like MedSigLIP's 4304, divisible by 16 but not by 32: the padding it needs is exercised here.
-    "vision_config": {
-        **_TOWER, "model_type": "siglip_vision_model", "intermediate_size": 720, "num_hidden_layers": 6,
-        "image_size": 112, "patch_size": 14, "num_channels": 3,
-    },
-    "text_config": {
-        **_TOWER, "model_type": "siglip_text_model", "intermediate_size": 720, "num_hidden_layers": 3,
-        "vocab_size": 32000, "max_position_embeddings": 64, "projection_size": 192,
-        "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1,
-    },
-}  # fmt: skip
-
 
 def pack(state: Mapping[str, torch.Tensor], tokenizer: Tokenizer, rows: list[int], path: Path) -> None:
-    """Write the packed file: weights rounded to fp16, only the embedding rows in `rows`."""
+    """Write the packed file: weights rounded to fp16, only the embedding rows in `rows`.
+
+    Args:
+        state: the model's, by transformers' names.
+        tokenizer: its padding and truncation are switched off.
+        rows: ids of the tokens that training touched; all other rows of the table must be zero.
+        path: the file.
+    """
     import torch
 
     arrays: dict[str, np.ndarray] = {}
@@ -61,7 +52,11 @@ def pack(state: Mapping[str, torch.Tensor], tokenizer: Tokenizer, rows: list[int
 
 
 def unpack(packed: Path = PACKED) -> tuple[dict[str, np.ndarray], Tokenizer]:
-    """The full fp32 state of the model (embedding rows that were never trained are zero) and its tokenizer."""
+    """The full fp32 state of the model (embedding rows that were never trained are zero) and its tokenizer.
+
+    Args:
+        packed: a file that `pack` wrote.
+    """
     arrays = load_file(packed)
     tokenizer = Tokenizer.from_str(lzma.decompress(arrays.pop("tokenizer.json.xz").tobytes()).decode())
     rows, values = arrays.pop("rows"), arrays.pop("rows.weight")

@@ -1,4 +1,4 @@
-"""Captions for the stand-in's training, and the prompts that judge it.
+"""Captions for the six-block stand-in's training, and the prompts that judge it.
 
 A caption states some facts about an image. It is a positive for an image when every fact it states is known to be
 true there, a negative when one is known to be false, and says nothing (no loss) where a fact is unknown. Whole
