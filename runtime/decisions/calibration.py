@@ -27,6 +27,7 @@ from ..bundles.typed_json import build, parse
 from ..errors import BundleError
 from .density import Density
 from .facts import Kind, OperatingPoint, ScoreFacts
+from .probability import sigmoid, softmax
 
 FILE, ROLE = "scores.safetensors", "scores"  # in a bundle
 FORMAT = 1
@@ -162,11 +163,9 @@ def probabilities(kind: Kind, logits: NDArray[np.float64], *, one: bool) -> NDAr
     """
     scaled = logits * np.array(kind.slopes) + np.array(kind.offsets)
     if not one:
-        return np.asarray(1 / (1 + np.exp(-np.clip(scaled, -700, 700))))
+        return sigmoid(scaled)
     there = np.array([point is not None for point in kind.points])
-    scaled = np.where(there, scaled, -np.inf)
-    shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+    return softmax(np.where(there, scaled, -np.inf))
 
 
 def said(point: OperatingPoint, share: float) -> Says:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.facts import EncoderFacts
+from ..decisions import probability
 from ..decisions.calibration import Decision
 from ..errors import ImageError, LabelError
 from ..pictures.images import ImageSource, describe, read_image
@@ -165,10 +166,9 @@ def or_why_not(source: ImageSource, read: Callable[[], T]) -> T | ImageError:
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
     """Softmax over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return probability.softmax(logits).astype(np.float32)
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float32]:
     """Element-wise logistic function."""
-    return (1 / (1 + np.exp(-np.clip(logits, -700, 700)))).astype(np.float32)
+    return probability.sigmoid(logits).astype(np.float32)
