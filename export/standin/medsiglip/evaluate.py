@@ -279,9 +279,10 @@ def record(judge: Judge, weights: Path, run: Path) -> dict[str, Any]:
         weights: the packed file.
         run: the training folder.
     """
+    trained = training(run)  # first: a run that has not ended is refused at once
     found = figures(judge)
     return {
-        "training": training(run),
+        "training": trained,
         "weights": {
             "bytes": weights.stat().st_size,
             "parameters": sum(tensor.numel() for tensor in judge.model.parameters()),

@@ -22,8 +22,8 @@ pytest.importorskip("transformers")
 from medge.export.standin.medsiglip.architecture import CONFIG  # noqa: E402
 from medge.export.standin.medsiglip.augment import PART, SPECIMEN, WHOLE, cut, shade  # noqa: E402
 from medge.export.standin.medsiglip.batches import Sampler, ask  # noqa: E402
-from medge.export.standin.medsiglip.cache import Cache, write_cache  # noqa: E402
-from medge.export.standin.medsiglip.evaluate import Judge, validation  # noqa: E402
+from medge.export.standin.medsiglip.cache import Cache, counts, licences, write_cache  # noqa: E402
+from medge.export.standin.medsiglip.evaluate import Judge, training, validation  # noqa: E402
 from medge.export.standin.medsiglip.losses import question_loss, sigmoid_loss  # noqa: E402
 from medge.export.standin.medsiglip.model import build, image_embeddings  # noqa: E402
 from medge.export.standin.medsiglip.packed import unpack  # noqa: E402
@@ -154,6 +154,9 @@ def test_cache_gives_back_pixels_and_keeps_patients_together(cache: Cache) -> No
         groups.setdefault((row.domain, row.group), set()).add(row.split)
     assert all(len(splits) == 1 for splits in groups.values())
     assert {row.split for row in cache.rows} == {"train", "val", "test"}
+    assert {sum(parts.values()) for parts in counts(cache).values()} == {60}
+    assert {parts["test"] for parts in counts(cache).values()} == {6}
+    assert licences(cache) == {domain: ["CC BY 4.0"] for domain in counts(cache)}
 
 
 def test_a_training_picture_that_looks_like_a_test_picture_is_a_leak(tmp_path: Path) -> None:
@@ -294,6 +297,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
     ticks = iter(range(100))
     assert not first.go(minutes=5 / 60, clock=lambda: next(ticks))  # seconds that pass as the clock is asked
     assert 0 < first.step < RECIPE.steps
+    with pytest.raises(MedgeError, match=f"at step {first.step} of {RECIPE.steps}"):
+        training(tmp_path / "parts")
     first.record(pairs=0.0)
     first.step += 1
     first.record(pairs=0.0)  # logged after the checkpoint: it is done again
@@ -310,6 +315,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
     assert state.keys() == {name for name in second.average.state if not name.endswith("position_ids")}
     for name, array in state.items():
         assert np.allclose(array, second.average.state[name].numpy(), rtol=1e-3, atol=1e-6), name
+    told = training(tmp_path / "parts")
+    assert (told["seed"], told["steps"], told["pictures"]) == (RECIPE.seed, RECIPE.steps, cache.digest)
+    assert told["minutes"] == round(second.seconds / 60, 1)
 
 
 def test_another_recipe_does_not_go_on(cache: Cache, tokenizer, tmp_path: Path) -> None:
