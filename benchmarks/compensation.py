@@ -38,7 +38,7 @@ from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.to_gguf.write import write_language
 from medge.quant.gguf_file.compensate import compensate
 from medge.quant.gguf_file.importance import Importance, gather
-from medge.quant.gguf_file.inputs import observer
+from medge.quant.gguf_file.inputs import TIED, observer
 from medge.quant.gguf_file.quantize import quantize_language
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.runtime.device.gguf_header import read_header
@@ -52,6 +52,8 @@ class PlainSquares(Importance):
     """As llama.cpp's own tool gathers them: every position with the weight of its activations."""
 
     def add(self, name: str, rows: NDArray[np.float32]) -> None:
+        if name == TIED:  # llama.cpp's tool leaves it out
+            return
         squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
         self.sums[name] = self.sums.get(name, np.zeros_like(squares)) + squares
         self.counts[name] = self.counts.get(name, 0) + len(rows)
@@ -59,7 +61,7 @@ class PlainSquares(Importance):
 
 def plain_squares(full: Path, projector: Path | None, prompts: Any) -> Importance:
     found = PlainSquares()
-    with Engine(full, projector, context=BATCH, measuring=True, observer=observer(lambda: found.add)) as engine:
+    with Engine(full, projector, context=BATCH, measuring=True, observer=observer(found.add)) as engine:
         for items in prompts(engine):
             engine.observe_prompt(items, stride=4)
     return found

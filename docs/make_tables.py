@@ -57,7 +57,7 @@ BENCHMARKS = {
         "Language models: distance from PyTorch", "benchmarks/generator_parity.py", "2026-11-26", CORES, generators
     ),
     "compensation": Benchmark(
-        "Error compensation below the importance matrix", "benchmarks/compensation.py", _recorded("compensation"), CORES,
+        "Error compensation after the importance matrix", "benchmarks/compensation.py", _recorded("compensation"), CORES,
         compensation,
     ),
     "language-full-size": Benchmark(

@@ -47,7 +47,9 @@ def _matrices(rows: Sequence[dict[str, Any]]) -> str:
     row = next(row for row in rows if "matrices" in row)
     body = [["none (llama.cpp's quantizer)", f"{row['baseline']['kld']['mean']:.5f}"]]
     body += [[f"from {name}", f"{text['kld']['mean']:.5f}"] for name, text in row["matrices"].items()]
-    return table([f"importance matrix, `{row['recipe']}`", "KL divergence on held-back medical text"], body)
+    return table(
+        [f"importance matrix, `{row['recipe']}`, before compensation", "KL divergence on held-back medical text"], body
+    )
 
 
 def _projectors(rows: Sequence[dict[str, Any]]) -> str:
@@ -129,7 +131,8 @@ def compensation() -> str:
     kinds = list(facts["rows"][0]["held_back"])
     head = ["recipe", "rounding", "bits a weight", *(f"{kind}, KL divergence" for kind in kinds),
             *(f"{kind}, same first choice" for kind in kinds)]  # fmt: skip
-    rivals = {row["recipe"]: row["held_back"] for row in facts["rows"] if row["rounding"] == "llama.cpp's matrix"}
+    found_by = {(row["recipe"], row["rounding"]): row["held_back"] for row in facts["rows"]}
+    rivals = ("medge's matrix", "llama.cpp's matrix")
     body, ratios = [], []
     for row in facts["rows"]:
         found = row["held_back"]
@@ -138,12 +141,15 @@ def compensation() -> str:
             *(f"{100 * found[kind]['same_top']['value']:.1f}%" for kind in kinds),
         ])  # fmt: skip
         if row["rounding"] == "compensated":
-            rival = rivals[row["recipe"]]
-            ratios.append([
-                f"`{row['recipe']}`", *(f"{found[kind]['kld']['value'] / rival[kind]['kld']['value']:.2f}" for kind in kinds),
-                f"{row['before']:.5f}", f"{row['after']:.5f}", f"{row['matrices']}", f"{row['seconds']:.0f}",
-            ])  # fmt: skip
-    other = ["recipe", *(f"ratio, {kind}" for kind in kinds), "output error before", "after", "matrices", "seconds"]
+            for rival in rivals:
+                theirs = found_by[row["recipe"], rival]
+                ratios.append([
+                    f"`{row['recipe']}` to {rival}",
+                    *(f"{found[kind]['kld']['value'] / theirs[kind]['kld']['value']:.2f}" for kind in kinds),
+                    f"{row['before']:.5f}", f"{row['after']:.5f}", f"{row['changed']} of {row['matrices']}",
+                    f"{row['seconds']:.0f}",
+                ])  # fmt: skip
+    other = ["ratio of", *kinds, "output error before", "after", "matrices changed", "seconds"]
     tokens = facts["rows"][0]["held_back"][kinds[0]]["tokens"]
     note = (
         f"A stream of {facts['width']} channels; calibrated on {facts['abstracts']} abstracts and 40 images; {tokens} tokens of "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +40,20 @@ class CalibrationRun:
     prompts: Callable[[Engine], list[list[Item]]]
 
 
-def calibration_run(checkpoint: Checkpoint, corpus: Corpus, *, full: Path, scratch: Path) -> CalibrationRun:
+def calibration_run(
+    checkpoint: Checkpoint, corpus: Corpus, *, full: Path, scratch: Path, progress: Progress = no_progress
+) -> CalibrationRun:  # fmt: skip
     """Prepare to run a checkpoint on a corpus, images through the full-precision tower.
 
     Args:
         full: the language model as full-precision GGUF.
         scratch: a folder for what is needed on the way.
+        progress: called as work advances.
     """
     projector, seen = None, list[list[Item]]()
     if "vision_config" in checkpoint.config and len(corpus.images):
         projector = scratch / "mmproj-full.gguf"
-        write_projector(checkpoint, projector, "f32")
+        write_projector(checkpoint, projector, "f32", progress=progress)
         seen = _image_prompts(checkpoint, corpus, full, projector, scratch)
 
     def prompts(engine: Engine) -> list[list[Item]]:
@@ -71,7 +76,7 @@ def calibrate(
     if run is None:
         full = scratch / "full.gguf"
         write_language(checkpoint, full, "bf16", progress)
-        run = calibration_run(checkpoint, corpus, full=full, scratch=scratch)
+        run = calibration_run(checkpoint, corpus, full=full, scratch=scratch, progress=progress)
     return gather(
         run.full,
         run.projector,
@@ -88,8 +93,7 @@ def _image_prompts(
     checkpoint: Checkpoint, corpus: Corpus, full: Path, projector: Path, scratch: Path
 ) -> list[list[Item]]:  # fmt: skip
     """Each image with a question about it, by way of a bundle that stands in the scratch folder only meanwhile."""
-    folder = scratch / "full"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=scratch))
     writer = BundleWriter(folder)
     for role, path in (("language", full), ("projector", projector)):
         writer.add(f"{role}.gguf", role).hardlink_to(path)
@@ -101,4 +105,5 @@ def _image_prompts(
     )  # fmt: skip
     with contextlib.closing(Generator(Bundle(folder, writer.finish(draft)), context=BATCH)) as generator:
         encoded = [generator.encode([user(image, QUESTION)]) for image in corpus.images.images]
+    shutil.rmtree(folder)
     return [items for items in encoded if len(items) <= BATCH]

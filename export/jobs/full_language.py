@@ -23,7 +23,7 @@ class FullLanguage:
         checkpoint: the model.
         scratch: a folder for derived files; the caller removes it.
         calibration: files that the model is calibrated on; medge's own texts and pydicom's images where there are none.
-        matrix: an importance matrix made before, in the place of calibration.
+        matrix: an importance matrix made before; none is gathered then.
         logits: the reference's logits, where the caller has them.
         shared: several bundles are measured, so that logits are kept in `scratch`: a megabyte for each token of the texts.
         progress: called as work advances.
@@ -60,7 +60,9 @@ class FullLanguage:
     @cached_property
     def calibration_run(self) -> CalibrationRun:
         """The model prepared to run on the corpus."""
-        return calibration_run(self.checkpoint, self.corpus, full=self.file, scratch=self.scratch)
+        return calibration_run(
+            self.checkpoint, self.corpus, full=self.file, scratch=self.scratch, progress=self.progress
+        )
 
     @cached_property
     def logits(self) -> CachedLogits:
@@ -69,5 +71,9 @@ class FullLanguage:
             return self._logits
         folder = self.scratch / "logits" if self._shared else None
         if folder is not None:
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
         return CachedLogits(GeneratorReference(self.checkpoint.folder), folder)
+
+    def forget_reference(self) -> None:
+        """Free the PyTorch model of `logits`, which is opened again when it is needed; logits on the disk stay."""
+        self.__dict__.pop("logits", None)

@@ -117,6 +117,7 @@ def export_medgemma_recipes(
         for one in jobs:
             with new_bundle(one.out, force=one.force) as writer:
                 manifest, report = _export(one, full, writer, progress)
+            full.forget_reference()  # the next recipe's compensation needs its memory; logits are on the disk
             yield Bundle(one.out, manifest), report
 
 
@@ -262,7 +263,8 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         decisions["target_size"] = job.target_size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)
-    if importance is not None:
+    # A matrix that comes without its data says nothing of how inputs go together, and medge's own texts are not the user's.
+    if importance is not None and (job.importance is None or job.calibration):
         run = full.calibration_run
         found = compensate(run.full, out, run.projector, run.prompts, progress=progress)
         decisions["compensated"] = asdict(found)

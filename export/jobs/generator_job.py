@@ -24,7 +24,7 @@ class GeneratorJob:
         merge: similar patches that each block of the vision tower merges; by recipe where None.
         target: the CPU whose kernels decide an ONNX tower's 8-bit format.
         calibration: text files, JSON lines, images or folders of them; built-in ones where empty.
-        importance: a matrix made before, in the place of calibration.
+        importance: a matrix made before; errors are then compensated only where `calibration` is given, too.
         without_importance: quantize without any, as fast as can be and less exact.
         target_size: bytes of the language model's file; types are then chosen by layer.
         texts, images, tasks: what parity is measured on.

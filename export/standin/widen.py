@@ -21,7 +21,7 @@ _PROJECTOR = "mm_input_projection_weight"  # (vision, stream)
 
 
 def widened(state: State, wide: int) -> State:
-    """The weights of the same function with a stream of `wide` channels; `hidden_size` of the configuration becomes that.
+    """The weights of the same function with a stream of `wide` channels, which is the configuration's `hidden_size` then.
 
     Args:
         state: published names to float32 arrays; RMSNorm weights are stored minus one. The vision tower's stay as they are.

@@ -27,14 +27,19 @@ from ..rounding.gptq import Spreading
 from .codes import CODINGS, Grid
 from .inputs import evened, observer
 
-# Second moments that are kept at once; those of one layer of a 4B take half a gigabyte.
+# Bytes of second moments that are kept at once; those of one layer of a 4B are half a gigabyte. Factorizing the largest takes
+# three more gigabytes for a moment.
 BUDGET = 4 << 30
+PROMPTS = 64  # that inputs are gathered on, spread over those given
+# Of so many prompts one is left out: by some of its positions it is told whether a matrix's outputs did come nearer.
+JUDGED_PROMPT = 8
+JUDGED_POSITIONS = 512
+STRIDE = 4  # of the positions that the output head, most of the work at a large vocabulary, is computed for
+JUDGED_ROWS = 256  # of a matrix, spread over it, by which its error is told
 # Of the mean diagonal, ten times GPTQ's own: on texts of other kinds than the calibration's it was better by a tenth, on like
 # ones as good (medgemma-mini at q4_k_m and q3_k_m, ten thousand tokens).
 DAMPING = 0.1
 PART = 16 << 20  # weights of a matrix that are rounded at once: some 64 MB, five times over
-STRIDE = 4  # of the positions that the output head, most of the work at a large vocabulary, is computed for
-JUDGED_ROWS = 256  # of a matrix, spread over it, by which the error before and after is told
 # Matrices that are multiplied with the same inputs as another: theirs are gathered once.
 SAME_INPUTS = {"attn_k": "attn_q", "attn_v": "attn_q", "ffn_gate": "ffn_up"}
 
@@ -44,13 +49,41 @@ class Compensation:
     """What compensation did to a file.
 
     Attributes:
-        matrices: that got new codes.
-        before, after: mean over the matrices of the share of a matrix's output energy that rounding loses.
+        matrices: that were tried.
+        changed: of these, that got new codes.
+        before, after: mean over all tried of the share of a matrix's output energy that rounding loses, on positions that
+            compensation was not fitted on.
     """
 
     matrices: int
+    changed: int
     before: float
     after: float
+
+
+class _Inputs:
+    """Second moments of some matrices' inputs, (columns, columns), and positions to judge by, (N, columns).
+
+    Attributes:
+        judging: whether the prompt that runs is one to judge by.
+    """
+
+    def __init__(self) -> None:
+        self.moments: dict[str, NDArray[np.float32]] = {}
+        self.judged: dict[str, list[NDArray[np.float32]]] = {}
+        self.judging = False
+
+    def ask_for(self, columns: Mapping[str, int]) -> None:
+        """Begin to gather the inputs of these matrices."""
+        self.moments = {name: np.zeros((count, count), np.float32) for name, count in columns.items()}
+        self.judged = {name: [] for name in columns}
+
+    def add(self, name: str, rows: NDArray[np.float32]) -> None:
+        even = evened(rows)
+        if not self.judging:
+            self.moments[name] += even.T @ even
+        elif (room := JUDGED_POSITIONS - sum(map(len, self.judged[name]))) > 0:
+            self.judged[name].append(even[:: -(-len(even) // room)])
 
 
 def compensate(
@@ -59,8 +92,8 @@ def compensate(
 ) -> Compensation:  # fmt: skip
     """Choose the codes of a quantized language model's layers anew, in its file.
 
-    A matrix keeps its codes where compensation does not lower the error, or where its type has no codes of single weights
-    (`codes.CODINGS`).
+    A matrix keeps its codes where its outputs did not come nearer at positions that compensation has not seen, or where its
+    type has no codes of single weights (`codes.CODINGS`). From a single prompt nothing is learned: all keep theirs.
 
     Args:
         full, projector: full-precision GGUF files of the model and of its vision tower.
@@ -71,41 +104,36 @@ def compensate(
         progress: called as work advances.
     """
     sources, matrices = read_header(full).tensors, _matrices(quantized)
-    moments: dict[str, NDArray[np.float32]] = {}
-
-    def add(name: str, rows: NDArray[np.float32]) -> None:
-        even = evened(rows)
-        moments[name] += even.T @ even
-
-    judged: list[tuple[float, float]] = []
+    inputs, errors = _Inputs(), list[tuple[float, float]]()
     with Engine(
         full, projector, context=BATCH, threads=threads, measuring=True,
-        observer=observer(lambda: add, lambda name: name in moments),
+        observer=observer(inputs.add, lambda name: name in inputs.moments),
     ) as engine:  # fmt: skip
-        work = prompts(engine)
-        passes = list(_passes(matrices, budget))
+        given = prompts(engine)
+        work = [given[index] for index in np.unique(np.linspace(0, len(given) - 1, PROMPTS).astype(int))]
+        passes = list(_passes(matrices, budget)) if len(work) > 1 else []
         steps = len(passes) * len(work) + len(matrices)
         done = 0
         for group in passes:
-            moments |= {
-                name: np.zeros((columns, columns), np.float32)
-                for name, columns in {input_of(name): tensor.shape[0] for name, tensor in group.items()}.items()
-            }
-            for items in work:
+            inputs.ask_for({input_of(name): tensor.shape[0] for name, tensor in group.items()})
+            for number, items in enumerate(work):
+                inputs.judging = number % JUDGED_PROMPT == 0
                 # Without an output a position skips the last layer's last matrices.
                 engine.observe_prompt(items, stride=STRIDE)
                 done += 1
                 progress("compensating", done, steps)
-            for name in list(moments):
-                moment = moments.pop(name)
-                spreading = Spreading(moment, DAMPING)
+            for name in list(inputs.moments):
+                spreading, judged = (
+                    Spreading(inputs.moments.pop(name), DAMPING),
+                    np.concatenate(inputs.judged.pop(name)),
+                )
                 for matrix, tensor in group.items():
                     if input_of(matrix) == name:
-                        judged.append(_compensated((full, sources[matrix]), (quantized, tensor), moment, spreading))
+                        errors.append(_compensated((full, sources[matrix]), (quantized, tensor), spreading, judged))
                         done += 1
                         progress("compensating", done, steps)
-    before, after = np.array(judged, np.float64).reshape(-1, 2).mean(0) if judged else (0.0, 0.0)
-    return Compensation(len(judged), float(before), float(after))
+    before, after = np.array(errors, np.float64).reshape(-1, 2).mean(0) if errors else (0.0, 0.0)
+    return Compensation(len(errors), sum(new < old for old, new in errors), float(before), float(after))
 
 
 def input_of(matrix: str) -> str:
@@ -139,12 +167,20 @@ def _passes(matrices: Mapping[str, GGUFTensor], budget: int) -> Iterator[dict[st
 
 
 def _compensated(
-    source: tuple[Path, GGUFTensor], quantized: tuple[Path, GGUFTensor], moment: NDArray[np.float32], spreading: Spreading
+    source: tuple[Path, GGUFTensor], quantized: tuple[Path, GGUFTensor], spreading: Spreading, judged: NDArray[np.float32]
 ) -> tuple[float, float]:  # fmt: skip
-    """Write a matrix's new codes; the relative error of its outputs before and after, on a spread of its rows."""
+    """Write a matrix's new codes where they bring its outputs nearer.
+
+    Args:
+        source, quantized: where the matrix lies in full precision, and where with llama.cpp's codes.
+        spreading: of its inputs.
+        judged: (N, columns), inputs that `spreading` was not made of.
+
+    Returns:
+        the relative error of its outputs before and after, on a spread of its rows.
+    """
     exact, stored = _rows(*source, "r"), _rows(*quantized, "r+")
     of, kind = (Type[tensor.type] for _, tensor in (source, quantized))
-
     at_once = max(PART // spreading.order.size, 1)
 
     def compensated(begin: int) -> NDArray[np.uint8]:
@@ -154,13 +190,12 @@ def _compensated(
         return grid.stored(np.ascontiguousarray(codes.T))
 
     def lost(blocks: NDArray[np.uint8]) -> float:
-        error = _decoded(blocks, kind) - right
-        return float(np.einsum("ij,ij->", error @ moment, error)) / energy
+        return float(np.square((_decoded(blocks, kind) - right) @ judged.T).sum()) / energy
 
     new = np.concatenate([compensated(begin) for begin in range(0, len(stored), at_once)])
     picks = np.unique(np.linspace(0, len(stored) - 1, min(len(stored), JUDGED_ROWS)).astype(int))
     right = _decoded(exact[picks], of)
-    energy = max(float(np.einsum("ij,ij->", right @ moment, right)), 1e-30)
+    energy = max(float(np.square(right @ judged.T).sum()), 1e-30)
     before, after = lost(stored[picks]), lost(new[picks])
     if not after < before:
         return before, before

@@ -119,7 +119,12 @@ def gather(
     """
     importance = Importance()
     with Engine(
-        model, projector, context=BATCH, threads=threads, measuring=True, observer=observer(lambda: importance.add)
+        model,
+        projector,
+        context=BATCH,
+        threads=threads,
+        measuring=True,
+        observer=observer(lambda name, rows: importance.add(name, rows)),
     ) as engine:
         work = prompts(engine)
         fingerprint = _fingerprint(identity, work)

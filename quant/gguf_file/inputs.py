@@ -24,12 +24,11 @@ _F32 = 0  # GGML_TYPE_F32
 Add = Callable[[str, NDArray[np.float32]], None]
 
 
-def observer(add: Callable[[], Add], wanted: Callable[[str], bool] = lambda _: True) -> Observer:
+def observer(add: Add, wanted: Callable[[str], bool] = lambda _: True) -> Observer:
     """An observer for `Engine` that gives inputs away.
 
     Args:
-        add: at each operation, the function that takes a matrix's name and its inputs, (N, columns); they are read from
-            llama.cpp's memory and are gone after the call.
+        add: takes a matrix's name and its inputs, (N, columns), which lie in llama.cpp's memory and are gone after the call.
         wanted: whether a matrix's inputs are asked for; all of the layers', the tower's and the output's are where it is
             left out.
     """
@@ -56,7 +55,7 @@ def observer(add: Callable[[], Add], wanted: Callable[[str], bool] = lambda _: T
             extent = 4 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
             buffer = np.ctypeslib.as_array((ctypes.c_float * (extent // 4)).from_address(inputs.data))
             rows = np.lib.stride_tricks.as_strided(buffer, shape, strides).reshape(-1, shape[-1])
-            add()(name, rows)
+            add(name, rows)
         return True
 
     return observe

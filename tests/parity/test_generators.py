@@ -55,7 +55,7 @@ def test_gates_on_held_back_text(reader_bundles: Callable[[str], Path], recipe: 
     assert worst < LANGUAGE_STAGES[MEASURED[recipe]]
 
 
-def test_a_matrix_helps(reader_bundles: Callable[[str], Path]) -> None:
+def test_a_matrix_and_compensation_help(reader_bundles: Callable[[str], Path]) -> None:
     figures = read_report(reader_bundles("q4_k_m")).figures
     assert figures.baseline is not None
     assert figures.text.kld.mean <= 0.85 * figures.baseline.kld.mean
