@@ -64,7 +64,8 @@ class CheckpointEncoder(Embedder):
         return self._embed("vision", pixels, at_once(self.facts))
 
     def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
-        ids = self.reference.text_ids([texts] if isinstance(texts, str) else texts)
+        given = [texts] if isinstance(texts, str) else texts
+        ids = self.reference.text_ids(given) if given else np.empty((0, self.facts.tokenizer.length), np.int64)
         return self._embed("text", ids, batch_size)
 
     @torch.inference_mode()

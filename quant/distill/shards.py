@@ -212,8 +212,9 @@ def _by_ray(
             yield int(row["start"])
     except ray.exceptions.RayError as error:
         left = len(plan.missing())
-        # Ray wraps a worker's error into its own, with both tracebacks as text.
-        reason = str(error).strip().splitlines()[-1].removeprefix(f"{DistillationError.__module__}.DistillationError: ")
+        # Ray wraps a worker's error into its own, with both tracebacks and advice as text.
+        said, own = str(error).strip().splitlines(), f"{DistillationError.__module__}.DistillationError: "
+        reason = next((line.removeprefix(own) for line in said if line.startswith(own)), said[-1])
         raise DistillationError(
             f"Ray stopped with {left} of {len(plan.starts)} shards to do: {reason}; the same command goes on from there"
         ) from error

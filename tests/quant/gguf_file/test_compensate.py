@@ -118,13 +118,23 @@ def test_a_file_keeps_its_layout_and_its_layers_lose_less(
     matrices = [name for name, tensor in read_header(plain).tensors.items()
                 if name.startswith("blk.") and len(tensor.shape) == 2 and tensor.type != "F16"]  # fmt: skip
     assert found.matrices == len(matrices) > 0
-    assert 0 < found.after < 0.8 * found.before
-    for name in read_header(plain).tensors:
-        assert (tensor_bytes(ours, name) == tensor_bytes(plain, name)) == (name not in matrices), name
+    # Of random weights, fitted on a thousand positions and judged on others: a trained model loses half (docs/results).
+    assert 0 < found.after < 0.9 * found.before
+    changed = {name for name in read_header(plain).tensors if tensor_bytes(ours, name) != tensor_bytes(plain, name)}
+    assert changed <= set(matrices)
+    assert len(changed) == found.changed > 0.8 * len(matrices)
     # In as many passes as it takes to keep one matrix's moments at a time, the same codes are found.
     again = compensate(full[0], small, full[1], prompts, budget=1)
     assert again == found
     assert small.read_bytes() == ours.read_bytes()
+
+
+def test_a_single_prompt_leaves_nothing_to_judge_by(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
+    path = tmp_path / "q.gguf"
+    quantize_language(full[0], path, GGUF_RECIPES["q4_0"])
+    before = path.read_bytes()
+    assert compensate(full[0], path, full[1], lambda engine: prompts(engine)[:1]).changed == 0
+    assert path.read_bytes() == before
 
 
 def test_a_file_in_sixteen_bits_is_left_alone(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:

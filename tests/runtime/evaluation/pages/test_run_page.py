@@ -53,7 +53,7 @@ def test_images_with_one_label() -> None:
 def test_a_verdict_that_is_no_good_is_told_at_the_top(parity: str, warned: bool) -> None:
     labels = ["normal", "fracture"]
     page = shown(runs.image_run(labels, model={"parity": parity}), runs.image_rows(labels, 40))
-    assert ("The bundle's parity with its original: failed." in page) == warned
+    assert ("parity with its original: failed." in page) == warned
     assert ('class="verdict warn"' in page) == warned
 
 
