@@ -33,7 +33,7 @@ LABELS = {
 PICTURES = (
     ("CT_small.dcm", "pydicom", "CT, DICOM"),
     ("MR_small.dcm", "pydicom", "MR, DICOM"),
-    ("examples_ybr_color.dcm", "pydicom", "ultrasound, DICOM, JPEG"),
+    ("examples_ybr_color.dcm", "pydicom", "ultrasound of a heart, DICOM, JPEG (a part that the stand-in never saw)"),
     ("RG1_UNCR.dcm", "pydicom-data", "chest film, DICOM, MONOCHROME1"),
 )
 
