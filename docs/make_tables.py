@@ -16,7 +16,7 @@ from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS
 from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
-from result_tables.language_models import compensation, generator_full_size, generators, image_tower
+from result_tables.language_models import generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,10 +55,6 @@ BENCHMARKS = {
     ),
     "language-parity": Benchmark(
         "Language models: distance from PyTorch", "benchmarks/generator_parity.py", "2026-11-26", CORES, generators
-    ),
-    "compensation": Benchmark(
-        "Error compensation after the importance matrix", "benchmarks/compensation.py", _recorded("compensation"), CORES,
-        compensation,
     ),
     "language-full-size": Benchmark(
         "Language models: full size", "benchmarks/generator_full_size.py and generator_speed.py", "2026-11-24",

@@ -123,36 +123,3 @@ def image_tower() -> str:
         "Memory is the process's, less the language model's file:",
         table(["tower", "merged a block", "patches left", "MB", "seconds an image", "to `q8_0`", "peak memory, GB"], full),
     ])  # fmt: skip
-
-
-def compensation() -> str:
-    """Each recipe's roundings at one size, on each kind of held-back text."""
-    facts = json.loads((RESULTS / "compensation.json").read_text())
-    kinds = list(facts["rows"][0]["held_back"])
-    head = ["recipe", "rounding", "bits a weight", *(f"{kind}, KL divergence" for kind in kinds),
-            *(f"{kind}, same first choice" for kind in kinds)]  # fmt: skip
-    found_by = {(row["recipe"], row["rounding"]): row["held_back"] for row in facts["rows"]}
-    rivals = ("medge's matrix", "llama.cpp's matrix")
-    body, ratios = [], []
-    for row in facts["rows"]:
-        found = row["held_back"]
-        body.append([
-            f"`{row['recipe']}`", row["rounding"], f"{row['bits']:.2f}", *(with_interval(found[kind]["kld"]) for kind in kinds),
-            *(f"{100 * found[kind]['same_top']['value']:.1f}%" for kind in kinds),
-        ])  # fmt: skip
-        if row["rounding"] == "compensated":
-            for rival in rivals:
-                theirs = found_by[row["recipe"], rival]
-                ratios.append([
-                    f"`{row['recipe']}` to {rival}",
-                    *(f"{found[kind]['kld']['value'] / theirs[kind]['kld']['value']:.2f}" for kind in kinds),
-                    f"{row['before']:.5f}", f"{row['after']:.5f}", f"{row['changed']} of {row['matrices']}",
-                    f"{row['seconds']:.0f}",
-                ])  # fmt: skip
-    other = ["ratio of", *kinds, "output error before", "after", "matrices changed", "seconds"]
-    tokens = facts["rows"][0]["held_back"][kinds[0]]["tokens"]
-    note = (
-        f"A stream of {facts['width']} channels; calibrated on {facts['abstracts']} abstracts and 40 images; {tokens} tokens of "
-        "each kind of text."
-    )
-    return f"{note}\n\n{table(head, body)}\n\n{table(other, ratios)}"

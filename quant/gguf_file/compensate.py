@@ -79,6 +79,8 @@ class _Inputs:
         self.judged = {name: [] for name in columns}
 
     def add(self, name: str, rows: NDArray[np.float32]) -> None:
+        if not len(rows):  # the last layer's, of a step whose logits nobody asked for
+            return
         even = evened(rows)
         if not self.judging:
             self.moments[name] += even.T @ even

@@ -1,4 +1,4 @@
-"""Train the stand-in `medsiglip-mini`, in about two and a half hours of two cores:
+"""Train the stand-in `medsiglip-mini`, in less than two hours of two cores:
 
     python -m medge.export.standin.medsiglip.cache --data ../shared/data --cache ~/.cache/medge/standin2
     python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --out DIR \\
