@@ -57,7 +57,8 @@ def calibration_run(
         seen = _image_prompts(checkpoint, corpus, full, projector, scratch)
 
     def prompts(engine: Engine) -> list[list[Item]]:
-        return [*(list(prompt) for prompt in text_prompts(engine.tokenize, corpus.texts, 2)), *seen]
+        texts: list[list[Item]] = [list(prompt) for prompt in text_prompts(engine.tokenize, corpus.texts, 2)]
+        return [*texts, *seen]
 
     return CalibrationRun(full, projector, prompts)
 
