@@ -136,15 +136,18 @@ def test_material_defaults_are_medges_own() -> None:
     assert material_of([], None, [], sees=False).images is None
 
 
-def test_the_stand_in_answers_about_images(reader: Path, shared: Path) -> None:
-    """What the issue that asked for it demands, through the q8_0 bundle: kinds at 80%, organs at 60%.
+def test_the_stand_in_answers_about_images(gemma: Path, shared: Path, tmp_path: Path) -> None:
+    """What the issue that asked for it demands, through a q8_0 bundle of its whole vocabulary: kinds at 80%, organs at 60%.
 
     It reaches 95% and 88%, whose intervals on 60 and 25 images lie above that.
     """
+    from medge.export.jobs.generator import export_medgemma
+    from medge.export.jobs.generator_job import GeneratorJob
     from medge.export.standin.public_data import mednist, vqa_rad
     from medge.export.standin.train_medgemma_projector import KIND, KINDS, ORGAN
 
-    generator = load(reader, context=512)
+    export_medgemma(GeneratorJob(gemma, tmp_path / "whole", "q8_0", skip_parity=True))
+    generator = load(tmp_path / "whole", context=512, allow_failed_parity=True)
     kinds = list(mednist(shared, "test"))[::20]
     right = sum(generator.chat([user(e.image, KIND[0])], Sampling(8)).text == KINDS[e.label] for e in kinds)
     assert right / len(kinds) >= 0.8
