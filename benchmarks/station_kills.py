@@ -40,7 +40,7 @@ VICTIMS = ("station", "worker", "both")
 LIMITS = Limits(lease=2.0, losses=1000)  # a kill is not the job's fault here
 HEAD = struct.Struct("<I")
 PATIENCE = 120.0  # seconds until all is judged; a busy machine is slow
-LONGEST = 0.1  # seconds until the kill, from the object that it waits for; taking one takes a tenth of it
+LONGEST = 10.0  # until the kill, from the object that it waits for, in the time that this machine takes for one
 STARTING = 1.2  # seconds until the second kill, while a process starts
 
 
@@ -158,6 +158,7 @@ class Load:
     def __init__(self, folder: Path, make: Callable[[int, int], bytes] = film) -> None:
         self.folder, self._make = folder, make
         self.acknowledged: dict[str, str] = {}  # {UID: the hash of what was sent}
+        self.pace = 0.01  # seconds that the station took for an object of the batch before
         self.parts = {role: Part(role, folder) for role in ("station", "worker")}
         for part in self.parts.values():
             part.start()
@@ -173,7 +174,7 @@ class Load:
             What was done, and the problems that were seen.
         """
         victim, again = rng.choice(VICTIMS), rng.random() < 0.25
-        after, delay, second = rng.randint(0, 44), rng.uniform(0, LONGEST), rng.uniform(0, STARTING)
+        after, delay, second = rng.randint(0, 44), rng.uniform(0, LONGEST) * self.pace, rng.uniform(0, STARTING)
         films = [self._make(one, number) for one in range(rng.randint(15, 40))]
         todo = films + rng.choices(films, k=5)  # some come twice
         victims = [self.parts[role] for role in self.parts if victim in (role, "both")]
@@ -203,6 +204,7 @@ class Load:
 
         Before the one whose number is `after`, or the last, `then` is started.
         """
+        began = time.monotonic()
         for done, content in enumerate(films):
             if after is not None and done == min(after, len(films) - 1):
                 then.start()
@@ -210,6 +212,7 @@ class Load:
             if uid is None:
                 return films[done:]
             self.acknowledged[uid] = hashlib.sha256(content).hexdigest()
+            self.pace = (time.monotonic() - began) / (done + 1)
         return []
 
     def _problems(self) -> Iterator[str]:
