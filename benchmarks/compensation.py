@@ -38,7 +38,7 @@ from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.to_gguf.write import write_language
 from medge.quant.gguf_file.compensate import compensate
 from medge.quant.gguf_file.importance import Importance, gather
-from medge.quant.gguf_file.inputs import TIED, observer
+from medge.quant.gguf_file.inputs import STRIDE, TIED, observer
 from medge.quant.gguf_file.quantize import quantize_language
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.runtime.device.gguf_header import read_header
@@ -63,7 +63,7 @@ def plain_squares(full: Path, projector: Path | None, prompts: Any) -> Importanc
     found = PlainSquares()
     with Engine(full, projector, context=BATCH, measuring=True, observer=observer(found.add)) as engine:
         for items in prompts(engine):
-            engine.observe_prompt(items, stride=4)
+            engine.observe_prompt(items, stride=STRIDE)
     return found
 
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from make_tables import fill
-from result_tables.form import table
+from result_tables.form import table, text_table
 
 from medge.export.standin.medsiglip.architecture import CONFIG
 from medge.export.standin.medsiglip.packed import PACKED
@@ -49,7 +49,7 @@ def architecture(found: dict[str, Any]) -> str:
         ["file", f"`{PACKED.name}`, {weights['bytes'] / 1e6:.1f} MB: fp16 weights, the {weights['words']:,} rows of the token "
          "table that captions use (all others are zero), the tokenizer"],
     ]  # fmt: skip
-    return _plain(["", ""], rows)
+    return text_table(["", ""], rows)
 
 
 def data(found: dict[str, Any]) -> str:
@@ -125,10 +125,6 @@ def _figure(value: float) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _plain(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def render() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from result_tables import kills
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
-from result_tables.form import RESULTS
+from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
 from result_tables.language_models import generator_full_size, generators, image_tower
 
@@ -104,8 +104,7 @@ def index() -> str:
         [f"[{benchmark.title}]({name}.md)", f"`{benchmark.script}`", benchmark.recorded, benchmark.machine]
         for name, benchmark in BENCHMARKS.items()
     ]
-    lines = [["page", "measured by", "recorded", "machine"], ["---"] * 4, *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return text_table(["page", "measured by", "recorded", "machine"], rows)
 
 
 def headline() -> str:
@@ -143,8 +142,7 @@ def headline() -> str:
         "distance from PyTorch, stand-in",
         "recorded, machine",
     ]
-    lines = [head, ["---"] * 4, *([*row[:3], _origins(row[3])] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return text_table(head, [[*row[:3], _origins(row[3])] for row in rows])
 
 
 def _origins(names: Sequence[str]) -> str:

@@ -10,8 +10,16 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown; all columns but the first stand at the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _lines(head, ["---", *["---:"] * (len(head) - 1)], rows)
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown whose columns are texts: all stand at the left."""
+    return _lines(head, ["---"] * len(head), rows)
+
+
+def _lines(head: Sequence[str], marks: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
 
 
 def with_interval(figure: dict[str, float]) -> str:

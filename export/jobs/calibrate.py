@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,17 +93,17 @@ def _image_prompts(
     checkpoint: Checkpoint, corpus: Corpus, full: Path, projector: Path, scratch: Path
 ) -> list[list[Item]]:  # fmt: skip
     """Each image with a question about it, by way of a bundle that stands in the scratch folder only meanwhile."""
-    folder = Path(tempfile.mkdtemp(dir=scratch))
-    writer = BundleWriter(folder)
-    for role, path in (("language", full), ("projector", projector)):
-        writer.add(f"{role}.gguf", role).hardlink_to(path)
     towers = {role: TowerFacts("bf16", f"{role}.gguf", "gguf", GOLDEN) for role in ("language", "projector")}
     draft = Manifest(
         kind="generator", name="full", model=generator_facts(checkpoint), target="any",
         source=Source("full", checkpoint.hashes, ""),
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
     )  # fmt: skip
-    with contextlib.closing(Generator(Bundle(folder, writer.finish(draft)), context=BATCH)) as generator:
-        encoded = [generator.encode([user(image, QUESTION)]) for image in corpus.images.images]
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        writer = BundleWriter(Path(name))
+        for role, path in (("language", full), ("projector", projector)):
+            writer.add(f"{role}.gguf", role).hardlink_to(path)
+        bundle = Bundle(writer.folder, writer.finish(draft))
+        with contextlib.closing(Generator(bundle, context=BATCH)) as generator:
+            encoded = [generator.encode([user(image, QUESTION)]) for image in corpus.images.images]
     return [items for items in encoded if len(items) <= BATCH]

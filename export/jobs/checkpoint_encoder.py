@@ -38,7 +38,7 @@ class CheckpointEncoder(Embedder):
     ) -> None:  # fmt: skip
         if threads is not None:
             torch.set_num_threads(threads)
-        self._device = _device(device)
+        self._device = pick_device(device)
         if self._device == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits of mantissa
             reference.model.to(self._device)
@@ -82,7 +82,7 @@ class CheckpointEncoder(Embedder):
         return self._tokenizer.encode(texts)[1]
 
 
-def _device(wanted: str) -> str:
+def pick_device(wanted: str) -> str:
     """The device that is wanted: "cpu" or "cuda".
 
     Raises:

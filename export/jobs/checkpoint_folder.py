@@ -52,9 +52,9 @@ class CheckpointFolder(Candidate):
 
     @property
     def gpus(self) -> int:
-        import torch
+        from .checkpoint_encoder import pick_device
 
-        return int(self.device != "cpu" and torch.cuda.is_available())
+        return int(pick_device(self.device) == "cuda")
 
     def check(self) -> None:
         self._profile_of(self._family())

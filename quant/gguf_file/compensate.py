@@ -12,9 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
@@ -25,7 +23,8 @@ from ...runtime.generator.prompt import Item
 from ...runtime.progress import Progress, no_progress
 from ..rounding.gptq import Spreading
 from .codes import CODINGS, Grid
-from .inputs import evened, observer
+from .inputs import STRIDE, evened, observer
+from .matrix_rows import decoded, spread_over, stored_rows
 
 # Bytes of second moments that are kept at once; those of one layer of a 4B are half a gigabyte. Factorizing the largest takes
 # three more gigabytes for a moment.
@@ -34,12 +33,11 @@ PROMPTS = 64  # that inputs are gathered on, spread over those given
 # Of so many prompts one is left out: by some of its positions it is told whether a matrix's outputs did come nearer.
 JUDGED_PROMPT = 8
 JUDGED_POSITIONS = 512
-STRIDE = 4  # of the positions that the output head, most of the work at a large vocabulary, is computed for
 JUDGED_ROWS = 256  # of a matrix, spread over it, by which its error is told
 # Of the mean diagonal, ten times GPTQ's own: on texts of other kinds than the calibration's it was better by a tenth, on like
 # ones as good (medgemma-mini at q4_k_m and q3_k_m, ten thousand tokens).
 DAMPING = 0.1
-PART = 16 << 20  # weights of a matrix that are rounded at once: some 64 MB, five times over
+PART = 16 << 20  # weights of a matrix that are rounded at once: some 64 MB, in five copies
 # Matrices that are multiplied with the same inputs as another: theirs are gathered once.
 SAME_INPUTS = {"attn_k": "attn_q", "attn_v": "attn_q", "ffn_gate": "ffn_up"}
 
@@ -113,27 +111,25 @@ def compensate(
     ) as engine:  # fmt: skip
         given = prompts(engine)
         work = [given[index] for index in np.unique(np.linspace(0, len(given) - 1, PROMPTS).astype(int))]
-        passes = list(_passes(matrices, budget)) if len(work) > 1 else []
+        passes = list(_passes(_by_input(matrices), budget)) if len(work) > 1 else []
         steps = len(passes) * len(work) + len(matrices)
         done = 0
         for group in passes:
-            inputs.ask_for({input_of(name): tensor.shape[0] for name, tensor in group.items()})
+            inputs.ask_for({name: tensors[0].shape[0] for name, tensors in group.items()})
             for number, items in enumerate(work):
                 inputs.judging = number % JUDGED_PROMPT == 0
                 # Without an output a position skips the last layer's last matrices.
                 engine.observe_prompt(items, stride=STRIDE)
                 done += 1
                 progress("compensating", done, steps)
-            for name in list(inputs.moments):
-                spreading, judged = (
-                    Spreading(inputs.moments.pop(name), DAMPING),
-                    np.concatenate(inputs.judged.pop(name)),
-                )
-                for matrix, tensor in group.items():
-                    if input_of(matrix) == name:
-                        errors.append(_compensated((full, sources[matrix]), (quantized, tensor), spreading, judged))
-                        done += 1
-                        progress("compensating", done, steps)
+            for name, tensors in group.items():
+                spreading = Spreading(inputs.moments.pop(name), DAMPING)
+                judged = np.concatenate(inputs.judged.pop(name))
+                for tensor in tensors:
+                    source = full, sources[tensor.name]
+                    errors.append(_compensated(source, (quantized, tensor), spreading, judged))
+                    done += 1
+                    progress("compensating", done, steps)
     before, after = np.array(errors, np.float64).reshape(-1, 2).mean(0) if errors else (0.0, 0.0)
     return Compensation(len(errors), sum(new < old for old, new in errors), float(before), float(after))
 
@@ -143,27 +139,34 @@ def input_of(matrix: str) -> str:
     return re.sub(r"\.(\w+)\.weight$", lambda found: f".{SAME_INPUTS.get(found[1], found[1])}.weight", matrix)
 
 
-def _matrices(quantized: Path) -> dict[str, GGUFTensor]:
+def _matrices(quantized: Path) -> list[GGUFTensor]:
     """The layers' matrices whose types have codes of single weights."""
-    return {
-        name: tensor
+    return [
+        tensor
         for name, tensor in read_header(quantized).tensors.items()
         if re.fullmatch(r"blk\.\d+\.\w+\.weight", name) and len(tensor.shape) == 2 and Type[tensor.type] in CODINGS
-    }
+    ]
 
 
-def _passes(matrices: Mapping[str, GGUFTensor], budget: int) -> Iterator[dict[str, GGUFTensor]]:
-    """Matrices whose inputs' second moments fit the budget together, layer by layer."""
-    group: dict[str, GGUFTensor] = {}
+def _by_input(matrices: Sequence[GGUFTensor]) -> dict[str, list[GGUFTensor]]:
+    """{the matrix whose inputs are gathered: those that are multiplied with them}, layer by layer."""
+    found: dict[str, list[GGUFTensor]] = {}
+    for tensor in sorted(matrices, key=lambda one: int(one.name.split(".")[1])):
+        found.setdefault(input_of(tensor.name), []).append(tensor)
+    return found
+
+
+def _passes(by_input: Mapping[str, list[GGUFTensor]], budget: int) -> Iterator[dict[str, list[GGUFTensor]]]:
+    """As many inputs at a time as their second moments fit the budget, and one at least."""
+    group: dict[str, list[GGUFTensor]] = {}
     held = 0
-    by_layer = sorted(matrices.items(), key=lambda item: (int(item[0].split(".")[1]), input_of(item[0])))
-    for name, tensor in by_layer:
-        new = 0 if input_of(name) in map(input_of, group) else 4 * tensor.shape[0] ** 2
-        if group and held + new > budget:
+    for name, tensors in by_input.items():
+        size = 4 * tensors[0].shape[0] ** 2
+        if group and held + size > budget:
             yield group
-            group, held, new = {}, 0, 4 * tensor.shape[0] ** 2
-        group[name] = tensor
-        held += new
+            group, held = {}, 0
+        group[name] = tensors
+        held += size
     if group:
         yield group
 
@@ -181,35 +184,25 @@ def _compensated(
     Returns:
         the relative error of its outputs before and after, on a spread of its rows.
     """
-    exact, stored = _rows(*source, "r"), _rows(*quantized, "r+")
+    exact, stored = stored_rows(*source), stored_rows(*quantized, "r+")
     of, kind = (Type[tensor.type] for _, tensor in (source, quantized))
     at_once = max(PART // spreading.order.size, 1)
 
     def compensated(begin: int) -> NDArray[np.uint8]:
         part = slice(begin, begin + at_once)
         grid = Grid(np.ascontiguousarray(stored[part]), kind)
-        codes = spreading.round(np.ascontiguousarray(_decoded(exact[part], of).T), grid.nearest)
+        codes = spreading.round(np.ascontiguousarray(decoded(exact[part], of).T), grid.nearest)
         return grid.stored(np.ascontiguousarray(codes.T))
 
     def lost(blocks: NDArray[np.uint8]) -> float:
-        return float(np.square((_decoded(blocks, kind) - right) @ judged.T).sum()) / energy
+        return float(np.square((decoded(blocks, kind) - right) @ judged.T).sum()) / energy
 
     new = np.concatenate([compensated(begin) for begin in range(0, len(stored), at_once)])
-    picks = np.unique(np.linspace(0, len(stored) - 1, min(len(stored), JUDGED_ROWS)).astype(int))
-    right = _decoded(exact[picks], of)
+    picks = spread_over(stored, JUDGED_ROWS)
+    right = decoded(exact[picks], of)
     energy = max(float(np.square(right @ judged.T).sum()), 1e-30)
     before, after = lost(stored[picks]), lost(new[picks])
     if not after < before:
         return before, before
     stored[:] = new
     return before, after
-
-
-def _rows(path: Path, tensor: GGUFTensor, mode: Literal["r", "r+"]) -> NDArray[np.uint8]:
-    """A matrix's rows as they are stored, (N, bytes), mapped."""
-    rows = tensor.values // tensor.shape[0]
-    return np.memmap(path, np.uint8, mode, tensor.offset, (rows, tensor.bytes // rows))
-
-
-def _decoded(rows: NDArray[np.uint8], kind: Type) -> NDArray[np.float32]:
-    return np.asarray(gguf.quants.dequantize(np.ascontiguousarray(rows), kind), np.float32)

@@ -23,7 +23,7 @@ from ...runtime.errors import CheckpointError, StorageError
 from ...runtime.generator.engine import BATCH, Engine
 from ...runtime.generator.prompt import Item, Picture
 from ...runtime.progress import Progress, no_progress
-from .inputs import evened, observer
+from .inputs import STRIDE, evened, observer
 
 SAVE_EVERY = 16  # chunks
 
@@ -135,7 +135,7 @@ def gather(
         importance.fingerprint, importance.sources = fingerprint, tuple(sources)
         for number in range(importance.chunks, len(work)):
             # Logits of every fourth token: the tied embedding's own inputs, for a quarter of the time they cost.
-            engine.observe_prompt(work[number], stride=4)
+            engine.observe_prompt(work[number], stride=STRIDE)
             importance.chunks = number + 1
             if out is not None and importance.chunks % SAVE_EVERY == 0:
                 importance.save(out)

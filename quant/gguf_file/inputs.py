@@ -17,6 +17,8 @@ from ...runtime.generator.engine import Observer
 
 TIED = "token_embd.weight"
 
+STRIDE = 4  # of the positions, one's output is computed: at a large vocabulary outputs are most of the work
+
 TINY = 1e-20  # mean square of a row of zeros
 
 _F32 = 0  # GGML_TYPE_F32

@@ -23,6 +23,7 @@ from ...runtime.progress import Progress, no_progress
 from ..recipes.gguf import GGUF_RECIPES, GGUFRecipe
 from ..rounding.allocate import Choice, allocate
 from .importance import Importance
+from .matrix_rows import decoded, spread_over, stored_rows
 from .quantize import encode_blocks, quantize_language
 
 # From coarse to fine; of each pair the first is taken where 256 divides the width, the second elsewhere.
@@ -111,19 +112,12 @@ def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:
 
 def _rounding_error(path: Path, tensor: GGUFTensor, kind: str, importance: Importance) -> float:
     """Share of a matrix's output energy that rounding loses, from a spread of its rows."""
-    columns, rows = tensor.shape[0], tensor.values // tensor.shape[0]
-    values = _sample(path, tensor, columns, rows)
-    weight = importance.mean(tensor.name) if tensor.name in importance.sums else np.ones(columns, np.float32)
+    rows = stored_rows(path, tensor)
+    values = decoded(rows[spread_over(rows, SAMPLED_ROWS)], gguf.GGMLQuantizationType[tensor.type])
+    weight = importance.mean(tensor.name) if tensor.name in importance.sums else np.ones(tensor.shape[0], np.float32)
     type_ = gguf.GGMLQuantizationType[kind]
     back = gguf.quants.dequantize(encode_blocks(values, type_, weight), type_)
     return float((((back - values) ** 2) @ weight).sum() / max(float(((values**2) @ weight).sum()), 1e-30))
-
-
-def _sample(path: Path, tensor: GGUFTensor, columns: int, rows: int) -> NDArray[np.float32]:
-    kind = gguf.GGMLQuantizationType[tensor.type]
-    data = np.memmap(path, np.uint8, "r", tensor.offset, (rows, tensor.bytes // rows))
-    picks = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(int))
-    return np.ascontiguousarray(gguf.quants.dequantize(np.ascontiguousarray(data[picks]), kind), np.float32)
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from transformers import SiglipModel
 
 from ....runtime.bundles.metrics import accuracy, macro_auc
+from ....runtime.decisions.probability import softmax
 from ....runtime.encoder.linear_probe import fit_probe
 from ....runtime.errors import MedgeError
 from ....runtime.pictures.images import read_image
@@ -100,8 +101,7 @@ class Judge:
     def probabilities(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax over the classes, (N, classes), at the model's own scale."""
         logits = (images @ texts.T).astype(np.float64) * float(self.model.logit_scale.detach().exp())
-        logits -= logits.max(1, keepdims=True)
-        return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return softmax(logits)
 
 
 def trained_labels(cache: Cache, domain: str) -> list[str]:

@@ -104,10 +104,11 @@ def evaluate_findings(generator: Generator, asked: AskedFindings) -> Finished:
     check_ending(file, TABLES)
     way = YesOrNo(generator, task, found.items)
     prompts = {label: task.question(label) for label in task.labels}
-    columns = columns_of(way, same_of(model_of(generator.bundle), asked.named, ASK, prompts, task.ask.limit))
+    model = model_of(generator.bundle)
+    columns = columns_of(way, same_of(model, asked.named, ASK, prompts, task.ask.limit))
     before, failed = put_all(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (item.key for item in chosen))
-    facts = facts_of(model_of(generator.bundle), asked, asked.named, ASK, scored=len(chosen) - before - len(failed))
+    facts = facts_of(model, asked, asked.named, ASK, scored=len(chosen) - before - len(failed))
     facts["task"] |= {
         "labels": list(task.labels), "prompts_from": task.ask.prompts_from, "prompt": task.ask.prompt, "prompts": prompts,
         "limit": task.ask.limit, "asked": task.ask.protocol,
