@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from medge.runtime.errors import ImageError
 from medge.runtime.pictures.view import View
 
 UNREADABLE = 5
+PATIENCE = 15.0  # seconds
 
 
 def inputs(count: int) -> list[Input]:
@@ -30,10 +32,14 @@ def inputs(count: int) -> list[Input]:
 
 @dataclass(frozen=True)
 class Dying(Candidate):
-    """Kills its process when it first comes to level `once`, and always at `always`; notes what it embeds in `folder`."""
+    """Kills its process when it first comes to level `once`, and always at `always`; notes what it embeds in `folder`.
+
+    At `always` it waits for `others` shards on the disk, so that Ray does not give up before all others are done.
+    """
 
     once: int = -1
     always: int = -1
+    others: int = 0
 
     @property
     def name(self) -> str:
@@ -62,6 +68,9 @@ class Dying(Candidate):
             level = int(cast("NDArray[Any]", picture.open())[0, 0])
             if level == self.always or (level == self.once and not tomb.exists()):
                 tomb.touch()
+                patience = time.monotonic() + PATIENCE  # what is queued behind this process is done when it is dead
+                while len(list(self.folder.glob(".shards-*/[0-9]*"))) < self.others and time.monotonic() < patience:
+                    time.sleep(0.05)
                 os._exit(1)
             with (self.folder / "embedded").open("a") as stream:
                 stream.write(f"{level}\n")

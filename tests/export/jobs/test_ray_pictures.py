@@ -130,7 +130,7 @@ def test_what_is_written_before_ray_gives_up_is_gone_on_with(tmp_path: Path) -> 
         return made
 
     with pytest.raises(DistillationError, match="items 3 to 5 ended 4 workers.*; the same command goes on from there"):
-        run(embeddings(tmp_path / "run", always=3))
+        run(embeddings(tmp_path / "run", always=3, others=3))
     written = [int(row["id"]) for row in csv.DictReader((tmp_path / "items.csv").open(newline=""))]
     assert written == [0, 1, 2, 6, 7, 8, 9, 10]
     (tmp_path / "run" / "embedded").unlink()
