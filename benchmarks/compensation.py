@@ -38,7 +38,8 @@ from medge.export.standin.medgemma_mini import write_medgemma_mini
 from medge.export.to_gguf.write import write_language
 from medge.quant.gguf_file.compensate import compensate
 from medge.quant.gguf_file.importance import Importance, gather
-from medge.quant.gguf_file.inputs import STRIDE, TIED, observer
+from medge.quant.gguf_file.inputs import STRIDE, TIED, CalibrationRun
+from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import quantize_language
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.runtime.device.gguf_header import read_header
@@ -59,10 +60,10 @@ class PlainSquares(Importance):
         self.counts[name] = self.counts.get(name, 0) + len(rows)
 
 
-def plain_squares(full: Path, projector: Path | None, prompts: Any) -> Importance:
+def plain_squares(run: CalibrationRun) -> Importance:
     found = PlainSquares()
-    with Engine(full, projector, context=BATCH, measuring=True, observer=observer(found.add)) as engine:
-        for items in prompts(engine):
+    with run.engine(found.add, lambda _: True) as engine:
+        for items in run.prompts(engine):
             engine.observe_prompt(items, stride=STRIDE)
     return found
 
@@ -144,9 +145,11 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     (place / "text.txt").write_text("\n\n".join(contexts(data, 0, arguments.abstracts)), encoding="utf-8")
     corpus = read_corpus([place / "text.txt", write_images(data, "train", 40, place / "images")])
     run = calibration_run(checkpoint, corpus, full=full, scratch=place)
+    (place / "moments").mkdir()
+    moments = Moments(run, place / "moments")
     matrices = {
-        "no matrix": None, "llama.cpp's matrix": plain_squares(full, run.projector, run.prompts),
-        "medge's matrix": gather(full, run.projector, run.prompts),
+        "no matrix": None, "llama.cpp's matrix": plain_squares(run),
+        "medge's matrix": gather(run, moments=moments),
     }  # fmt: skip
     measured = Measured(full, held_back(data), arguments.tokens)
     rows = []
@@ -157,7 +160,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
             quantize_language(full, path, GGUF_RECIPES[recipe], importance=matrix)
             if rounding == "compensated":
                 began = time.monotonic()
-                facts = asdict(compensate(full, path, run.projector, run.prompts))
+                facts = asdict(compensate(path, moments))
                 facts["seconds"] = time.monotonic() - began
             rows.append({
                 "recipe": recipe, "rounding": rounding, "bytes": path.stat().st_size,

@@ -42,6 +42,7 @@ from medge.export.standin.public_data import vqa_rad
 from medge.export.to_gguf.projector import write_projector_file
 from medge.export.to_gguf.write import write_projector
 from medge.quant.gguf_file.importance import Importance, gather
+from medge.quant.gguf_file.inputs import CalibrationRun
 from medge.quant.gguf_file.quantize import quantize_language
 from medge.quant.onnx_graph.pad import MULTIPLE
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
@@ -52,7 +53,7 @@ from medge.runtime.bundles.parity_report import judge, verdict
 from medge.runtime.bundles.typed_json import build
 from medge.runtime.generator.engine import Engine
 from medge.runtime.generator.load import load
-from medge.runtime.generator.prompt import Picture
+from medge.runtime.generator.prompt import Item, Picture
 from medge.runtime.pictures.preprocess import get_profile
 
 RESULTS = Path(__file__).parent / "results" / "generator_parity.json"
@@ -132,7 +133,11 @@ def matrices(full: Path, medical: Path, data: Path) -> dict[str, Importance]:
     count = found["medical"].chunks
     general = [str(pydoc_data.topics.topics[key]) for key in sorted(pydoc_data.topics.topics)]
     for name, texts in (("general", general), ("medical, text only", contexts(data, 0, 150))):
-        found[name] = gather(full, None, lambda e, texts=texts: text_prompts(e.tokenize, texts, 2)[:count])
+
+        def prompts(engine: Engine, texts: list[str] = texts) -> list[list[Item]]:
+            return [list(prompt) for prompt in text_prompts(engine.tokenize, texts, 2)[:count]]
+
+        found[name] = gather(CalibrationRun(full, None, prompts))
     return found
 
 

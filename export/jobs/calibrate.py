@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...quant.gguf_file.importance import Importance, gather
+from ...quant.gguf_file.inputs import CalibrationRun
+from ...quant.gguf_file.moments import Moments
 from ...quant.recipes.gguf import GOLDEN
 from ...runtime.bundles.bundle import Bundle, BundleWriter
 from ...runtime.bundles.facts import Artefact, Source, TowerFacts
@@ -23,20 +23,6 @@ from ..parity.generator import QUESTION
 from ..source.checkpoint import Checkpoint
 from ..source.corpus import Corpus, text_prompts
 from ..to_gguf.write import write_language, write_projector
-
-
-@dataclass(frozen=True)
-class CalibrationRun:
-    """What a full-precision model runs when it is calibrated.
-
-    Attributes:
-        full, projector: GGUF files of the language model, and of the vision tower where there are images.
-        prompts: texts cut to size, and each image with a question about it, given the engine to tokenize with.
-    """
-
-    full: Path
-    projector: Path | None
-    prompts: Callable[[Engine], list[list[Item]]]
 
 
 def calibration_run(
@@ -63,28 +49,29 @@ def calibration_run(
 
 
 def calibrate(
-    checkpoint: Checkpoint, corpus: Corpus, *, run: CalibrationRun | None = None, scratch: Path,
-    out: Path | None = None, force: bool = False, progress: Progress = no_progress,
+    checkpoint: Checkpoint, corpus: Corpus, *, moments: Moments | None = None, scratch: Path, out: Path | None = None,
+    force: bool = False, progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Gather the importance matrix of a checkpoint on a corpus.
 
     Args:
-        run: the checkpoint prepared to run on the corpus, where the caller has it.
+        moments: of the checkpoint prepared to run on the corpus, where the caller has it; gathered by the way, as in `gather`.
         scratch: a folder for what is needed on the way.
         out, force: as in `gather`.
     """
-    if run is None:
+    if moments is not None:
+        run = moments.run
+    else:
         full = scratch / "full.gguf"
         write_language(checkpoint, full, "bf16", progress)
         run = calibration_run(checkpoint, corpus, full=full, scratch=scratch, progress=progress)
     return gather(
-        run.full,
-        run.projector,
-        run.prompts,
+        run,
         identity=repr(sorted(checkpoint.hashes.items())),
         out=out,
         force=force,
         sources=[corpus.source],
+        moments=moments,
         progress=progress,
     )
 

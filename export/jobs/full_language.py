@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 from ...quant.gguf_file.importance import Importance
+from ...quant.gguf_file.moments import Moments
 from ...runtime.progress import Progress, no_progress
 from ..families.generator_reference import GeneratorReference
 from ..parity.divergence import CachedLogits
 from ..source.checkpoint import Checkpoint
 from ..source.corpus import Corpus, read_corpus
 from ..to_gguf.write import write_language
-from .calibrate import CalibrationRun, calibrate, calibration_run
+from .calibrate import calibrate, calibration_run
 
 
 class FullLanguage:
@@ -54,15 +55,18 @@ class FullLanguage:
         if self._matrix is not None:
             return Importance.load(self._matrix)
         return calibrate(
-            self.checkpoint, self.corpus, run=self.calibration_run, scratch=self.scratch, progress=self.progress
+            self.checkpoint, self.corpus, moments=self.moments, scratch=self.scratch, progress=self.progress
         )
 
     @cached_property
-    def calibration_run(self) -> CalibrationRun:
-        """The model prepared to run on the corpus."""
-        return calibration_run(
+    def moments(self) -> Moments:
+        """What the model's matrices are given on the corpus; kept for the recipes that follow."""
+        run = calibration_run(
             self.checkpoint, self.corpus, full=self.file, scratch=self.scratch, progress=self.progress
         )
+        folder = self.scratch / "moments"
+        folder.mkdir()
+        return Moments(run, folder)
 
     @cached_property
     def logits(self) -> CachedLogits:

@@ -265,9 +265,7 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
     quantize_language(full.file, out, recipe, importance=importance, types=types)
     # A matrix that comes without its data says nothing of how inputs go together, and medge's own texts are not the user's.
     if importance is not None and (job.importance is None or job.calibration):
-        run = full.calibration_run
-        found = compensate(run.full, out, run.projector, run.prompts, progress=progress)
-        decisions["compensated"] = asdict(found)
+        decisions["compensated"] = asdict(compensate(out, full.moments, progress))
     return decisions
 
 

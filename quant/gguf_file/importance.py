@@ -9,7 +9,7 @@ llama.cpp), which its tools read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.device.gguf_header import read_header
 from ...runtime.errors import CheckpointError, StorageError
-from ...runtime.generator.engine import BATCH, Engine
+from ...runtime.generator.engine import BATCH
 from ...runtime.generator.prompt import Item, Picture
 from ...runtime.progress import Progress, no_progress
-from .inputs import STRIDE, evened, observer
+from .inputs import STRIDE, CalibrationRun, evened, input_of
+from .moments import Gathering, Moments
 
 SAVE_EVERY = 16  # chunks
 
@@ -49,11 +50,17 @@ class Importance:
     sources: tuple[str, ...] = ()
 
     def add(self, name: str, rows: NDArray[np.float32]) -> None:
-        """Add inputs, (N, columns), of a matrix."""
-        scaled = evened(rows)
-        squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
+        """Add inputs, (N, columns), of a matrix, as `evened` makes them."""
+        squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
         self.sums[name] = self.sums[name] + squares if name in self.sums else squares
         self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+    def share(self, model: Path) -> None:
+        """Give a model's matrices what was gathered for others that have the same inputs."""
+        for name in read_header(model).tensors:
+            stands = input_of(name)
+            if stands != name and stands in self.sums:
+                self.sums[name], self.counts[name] = self.sums[stands], self.counts[stands]
 
     def mean(self, name: str) -> NDArray[np.float32]:
         """Mean square of each column, (columns,)."""
@@ -98,50 +105,59 @@ class Importance:
 
 
 def gather(
-    model: Path, projector: Path | None, prompts: Callable[[Engine], Sequence[Sequence[Item]]], *, identity: str = "",
-    out: Path | None = None, force: bool = False, sources: Sequence[str] = (), threads: int | None = None,
-    progress: Progress = no_progress,
+    run: CalibrationRun, *, identity: str = "", out: Path | None = None, force: bool = False, sources: Sequence[str] = (),
+    moments: Moments | None = None, threads: int | None = None, progress: Progress = no_progress,
 ) -> Importance:  # fmt: skip
     """Run prompts through a full-precision model and gather its importance matrix.
 
     Args:
-        model, projector: full-precision GGUF files.
-        prompts: makes the prompts, given the engine to tokenize with; each at most `BATCH` positions long.
+        run: the model and the prompts.
         identity: of the model, such as its files' hashes.
         out: where to keep the state; a run that was interrupted goes on from there when model and data are the same.
         force: replace a matrix of another model, or of other data, that stands there.
         sources: names for the file.
+        moments: of the same run; keeps what the first layers' matrices are given, which then needs no pass of its own. Not with
+            `out`: what is left of an interrupted run would not be all.
         threads: as in `Engine`.
         progress: called as work advances.
 
     Raises:
         StorageError: another matrix stands at `out`, and `force` is false.
     """
+    assert moments is None or out is None
     importance = Importance()
-    with Engine(
-        model,
-        projector,
-        context=BATCH,
-        threads=threads,
-        measuring=True,
-        observer=observer(lambda name, rows: importance.add(name, rows)),
-    ) as engine:
-        work = prompts(engine)
+    gathering: Gathering | None = None
+
+    def add(name: str, rows: NDArray[np.float32]) -> None:
+        even = evened(rows)
+        importance.add(name, even)
+        if gathering is not None:
+            gathering.add(name, even)
+
+    with run.engine(add, lambda name: input_of(name) == name, threads) as engine:
+        work = run.prompts(engine)
         fingerprint = _fingerprint(identity, work)
         if out is not None and out.is_file() and not force:
             importance = Importance.load(out)
             if importance.fingerprint != fingerprint:
                 raise StorageError(f"{out} exists, gathered for another model or on other data; --force replaces it")
         importance.fingerprint, importance.sources = fingerprint, tuple(sources)
+        gathering = None if moments is None else moments.first(len(work))
         for number in range(importance.chunks, len(work)):
+            if gathering is not None:
+                gathering.begin(number)
             # Logits of every fourth token: the tied embedding's own inputs, for a quarter of the time they cost.
             engine.observe_prompt(work[number], stride=STRIDE)
             importance.chunks = number + 1
             if out is not None and importance.chunks % SAVE_EVERY == 0:
+                importance.share(run.full)
                 importance.save(out)
             progress("calibrating", importance.chunks, len(work))
+    importance.share(run.full)
     if out is not None:
         importance.save(out)
+    if moments is not None and gathering is not None:
+        moments.keep(gathering)
     return importance
 
 

@@ -7,13 +7,17 @@ the file's own names, so memory stays what running the model takes, and images p
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.device.ggml import GGMLTensor
-from ...runtime.generator.engine import Observer
+from ...runtime.generator.engine import BATCH, Engine, Observer
+from ...runtime.generator.prompt import Item
 
 TIED = "token_embd.weight"
 
@@ -21,9 +25,38 @@ STRIDE = 4  # of the positions, one's output is computed: at a large vocabulary 
 
 TINY = 1e-20  # mean square of a row of zeros
 
+# Matrices that are multiplied with the same inputs as another: theirs are gathered once.
+SAME_INPUTS = {"attn_k": "attn_q", "attn_v": "attn_q", "ffn_gate": "ffn_up"}
+
 _F32 = 0  # GGML_TYPE_F32
 
 Add = Callable[[str, NDArray[np.float32]], None]
+
+
+@dataclass(frozen=True)
+class CalibrationRun:
+    """What a full-precision model runs when it is calibrated.
+
+    Attributes:
+        full, projector: GGUF files of the language model, and of the vision tower where there are images.
+        prompts: texts cut to size, and each image with a question about it, given the engine to tokenize with; each at most
+            `BATCH` positions long.
+    """
+
+    full: Path
+    projector: Path | None
+    prompts: Callable[[Engine], list[list[Item]]]
+
+    def engine(self, add: Add, wanted: Callable[[str], bool], threads: int | None = None) -> Engine:
+        """The model, opened so that it gives inputs away as `observer` does."""
+        return Engine(
+            self.full, self.projector, context=BATCH, threads=threads, measuring=True, observer=observer(add, wanted)
+        )
+
+
+def input_of(matrix: str) -> str:
+    """The matrix whose inputs stand for those of this one."""
+    return re.sub(r"\.(\w+)\.weight$", lambda found: f".{SAME_INPUTS.get(found[1], found[1])}.weight", matrix)
 
 
 def observer(add: Add, wanted: Callable[[str], bool] = lambda _: True) -> Observer:
@@ -31,8 +64,8 @@ def observer(add: Add, wanted: Callable[[str], bool] = lambda _: True) -> Observ
 
     Args:
         add: takes a matrix's name and its inputs, (N, columns), which lie in llama.cpp's memory and are gone after the call.
-        wanted: whether a matrix's inputs are asked for; all of the layers', the tower's and the output's are where it is
-            left out.
+            Of the last layer there are none in a step whose logits nobody asked for; then it is not called.
+        wanted: whether a matrix's inputs are asked for; all of the layers' and the output's are where it is left out.
     """
     import llama_cpp._ggml as ggml
 
@@ -49,7 +82,7 @@ def observer(add: Add, wanted: Callable[[str], bool] = lambda _: True) -> Observ
         weight = GGMLTensor.from_address(node.src[0])
         name = weight.name.decode("utf-8", "replace")
         inputs = GGMLTensor.from_address(node.src[1])
-        asked = name.endswith(".weight") and name.startswith(("blk.", "v.blk.", TIED, "output.")) and wanted(name)
+        asked = name.endswith(".weight") and name.startswith(("blk.", TIED, "output.")) and wanted(name)
         if not asked or inputs.type != _F32 or not inputs.data:
             return asked and ask
         if not ask:
@@ -57,7 +90,8 @@ def observer(add: Add, wanted: Callable[[str], bool] = lambda _: True) -> Observ
             extent = 4 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
             buffer = np.ctypeslib.as_array((ctypes.c_float * (extent // 4)).from_address(inputs.data))
             rows = np.lib.stride_tricks.as_strided(buffer, shape, strides).reshape(-1, shape[-1])
-            add(name, rows)
+            if len(rows):
+                add(name, rows)
         return True
 
     return observe

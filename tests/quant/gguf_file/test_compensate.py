@@ -15,8 +15,10 @@ import gguf
 from gguf import GGMLQuantizationType as Type
 
 from medge.quant.gguf_file.codes import CODINGS, Grid
-from medge.quant.gguf_file.compensate import SAME_INPUTS, compensate, input_of
+from medge.quant.gguf_file.compensate import compensate
 from medge.quant.gguf_file.importance import gather
+from medge.quant.gguf_file.inputs import SAME_INPUTS, STRIDE, CalibrationRun, input_of
+from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER
 from medge.quant.recipes.gguf import GGUF_RECIPES
@@ -89,9 +91,15 @@ def test_whose_inputs_are_the_same() -> None:
 
 
 def test_inputs_that_are_taken_for_the_same_are(full: tuple[Path, Path], prompts: Prompts) -> None:
-    matrix = gather(*full, prompts)
+    seen: dict[str, np.ndarray] = {}
+    run = CalibrationRun(*full, prompts)
+    with run.engine(lambda name, rows: seen.update({name: rows.copy()}), lambda _: True) as engine:
+        engine.observe_prompt(prompts(engine)[0], stride=STRIDE)
     for matrix_name, other in SAME_INPUTS.items():
-        np.testing.assert_array_equal(matrix.sums[f"blk.1.{matrix_name}.weight"], matrix.sums[f"blk.1.{other}.weight"])
+        np.testing.assert_array_equal(seen[f"blk.1.{matrix_name}.weight"], seen[f"blk.1.{other}.weight"])
+    matrix = gather(run)
+    assert set(matrix.sums) >= {name for name in seen if name.startswith("blk.")}
+    assert matrix.counts["blk.1.attn_v.weight"] == matrix.counts["blk.1.attn_q.weight"] > 0
 
 
 def layout(header: GGUFHeader) -> dict[str, tuple[str, int, int]]:
@@ -108,13 +116,14 @@ def test_a_file_keeps_its_layout_and_its_layers_lose_less(
     full: tuple[Path, Path], prompts: Prompts, tmp_path: Path, recipe: str
 ) -> None:
     plain, ours, small = (tmp_path / name for name in ("plain.gguf", "ours.gguf", "small.gguf"))
-    matrix = gather(*full, prompts)
+    run = CalibrationRun(*full, prompts)
+    matrix = gather(run)
     for path in (plain, ours, small):
         quantize_language(full[0], path, GGUF_RECIPES[recipe], importance=matrix)
     done: list[tuple[int, int]] = []
-    found = compensate(full[0], ours, full[1], prompts, progress=lambda _, step, total: done.append((step, total)))
+    found = compensate(ours, Moments(run), lambda _, step, total: done.append((step, total)))
     assert layout(read_header(ours)) == layout(read_header(plain))
-    assert done[-1][0] == done[-1][1] == len(done)
+    assert done[-1] == (found.matrices, found.matrices)
     matrices = [name for name, tensor in read_header(plain).tensors.items()
                 if name.startswith("blk.") and len(tensor.shape) == 2 and tensor.type != "F16"]  # fmt: skip
     assert found.matrices == len(matrices) > 0
@@ -124,16 +133,52 @@ def test_a_file_keeps_its_layout_and_its_layers_lose_less(
     assert changed <= set(matrices)
     assert len(changed) == found.changed > 0.8 * len(matrices)
     # In as many passes as it takes to keep one matrix's moments at a time, the same codes are found.
-    again = compensate(full[0], small, full[1], prompts, budget=1)
+    again = compensate(small, Moments(run, budget=1))
     assert again == found
     assert small.read_bytes() == ours.read_bytes()
+
+
+def test_inputs_are_gathered_beside_the_matrix_and_kept_for_the_next_recipe(
+    full: tuple[Path, Path], prompts: Prompts, tmp_path: Path
+) -> None:
+    ran: list[int] = []
+
+    def counted(engine: Engine) -> list[list[Item]]:
+        ran.append(1)
+        return prompts(engine)
+
+    (folder := tmp_path / "kept").mkdir()
+    run = CalibrationRun(*full, counted)
+    alone, beside, second = (tmp_path / name for name in ("alone.gguf", "beside.gguf", "second.gguf"))
+    moments = Moments(run, folder)
+    matrix = gather(run, moments=moments)
+    for path in (alone, beside, second):
+        quantize_language(full[0], path, GGUF_RECIPES["q4_0"], importance=matrix)
+    found = compensate(beside, moments)
+    assert compensate(second, moments) == found
+    assert len(ran) == 1  # the prompts ran once, for the matrix and two recipes
+    assert compensate(alone, Moments(run)) == found
+    assert alone.read_bytes() == beside.read_bytes() == second.read_bytes()
+    # What one pass can't hold is gathered when it is asked for, and kept, too.
+    part = Moments(run, folder, budget=1)
+    gather(run, moments=part)
+    again = tmp_path / "again.gguf"
+    quantize_language(full[0], again, GGUF_RECIPES["q4_0"], importance=matrix)
+    ran.clear()
+    assert compensate(again, part) == found
+    passes = len(ran)
+    assert passes > 1
+    quantize_language(full[0], again, GGUF_RECIPES["q4_0"], importance=matrix)
+    compensate(again, part)
+    assert len(ran) == passes
+    assert again.read_bytes() == alone.read_bytes()
 
 
 def test_a_single_prompt_leaves_nothing_to_judge_by(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     path = tmp_path / "q.gguf"
     quantize_language(full[0], path, GGUF_RECIPES["q4_0"])
     before = path.read_bytes()
-    assert compensate(full[0], path, full[1], lambda engine: prompts(engine)[:1]).changed == 0
+    assert compensate(path, Moments(CalibrationRun(*full, lambda engine: prompts(engine)[:1]))).changed == 0
     assert path.read_bytes() == before
 
 
@@ -141,5 +186,5 @@ def test_a_file_in_sixteen_bits_is_left_alone(full: tuple[Path, Path], prompts: 
     path = tmp_path / "f16.gguf"
     quantize_language(full[0], path, GGUF_RECIPES["f16"])
     before = path.read_bytes()
-    assert compensate(full[0], path, full[1], prompts).matrices == 0
+    assert compensate(path, Moments(CalibrationRun(*full, prompts))).matrices == 0
     assert path.read_bytes() == before

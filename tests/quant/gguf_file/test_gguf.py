@@ -15,11 +15,11 @@ from gguf_files import language
 from tolerances import FP32_ROUNDING, FP32_SUMS, IMPORTANCE
 
 from medge.export.families.gemma3 import open_gemma
-from medge.export.families.transformers_versions import vision_transformer
 from medge.export.jobs.calibrate import calibrate
 from medge.export.source.corpus import Corpus, read_corpus
 from medge.export.source.samples import Samples
 from medge.quant.gguf_file.importance import Importance, gather
+from medge.quant.gguf_file.inputs import CalibrationRun
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER, choose_types
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
@@ -38,7 +38,7 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], prompts: Promp
     from medge.export.families.generator_reference import GeneratorReference
 
     reference = GeneratorReference(tiny_gemma)
-    found = gather(*full, prompts)
+    found = gather(CalibrationRun(*full, prompts))
     sums: dict[str, np.ndarray] = {}
 
     def hook(name: str) -> Callable[..., None]:
@@ -50,10 +50,10 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], prompts: Promp
         return add
 
     layer = reference.model.model.language_model.layers[3]
-    tower = vision_transformer(reference.model.model.vision_tower).encoder.layers[0]
     layer.mlp.down_proj.register_forward_pre_hook(hook("blk.3.ffn_down.weight"))
+    layer.mlp.gate_proj.register_forward_pre_hook(hook("blk.3.ffn_gate.weight"))
     layer.self_attn.q_proj.register_forward_pre_hook(hook("blk.3.attn_q.weight"))
-    tower.mlp.fc2.register_forward_pre_hook(hook("v.blk.0.ffn_down.weight"))
+    layer.self_attn.v_proj.register_forward_pre_hook(hook("blk.3.attn_v.weight"))
     with Engine(*full, context=512) as engine:
         work = prompts(engine)
     for items in work:
@@ -62,12 +62,13 @@ def test_the_matrix_is_what_pytorch_says(full: tuple[Path, Path], prompts: Promp
         np.testing.assert_allclose(found.sums[name], expected, rtol=IMPORTANCE, err_msg=name)
     positions = sum(1 if not isinstance(item, Picture) else item.tokens for items in work for item in items)
     assert found.counts["blk.3.attn_q.weight"] == positions  # image positions are among them
-    assert "token_embd.weight" in found.sums
+    matrices = {name for name, tensor in read_header(full[0]).tensors.items() if len(tensor.shape) == 2}
+    assert set(found.sums) == matrices  # the token embedding, which makes the output, among them
 
 
 def test_format_is_llama_cpps(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     """As tools/imatrix writes it: general.type, datasets, chunks, and <name>.in_sum2 beside <name>.counts."""
-    found = gather(*full, prompts, out=tmp_path / "m.gguf", sources=["reports"])
+    found = gather(CalibrationRun(*full, prompts), out=tmp_path / "m.gguf", sources=["reports"])
     header = read_header(tmp_path / "m.gguf")
     assert header.metadata["general.type"] == "imatrix"
     assert header.metadata["imatrix.chunk_count"] == found.chunks
@@ -82,7 +83,7 @@ def test_an_interrupted_run_goes_on(
     full: tuple[Path, Path], prompts: Prompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medge.quant.gguf_file.importance.SAVE_EVERY", 1)
-    whole = gather(*full, prompts)
+    whole = gather(CalibrationRun(*full, prompts))
     out = tmp_path / "m.gguf"
 
     def stop(_what: str, done: int, _total: int) -> None:
@@ -90,10 +91,10 @@ def test_an_interrupted_run_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gather(*full, prompts, out=out, progress=stop)
+        gather(CalibrationRun(*full, prompts), out=out, progress=stop)
     assert Importance.load(out).chunks == 2
     worked: list[int] = []
-    resumed = gather(*full, prompts, out=out, progress=lambda _w, done, _t: worked.append(done))
+    resumed = gather(CalibrationRun(*full, prompts), out=out, progress=lambda _w, done, _t: worked.append(done))
     assert worked[0] == 3
     for name in whole.sums:
         np.testing.assert_allclose(resumed.sums[name], whole.sums[name], rtol=FP32_SUMS)
@@ -107,15 +108,15 @@ def test_another_models_matrix_and_other_data_are_not_overwritten(
     def few(engine: Engine) -> list[list[Item]]:
         return prompts(engine)[:1]
 
-    gather(*full, few, out=out, identity="one model")
+    gather(CalibrationRun(*full, few), out=out, identity="one model")
     before = out.read_bytes()
     for identity, data in (("another model", few), ("one model", prompts)):
         with pytest.raises(StorageError, match="for another model or on other data; --force replaces it"):
-            gather(*full, data, out=out, identity=identity)
+            gather(CalibrationRun(*full, data), out=out, identity=identity)
     assert out.read_bytes() == before
     with Engine(*full, context=512) as engine:
         count = len(prompts(engine))
-    assert gather(*full, prompts, out=out, identity="another model", force=True).chunks == count
+    assert gather(CalibrationRun(*full, prompts), out=out, identity="another model", force=True).chunks == count
 
 
 def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: Path) -> None:
@@ -123,12 +124,11 @@ def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: P
     corpus = Corpus([], Samples(images.images[:2], None, (), (), ""), "two images")
     found = calibrate(open_gemma(tiny_gemma), corpus, scratch=tmp_path)
     assert found.chunks == 2
-    assert found.counts["v.blk.0.attn_q.weight"] == 2 * 16  # patches
-    assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # the image's tokens, and the question's
+    assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # an image takes four positions, and there is a question about it
 
 
 def test_every_recipe_quantizes(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
-    matrix = gather(*full, prompts)
+    matrix = gather(CalibrationRun(*full, prompts))
     sizes = []
     for name, recipe in GGUF_RECIPES.items():
         if name not in ("f16", "bf16"):
@@ -139,7 +139,7 @@ def test_every_recipe_quantizes(full: tuple[Path, Path], prompts: Prompts, tmp_p
 
 
 def test_the_matrix_changes_what_is_stored(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
-    matrix = gather(*full, prompts)
+    matrix = gather(CalibrationRun(*full, prompts))
     for name, importance in (("with", matrix), ("without", None)):
         quantize_language(full[0], tmp_path / name, GGUF_RECIPES["q4_0"], importance=importance)
 
@@ -167,7 +167,7 @@ def test_what_a_recipe_keeps(full: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
-    matrix = gather(*full, prompts)
+    matrix = gather(CalibrationRun(*full, prompts))
     coarse, fine = [], []
     size = full[0].stat().st_size
     matrices = sum(t.bytes for t in read_header(full[0]).tensors.values() if len(t.shape) == 2)
