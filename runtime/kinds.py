@@ -6,7 +6,7 @@ Everything else asks this table, so that a new kind is a line here and its funct
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .bench.asked import Asked, Benched
     from .encoder.encoder import Encoder
     from .generator.generator import Generator
-    from .generator.planner import Device, Plan
+    from .generator.planner import Device, Opening, Plan
     from .golden.files import Inputs
     from .progress import Progress
 
@@ -31,7 +31,7 @@ class Kind:
     Attributes:
         open: for use, with so many threads; as many as the engine or the planner chooses where None.
         replay: the golden results on this device; the second argument is "auto", "cpu" or "cuda".
-        plan: what it takes on a device; the third argument is the context that a language model shall have, or None.
+        plan: what it takes on a device; the third argument is how a language model shall be opened.
         describe: (row, text) for `medge inspect`.
         bench: time one; what is measured and the table that shows it.
         write_golden_files: what a runtime in another language must reproduce, into a folder; returns the index.
@@ -39,7 +39,7 @@ class Kind:
 
     open: Callable[[Bundle, int | None], Any]
     replay: Callable[[Bundle, str], Iterator[Check]]
-    plan: Callable[[Bundle, Device, int | None], Plan]
+    plan: Callable[[Bundle, Device, Opening], Plan]
     describe: Callable[[Manifest], list[tuple[str, str]]]
     bench: Callable[[Path, Asked, Progress], Benched]
     write_golden_files: Callable[[Bundle, Path, Inputs], dict[str, Any]]
@@ -85,7 +85,7 @@ def _replay_encoder(bundle: Bundle, device: str) -> Iterator[Check]:
     return replay(_open_encoder(bundle, device=device))
 
 
-def _plan_encoder(bundle: Bundle, device: Device, _context: int | None) -> Plan:
+def _plan_encoder(bundle: Bundle, device: Device, _opening: Opening) -> Plan:
     """Both towers' weights, since labels of one's own open the text tower, too, and of the vision tower one layer's attention
     scores in two copies and a block's hidden values: the Android planner's formula, which benchmarks/android.py compares with
     the measured peak at full size."""
@@ -142,10 +142,10 @@ def _replay_generator(bundle: Bundle, _device: str) -> Iterator[Check]:
     return replay_answers(_open_generator(bundle, context=1024))
 
 
-def _plan_generator(bundle: Bundle, device: Device, context: int | None) -> Plan:
+def _plan_generator(bundle: Bundle, device: Device, opening: Opening) -> Plan:
     from .generator.planner import plan
 
-    return plan(bundle, device=device, context=context)
+    return plan(bundle, device=device, **asdict(opening))
 
 
 def _describe_generator(manifest: Manifest) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...runtime.console.generator_options import ContextOption, GpuLayersOption
+from ...runtime.console.generator_options import CacheOption, ContextOption, GpuLayersOption
 from ...runtime.console.options import (
     AllowFailed,
     DeviceOption,
@@ -101,7 +101,7 @@ def evaluate(
     against: AgainstOption = None, margin: MarginOption = None, items: ItemsOption = None, labels: PromptsOption = None,
     limit: DrawnOption = None, seed: DrawSeedOption = 0, no_names: NoNamesOption = False, list_tasks: ListOption = False,
     profile: CheckpointProfileOption = None, context: ContextOption = None, threads: ThreadsOption = None,
-    gpu_layers: GpuLayersOption = None, device: DeviceOption = "auto", force: ForceOption = False,
+    gpu_layers: GpuLayersOption = None, cache: CacheOption = "f16", device: DeviceOption = "auto", force: ForceOption = False,
     allow_failed_parity: AllowFailed = False, engine: EngineOption = "local", address: AddressOption = None,
     workers: WorkersOption = 1, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -138,7 +138,7 @@ def evaluate(
     )
     wanted = Wanted(
         task=task, data=data, method=method, out=to, margin=margin, form=items, labels=labels, limit=limit, seed=seed,
-        no_names=no_names, context=context, gpu_layers=gpu_layers, allow_failed_parity=allow_failed_parity,
+        no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache, allow_failed_parity=allow_failed_parity,
         force=force, as_json=as_json,
     )  # fmt: skip
 

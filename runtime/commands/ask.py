@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..console.generator_options import (
+    CacheOption,
     ContextOption,
     GpuLayersOption,
     IsolateOption,
@@ -47,6 +48,7 @@ def ask(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    cache: CacheOption = "f16",
     isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
@@ -66,7 +68,7 @@ def ask(
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
         allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         note = ""

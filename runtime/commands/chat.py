@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console.generator_options import (
+    CacheOption,
     ContextOption,
     GpuLayersOption,
     IsolateOption,
@@ -42,6 +43,7 @@ def chat(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    cache: CacheOption = "f16",
     isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
 ) -> None:
@@ -51,7 +53,7 @@ def chat(
     """
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
         allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         generator.context  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from ..console.generator_options import ContextOption
+from ..console.generator_options import CacheOption, ContextOption
 from ..console.options import JsonOption
 from ..console.terminal import out, print_json
 
@@ -15,6 +15,7 @@ from ..console.terminal import out, print_json
 def doctor(
     bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles of any kind to plan for.")] = None,
     context: ContextOption = None,
+    cache: CacheOption = "f16",
     as_json: JsonOption = False,
 ) -> None:
     """Say what this device is and which bundles fit it, before anything is loaded.
@@ -29,15 +30,17 @@ def doctor(
     from rich.text import Text
 
     from ..bundles.bundle import Bundle
-    from ..generator.planner import Device
+    from ..generator.cache import CacheName
+    from ..generator.planner import Device, Opening
     from ..kinds import KINDS
 
-    device = Device.here()
+    device, opening = Device.here(), Opening(context, cache=cast("CacheName", cache))
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
-    plans = [KINDS[bundle.manifest.kind].plan(bundle, device, context) for bundle in opened]
+    plans = [KINDS[bundle.manifest.kind].plan(bundle, device, opening) for bundle in opened]
     if as_json:
         rows = [
             {"bundle": p.name, "fits": p.fits, "context": p.context, "threads": p.threads, "gpu_layers": p.gpu_layers,
+             "cache_type": p.cache,
              "needs_bytes": p.need.total, "need": dataclasses.asdict(p.need)} for p in plans
         ]  # fmt: skip
         print_json({"device": dataclasses.asdict(device), "results": rows})

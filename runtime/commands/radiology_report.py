@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console.generator_options import (
+    CacheOption,
     ContextOption,
     GpuLayersOption,
     IsolateOption,
@@ -45,6 +46,7 @@ def radiology_report(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    cache: CacheOption = "f16",
     isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
@@ -59,7 +61,7 @@ def radiology_report(
 
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
         allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         written = write_report(generator, images, template, sampling, clinical=clinical, view=view)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console.generator_options import (
+    CacheOption,
     ContextOption,
     GpuLayersOption,
     IsolateOption,
@@ -35,6 +36,7 @@ def record(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None,
+    cache: CacheOption = "f16",
     isolate: IsolateOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
@@ -46,7 +48,7 @@ def record(
     from ..assistants.health_record import answer_from_record
 
     with opened(
-        bundle, context=context, threads=threads, gpu_layers=gpu_layers, isolate=isolate,
+        bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
         allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         answer = answer_from_record(generator, [fhir, *(page or ())], question, sampling_of(limit, temperature, seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +23,9 @@ LimitOption = Annotated[int, typer.Option(min=1, help="Most tokens of an answer.
 TemperatureOption = Annotated[float, typer.Option(min=0.0, max=2.0, help="0: the likeliest token each time.")]
 SeedOption = Annotated[int, typer.Option(help="Of sampling, at a temperature over 0.")]
 GpuLayersOption = Annotated[int | None, typer.Option(min=0, help="Layers on a GPU.", show_default="as many as fit")]
+CacheOption = Annotated[
+    str, typer.Option(help="What keys and values are kept in: f16, q8_0, or q4_0 for less memory at some loss.")
+]
 IsolateOption = Annotated[
     bool, typer.Option("--isolate", help="Run the model in a process of its own: whatever ends that costs one answer.")
 ]
@@ -45,14 +48,16 @@ def cut_off(what: str, stop: Stop, limit: int) -> str:
 
 @contextmanager
 def opened(
-    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, isolate: bool, allow_failed_parity: bool
+    bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, cache: str, isolate: bool,
+    allow_failed_parity: bool,
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
+    from ..generator.cache import CacheName
     from ..generator.load import load
 
     generator = load(
         bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers,
-        isolate=isolate,
+        cache=cast("CacheName", cache), isolate=isolate,
     )  # fmt: skip
     try:
         yield generator

@@ -23,6 +23,7 @@ from ..device.cpu import usable_cores
 from ..device.held_stops import stops_held
 from ..device.llama_library import check_process, forget_messages, library, native_messages
 from ..errors import BundleError, ContextError, GeneratorError
+from .cache import CACHES, CacheTypes
 from .choice import choosing
 from .conversation import DEFAULT_SAMPLING, Sampling
 from .image_tower import DEFAULT_CALL, ImageTower, TowerCall, open_tower
@@ -48,6 +49,7 @@ class Engine:
         context: positions to make room for.
         threads: None for all cores that this process may use.
         gpu_layers: layers to offload, where llama.cpp was built for a GPU.
+        cache: what keys and values are kept in.
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
         call: how a projector in ONNX is called.
@@ -61,7 +63,8 @@ class Engine:
 
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
-        gpu_layers: int = 0, measuring: bool = False, observer: Observer | None = None, call: TowerCall = DEFAULT_CALL,
+        gpu_layers: int = 0, cache: CacheTypes = CACHES["f16"], measuring: bool = False, observer: Observer | None = None,
+        call: TowerCall = DEFAULT_CALL,
     ) -> None:  # fmt: skip
         check_process(loading=True)
         self._free = contextlib.ExitStack()
@@ -92,6 +95,8 @@ class Engine:
         params.n_outputs_max = BATCH if measuring else 1
         params.n_threads = params.n_threads_batch = threads
         params.swa_full = False  # windowed layers keep their window only; `_reusable` minds it
+        # Values in fewer bits ask for flash attention, which llama.cpp switches on by itself.
+        params.type_k, params.type_v = cache.keys.number, cache.values.number
         params.no_perf = True
         self._observer: Any = None
         self._observer_failed: Exception | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Self
 
@@ -20,13 +21,14 @@ from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from .answering import Counts, Question, Turnstile, answer_of, fragments_of, message_of
+from .cache import CacheName, cache_types
 from .chat_template import IMAGE_MARK, Message, render
 from .conversation import DEFAULT_SAMPLING, Answer, Fragment, Sampling, Turn, about, system
 from .engine import Engine
 from .fitting import check_language, check_pair, tower_call
 from .grammar import grammar_of
 from .image_tower import DEFAULT_CALL
-from .planner import DEFAULT_CONTEXT, Plan, plan
+from .planner import DEFAULT_CONTEXT, Opening, Plan, plan
 from .prompt import Item, Picture
 
 THINK = "SYSTEM INSTRUCTION: think silently if needed."
@@ -42,6 +44,7 @@ class Generator:
         context: positions to make room for; the planner's choice where None.
         threads: as in `Engine`; the planner's choice where None.
         gpu_layers: likewise.
+        cache: what keys and values are kept in; fewer bits take less memory and cost some quality (docs/results/cache.md).
 
     Raises:
         RecipeError: fewer than one thread.
@@ -54,13 +57,14 @@ class Generator:
     """
 
     def __init__(
-        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None
+        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None,
+        cache: CacheName = "f16",
     ) -> None:  # fmt: skip
         check_threads(threads)
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.generator
-        self._asked = (context, threads, gpu_layers)
+        self._wanted = Opening(context, threads, gpu_layers, cache)
         self._longest = DEFAULT_CONTEXT
         self._engine: Engine | None = None
         self._opening = threading.RLock()
@@ -88,8 +92,7 @@ class Generator:
         Raises:
             ContextError: the model does not fit; says what it needs and what there is.
         """
-        context, threads, gpu_layers = self._asked
-        return plan(self.bundle, context=context, threads=threads, gpu_layers=gpu_layers, longest=self._longest)
+        return plan(self.bundle, **asdict(self._wanted), longest=self._longest)
 
     @property
     def engine(self) -> Engine:
@@ -112,7 +115,7 @@ class Generator:
                 call = tower_call(self.facts, tower, images)
         engine = Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
-            call=call,
+            cache=cache_types(chosen.cache, self.facts.head_size), call=call,
         )  # fmt: skip
         try:
             for role in ("language", "projector"):
@@ -172,7 +175,7 @@ class Generator:
         Returns:
             the positions of the context.
         """
-        if self._asked[0] is None and tokens > self._longest:
+        if self._wanted.context is None and tokens > self._longest:
             self._longest = tokens
             self.close()
         return self.context

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bundles.bundle import Bundle
+from .cache import CacheName
 from .generator import Generator
 from .isolated.generator import IsolatedGenerator
 
 
 def load(
     folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
-    threads: int | None = None, gpu_layers: int | None = None, isolate: bool = False,
+    threads: int | None = None, gpu_layers: int | None = None, cache: CacheName = "f16", isolate: bool = False,
 ) -> Generator:  # fmt: skip
     """Open a language model's bundle for use.
 
@@ -22,9 +23,12 @@ def load(
         context: tokens to make room for; as many as fit, up to 8192, where None.
         threads: threads; all usable cores where None.
         gpu_layers: layers on a GPU; as many as fit, where llama.cpp was built for one, where None.
+        cache: what keys and values are kept in: "f16", "q8_0", or "q4_0" (the keys in q8_0). Fewer bits take less memory, so that
+            a longer context fits, and cost some quality (docs/results/cache.md).
         isolate: run the model in a process of its own, so that whatever ends that costs one answer and one `GeneratorError`.
 
     Raises:
+        RecipeError: there is no such cache, or not for this model; fewer than one thread.
         BundleError: missing, half-written, changed, too new, an encoder's, or (`ParityGateError`) too far from the original.
 
     Examples:
@@ -36,4 +40,4 @@ def load(
     """
     bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
     kind = IsolatedGenerator if isolate else Generator
-    return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers)
+    return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache)

@@ -16,6 +16,7 @@ from ..bundles.facts import GeneratorFacts
 from ..device.cpu import cpu_features, usable_cores
 from ..device.llama_library import gpu_memory
 from ..errors import ContextError
+from .cache import CacheName, cache_types
 from .engine import BATCH
 
 DEFAULT_CONTEXT, LEAST_CONTEXT, STEP = 8192, 512, 256
@@ -75,23 +76,40 @@ class Need:
         return self.weights + self.cache + self.working + self.fixed
 
 
-def need(facts: GeneratorFacts, weights: int, context: int, *, onnx: bool = False) -> Need:
+def need(
+    facts: GeneratorFacts, weights: int, context: int, *, onnx: bool = False, cache: CacheName = "f16"
+) -> Need:  # fmt: skip
     """What a model takes with room for `context` tokens.
 
-    The key-value cache is in 16 bits: every global layer keeps all positions, the others their window and one batch.
+    In the key-value cache every global layer keeps all positions, the others their window and one batch.
     The working memory is the greater of the language model's (a batch through the widest layer) and the tower's
     (every patch through its MLP and one head's attention scores at a time); both together where the tower is in ONNX.
     """
     whole = facts.layers // facts.global_every if facts.global_every else facts.layers
     window = min(context, _round_up(facts.window + BATCH, STEP)) if facts.window else context
     positions = whole * context + (facts.layers - whole) * window
-    cache = positions * facts.kv_heads * facts.head_size * 2 * 2
+    kept = cache_types(cache, facts.head_size).bytes(positions * facts.kv_heads * facts.head_size)
     patches = (facts.image_size // facts.patch_size) ** 2 if facts.image_tokens else 0
     language = BATCH * facts.width * 4 * 12 + facts.vocabulary * 4 * 2
     if onnx:
-        return Need(weights, cache, language + patches * VISION_WIDTH * 4 * ONNX_ROWS)
+        return Need(weights, kept, language + patches * VISION_WIDTH * 4 * ONNX_ROWS)
     vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
-    return Need(weights, cache, max(language, vision))
+    return Need(weights, kept, max(language, vision))
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a caller wants a model to be opened.
+
+    Attributes:
+        context, threads, gpu_layers: the planner's choice where None.
+        cache: what keys and values are kept in.
+    """
+
+    context: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    cache: CacheName = "f16"
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,7 @@ class Plan:
     context: int
     threads: int
     gpu_layers: int
+    cache: CacheName = "f16"
 
     @property
     def room(self) -> int:
@@ -130,30 +149,33 @@ class Plan:
             f"{self.name} does not fit into memory: with {self.context} tokens of context it needs {n.total / 1e9:.1f} GB "
             f"(weights {n.weights / 1e9:.1f}, cache {n.cache / 1e9:.1f}, working {n.working / 1e9:.1f}), and "
             f"{self.room / 1e9:.1f} GB can be used of {self.device.memory_total / 1e9:.1f}; take a smaller recipe, a "
-            "shorter context, or close other programs"
+            f"shorter context{', a cache in q8_0' if self.cache == 'f16' else ''}, or close other programs"
         )
 
 
 def plan(
     bundle: Bundle, *, device: Device | None = None, context: int | None = None, threads: int | None = None,
-    gpu_layers: int | None = None, longest: int = DEFAULT_CONTEXT,
+    gpu_layers: int | None = None, cache: CacheName = "f16", longest: int = DEFAULT_CONTEXT,
 ) -> Plan:  # fmt: skip
     """Choose context, threads and layers on the GPU for a bundle; what the caller gives is kept.
 
     The context is the longest that fits, at most what the model was trained for and `longest`.
+
+    Raises:
+        RecipeError: there is no such cache, or not for this model.
     """
     device = device or Device.here()
     facts, projector = bundle.manifest.generator, bundle.manifest.file("projector")
     weights = sum(e.bytes for e in bundle.manifest.files if e.role in {"language", "projector", "projector.data"})
     onnx = projector is not None and bundle.manifest.towers["projector"].format == "onnx"
-    needed = partial(need, facts, weights, onnx=onnx)
+    needed = partial(need, facts, weights, onnx=onnx, cache=cache)
     if gpu_layers is None:
         # A layer's share of the weights and of the cache; all of them and the output where everything fits.
         whole = needed(context or DEFAULT_CONTEXT)
         share = (whole.weights + whole.cache) / (facts.layers + 1)
         gpu_layers = min(facts.layers + 1, int(device.gpu * RESERVE / share))
     wanted = context or min(longest, facts.context_length)
-    chosen = Plan(bundle.manifest.name, device, needed(wanted), wanted, threads or device.cores, gpu_layers)
+    chosen = Plan(bundle.manifest.name, device, needed(wanted), wanted, threads or device.cores, gpu_layers, cache)
     while context is None and not chosen.fits and chosen.context > LEAST_CONTEXT:
         shorter = max(LEAST_CONTEXT, _round_up(chosen.context // 2, STEP))
         chosen = dataclasses.replace(chosen, context=shorter, need=needed(shorter))

@@ -44,6 +44,7 @@ class Wanted:
         no_names: whether names are hashed.
         context: tokens that a language model makes room for; what fits where None.
         gpu_layers: of it on a GPU; as many as fit where None.
+        cache: what its keys and values are kept in.
         allow_failed_parity: whether a language model's bundle may be used whose gate failed.
         force: begin anew.
         as_json: print JSON.
@@ -61,6 +62,7 @@ class Wanted:
     no_names: bool
     context: int | None
     gpu_layers: int | None
+    cache: str
     allow_failed_parity: bool
     force: bool
     as_json: bool
@@ -100,7 +102,7 @@ def evaluate(
         if isinstance(named, NamedQuestions) or chosen == ASK:
             with opened(
                 candidate.folder, context=wanted.context, threads=candidate.threads, gpu_layers=wanted.gpu_layers,
-                isolate=False, allow_failed_parity=wanted.allow_failed_parity,
+                cache=wanted.cache, isolate=False, allow_failed_parity=wanted.allow_failed_parity,
             ) as reader:  # fmt: skip
                 if isinstance(named, NamedQuestions):
                     questions = AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)

@@ -75,21 +75,20 @@ class Model:
         self._counts = Counts()
 
     def open(
-        self, folder: str, manifest: str, checked: dict[str, list[int] | None], context: int | None, threads: int | None,
-        gpu_layers: int | None, longest: int,
-    ) -> Opened:  # fmt: skip
+        self, folder: str, manifest: str, checked: dict[str, list[int] | None], asked: dict[str, Any], longest: int
+    ) -> Opened:
         """Load the model.
 
         Args:
             folder: of the bundle.
             manifest: as the parent has read it.
             checked: the files that the parent has checked; others in their places are refused.
-            context, threads, gpu_layers: as in `Generator`.
+            asked: context, threads and more, as in `Generator`.
             longest: context that is chosen at most.
         """
         looked_at = {path: None if found is None else (*found,) for path, found in checked.items()}
         bundle = Bundle(Path(folder), Manifest.parse(manifest.encode(), Path(folder)), looked_at)  # type: ignore[arg-type]  # four numbers
-        self._generator = generator = Generator(bundle, context=context, threads=threads, gpu_layers=gpu_layers)
+        self._generator = generator = Generator(bundle, **asked)
         generator._longest = longest
         self._limit_memory()
         return Opened(generator.context)

@@ -6,11 +6,13 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from ...bundles.bundle import Bundle
 from ...errors import GeneratorError
 from ..answering import Counts, Question, Turnstile
+from ..cache import CacheName
 from ..conversation import Fragment
 from ..generator import Generator
 from .worker import Worker
@@ -27,12 +29,14 @@ class IsolatedGenerator(Generator):
         context: as in `Generator`.
         threads: likewise.
         gpu_layers: likewise.
+        cache: likewise.
     """
 
     def __init__(
-        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None
+        self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None,
+        cache: CacheName = "f16",
     ) -> None:  # fmt: skip
-        super().__init__(bundle, context=context, threads=threads, gpu_layers=gpu_layers)
+        super().__init__(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache)
         self._worker: Worker | None = None
         _ALL.add(self)
 
@@ -71,10 +75,9 @@ class IsolatedGenerator(Generator):
             return self._worker
 
     def _asked_for(self) -> dict[str, Any]:
-        context, threads, gpu_layers = self._asked
         return {
             "folder": str(self.bundle.folder), "manifest": self.manifest.to_json(), "checked": dict(self.bundle.checked),
-            "context": context, "threads": threads, "gpu_layers": gpu_layers, "longest": self._longest,
+            "asked": asdict(self._wanted), "longest": self._longest,
         }  # fmt: skip
 
     def _fragments(self, question: Question, counts: Counts) -> Iterator[Fragment]:

@@ -8,7 +8,7 @@ from ...bundles.bundle import Bundle
 from ...encoder.encoder import Encoder
 from ...generator.generator import Generator
 from ...generator.isolated.generator import IsolatedGenerator
-from ...generator.planner import Device, Plan
+from ...generator.planner import Device, Opening, Plan
 from ...kinds import KINDS
 from .catalogue import Entry
 
@@ -30,7 +30,7 @@ class BundleOpener:
     def plan(self, entry: Entry, device: Device) -> Plan:
         """What a bundle takes on a device."""
         bundle = Bundle.open(entry.folder, verify=False, allow_failed_parity=True)  # the verdict is looked at by `open`
-        return KINDS[entry.kind].plan(bundle, device, self._context)
+        return KINDS[entry.kind].plan(bundle, device, Opening(self._context))
 
     def open(self, entry: Entry, plan: Plan) -> Encoder | Generator:
         """Load a bundle with its engines, so that what memory is left can be seen afterwards."""
@@ -40,7 +40,7 @@ class BundleOpener:
             for tower in encoder.towers:
                 encoder._session(tower)
             return encoder
-        generator = IsolatedGenerator(bundle, context=plan.context, threads=self._threads)
+        generator = IsolatedGenerator(bundle, context=plan.context, threads=self._threads, cache=plan.cache)
         generator.context  # noqa: B018  - starts its process
         return generator
 

@@ -124,7 +124,7 @@ def test_calibration_sees_images(tiny_gemma: Path, tmp_path: Path, few_images: P
     corpus = Corpus([], Samples(images.images[:2], None, (), (), ""), "two images")
     found = calibrate(open_gemma(tiny_gemma), corpus, scratch=tmp_path)
     assert found.chunks == 2
-    assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # an image takes four positions, and there is a question about it
+    assert found.counts["blk.0.attn_q.weight"] > 2 * 4  # an image is four, and a question follows it
 
 
 def test_every_recipe_quantizes(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:

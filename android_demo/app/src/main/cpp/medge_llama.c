@@ -15,6 +15,7 @@
 
 #ifdef MEDGE_LLAMA_RN
 #define ggml_log_level lm_ggml_log_level
+#define ggml_type lm_ggml_type
 #endif
 #define LOG_ERROR 4 /* GGML_LOG_LEVEL_ERROR; a longer message goes on with GGML_LOG_LEVEL_CONT */
 
@@ -89,7 +90,8 @@ NATIVE(void, freeModel)(JNIEnv * env, jobject self, jlong model) {
 }
 
 /* 0 where memory does not suffice. */
-NATIVE(jlong, newContext)(JNIEnv * env, jobject self, jlong model, jint positions, jint batch, jint threads) {
+NATIVE(jlong, newContext)(JNIEnv * env, jobject self, jlong model, jint positions, jint batch, jint threads, jint keys,
+                          jint values) {
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = (uint32_t) positions;
     params.n_batch = params.n_ubatch = (uint32_t) batch;
@@ -99,6 +101,9 @@ NATIVE(jlong, newContext)(JNIEnv * env, jobject self, jlong model, jint position
 #endif
     params.n_threads = params.n_threads_batch = threads;
     params.swa_full = false; /* windowed layers keep their window only */
+    /* Values in fewer bits ask for flash attention, which llama.cpp switches on by itself. */
+    params.type_k = (enum ggml_type) keys;
+    params.type_v = (enum ggml_type) values;
     params.no_perf = true;
     params.abort_callback = stopped;
     return (jlong) (intptr_t) llama_init_from_model(POINTER(struct llama_model, model), params);

@@ -6,6 +6,7 @@ import android.os.Handler
 import android.os.Looper
 import org.medge.core.Bundle
 import org.medge.core.BundleStore
+import org.medge.core.Cache
 import org.medge.core.Chat
 import org.medge.core.Encoder
 import org.medge.core.Engine
@@ -94,15 +95,16 @@ class Models(private val app: MedgeApp) {
     fun reader(): Reader {
         reader?.let { return it }
         val bundle = store.current(Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
-        return open(bundle, plan(bundle).checked().context).also { reader = it }
+        val plan = plan(bundle).checked()
+        return open(bundle, plan.context, plan.cache).also { reader = it }
     }
 
-    private fun open(bundle: Bundle, context: Int): Reader {
+    private fun open(bundle: Bundle, context: Int, cache: Cache = Cache.F16): Reader {
         val device = app.device()
         val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
         val facts = bundle.manifest.generator!!
         val batch = maxOf(Planner.BATCH, facts.imageTokens)
-        val engine = Engine(bundle.path("language")!!, bundle.eyes, context, device.threads, batch) {
+        val engine = Engine(bundle.path("language")!!, bundle.eyes, context, device.threads, batch, cache) {
             System.loadLibrary("medge_llama_$variant")
         }
         return Reader(engine, Chat(engine, bundle.manifest), device.threads)

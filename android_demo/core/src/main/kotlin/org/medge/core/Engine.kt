@@ -35,7 +35,15 @@ class Picture(val rgb: ByteArray, val side: Int, override val length: Int) : Ite
  * @param load loads the JNI library that fits this processor, see [Device.llamaVariant]
  * @throws MedgeException the library, the model or the tower can't be loaded, or memory does not suffice
  */
-class Engine(model: File, eyes: Eyes?, private val positions: Int, threads: Int, batch: Int = Planner.BATCH, load: () -> Unit) : Closeable {
+class Engine(
+    model: File,
+    eyes: Eyes?,
+    private val positions: Int,
+    threads: Int,
+    batch: Int = Planner.BATCH,
+    cache: Cache = Cache.F16,
+    load: () -> Unit,
+) : Closeable {
     private var handle = 0L
     private var context = 0L
     private var vision = 0L
@@ -59,7 +67,7 @@ class Engine(model: File, eyes: Eyes?, private val positions: Int, threads: Int,
         handle = Native.loadModel(terminated(model))
         if (handle == 0L) throw MedgeException(Problem.ENGINE_REFUSES, Native.reason())
         vocabulary = Native.vocabularySize(handle)
-        context = Native.newContext(handle, positions, batch, threads)
+        context = Native.newContext(handle, positions, batch, threads, cache.keys, cache.values)
         if (context == 0L) fail(Problem.LOW_MEMORY)
         if (eyes != null && tower == null) {
             vision = Native.openVision(handle, terminated(eyes.file), threads)

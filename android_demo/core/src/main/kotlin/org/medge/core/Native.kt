@@ -12,7 +12,7 @@ internal object Native {
 
     external fun freeModel(model: Long)
 
-    external fun newContext(model: Long, positions: Int, batch: Int, threads: Int): Long
+    external fun newContext(model: Long, positions: Int, batch: Int, threads: Int, keys: Int, values: Int): Long
 
     external fun freeContext(context: Long)
 

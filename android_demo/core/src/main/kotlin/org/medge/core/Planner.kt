@@ -45,8 +45,25 @@ class Need(val weights: Long, val cache: Long, val working: Long, val fixed: Lon
     val total: Long get() = weights + cache + working + fixed
 }
 
+/**
+ * What keys and values of a context are kept in, as in the Python runtime's `cache.py`: docs/results/cache.md has what fewer bits cost.
+ *
+ * @property keys,values ggml's numbers of the types
+ * @property bits of a key and a value together
+ */
+enum class Cache(val keys: Int, val values: Int, private val bits: Double, private val block: Int) {
+    F16(1, 1, 32.0, 1),
+    Q8_0(8, 8, 17.0, 32);
+
+    /** Whether a model's heads can be kept so. */
+    fun takes(facts: GeneratorFacts): Boolean = facts.headSize % block == 0
+
+    /** Memory of so many numbers of keys and as many of values. */
+    fun bytes(numbers: Long): Long = (numbers * bits / 8).toLong()
+}
+
 /** What a bundle would take on a device: [context] is 0 for an encoder. */
-class Plan(val name: String, val need: Need, val context: Int, val room: Long) {
+class Plan(val name: String, val need: Need, val context: Int, val room: Long, val cache: Cache = Cache.F16) {
     val fits: Boolean get() = need.total <= room
 
     /** @throws MedgeException it does not fit; says what it needs and what there is */
@@ -67,15 +84,17 @@ object Planner {
     private const val VISION_ROWS = 12 // of that width for each patch, in llama.cpp's tower
     private const val ONNX_ROWS = 45 // and in ONNX Runtime's
 
-    /** What a bundle takes on this device, with the longest context that fits. */
+    /** What a bundle takes on this device, with the longest context that fits; the cache is in eight bits where sixteen would shorten it. */
     fun plan(manifest: Manifest, device: Device): Plan {
         val generator = manifest.generator ?: return Plan(manifest.name, encoderNeed(manifest), 0, device.room)
         val weights = manifest.files.filter { it.role == "language" || it.role.substringBefore('.') == "projector" }.sumOf { it.bytes }
         val onnx = manifest.towers["projector"]?.format == "onnx"
         var context = min(LONGEST_CONTEXT, generator.contextLength)
         while (true) {
-            val plan = Plan(manifest.name, need(generator, weights, context, onnx), context, device.room)
-            if (plan.fits || context <= LEAST_CONTEXT) return plan
+            val plans = Cache.values().filter { it.takes(generator) }
+                .map { Plan(manifest.name, need(generator, weights, context, onnx, it), context, device.room, it) }
+            plans.firstOrNull { it.fits }?.let { return it }
+            if (context <= LEAST_CONTEXT) return plans.last()
             context = max(LEAST_CONTEXT, roundUp(context / 2))
         }
     }
@@ -106,16 +125,16 @@ object Planner {
      * As `need` in the Python runtime's planner, but for the logits: the llama.cpp that phones get makes room for a row of the vocabulary
      * for every token of a batch.
      */
-    fun need(facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false): Need {
+    fun need(facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false, cache: Cache = Cache.F16): Need {
         val whole = if (facts.globalEvery > 0) facts.layers / facts.globalEvery else facts.layers
         val window = if (facts.window > 0) min(context, roundUp(facts.window + BATCH)) else context
         val positions = whole.toLong() * context + (facts.layers - whole).toLong() * window
-        val cache = positions * facts.kvHeads * facts.headSize * 2 * 2
+        val kept = cache.bytes(positions * facts.kvHeads * facts.headSize)
         val patches = if (facts.imageTokens > 0) (facts.imageSize.toLong() / facts.patchSize).let { it * it } else 0L
         val language = BATCH.toLong() * (facts.width.toLong() * 4 * 12 + facts.vocabulary.toLong() * 4)
-        if (onnx) return Need(weights, cache, language + patches * VISION_WIDTH * 4 * ONNX_ROWS, FIXED)
+        if (onnx) return Need(weights, kept, language + patches * VISION_WIDTH * 4 * ONNX_ROWS, FIXED)
         val vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
-        return Need(weights, cache, max(language, vision), FIXED)
+        return Need(weights, kept, max(language, vision), FIXED)
     }
 
     private fun roundUp(value: Int): Int = (value + STEP - 1) / STEP * STEP

@@ -43,9 +43,25 @@ class PlannerTest {
         val plan = Planner.plan(reader(2_600_000_000), device)
         assertTrue(plan.fits)
         assertEquals(4096, plan.context)
-        val tight = Planner.plan(reader(2_950_000_000), device)
+        assertEquals(Cache.F16, plan.cache)
+        val tight = Planner.plan(reader(3_050_000_000), device)
         assertTrue(tight.context < 4096)
         assertTrue(tight.fits)
+    }
+
+    @Test
+    fun theCacheIsInEightBitsBeforeTheContextIsShortened() {
+        val whole = Planner.need(gemma4b, 0, 4096).total
+        val small = Planner.need(gemma4b, 0, 4096, cache = Cache.Q8_0)
+        assertEquals((5L * 4096 + 29L * 1280) * 4 * 256 * 17 / 8, small.cache)
+        val between = phone(8.0).room - (whole + small.total) / 2
+        val plan = Planner.plan(reader(between), phone(8.0))
+        assertEquals(Cache.Q8_0, plan.cache)
+        assertEquals(4096, plan.context)
+        assertTrue(plan.fits)
+        // Heads of 80 numbers are no multiple of a block.
+        val odd = GeneratorFacts(4_300_000_000, 34, 2560, 4, 80, 1024, 6, 131_072, 262_208, 896, 256, 14)
+        assertEquals(Cache.F16, Planner.plan(reader(5_000_000_000, odd), phone(8.0)).cache)
     }
 
     @Test
