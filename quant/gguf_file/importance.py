@@ -148,6 +148,8 @@ def gather(
                 gathering.begin(number)
             # Logits of every fourth token: the tied embedding's own inputs, for a quarter of the time they cost.
             engine.observe_prompt(work[number], stride=STRIDE)
+            if gathering is not None:
+                gathering.end()
             importance.chunks = number + 1
             if out is not None and importance.chunks % SAVE_EVERY == 0:
                 importance.share(run.full)

@@ -51,6 +51,7 @@ class Gathering:
         self._judged: dict[str, list[NDArray[np.float32]]] = {name: [] for name in columns}
         self.prompts = chosen(prompts)
         self._number: int | None = None
+        self._waiting: list[tuple[str, NDArray[np.float32]]] = []
 
     def begin(self, prompt: int) -> None:
         """Say which prompt runs next, by its number among all."""
@@ -62,12 +63,19 @@ class Gathering:
 
     def add(self, name: str, even: NDArray[np.float32]) -> None:
         """Add inputs of a matrix, (N, columns), as `evened` makes them, where they are wanted."""
-        if not self.wants(name):
-            return
-        if self._number is not None and self._number % JUDGED_PROMPT:
-            self._moments[name] += even.T @ even
-        elif (room := JUDGED_POSITIONS - sum(map(len, self._judged[name]))) > 0:
-            self._judged[name].append(even[:: -(-len(even) // room)])
+        if self.wants(name):
+            self._waiting.append((name, even))
+
+    def end(self) -> None:
+        """Take in what the prompt gave. Not while it runs: llama.cpp's threads wait busily then, and a product of matrices on
+        the same cores takes five times as long."""
+        waiting, self._waiting = self._waiting, []
+        for name, even in waiting:
+            if self._number is not None and self._number % JUDGED_PROMPT:
+                # Of one and the same array NumPy makes half of the product, then mirrors it, which takes longer than the whole.
+                self._moments[name] += even.T @ even.copy()
+            elif (room := JUDGED_POSITIONS - sum(map(len, self._judged[name]))) > 0:
+                self._judged[name].append(even[:: -(-len(even) // room)])
 
     def take(self) -> Iterator[tuple[str, Inputs]]:
         """What was gathered, matrix by matrix; each is let go."""
@@ -147,6 +155,7 @@ class Moments:
                 gathering.begin(number)
                 # Without an output a position skips the last layer's last matrices.
                 engine.observe_prompt(prompts[number], stride=STRIDE)
+                gathering.end()
                 told(done, len(gathering.prompts))
         return gathering
 
