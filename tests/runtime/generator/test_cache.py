@@ -44,7 +44,7 @@ def test_llama_cpp_knows_the_types() -> None:
 
 
 def test_it_is_used_and_near_sixteen_bits(tiny_reader: Path) -> None:
-    """The logits differ, and by less the more bits there are. The model's weights are random, which makes small errors large ones."""
+    """The logits differ, by less the more bits there are. Random weights make small errors large ones."""
     lost: dict[str, list[float]] = {name: [] for name in FEWER}
     with opened(tiny_reader, "f16") as whole:
         exact = [last_logits(whole, question) for question in QUESTIONS]
