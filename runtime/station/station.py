@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from ..bundles.claim import claimed
 from ..errors import ObjectRefusedError, PlaceTakenError, StationError, StationFullError, storage_errors
 from ..progress import Progress, no_progress
+from .doors.doors import Doors
 from .store import arrivals, audit, catalogue, retention
 from .store.arrivals import NOBODY, Identity, Patient
 from .store.backup import DATABASE, Copied, back_up
@@ -54,6 +55,7 @@ class Station:
     def __init__(self, folder: Path, database: Database, objects: Objects, limits: Limits) -> None:
         self.folder = folder
         self.queue = Queue(database, limits)
+        self.doors = Doors(database)
         self._database, self._objects = database, objects
         self._held = contextlib.ExitStack()
 

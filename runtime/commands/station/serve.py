@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 from pathlib import Path
@@ -12,12 +13,25 @@ import typer
 from ...console.generator_options import ContextOption
 from ...console.options import AllowFailed, JsonOption, ThreadsOption
 from ...console.terminal import err, out, print_json, warn
+from .entrance_options import (
+    CertificateOption,
+    HostOption,
+    KeyOption,
+    NameOption,
+    StoreOption,
+    certificate_facts,
+    tell_certificate,
+)  # fmt: skip
 
 
 def serve(
     bundles: Annotated[Path, typer.Option(help="The folder that holds the bundles' folders.", show_default=False)],
-    host: Annotated[str, typer.Option(help="The address to listen on; only this machine's own for now.")] = "127.0.0.1",
+    store: StoreOption = None,
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for one that is free.")] = 8642,
+    name: NameOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     encoder: Annotated[
         str | None, typer.Option(help="The encoder that requests mean that name none.", show_default="the only one")
     ] = None,
@@ -26,7 +40,7 @@ def serve(
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the bundles of a folder to programs on this machine, over HTTP.
+    """Serve the bundles of a folder over HTTP: to this machine, or beyond it to users, by TLS.
 
     Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
     The page '/docs' describes them. A model is loaded when it is first asked for, and put away when another one needs its memory.
@@ -39,28 +53,37 @@ def serve(
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
 
-    for module in ("fastapi", "uvicorn", "prometheus_client"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "argon2", "cryptography"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
     catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)
     from ...station import server
     from ...station.api.app import create_app
     from ...station.api.service import Service
+    from ...station.entrance import entrance
+    from ...station.station import Station
 
-    door, address = server.listen(server.Address(host, port))
-    opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
-    app = create_app(Service(catalogue, Shelf(opener)), version=__version__)
-    for why in catalogue.refused.values():
-        warn(f"left out: {why}")
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
+    with contextlib.ExitStack() as stack:
+        station = None if store is None else stack.enter_context(Station.open(store))
+        way = entrance(host, station, names=name or (), certificate=certificate, key=key)
+        door, address = server.listen(server.Address(way.host, port))
+        url = f"{'https' if way.tls else 'http'}://{way.called}:{address.port}"
+        opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
+        service = Service(catalogue, Shelf(opener), station)
+        app = create_app(service, hosts=way.hosts, version=__version__, always_locked=way.always_locked, hsts=way.hsts)
+        for why in catalogue.refused.values():
+            warn(f"left out: {why}")
+        logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
 
-    def begun() -> None:
-        if as_json:
-            models = [{"id": one.id, "kind": one.kind, "parity": one.parity} for one in catalogue.entries.values()]
-            print_json({"url": address.url, "models": models, "refused": catalogue.refused})
-        else:
-            out.print(f"{address.url}: {', '.join(catalogue.entries)}; described at {address.url}/docs", soft_wrap=True)
-            err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
-        out.file.flush()
+        def begun() -> None:
+            if as_json:
+                models = [{"id": one.id, "kind": one.kind, "parity": one.parity} for one in catalogue.entries.values()]
+                tls = {} if way.tls is None else {"tls": certificate_facts(way.tls)}
+                print_json({"url": url, "models": models, "refused": catalogue.refused, **tls})
+            else:
+                out.print(f"{url}: {', '.join(catalogue.entries)}; described at {url}/docs", soft_wrap=True)
+                tell_certificate(way.tls)
+                err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
+            out.file.flush()
 
-    server.serve(app, door, begun)
+        server.serve(app, door, begun, way.tls)

@@ -12,8 +12,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from . import chat, classify, embeddings, health, predict, problems
+from . import chat, classify, embeddings, health, predict, problems, session
 from .guard import LOOPBACK, MOST_BYTES, Guard
+from .lock import Lock
 from .page import STYLE, page
 from .service import Service
 
@@ -22,15 +23,18 @@ ABOUT = "Medical images and questions, on this machine. Not a medical device: a 
 
 
 def create_app(
-    service: Service, *, hosts: frozenset[str] = LOOPBACK, most_bytes: int = MOST_BYTES, version: str = "0"
-) -> ASGIApp:
-    """The application, behind its guard.
+    service: Service, *, hosts: frozenset[str] = LOOPBACK, most_bytes: int = MOST_BYTES, version: str = "0",
+    always_locked: bool = False, hsts: bool = False,
+) -> ASGIApp:  # fmt: skip
+    """The application, behind its lock and its guard.
 
     Args:
         service: the models.
         hosts: names, without port, by which the station may be called.
         most_bytes: of a request's body.
         version: of medge, for the OpenAPI document.
+        always_locked: also while there are no users: beyond this machine.
+        hsts: tell browsers to come by TLS only.
     """
     app = _routed(version)
     app.state.service = service
@@ -44,7 +48,8 @@ def create_app(
         return Response(STYLE, media_type="text/css")
 
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
-    return Guard(app, hosts, most_bytes, service.metrics)
+    doors = None if service.station is None else service.station.doors
+    return Guard(Lock(app, doors, always=always_locked), hosts, most_bytes, service.metrics, hsts=hsts)
 
 
 def _routed(version: str) -> FastAPI:
@@ -53,7 +58,7 @@ def _routed(version: str) -> FastAPI:
         lifespan=_lifespan, redirect_slashes=False,
     )  # fmt: skip
     problems.install(app)
-    for part in (chat, embeddings, classify, predict, health):
+    for part in (chat, embeddings, classify, predict, health, session):
         app.include_router(part.router)
     return app
 

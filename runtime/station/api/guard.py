@@ -36,10 +36,14 @@ class Guard:
         hosts: names, without port, by which the station may be called.
         most_bytes: of a request's body.
         metrics: what is counted.
+        hsts: tell browsers to come by TLS only, for a year.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics, *, hsts: bool = False
+    ) -> None:
         self._app, self._hosts, self._most, self._metrics = app, hosts, most_bytes, metrics
+        self._headers = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"} if hsts else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +57,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

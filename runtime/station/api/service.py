@@ -20,6 +20,7 @@ from ...pictures.view import DEFAULT_VIEW, View
 from ..models.answers import AnswerQueue
 from ..models.catalogue import Catalogue, Entry
 from ..models.shelf import Shelf
+from ..station import Station
 from .metrics import Metrics
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class Service:
     Attributes:
         catalogue: its bundles.
         shelf: the loaded ones.
+        station: what it holds; None where it was started without a store.
         queue: before the language models.
         metrics: what is counted.
     """
 
     catalogue: Catalogue
     shelf: Shelf
+    station: Station | None = None
     queue: AnswerQueue = field(default_factory=AnswerQueue)
     metrics: Metrics = field(init=False)
     _seats: anyio.CapacityLimiter | None = field(init=False, default=None)

@@ -80,7 +80,32 @@ _FIRST: Step = (
     "CREATE TRIGGER audit_holds BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END",
 )
 
-STEPS: tuple[Step, ...] = (_FIRST,)
+_DOORS: Step = (
+    """
+    CREATE TABLE users (
+        name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('viewer', 'reader', 'admin')),
+        created REAL NOT NULL, changed REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tokens (
+        name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
+        role TEXT NOT NULL CHECK (role IN ('viewer', 'reader', 'admin')),
+        created REAL NOT NULL, ends REAL, used REAL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE sessions (
+        hash TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+        began REAL NOT NULL, used REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX sessions_user ON sessions (user)",
+    "CREATE TABLE attempts (key TEXT PRIMARY KEY, count INTEGER NOT NULL, last REAL NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
+)
+
+STEPS: tuple[Step, ...] = (_FIRST, _DOORS)
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:
