@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import StationError, StationFullError
 from ..doors.doors import Doors, Visitor
-from ..doors.roles import LOCAL, User
+from ..doors.roles import LOCAL
 from .problems import RefusedError, answer, problem_of
 
 USER, VISITOR = (
@@ -105,7 +105,7 @@ class Lock:
         if path == SESSION and int(headers.get("content-length", "0")[:20]) > _SMALL:
             raise RefusedError(_LARGE, status=413)
         if not self._always and (self._doors is None or not await self._aside(self._doors.locked)):
-            scope[USER] = User(LOCAL, "admin")
+            scope[USER] = LOCAL
             return None
         token = _token_of(headers)
         look = functools.partial(self._look, token, cookie_of(scope))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ...errors import StationError, one_line
 
-ROLES = ("viewer", "reader", "admin")  # each may do what those before it may
-LOCAL = "local"  # whoever asks, on this machine, while there are no users
+Role = Literal["viewer", "reader", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
 MOST_LETTERS = 64
-_TAKEN = {LOCAL, "station", "unknown"}  # who else stands in the audit log
+_TAKEN = {"local", "station", "unknown"}  # who else stands in the audit log
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,19 @@ class User:
 
     Attributes:
         name: of a user; of a program "token:" and the token's name.
-        role: "viewer", "reader" or "admin".
+        role: "viewer" reads, "reader" also uploads, asks for work and writes reports, "admin" also removes, reads the audit log
+            and changes settings.
     """
 
     name: str
-    role: str
+    role: Role
 
-    def may(self, role: str) -> bool:
-        """Whether this user may do what needs a role."""
+    def may(self, role: Role) -> bool:
+        """Whether they may do what a role may."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+LOCAL = User("local", "admin")  # whoever is at this machine, while the station has no users
 
 
 def checked_name(given: str) -> str:
@@ -53,12 +58,13 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def checked_role(role: str) -> str:
+def checked_role(role: str) -> Role:
     """A role that exists.
 
     Raises:
         StationError: there is none of this name.
     """
-    if role not in ROLES:
-        raise StationError(f"there is no role {one_line(role, 40)!r}; there are {', '.join(ROLES)}")
-    return role
+    for one in ROLES:
+        if one == role:
+            return one
+    raise StationError(f"there is no role {one_line(role, 40)!r}; there are {', '.join(ROLES)}")

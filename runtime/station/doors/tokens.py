@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...errors import StationError
 from ..store.clock import now
-from .roles import User, checked_name, checked_role, folded
+from .roles import Role, User, checked_name, checked_role, folded
 
 PREFIX = "medge_"  # by which a scanner for secrets, or a person, knows one
 _DAY = 86400.0
@@ -30,7 +30,7 @@ class Token:
     """
 
     name: str
-    role: str
+    role: Role
     created: float
     ends: float | None
     used: float | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...errors import StationError
 from ..store.clock import now
-from .roles import checked_name, checked_role, folded
+from .roles import Role, checked_name, checked_role, folded
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Account:
     """
 
     name: str
-    role: str
+    role: Role
     created: float
     changed: float
 
