@@ -69,7 +69,7 @@ def serve(
         door, address = server.listen(server.Address(way.host, port))
         url = f"{'https' if way.tls else 'http'}://{way.called}:{address.port}"
         opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
-        service = Service(catalogue, Shelf(opener), station)
+        service = Service(catalogue, Shelf(opener), station=station)
         app = create_app(service, hosts=way.hosts, version=__version__, always_locked=way.always_locked, hsts=way.hsts)
         for why in catalogue.refused.values():
             warn(f"left out: {why}")

@@ -36,15 +36,15 @@ class Service:
     Attributes:
         catalogue: its bundles.
         shelf: the loaded ones.
-        station: what it holds; None where it was started without a store.
         queue: before the language models.
+        station: what it holds; None where it was started without a store.
         metrics: what is counted.
     """
 
     catalogue: Catalogue
     shelf: Shelf
-    station: Station | None = None
     queue: AnswerQueue = field(default_factory=AnswerQueue)
+    station: Station | None = None
     metrics: Metrics = field(init=False)
     _seats: anyio.CapacityLimiter | None = field(init=False, default=None)
 
