@@ -79,8 +79,7 @@ class Lock:
             kept = await self._enter(scope)
         except StationError as error:
             refused = error if isinstance(error, RefusedError) else _of_store(error)
-            headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
-            await answer(*problem_of(refused), headers)(scope, receive, send)
+            await answer(*problem_of(refused))(scope, receive, send)
             return
         if scope["path"] == SESSION or (kept is None and USER not in scope):
             receive = _limited(receive)

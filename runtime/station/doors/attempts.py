@@ -93,6 +93,11 @@ def succeeded(connection: sqlite3.Connection, keys: Sequence[Key]) -> None:
             connection.execute("UPDATE attempts SET count = count - 1, until = 0 WHERE key = ?", (key.text,))
 
 
+def forget_user(connection: sqlite3.Connection, name: str) -> None:
+    """Forget the failures of a user."""
+    connection.execute("DELETE FROM attempts WHERE key = ?", (keys_of(name, "")[0].text,))
+
+
 def _row(connection: sqlite3.Connection, key: Key) -> tuple[int, float]:
     row = connection.execute("SELECT count, until FROM attempts WHERE key = ?", (key.text,)).fetchone()
     return (row["count"], row["until"]) if row else (0, 0.0)

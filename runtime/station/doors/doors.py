@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...errors import StationError
@@ -57,10 +57,13 @@ class Doors:
     Args:
         database: of the station.
         passwords: makes and checks hashes.
+        clock: seconds since 1970.
     """
 
-    def __init__(self, database: Database, passwords: Passwords | None = None) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, passwords: Passwords | None = None, clock: Callable[[], float] = now
+    ) -> None:
+        self._database, self._clock = database, clock
         self._passwords = passwords or Passwords()
         self._guard = threading.Lock()  # of `_inside`, and of making `nobodys`
         self._inside = 0  # logins that are checked or wait for it
@@ -103,7 +106,7 @@ class Doors:
     def _login(self, name: str, password: str, address: str, old: str | None) -> Session:
         keys = attempts.keys_of(name, address)
         with self._database.write() as connection:
-            wait = attempts.begin(connection, keys, now())
+            wait = attempts.begin(connection, keys, self._clock())
         if wait > 0:
             raise LoginWaitError(wait)
         with self._database.read() as connection:
@@ -114,7 +117,7 @@ class Doors:
             account = users.find(connection, name)
             # Between the two transactions the user may have been removed, or have got another password.
             if not right or account is None or found != users.password_of(connection, name):
-                detail = {"address": address, "wait": round(attempts.waiting(connection, keys, now()))}
+                detail = {"address": address, "wait": round(attempts.waiting(connection, keys, self._clock()))}
                 audit.note(connection, account.name if account else _NOBODY, "login failed", detail=detail)
                 session = None
             else:
@@ -123,7 +126,7 @@ class Doors:
                     sessions.end(connection, old)
                 if renewed is not None:
                     connection.execute("UPDATE users SET password = ? WHERE name = ?", (renewed, account.name))
-                session = sessions.begin(connection, User(account.name, account.role), now())
+                session = sessions.begin(connection, User(account.name, account.role), self._clock())
                 audit.note(connection, account.name, "logged in", detail={"address": address})
         if session is None:
             raise LoginError("the name or the password is wrong")
@@ -147,7 +150,7 @@ class Doors:
             cookie: of a person.
             awake: a person has asked, so that the session's idle time begins anew.
         """
-        at = now()
+        at = self._clock()
         with self._database.read() as connection:
             holder = tokens.holder(connection, token, at) if token is not None else None
             session = sessions.find(connection, cookie, at) if token is None and cookie is not None else None
@@ -205,7 +208,7 @@ class Doors:
         return gone.name
 
     def set_password(self, name: str, password: str, *, who: str) -> str:
-        """Set a user's password and end the sessions; the name as it was given.
+        """Set a user's password and end the sessions and the wait after guesses; the name as it was given.
 
         Raises:
             StationError: there is no such user, or the password can't be taken.
@@ -216,6 +219,7 @@ class Doors:
         with self._database.write() as connection:
             users.known(connection, name)
             users.set_password(connection, account.name, kept)
+            attempts.forget_user(connection, account.name)
             audit.note(connection, who, "set a password", account.name)
         return account.name
 
@@ -234,7 +238,7 @@ class Doors:
         with self._database.write() as connection:
             if not users.any_users(connection):
                 raise StationError("the station has no users, so that no token is needed; add an admin first")
-            made, secret = tokens.add(connection, name, role, days)
+            made, secret = tokens.add(connection, name, role, days, self._clock())
             audit.note(connection, who, "added a token", made.name, {"role": made.role, "days": days})
         return made, secret
 

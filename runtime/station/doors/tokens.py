@@ -9,7 +9,6 @@ import sqlite3
 from dataclasses import dataclass
 
 from ...errors import StationError
-from ..store.clock import now
 from .roles import Role, User, checked_name, checked_role, folded
 
 PREFIX = "medge_"  # by which a scanner for secrets, or a person, knows one
@@ -47,7 +46,7 @@ def all_tokens(connection: sqlite3.Connection) -> list[Token]:
     return [Token(**dict(row)) for row in rows]
 
 
-def add(connection: sqlite3.Connection, name: str, role: str, days: int | None) -> tuple[Token, str]:
+def add(connection: sqlite3.Connection, name: str, role: str, days: int | None, at: float) -> tuple[Token, str]:
     """Add a token.
 
     Args:
@@ -55,6 +54,7 @@ def add(connection: sqlite3.Connection, name: str, role: str, days: int | None) 
         name: what it is for.
         role: what it may do.
         days: after how many it ends; None for never.
+        at: now, in seconds since 1970.
 
     Returns:
         It and its words, which are kept nowhere.
@@ -65,7 +65,7 @@ def add(connection: sqlite3.Connection, name: str, role: str, days: int | None) 
     name, role = checked_name(name), checked_role(role)
     if connection.execute("SELECT 1 FROM tokens WHERE folded = ?", (folded(name),)).fetchone():
         raise StationError(f"there is a token {name!r} already; remove it first, or choose another name")
-    secret, at = PREFIX + secrets.token_urlsafe(32), now()
+    secret = PREFIX + secrets.token_urlsafe(32)
     made = Token(name, role, at, None if days is None else at + days * _DAY, None)
     connection.execute(
         "INSERT INTO tokens (name, folded, hash, role, created, ends, used) VALUES (?, ?, ?, ?, ?, ?, NULL)",
