@@ -28,9 +28,13 @@ def add(store: StoreArgument, name: NameArgument, role: RoleOption = "viewer", a
 
     Example: medge station user add clinic "Dr. Amina Diallo" --role admin
     """
+    from ...station.doors.roles import checked_name, checked_role
+
+    name, role = checked_name(name), checked_role(role)
+    secret = asked_password(name)  # before the folder is opened, which nobody else could meanwhile
     with station_at(store, make=True) as station:
         locked = station.doors.locked()
-        made = station.doors.add_user(name, asked_password(name), role, who=command_user())
+        made = station.doors.add_user(name, secret, role, who=command_user())
     if as_json:
         print_json({"user": made.name, "role": made.role, "locked_now": not locked})
     else:
@@ -93,8 +97,9 @@ def password(store: StoreArgument, name: NameArgument, as_json: JsonOption = Fal
 
     Example: medge station user password clinic "Dr. Amina Diallo"
     """
+    secret = asked_password(name)
     with station_at(store) as station:
-        found = station.doors.set_password(name, asked_password(name), who=command_user())
+        found = station.doors.set_password(name, secret, who=command_user())
     if as_json:
         print_json({"user": found, "password_set": True})
     else:

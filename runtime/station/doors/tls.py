@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import MedgeError, MissingExtraError, StationError
-from ..store.clock import now
+from ..store.clock import EARLIEST, now
 from .authority import RENEWED, Files, Wanted, make_certificate
 
 if TYPE_CHECKING:
@@ -141,7 +141,13 @@ class Tls:
         authority = self.own.authority if self.own else None
         ends = first.not_valid_after_utc
         days = (ends - datetime.datetime.fromtimestamp(now(), datetime.UTC)).days
-        warnings = [f"{self.certificate} ends in {days} days; replace it"] if not self.own and days < RENEWED else []
+        warnings = []
+        if now() < EARLIEST:
+            warnings.append(
+                "this machine's clock is years behind; set it, or other machines will refuse the certificate"
+            )
+        if not self.own and days < RENEWED:
+            warnings.append(f"{self.certificate} ends in {days} days; replace it")
         if not self.own:
             warnings += [f"{self.certificate} is not for the name {name}" for name in _missing(first, self.wanted)]
         return Facts(

@@ -192,6 +192,12 @@ def test_an_own_certificate_is_renewed_before_it_ends_while_it_is_in_use(
     assert used.facts().authority_fingerprint != first.authority_fingerprint
 
 
+def test_a_clock_that_was_never_set_is_told(tmp_path: Path, today: Today) -> None:
+    today.at = 1000 * DAY
+    [warning] = Tls.made(tmp_path / "tls", CLINIC).facts().warnings
+    assert "clock is years behind" in warning
+
+
 def test_a_new_address_of_the_clinic_needs_no_new_authority_and_a_new_name_does(tmp_path: Path) -> None:
     first = Tls.made(tmp_path / "tls", CLINIC).facts()
     moved = Tls.made(tmp_path / "tls", Wanted(CLINIC.names, (ipaddress.ip_address("10.3.3.3"),))).facts()
