@@ -49,7 +49,7 @@ def with_users(doors: Doors) -> Doors:
 
 def opened(station: Station, clock: Clock, *, url: str = "http://localhost:8642", **options: Any) -> TestClient:
     """A client of a station, which is at an address of this machine, or of `client`."""
-    station.doors = Doors(station._database, fast(), clock)
+    station.doors = Doors(station.doors._database, fast(), clock)
     client = options.pop("client", ("127.0.0.1", 50000))
     app = create_app(Service(catalogue(), shelf(), station=station), **options)
     return TestClient(app, base_url=url, client=client)

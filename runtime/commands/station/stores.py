@@ -51,7 +51,7 @@ def command_user() -> str:
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container may know no name
-        name = str(os.getuid())
+        name = str(getattr(os, "getuid", int)())
     return f"command:{name}"
 
 

@@ -105,13 +105,18 @@ class Doors:
 
     def _login(self, name: str, password: str, address: str, old: str | None) -> Session:
         keys = attempts.keys_of(name, address)
-        with self._database.write() as connection:
-            wait = attempts.begin(connection, keys, self._clock())
+        with self._database.read() as connection:  # who only waits keeps nobody from writing
+            wait = attempts.waiting(connection, keys, self._clock())
+        if wait == 0:
+            with self._database.write(durable=False) as connection:
+                wait = attempts.begin(connection, keys, self._clock())
         if wait > 0:
             raise LoginWaitError(wait)
         with self._database.read() as connection:
             found = users.password_of(connection, name)
-        right = self._passwords.fits(self._hash_of(found), password) and found is not None  # hashes before it looks
+        with self._guard:
+            nobodys = self._passwords.nobodys  # made once, also where the first who comes has a right name
+        right = self._passwords.fits(found[1] if found else nobodys, password) and found is not None
         renewed = self._passwords.hash(password) if right and found and self._passwords.is_old(found[1]) else None
         with self._database.write() as connection:
             account = users.find(connection, name)
@@ -131,16 +136,6 @@ class Doors:
         if session is None:
             raise LoginError("the name or the password is wrong")
         return session
-
-    def _hash_of(self, found: tuple[str, str] | None) -> str:
-        if found is not None:
-            return found[1]
-        with self._guard:  # made once
-            return self._passwords.nobodys
-
-    def prepare(self) -> None:
-        """Do what the first wrong login would take longer for than later ones."""
-        self._hash_of(None)
 
     def enter(self, *, token: str | None, cookie: str | None, awake: bool = True) -> Visitor | None:
         """Who comes with a token, or with the word of a cookie; None where neither is anybody's.

@@ -257,7 +257,6 @@ def test_a_name_that_nobody_has_is_refused_alike(doors: Doors) -> None:
 def test_a_name_that_nobody_has_takes_as_long(tmp_path: Path, clock: Clock) -> None:
     """With a hash that takes some ten milliseconds, so that a missing one would show."""
     doors = with_users(doors_at(tmp_path, clock, fast(memory=16_384)))
-    doors.prepare()
 
     def seconds(name: str) -> float:
         begun = time.thread_time()
