@@ -40,7 +40,8 @@ def add(store: StoreArgument, name: NameArgument, role: RoleOption = "viewer", a
     else:
         out.print(f"{made.name} is a user ({made.role})")
         if not locked:
-            out.print("everybody has to log in from now on; programs need a token (medge station token add)")
+            told = "everybody has to log in from now on; programs need a token (medge station token add)"
+            out.print(told, soft_wrap=True)
 
 
 @app.command("list")
@@ -60,7 +61,7 @@ def list_users(store: StoreArgument, as_json: JsonOption = False) -> None:
         print_json({"results": users})
         return
     if not found:
-        out.print("no users: the station answers everybody on its machine, and nobody else")
+        out.print("no users: the station answers everybody on its machine, and nobody else", soft_wrap=True)
         return
     table = Table("user", "role", "added", "password set")
     for one in found:
@@ -103,4 +104,4 @@ def password(store: StoreArgument, name: NameArgument, as_json: JsonOption = Fal
     if as_json:
         print_json({"user": found, "password_set": True})
     else:
-        out.print(f"{found} has a new password, and has to log in with it")
+        out.print(f"{found} has a new password, and has to log in with it", soft_wrap=True)

@@ -18,6 +18,7 @@ pytest.importorskip("cryptography", reason="cryptography is not installed: pip i
 
 from station_doors import Clock, doors_at, with_users
 
+from medge.runtime.commands.station.entrance_options import tell_certificate
 from medge.runtime.errors import StationError
 from medge.runtime.station import entrance as module
 from medge.runtime.station.api.guard import LOOPBACK
@@ -89,6 +90,18 @@ def test_a_clinics_certificate(station: Station, tmp_path: Path) -> None:
     here = entrance("127.0.0.1", None, certificate=files.chain, key=files.key)
     assert (here.hsts, here.always_locked) == (False, False)
     assert not (station.folder / "tls").exists()
+
+
+def test_the_fingerprints_are_printed_for_staff_to_compare(
+    station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = entrance("192.168.1.5", station)
+    assert way.tls is not None
+    facts = way.tls.facts()
+    tell_certificate(way.tls)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"SHA-256 {facts.fingerprint}")
+    assert second == f"install {facts.authority} on other machines, SHA-256 {facts.authority_fingerprint}"
 
 
 @pytest.mark.parametrize(
