@@ -6,7 +6,6 @@ import functools
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -29,6 +28,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SMALL = 16 << 10  # bytes of a request by somebody who has not logged in
 _AGAIN = 30.0  # seconds after which a streaming answer asks again whether its session goes on
 _AT_ONCE = 8  # look-ups
+_ANYBODY = Visitor(LOCAL, None)  # while there are no users
 _LARGE = "the request is too large for a login"
 
 
@@ -103,12 +103,12 @@ class Lock:
             raise RefusedError("the station answers no page of another origin", status=403)
         if path == SESSION and int(headers.get("content-length", "0")[:20]) > _SMALL:
             raise RefusedError(_LARGE, status=413)
-        if not self._always and (self._doors is None or not await self._aside(self._doors.locked)):
-            scope[USER] = LOCAL
-            return None
         token = _token_of(headers)
         look = functools.partial(self._look, token, cookie_of(scope))
         visitor = await look(awake=BACKGROUND not in headers)
+        if visitor is _ANYBODY:
+            scope[USER] = LOCAL
+            return None
         if visitor is None:
             if token is not None:
                 raise RefusedError(
@@ -133,15 +133,19 @@ class Lock:
         return still
 
     async def _look(self, token: str | None, cookie: str | None, *, awake: bool) -> Visitor | None:
-        if self._doors is None:
-            return None
-        return await self._aside(functools.partial(self._doors.enter, token=token, cookie=cookie, awake=awake))
+        """Who comes; in a thread, since the disk may be slow, and not among those of the routes, which may all be at work."""
+        doors = self._doors
+        if doors is None:
+            return None if self._always else _ANYBODY
 
-    async def _aside(self, work: Callable[[], Any]) -> Any:
-        """In a thread: the disk may be slow. Not among those of the routes, which may all be at work."""
+        def look() -> Visitor | None:
+            if not self._always and not doors.locked():
+                return _ANYBODY
+            return doors.enter(token=token, cookie=cookie, awake=awake)
+
         if self._seats is None:
             self._seats = anyio.CapacityLimiter(_AT_ONCE)
-        return await anyio.to_thread.run_sync(work, limiter=self._seats)
+        return await anyio.to_thread.run_sync(look, limiter=self._seats)
 
     def _watched(self, send: Send, still: Callable[[], Awaitable[bool]]) -> Send:
         """Ends a streaming answer soon after its session has ended or its user has gone."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ...errors import StationError
+from ...errors import StationError, StationFullError
 from ..store import audit
 from ..store.clock import now
 from ..store.database import Database
@@ -151,15 +152,18 @@ class Doors:
             session = sessions.find(connection, cookie, at) if token is None and cookie is not None else None
         if holder is not None and token is not None:
             if holder[1]:
-                with self._database.write(durable=False) as connection:
-                    tokens.seen(connection, token, at)
+                self._note_use(lambda connection: tokens.seen(connection, token, at))
             return Visitor(holder[0], None)
         if session is None:
             return None
         if session.is_due and awake:
-            with self._database.write(durable=False) as connection:
-                sessions.touch(connection, session.secret, at)
+            self._note_use(lambda connection: sessions.touch(connection, session.secret, at))
         return Visitor(session.user, session)
+
+    def _note_use(self, note: Callable[[sqlite3.Connection], None]) -> None:
+        """Where the disk is full, nothing is noted: who has logged in has to get in, to make space."""
+        with contextlib.suppress(StationFullError), self._database.write(durable=False) as connection:
+            note(connection)
 
     def logout(self, session: Session) -> None:
         """End a session."""

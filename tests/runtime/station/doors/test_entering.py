@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'me
 
 from station_doors import PASSWORD, Clock, doors_at, fast, with_users
 
-from medge.runtime.errors import StationError
+from medge.runtime.errors import StationError, StationFullError
 from medge.runtime.station.doors import attempts, sessions
 from medge.runtime.station.doors.doors import Doors, LoginError, LoginWaitError
 from medge.runtime.station.doors.passwords import Passwords
@@ -159,6 +159,23 @@ def test_sessions_end_when_idle_and_in_any_case(doors: Doors, clock: Clock) -> N
     assert doors.enter(token=None, cookie=idle.secret, awake=False) is not None  # a page that looks by itself
     clock.at += 2
     assert doors.enter(token=None, cookie=idle.secret) is None
+
+
+def test_who_has_logged_in_gets_in_while_the_disk_is_full(
+    doors: Doors, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = doors.login("Amina", PASSWORD, HERE)
+    _, token = doors.add_token("ris", "reader", who="Amina")
+    clock.at += 600
+
+    def full(*_: object, **__: object) -> None:
+        raise StationFullError("no space left")
+
+    monkeypatch.setattr(doors._database, "write", full)
+    assert doors.enter(token=None, cookie=session.secret) is not None
+    assert doors.enter(token=token, cookie=None) is not None
+    with pytest.raises(StationFullError):
+        doors.logout(session)
 
 
 def test_a_clock_that_is_put_back_ends_sessions(doors: Doors, clock: Clock) -> None:
