@@ -45,13 +45,17 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
     return door, Address(address.host, door.getsockname()[1])
 
 
-def serve(app: ASGIApp, door: socket.socket, begun: Callable[[], None], tls: Tls | None = None) -> None:
+def serve(
+    app: ASGIApp, door: socket.socket, begun: Callable[[], None], ending: Callable[[], None] = lambda: None,
+    tls: Tls | None = None,
+) -> None:  # fmt: skip
     """Answer requests until Ctrl-C or SIGTERM, which is raised again once running answers and models are ended.
 
     Args:
         app: the application.
         door: as `listen` opens it.
         begun: called when requests are answered.
+        ending: called when the station is told to end, before running answers are waited for.
         tls: where requests come by TLS; looked at twice a day, and renewed.
     """
     logging.getLogger("medge.station").setLevel(logging.INFO)
@@ -69,6 +73,10 @@ def serve(app: ASGIApp, door: socket.socket, begun: Callable[[], None], tls: Tls
             if tls is not None:
                 self.renewal = asyncio.create_task(_renew(tls))
             begun()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending()
+            await super().shutdown(sockets)
 
     with door:
         Server(config).run(sockets=[door])

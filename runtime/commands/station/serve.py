@@ -35,6 +35,13 @@ def serve(
     encoder: Annotated[
         str | None, typer.Option(help="The encoder that requests mean that name none.", show_default="the only one")
     ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(min=0.01, help="Days after which a study goes.", show_default="none goes")
+    ] = None,
+    keep_gb: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Gigabytes of studies beyond which the oldest go.", show_default="none go"),
+    ] = None,
     context: ContextOption = None,
     threads: ThreadsOption = None,
     allow_failed_parity: AllowFailed = False,
@@ -43,25 +50,33 @@ def serve(
     """Serve the bundles of a folder over HTTP: to this machine, or beyond it to users, by TLS.
 
     Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
-    The page '/docs' describes them. A model is loaded when it is first asked for, and put away when another one needs its memory.
+    With --store the station holds studies: what is sent to it is judged, searched and reported on.
+    The page '/docs' describes it all. A model is loaded when it is first asked for, and put away when another needs its memory.
 
-    Example: medge serve --bundles bundles/ --port 8642
+    Example: medge serve --bundles bundles/ --store station/
     """
     from .... import __version__
-    from ...errors import MissingExtraError
+    from ...errors import MissingExtraError, StationError
     from ...station.models.catalogue import Catalogue
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
 
-    for module in ("fastapi", "uvicorn", "prometheus_client", "argon2", "cryptography"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "argon2", "cryptography"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
     catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)
+    if store is None and (keep_days is not None or keep_gb is not None):
+        raise StationError(
+            "--keep-days and --keep-gb are for a station that holds studies; give its folder with --store"
+        )
     from ...station import server
     from ...station.api.app import create_app
     from ...station.api.service import Service
     from ...station.entrance import entrance
+    from ...station.keeping import Keeper
     from ...station.station import Station
+    from ...station.store.retention import Retention
+    from ...station.work.crew import Crew
 
     with contextlib.ExitStack() as stack:
         station = None if store is None else stack.enter_context(Station.open(store))
@@ -70,6 +85,9 @@ def serve(
         url = f"{'https' if way.tls else 'http'}://{way.called}:{address.port}"
         opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
         service = Service(catalogue, Shelf(opener), station=station)
+        if station is not None:
+            kept = Retention(keep_days, None if keep_gb is None else int(keep_gb * 1e9))
+            service.helpers += [Keeper(station, kept), Crew(station.queue, service.lanes())]
         app = create_app(service, hosts=way.hosts, version=__version__, always_locked=way.always_locked, hsts=way.hsts)
         for why in catalogue.refused.values():
             warn(f"left out: {why}")
@@ -86,4 +104,4 @@ def serve(
                 err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
             out.file.flush()
 
-        server.serve(app, door, begun, way.tls)
+        server.serve(app, door, begun, service.ending.set, way.tls)

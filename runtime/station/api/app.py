@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from . import chat, classify, embeddings, health, predict, problems, session
+from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
 from .guard import LOOPBACK, MOST_BYTES, Guard
 from .lock import Lock
 from .page import STYLE, page
@@ -58,7 +59,10 @@ def _routed(version: str) -> FastAPI:
         lifespan=_lifespan, redirect_slashes=False,
     )  # fmt: skip
     problems.install(app)
-    for part in (chat, embeddings, classify, predict, health, session):
+    for part in (
+        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, health,
+        session,
+    ):  # fmt: skip
         app.include_router(part.router)
     return app
 
@@ -70,8 +74,14 @@ def bare_document() -> dict[str, Any]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    for helper in service.helpers:
+        helper.start()
     yield
-    await anyio.to_thread.run_sync(app.state.service.shelf.close)
+    service.ending.set()
+    for helper in reversed(service.helpers):
+        await anyio.to_thread.run_sync(helper.stop)
+    await anyio.to_thread.run_sync(service.shelf.close)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
