@@ -15,6 +15,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ class Client:
         link.close()
         return answer.status, json.loads(text) if text else None, answer.headers.get("Set-Cookie", "")
 
+    def sent(self, image: str, entered: dict[str, str]) -> dict[str, Any]:
+        """A film that is sent, and what the station has found of it by itself."""
+        name = 'Content-Disposition: form-data; name="files"; filename="film.dcm"'
+        body = b"".join((b"--edge\r\n", name.encode(), b"\r\n\r\n", Path(image).read_bytes(), b"\r\n--edge--\r\n"))
+        link = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.trust)
+        link.request("POST", "/v1/studies", body, {**entered, "Content-Type": "multipart/form-data; boundary=edge"})
+        answer = link.getresponse()
+        told = json.loads(answer.read())
+        link.close()
+        uid = told["received"][0]["study"]
+        found: dict[str, Any] = {"state": "waiting"}
+        for _ in range(240):
+            found = self.ask("GET", f"/v1/studies/{uid}", **entered)[1]
+            if found["state"] not in ("waiting", "running"):
+                break
+            time.sleep(0.5)
+        kinds = [result["kind"] for result in found["results"]]
+        return {"status": answer.status, "state": found["state"], "results": kinds}
+
 
 def main(bundles: str, store: str, image: str) -> dict[str, Any]:
     loopback_up()
@@ -95,6 +115,7 @@ def main(bundles: str, store: str, image: str) -> dict[str, Any]:
         film = "data:application/dicom;base64," + base64.b64encode(Path(image).read_bytes()).decode()
         status, classified, _ = client.ask("POST", "/v1/classify", {"images": [film]}, **entered)
         seen["classified"] = (status, len(classified["results"][0]["labels"]))
+        seen["study"] = client.sent(image, entered)
         # A token that is added beside the running station, and removed.
         token = medge("station", "token", "add", store, "ris")["token"]
         seen["token"] = client.ask("GET", "/v1/models", Authorization=f"Bearer {token}")[0]

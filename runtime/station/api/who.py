@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ..doors.roles import LOCAL, Role, User
+from ..doors.roles import LOCAL, TOKEN, Role, User, folded
 from .lock import USER
 from .problems import RefusedError
 from .service import At
 
-__all__ = ["LOCAL", "Admin", "Asking", "Reader", "Role", "User", "Viewer", "needs", "who_of"]
+__all__ = ["LOCAL", "Admin", "Asking", "Reader", "Role", "User", "Viewer", "needs", "own_name", "who_of"]
 
 
 def who_of(request: Request) -> User:
@@ -49,6 +49,21 @@ def needs(role: Role) -> Callable[[Request, User, At], User]:
         return user
 
     return allowed
+
+
+def own_name(user: User, name: str) -> str:
+    """The name under which a user signs: one who has logged in signs as nobody else.
+
+    Raises:
+        RefusedError: it is another's, or a program's: a person signs.
+    """
+    if user == LOCAL:
+        return name
+    if user.name.startswith(TOKEN):
+        raise RefusedError("a person signs, and this is a program's token; log in", status=403, code="not_allowed")
+    if folded(name) != folded(user.name):
+        raise RefusedError(f"{user.name} can't sign under another name", status=403, param="name", code="not_allowed")
+    return user.name
 
 
 Viewer = Annotated[User, Depends(needs("viewer"))]

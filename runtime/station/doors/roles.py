@@ -10,6 +10,7 @@ from ...errors import StationError, one_line
 
 Role = Literal["viewer", "reader", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+TOKEN = "token:"  # before a token's name; no user's name has a colon
 MOST_LETTERS = 64
 _TAKEN = {"local", "station", "unknown"}  # who else stands in the audit log
 

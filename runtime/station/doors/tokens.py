@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from ...errors import StationError
-from .roles import Role, User, checked_name, checked_role, folded
+from .roles import TOKEN, Role, User, checked_name, checked_role, folded
 
 PREFIX = "medge_"  # by which a scanner for secrets, or a person, knows one
 _DAY = 86400.0
@@ -94,7 +94,7 @@ def holder(connection: sqlite3.Connection, secret: str, at: float) -> tuple[User
     ).fetchone()  # found by its hash: how long that takes tells nothing of the secret
     if row is None or (row["ends"] is not None and row["ends"] <= at):
         return None
-    return User(f"token:{row['name']}", row["role"]), abs(at - (row["used"] or 0)) > _SEEN_EVERY
+    return User(f"{TOKEN}{row['name']}", row["role"]), abs(at - (row["used"] or 0)) > _SEEN_EVERY
 
 
 def seen(connection: sqlite3.Connection, secret: str, at: float) -> None:

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute
 from station_doors import NAMES, PASSWORD, Clock, log_in, opened, with_users
+from station_films import film
 
 from medge.runtime.station.api.app import create_app
 from medge.runtime.station.api.guard import HEADERS, LOOPBACK
@@ -366,6 +367,39 @@ def test_what_a_role_may_is_what_its_routes_say(client: TestClient, station: Sta
             asked += 1
     assert asked > 10
     assert station.history_break() is None
+
+
+# What is asked by POST and changes nothing; the login is for everybody.
+ASKS = {"/v1/chat/completions", "/v1/embeddings", "/v1/classify", "/predict", "/v1/search", "/v1/record", "/v1/session"}
+
+
+def test_what_changes_something_is_for_readers_and_what_removes_for_admins(client: TestClient) -> None:
+    """A route that is added without a role fails here."""
+    changing = [one for one in routes(client) if one.path not in ASKS and not one.methods <= {"GET", "HEAD"}]
+    assert len(changing) > 5
+    for one in changing:
+        needed = {"admin"} if "DELETE" in one.methods else {"reader", "admin"}
+        assert needed & set(roles_of(one)), (one.methods, one.path)
+    [audit] = [one for one in routes(client) if one.path == "/v1/audit"]
+    assert list(roles_of(audit)) == ["admin"]
+
+
+def test_nobody_signs_under_anothers_name(client: TestClient, station: Station) -> None:
+    study = station.put(film(1), who="test").instance
+    uid = station.studies()[0].study.uid
+    assert study
+    headers = log_in(client, "reader")
+    put = client.put(f"/v1/studies/{uid}/report", json={"text": "Findings", "version": 0}, headers=headers)
+    assert put.status_code == 200, put.text
+    path, version = f"/v1/studies/{uid}/report/sign", put.json()["version"]
+    for name in (NAMES["admin"], f"{NAMES['reader']} ", "token:ris"):
+        found = client.post(path, json={"name": name, "version": version}, headers=headers)
+        assert (found.status_code == 200) == (name.strip() == NAMES["reader"]), name
+        if found.status_code == 200:
+            assert found.json()["signed_by"] == NAMES["reader"]
+    program = client.post(path, json={"name": "token:reader0", "version": version}, headers=token_of(station, "reader"))
+    assert program.status_code == 403
+    assert "a person signs" in program.json()["error"]["message"]
 
 
 def roles_of(route: APIRoute) -> Iterator[str]:
