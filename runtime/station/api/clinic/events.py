@@ -21,7 +21,14 @@ from .bodies import UNKNOWN, job_body
 router = APIRouter(tags=["jobs"])
 EVERY = 0.5  # seconds between two looks
 _SILENCE = 15.0  # seconds after which a comment shows that the stream lives
-_EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"}, "event": {"enum": ["study", "job"]}, "data": {"type": "string"},
+        "retry": {"type": "string"},
+    },
+}  # fmt: skip
+_EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 
 
 @router.get(
