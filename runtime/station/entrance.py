@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StationError, one_line
-from .api.guard import LOOPBACK
+from .api.entry.guard import LOOPBACK
 from .doors.authority import IPAddress, Wanted
 from .doors.tls import Tls, machine_addresses
 from .station import Station

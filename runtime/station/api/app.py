@@ -12,10 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from . import chat, classify, embeddings, health, predict, problems, session
+from . import chat, classify, embeddings, health, predict, problems
 from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
-from .guard import LOOPBACK, MOST_BYTES, Guard
-from .lock import Lock
+from .entry import session
+from .entry.guard import LOOPBACK, MOST_BYTES, Guard
+from .entry.lock import Lock
 from .page import STYLE, page
 from .service import Service
 

@@ -8,11 +8,27 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from ..doors.roles import LOCAL, TOKEN, Role, User, folded
-from .lock import USER
 from .problems import RefusedError
 from .service import At
 
-__all__ = ["LOCAL", "Admin", "Asking", "Reader", "Role", "User", "Viewer", "needs", "own_name", "who_of"]
+USER, VISITOR = (
+    "medge.user",
+    "medge.visitor",
+)  # under which a request's scope holds who asks; VISITOR where they logged in
+__all__ = [
+    "LOCAL",
+    "USER",
+    "VISITOR",
+    "Admin",
+    "Asking",
+    "Reader",
+    "Role",
+    "User",
+    "Viewer",
+    "needs",
+    "own_name",
+    "who_of",
+]
 
 
 def who_of(request: Request) -> User:

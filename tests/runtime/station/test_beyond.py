@@ -21,7 +21,7 @@ from station_doors import Clock, doors_at, with_users
 from medge.runtime.commands.station.entrance_options import tell_certificate
 from medge.runtime.errors import StationError
 from medge.runtime.station import entrance as module
-from medge.runtime.station.api.guard import LOOPBACK
+from medge.runtime.station.api.entry.guard import LOOPBACK
 from medge.runtime.station.doors.authority import Files, Wanted, make_certificate
 from medge.runtime.station.doors.tls import machine_addresses
 from medge.runtime.station.entrance import entrance

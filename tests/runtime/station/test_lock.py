@@ -22,8 +22,8 @@ from station_doors import NAMES, PASSWORD, Clock, log_in, opened, with_users
 from station_films import film
 
 from medge.runtime.station.api.app import create_app
-from medge.runtime.station.api.guard import HEADERS, LOOPBACK
-from medge.runtime.station.api.lock import Lock
+from medge.runtime.station.api.entry.guard import HEADERS, LOOPBACK
+from medge.runtime.station.api.entry.lock import Lock
 from medge.runtime.station.station import Station
 
 HELLO = {"model": "reader", "messages": [{"role": "user", "content": "hello"}]}
@@ -424,7 +424,7 @@ def test_the_guard_knows_only_the_names_that_were_given(station: Station, clock:
 def test_a_streaming_answer_ends_with_its_session(
     client: TestClient, station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medge.runtime.station.api.lock._AGAIN", -1.0)
+    monkeypatch.setattr("medge.runtime.station.api.entry.lock._AGAIN", -1.0)
     headers = log_in(client, "viewer")
     whole = client.post("/v1/chat/completions", json={**HELLO, "stream": True}, headers=headers).text
     assert whole.rstrip().endswith("[DONE]")

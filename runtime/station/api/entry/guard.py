@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .metrics import Metrics
-from .problems import RefusedError, answer, problem_of
+from ..metrics import Metrics
+from ..problems import RefusedError, answer, problem_of
 
 LOG = logging.getLogger("medge.station")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})

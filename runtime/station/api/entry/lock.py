@@ -1,4 +1,4 @@
-"""The lock on every route: nothing but what stands in `OPEN` is answered to somebody who has not logged in."""
+"""The lock on every route: nothing but what `is_open` lets through is answered to somebody who has not logged in."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...errors import StationError, StationFullError
-from ..doors.doors import Doors, Visitor
-from ..doors.roles import LOCAL
-from .problems import RefusedError, answer, problem_of
+from ....errors import StationError, StationFullError
+from ...doors.doors import Doors, Visitor
+from ...doors.roles import LOCAL
+from ..problems import RefusedError, answer, problem_of
+from ..who import USER, VISITOR
 
-USER, VISITOR = (
-    "medge.user",
-    "medge.visitor",
-)  # under which a request's scope holds who asks; VISITOR where they logged in
 HEALTH, SESSION = "/healthz", "/v1/session"
 CSRF, BACKGROUND = "x-csrf-token", "medge-background"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from ..doors.doors import LoginError, LoginWaitError
-from ..doors.sessions import Session
-from .lock import SESSION, USER, VISITOR, cookie_name, cookie_of
-from .problems import ProblemBody, RefusedError
-from .service import At
-from .who import who_of
+from ...doors.doors import LoginError, LoginWaitError
+from ...doors.sessions import Session
+from ..problems import ProblemBody, RefusedError
+from ..service import At
+from ..who import USER, VISITOR, who_of
+from .lock import SESSION, cookie_name, cookie_of
 
 router = APIRouter(tags=["session"])
 PROBLEMS: dict[int | str, dict[str, Any]] = {
