@@ -28,7 +28,7 @@ class Running:
         given = None if body is None else json.dumps(body).encode()
         return self._ask(path, given, "application/json")
 
-    def upload(self, *files: tuple[str, bytes]) -> Any:
+    def upload(self, *files: tuple[str, Any]) -> Any:
         """Send files by name."""
         boundary = secrets.token_hex(8)
         parts = b"".join(
@@ -40,7 +40,13 @@ class Running:
             "/v1/studies", parts + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
         )
 
-    def _ask(self, path: str, given: bytes | None, kind: str) -> Any:
+    def bytes(self, path: str) -> bytes:
+        """What a path answers, as it is."""
+        with urllib.request.urlopen(self.told["url"] + path, timeout=120) as answer:
+            found: bytes = answer.read()
+        return found
+
+    def _ask(self, path: str, given: Any, kind: str) -> Any:
         request = urllib.request.Request(self.told["url"] + path, given, {"Content-Type": kind})
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)

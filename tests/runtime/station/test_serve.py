@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import medge
+from PIL import Image
 from station_process import station
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
@@ -76,6 +78,11 @@ def test_it_holds_studies_judges_and_reports_on_them(bundles: Path, few_images: 
         assert [one["label"] for one in judged["labels"]] == [one.label for one in score.ranked()]
         np.testing.assert_allclose(
             [one["cosine"] for one in judged["labels"]], [one.cosine for one in score.ranked()], atol=1e-6
+        )
+        shown = running.bytes(f"/v1/instances/{got['instance']}/map")
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(shown))),
+            facade.load_encoder(bundles / "eyes", threads=1).map(film).overlay(),
         )
         running.get(f"{path}/jobs", {"kind": "report", "clinical": "Cough."})
         report = running.wait(f"{path}/report", lambda one: one["state"] == "draft")
