@@ -16,7 +16,7 @@ from . import chat, classify, embeddings, health, predict, problems
 from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
 from .entry import session
 from .entry.guard import LOOPBACK, MOST_BYTES, Guard
-from .entry.lock import Lock
+from .entry.lock import Lock, describe
 from .page import STYLE, page
 from .service import Service
 
@@ -95,5 +95,6 @@ def document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         made["components"]["schemas"] |= predict.schemas()
+        describe(made)
         app.openapi_schema = made
     return app.openapi_schema

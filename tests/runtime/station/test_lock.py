@@ -103,6 +103,19 @@ def test_nothing_but_health_and_login_answers_without_a_login(client: TestClient
             assert method == "HEAD" or found.json()["error"]["code"] == "not_logged_in"
 
 
+def test_the_document_says_how_to_enter(client: TestClient, station: Station) -> None:
+    told = client.get("/openapi.json", headers=token_of(station)).json()
+    assert {one["type"] for one in told["components"]["securitySchemes"].values()} == {"http", "apiKey"}
+    opened_ones = {
+        (method.upper(), path)
+        for path, methods in told["paths"].items()
+        for method, found in methods.items()
+        if found.get("security") == []
+    }
+    assert opened_ones == {("GET", "/healthz"), *((method, "/v1/session") for method in ("GET", "POST", "DELETE"))}
+    assert "401" in told["paths"]["/v1/studies"]["get"]["responses"]
+
+
 @pytest.mark.parametrize(
     "path",
     ["/v1/session/", "/v1/session/../models", "/healthz/", "/healthz/../metrics", "/HEALTHZ/../docs", "//healthz",

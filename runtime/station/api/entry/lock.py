@@ -6,6 +6,7 @@ import functools
 import hmac
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -34,6 +35,25 @@ def is_open(method: str, path: str) -> bool:
     if path == HEALTH or (path == "/" or (path.startswith("/page/") and ".." not in path)):
         return method in ("GET", "HEAD")
     return path == SESSION and method in ("POST", "GET", "DELETE")
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document how people and programs enter, and that whoever has not is refused with status 401."""
+    parts = document.setdefault("components", {})
+    parts["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "of a program: `medge station token add`"},
+        "session": {"type": "apiKey", "in": "cookie", "name": cookie_name({"scheme": "https"})},
+    }
+    document["security"] = [{"token": []}, {"session": []}, {}]  # the last while the station has no users
+    refused = {"description": "Nobody who has logged in", "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
+    }}  # fmt: skip
+    for path, methods in document["paths"].items():
+        for method, found in methods.items():
+            if is_open(method.upper(), path):
+                found["security"] = []
+            if path != HEALTH:
+                found["responses"].setdefault("401", refused)
 
 
 def cookie_name(scope: Scope) -> str:
