@@ -23,6 +23,7 @@ MedgeError
 ├── StationError         a station's folder that can't be used, or something that it does not hold
 │   ├── StationFullError it takes no more objects until there is space
 │   ├── ObjectRefusedError an object that is neither DICOM with its identifiers nor a picture, or too large
+│   ├── ConflictError     something can't be done to what the station holds as that stands now
 │   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -130,6 +131,10 @@ class StationFullError(StationError):
 
 class ObjectRefusedError(StationError):
     """An object that will never be taken: neither DICOM with its identifiers nor a picture, or too large. HTTP 415 or 413."""
+
+
+class ConflictError(StationError):
+    """Something can't be done to what the station holds as that stands now: to sign what is signed. HTTP 409."""
 
 
 class ClaimLostError(StationError):
