@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from . import chat, classify, embeddings, health, predict, problems
+from . import chat, classify, dicomweb, embeddings, health, predict, problems
 from .guard import LOOPBACK, MOST_BYTES, Guard
 from .page import STYLE, page
 from .service import Service
@@ -53,7 +53,7 @@ def _routed(version: str) -> FastAPI:
         lifespan=_lifespan, redirect_slashes=False,
     )  # fmt: skip
     problems.install(app)
-    for part in (chat, embeddings, classify, predict, health):
+    for part in (chat, embeddings, classify, predict, dicomweb, health):
         app.include_router(part.router)
     return app
 

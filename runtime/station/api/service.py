@@ -17,10 +17,13 @@ from ...device.cpu import usable_cores
 from ...pictures.images import read_image
 from ...pictures.preprocess import Pixels, get_profile
 from ...pictures.view import DEFAULT_VIEW, View
+from ..dicom.taking import Then, no_jobs
 from ..models.answers import AnswerQueue
 from ..models.catalogue import Catalogue, Entry
 from ..models.shelf import Shelf
+from ..station import Station
 from .metrics import Metrics
+from .problems import RefusedError
 
 if TYPE_CHECKING:
     from ...encoder.encoder import Encoder
@@ -36,17 +39,32 @@ class Service:
         catalogue: its bundles.
         shelf: the loaded ones.
         queue: before the language models.
+        station: what it holds; None of one that only answers.
+        intake: the jobs that a new object asks for.
         metrics: what is counted.
     """
 
     catalogue: Catalogue
     shelf: Shelf
     queue: AnswerQueue = field(default_factory=AnswerQueue)
+    station: Station | None = None
+    intake: Then = no_jobs
     metrics: Metrics = field(init=False)
     _seats: anyio.CapacityLimiter | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(lambda: len(self.queue), lambda: sum(self.shelf.loaded.values()))
+
+    @property
+    def held(self) -> Station:
+        """The studies.
+
+        Raises:
+            RefusedError: the station holds none.
+        """
+        if self.station is None:
+            raise RefusedError("this station holds no studies: start it with --store", status=404, code="no_store")
+        return self.station
 
     async def aside(self, work: Callable[..., R], *given: Any) -> R:
         """Do work that computes in a thread, as many at a time as there are cores."""
@@ -105,3 +123,11 @@ def service_of(request: Request) -> Service:
 
 
 At = Annotated[Service, Depends(service_of)]
+
+
+def held_of(at: At) -> Station:
+    """The studies of the app that a request was made to."""
+    return at.held
+
+
+Held = Annotated[Station, Depends(held_of)]
