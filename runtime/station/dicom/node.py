@@ -21,7 +21,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from ...errors import StationError
 from ..station import Station
-from .peers import Peers, ae_title, plain
+from .peers import Peers, ae_title
 from .taking import FAULT, STORED, Expected, Joined, Then, file_header, no_jobs, take
 
 _LOG = logging.getLogger("medge.station")
@@ -77,7 +77,7 @@ class Node:
             StationError: the port is taken.
         """
         handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, self._on_open), (evt.EVT_REQUESTED, self._on_request),
+            (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_ECHO, lambda event: STORED), (evt.EVT_C_STORE, self._on_store),
         ]  # fmt: skip
         try:
@@ -87,6 +87,8 @@ class Node:
                 f"port {self.port} can't be opened for DICOM ({error.strerror}); choose another with --dicom-port"
             ) from error
         self._server = cast(ThreadedAssociationServer, server)
+        # Who calls from elsewhere is let go of before a word is said.
+        self._server.verify_request = self._from_listed  # type: ignore[method-assign]
         self.port = self._server.server_address[1]
 
     def stop(self) -> None:
@@ -111,16 +113,14 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _on_open(self, event: Event) -> None:
-        """Let go of a caller whose address no device has, before it says a word."""
-        if not self._peers.knows_address(_caller(event)):
-            _LOG.warning("DICOM: a call from an address that is not listed was refused")
-            event.assoc.abort()
+    def _from_listed(self, request: Any, client_address: Any) -> bool:
+        """Whether a connection comes from an address that one of the devices has."""
+        return self._peers.knows_address(str(client_address[0]))
 
     def _on_request(self, event: Event) -> None:
         request = event.assoc.requestor.primitive
         title = str(getattr(request, "calling_ae_title", "") or "")
-        if not self._peers.knows(title, _caller(event)):
+        if not self._peers.knows(title, str(event.assoc.requestor.address)):
             _LOG.warning("DICOM: a device that is not listed was refused")
             event.assoc.acse.send_reject(*_REJECTED)
             event.assoc.kill()
@@ -168,11 +168,3 @@ def quiet() -> None:
     """Let pynetdicom log nothing: it would write what objects and requests hold, names of patients among it."""
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-
-
-def _caller(event: Event) -> str:
-    """The address that a connection came from, as the system says."""
-    address: Any = getattr(event, "address", None)
-    if address is None:
-        address = (event.assoc.requestor.address, 0)
-    return plain(str(address[0]))

@@ -33,7 +33,7 @@ class Parts:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/related" or not boundary:
-            raise StationError('send multipart/related with a boundary; type="application/dicom"')
+            raise StationError("the body is not declared as multipart/related with a boundary")
         self.type = options.get(b"type", b"").decode("latin-1").lower()
         self._folder = folder
         self._done: list[tuple[str, BinaryIO]] = []
