@@ -24,6 +24,7 @@ MedgeError
 │   ├── StationFullError it takes no more objects until there is space
 │   ├── ObjectRefusedError an object that is neither DICOM with its identifiers nor a picture, or too large
 │   ├── PeerError        another system of the clinic can't be reached, or refused
+│   ├── ConflictError     something can't be done to what the station holds as that stands now
 │   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -135,6 +136,10 @@ class ObjectRefusedError(StationError):
 
 class PeerError(StationError):
     """Another system of the clinic, such as its PACS, can't be reached, or refused what it was asked."""
+
+
+class ConflictError(StationError):
+    """Something can't be done to what the station holds as that stands now: to sign what is signed. HTTP 409."""
 
 
 class ClaimLostError(StationError):

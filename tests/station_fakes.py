@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.encoder.labels import LabelBank
 from medge.runtime.encoder.tokenizer import Cut
 from medge.runtime.errors import ContextError
 from medge.runtime.generator.answering import Counts
@@ -41,9 +42,11 @@ class FakeEncoder(Encoder):
     def __init__(self) -> None:
         self.facts = SimpleNamespace(image_size=8, embedding_size=3, logit_scale=10.0, logit_bias=-1.0, sigmoid=True)
         self.manifest = SimpleNamespace(
-            profile="hf-bicubic", preprocessing=SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3), name="fake"
-        )
+            profile="hf-bicubic", preprocessing=SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3), name="fake",
+            file=lambda role: None,
+        )  # fmt: skip
         self.bundle = SimpleNamespace(folder=Path("fake"))
+        self.towers = {"vision": SimpleNamespace(map_output="")}
         self.__dict__ |= {"calibration": None, "label_bank": None, "tokenizer": Words()}
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
@@ -59,6 +62,11 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 class FakeGenerator:
     """Says `script`, word by word, and keeps what it was asked; with a `gate` it waits before each word."""
+
+    context, image_tokens = 4096, 4
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
 
     def __init__(self, script: str = "The heart is of normal size.") -> None:
         self.script = script
@@ -133,6 +141,14 @@ def shelf(generator: FakeGenerator | None = None, encoder: FakeEncoder | None = 
     """The shelf of a station of `entries`."""
     one = generator or FakeGenerator()
     return Shelf(FakeOpener({"eyes": encoder or FakeEncoder(), "reader": one, "writer": one}), device)
+
+
+def labelled() -> FakeEncoder:
+    """An encoder with labels of its own: what is grey, and what is red."""
+    encoder = FakeEncoder()
+    rows = _unit(np.array([[2.0, 1.0, 1.5], [3.0, 0.5, 1.0]]))
+    encoder.__dict__["label_bank"] = LabelBank({"grey": ["grey"], "red": ["red"]}, rows)
+    return encoder
 
 
 def catalogue() -> Catalogue:

@@ -19,6 +19,7 @@ def film(number: int = 1, study: str = "1.2.1.1", pixels: bytes = b"\0" * 16, **
     data.StudyInstanceUID, data.SeriesInstanceUID = study, f"{study}.8"
     data.PatientName, data.PatientID, data.Modality, data.InstanceNumber = "Mark^Ann", "P1", "DX", number
     data.Rows, data.Columns, data.BitsAllocated, data.SamplesPerPixel = 4, 4, 8, 1
+    data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 7, 0
     data.PhotometricInterpretation, data.PixelData = "MONOCHROME2", pixels
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

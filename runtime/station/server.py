@@ -58,13 +58,16 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
     return door, Address(host, door.getsockname()[1])
 
 
-def serve(app: ASGIApp, door: socket.socket, begun: Callable[[], None]) -> None:
+def serve(
+    app: ASGIApp, door: socket.socket, begun: Callable[[], None], ending: Callable[[], None] = lambda: None
+) -> None:
     """Answer requests until Ctrl-C or SIGTERM, which is raised again once running answers and models are ended.
 
     Args:
         app: the application.
         door: as `listen` opens it.
         begun: called when requests are answered.
+        ending: called when the station is told to end, before running answers are waited for.
     """
     logging.getLogger("medge.station").setLevel(logging.INFO)
     config = uvicorn.Config(
@@ -76,6 +79,10 @@ def serve(app: ASGIApp, door: socket.socket, begun: Callable[[], None]) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             begun()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending()
+            await super().shutdown(sockets)
 
     with door:
         Server(config).run(sockets=[door])

@@ -8,6 +8,7 @@ Worker(station.queue, {"classify": classify}).run(stop)
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import secrets
 import sqlite3
@@ -29,7 +30,6 @@ from .store.objects import DEFAULT_SPACE, Arrived, Objects, Space, refusing_when
 from .store.records import Instance, Listed, Received, Result, Series, Study
 from .store.retention import Retention
 from .store.settings import STATION, get_setting, set_setting
-from .work import jobs
 from .work.jobs import DEFAULT_LIMITS, Limits, NewJob
 from .work.queue import Queue
 
@@ -54,7 +54,8 @@ class Station:
     def __init__(self, folder: Path, database: Database, objects: Objects, limits: Limits) -> None:
         self.folder = folder
         self.queue = Queue(database, limits)
-        self._database, self._objects = database, objects
+        self.database = database  # for what works within a transaction of the caller's: reports, embeddings, changes
+        self._objects = objects
         self._held = contextlib.ExitStack()
 
     @classmethod
@@ -131,7 +132,7 @@ class Station:
             who: who sent it, for the audit log.
             study: of a picture, the study that it belongs to; where None, it is a study of its own. DICOM says its own.
             patient: of a picture; of a study that is there already, what it says stays.
-            then: the jobs that a new instance asks for.
+            then: the jobs that a new instance asks for; those that name no study belong to the instance's.
 
         Returns:
             What the station holds under the object's UID. An object whose UID is there with other bytes is not kept.
@@ -142,11 +143,12 @@ class Station:
         """
         with self._objects.receive(source) as arrived:
             found = arrivals.identify(arrived, now(), study=study, patient=patient)
-            with self._database.write() as connection:
+            with self.database.write() as connection:
                 received = self._enter(connection, arrived, found, who)
                 if received.is_new:
                     for new in then(received.instance):
-                        jobs.add(connection, new)
+                        belongs = dataclasses.replace(new, study=new.study or found.study.uid)
+                        self.queue.add_within(connection, belongs)
         if received.is_new:
             self.queue.wake()
         return received
@@ -175,26 +177,32 @@ class Station:
 
     def studies(self, wanted: Wanted = EVERY_STUDY) -> list[Listed]:
         """The worklist, the newest first."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.studies(connection, wanted)
 
     def study(self, uid: str) -> Study | None:
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.study(connection, uid)
 
     def series(self, study: str) -> list[Series]:
         """The series of a study, by number."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.series_of(connection, study)
 
     def instances(self, series: str) -> list[Instance]:
         """The instances of a series, by number."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.instances_of(connection, series)
 
     def instance(self, uid: str) -> Instance | None:
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.instance(connection, uid)
+
+    def study_of(self, instance: Instance) -> str:
+        """The UID of an instance's study; "" where it was removed."""
+        with self.database.read() as connection:
+            series = catalogue.one_series(connection, instance.series)
+        return "" if series is None else series.study
 
     def read(self, instance: Instance) -> BinaryIO:
         """An instance's bytes as they came, to be closed by the caller.
@@ -206,12 +214,12 @@ class Station:
 
     def results(self, study: str) -> list[Result]:
         """What jobs found about a study, the oldest first."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.results_of(connection, study)
 
     def result(self, job: int) -> Result | None:
         """What one job found; None where it is not done."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return catalogue.result_of(connection, job)
 
     def remove(self, study: str, *, who: str) -> bool:
@@ -230,7 +238,7 @@ class Station:
             )
         surplus = 0 if kept.free is None else kept.free - self.free_bytes()
         if kept.bytes is not None:
-            with self._database.read() as connection:
+            with self.database.read() as connection:
                 surplus = max(surplus, retention.total_bytes(connection) - kept.bytes)
         if surplus > 0:
             gone += self._let_go(functools.partial(retention.oldest_over, surplus=surplus), _STATION, {"why": "space"})
@@ -253,7 +261,7 @@ class Station:
     def _remove(
         self, choose: Callable[[sqlite3.Connection], list[str]], who: str, detail: Mapping[str, Any]
     ) -> list[str]:
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             chosen = choose(connection)
             for uid in chosen:
                 catalogue.remove_study(connection, uid)
@@ -262,7 +270,7 @@ class Station:
 
     def _remove_files(self) -> None:
         """Remove the files that nothing names; after a backup that runs, which may still copy them."""
-        with contextlib.suppress(PlaceTakenError), claimed(self.folder / _FILES), self._database.write() as connection:
+        with contextlib.suppress(PlaceTakenError), claimed(self.folder / _FILES), self.database.write() as connection:
             self._objects.remove_unlinked(connection)
 
     def tidy(self) -> int:
@@ -273,7 +281,7 @@ class Station:
         self._remove_files()
         freed = 0
         for number in range(256):
-            with self._database.write() as connection:
+            with self.database.write() as connection:
                 freed += self._objects.remove_strays(connection, number)
         return freed
 
@@ -293,23 +301,23 @@ class Station:
             StationError: another backup is running, an object is missing or damaged, or the folder holds something else.
             StorageError: the file system refused.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             audit.note(connection, who, "backed up")
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(claimed(self.folder / _FILES))
             except PlaceTakenError as error:
                 raise StationError("another backup of this station is running; wait until it has ended") from error
-            return back_up(self._database, self._objects, to.absolute(), progress)
+            return back_up(self.database, self._objects, to.absolute(), progress)
 
     def setting(self, key: str, default: Any = None) -> Any:
         """A setting's value, or `default` where it was never set."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return get_setting(connection, key, default)
 
     def set(self, key: str, value: Any, *, who: str) -> None:
         """Set a value that JSON can hold; the audit log says who did, and not the value, which may be a secret."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             set_setting(connection, key, value)
             audit.note(connection, who, "changed a setting", key)
 
@@ -322,7 +330,7 @@ class Station:
             what: what it was done to: a UID or a job's number; no patient's name.
             detail: more, such as the bundle; what JSON can hold.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             audit.note(connection, who, action, what, detail)
 
     def history(self, *, what: str = "", before: int = 0, limit: int = 100) -> list[audit.Entry]:
@@ -333,12 +341,12 @@ class Station:
             before: only those with a smaller number; 0 for all.
             limit: how many at most.
         """
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return audit.entries(connection, what=what, before=before, limit=limit)
 
     def history_break(self) -> audit.Break | None:
         """Where the audit log's chain does not hold; None where it does. Reads all of it."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return audit.first_break(connection)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 from pathlib import Path
@@ -21,6 +22,17 @@ def serve(
     encoder: Annotated[
         str | None, typer.Option(help="The encoder that requests mean that name none.", show_default="the only one")
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="The station's own folder, where it holds studies.", show_default="none are held"),
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(min=0.01, help="Days after which a study goes.", show_default="none goes")
+    ] = None,
+    keep_gb: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Gigabytes of studies beyond which the oldest go.", show_default="none go"),
+    ] = None,
     context: ContextOption = None,
     threads: ThreadsOption = None,
     allow_failed_parity: AllowFailed = False,
@@ -29,27 +41,37 @@ def serve(
     """Serve the bundles of a folder to programs on this machine, over HTTP.
 
     Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
-    The page '/docs' describes them. A model is loaded when it is first asked for, and put away when another one needs its memory.
+    With --store the station holds studies: what is sent to it is judged, searched and reported on.
+    The page '/docs' describes it all. A model is loaded when it is first asked for, and put away when another needs its memory.
 
-    Example: medge serve --bundles bundles/ --port 8642
+    Example: medge serve --bundles bundles/ --store station/
     """
     from .... import __version__
-    from ...errors import MissingExtraError
+    from ...errors import MissingExtraError, StationError
     from ...station.models.catalogue import Catalogue
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
 
-    for module in ("fastapi", "uvicorn", "prometheus_client"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
     catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)
+    if store is None and (keep_days is not None or keep_gb is not None):
+        raise StationError(
+            "--keep-days and --keep-gb are for a station that holds studies; give its folder with --store"
+        )
     from ...station import server
     from ...station.api.app import create_app
     from ...station.api.service import Service
+    from ...station.keeping import Keeper
+    from ...station.station import Station
+    from ...station.store.retention import Retention
+    from ...station.work.crew import Crew
 
     door, address = server.listen(server.Address(host, port))
     opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
-    app = create_app(Service(catalogue, Shelf(opener)), version=__version__)
+    service = Service(catalogue, Shelf(opener))
+    app = create_app(service, version=__version__)
     for why in catalogue.refused.values():
         warn(f"left out: {why}")
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
@@ -63,4 +85,9 @@ def serve(
             err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
         out.file.flush()
 
-    server.serve(app, door, begun)
+    with contextlib.ExitStack() as stack:
+        if store is not None:
+            service.station = stack.enter_context(Station.open(store))
+            kept = Retention(keep_days, None if keep_gb is None else int(keep_gb * 1e9))
+            service.helpers += [Keeper(service.station, kept), Crew(service.station.queue, service.lanes())]
+        server.serve(app, door, begun, service.ending.set)

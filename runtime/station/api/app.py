@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from . import chat, classify, dicomweb, embeddings, health, predict, problems
+from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
 from .guard import LOOPBACK, MOST_BYTES, Guard
 from .page import STYLE, page
 from .service import Service
@@ -53,7 +54,10 @@ def _routed(version: str) -> FastAPI:
         lifespan=_lifespan, redirect_slashes=False,
     )  # fmt: skip
     problems.install(app)
-    for part in (chat, embeddings, classify, predict, dicomweb, health):
+    for part in (
+        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit,
+        dicomweb, health,
+    ):  # fmt: skip
         app.include_router(part.router)
     return app
 
@@ -65,8 +69,14 @@ def bare_document() -> dict[str, Any]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    for helper in service.helpers:
+        helper.start()
     yield
-    await anyio.to_thread.run_sync(app.state.service.shelf.close)
+    service.ending.set()
+    for helper in reversed(service.helpers):
+        await anyio.to_thread.run_sync(helper.stop)
+    await anyio.to_thread.run_sync(service.shelf.close)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

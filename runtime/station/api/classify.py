@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from ...decisions.calibration import UNLIKE
 from ...encoder.encoder import Encoder
 from ...encoder.labels import LabelBank, as_prompts
 from ...errors import ImageError
 from ...pictures.view import View
+from ..models.embedding import embed_texts
+from ..reading.judging import told
 from .chat_request import Given
 from .images import MOST_IMAGES, image_bytes
 from .problems import ENCODER_PROBLEMS, Problem, RefusedError, problem_of
-from .service import At, embed_image, embed_texts
+from .service import At, embed_image
 
 router = APIRouter(tags=["medge"])
 MOST_PROMPTS = 2048
@@ -70,10 +70,7 @@ async def classify(asked: ClassifyRequest, at: At) -> Classified:
             results.append(Result(error=problem_of(error)[1]))
             continue
         [found] = await at.with_encoder(entry, partial(Encoder.score, embeddings=row[None], bank=bank))
-        decision = found.decision
-        note = UNLIKE if decision is not None and decision.unlike else None
-        labels = [asdict(score) for score in found.ranked()]
-        results.append(Result(labels=labels, decision=None if decision is None else asdict(decision), note=note))
+        results.append(Result(**told(found)))
     return Classified(
         model=entry.id, parity=entry.parity, recipes=entry.recipes, calibrated=calibrated, results=results
     )

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from ...errors import StationError, StationFullError
 from ..dicom.parts import Parts
 from ..dicom.taking import FULL, REFUSED, STORED, Expected, Taken, take
+from ..reading.intake import jobs_for
 from .problems import RefusedError
 from .service import At, Held
 from .who import Reader
@@ -62,7 +63,7 @@ async def _store(request: Request, at: At, held: Held, who: str, study: str) -> 
     def taken(part_kind: str, part: BinaryIO) -> Taken:
         if part_kind and part_kind != _TYPE:
             return Taken(REFUSED, "a part is no DICOM file")
-        return take(held, part, who=who, expected=Expected(study=study), then=at.intake)
+        return take(held, part, who=who, expected=Expected(study=study), then=jobs_for)
 
     try:
         with Parts(kind, held.folder / "arriving") as parts:

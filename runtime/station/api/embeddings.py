@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from ...encoder.encoder import Encoder
+from ..models.embedding import embed_texts
 from .chat_request import Given
 from .images import MOST_IMAGES, image_bytes, is_data_url
 from .problems import ENCODER_PROBLEMS, RefusedError
-from .service import At, embed_image, embed_texts
+from .service import At, embed_image
 
 router = APIRouter(tags=["OpenAI"])
 MOST_TEXTS = 2048

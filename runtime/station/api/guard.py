@@ -16,6 +16,8 @@ from .problems import RefusedError, answer, problem_of
 LOG = logging.getLogger("medge.station")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_BYTES = 64 << 20  # of a request
+UPLOADS, MOST_UPLOAD = ("POST", "/v1/studies"), 4 << 30  # where files come, which go to the disk as they do
+STORED = "/dicomweb/studies"  # and whatever follows: STOW-RS, likewise
 POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
@@ -36,10 +38,14 @@ class Guard:
         hosts: names, without port, by which the station may be called.
         most_bytes: of a request's body.
         metrics: what is counted.
+        uploads: bytes of a body that brings files into the station.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics, uploads: int = MOST_UPLOAD
+    ) -> None:
         self._app, self._hosts, self._most, self._metrics = app, hosts, most_bytes, metrics
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,17 +68,20 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = time.perf_counter() - begun
-            method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
+            method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "PUT", "DELETE") else "other"
             self._metrics.requests.labels(method, route, status).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             LOG.info("%s %s %d %.0f ms", method, route, status, 1000 * seconds)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]) -> None:
         headers = Headers(scope=scope)
-        problem = self._refusal(headers)
+        stored = (scope["method"], scope["path"]) == UPLOADS or scope["path"].startswith(STORED)
+        upload = stored and headers.get("content-type", "").startswith("multipart/")
+        most = self._uploads if upload else self._most
+        problem = self._refusal(headers, most)
         if problem is None:
             try:
-                await self._app(scope, self._limited(receive), send)
+                await self._app(scope, self._limited(receive, most), send)
                 return
             except Exception:
                 # Told already, in the form of every problem; the server around would log its words, which may be a patient's.
@@ -81,7 +90,7 @@ class Guard:
                 raise
         await answer(*problem_of(problem))(scope, receive, send)
 
-    def _refusal(self, headers: Headers) -> RefusedError | None:
+    def _refusal(self, headers: Headers, most: int) -> RefusedError | None:
         host = headers.get("host", "")
         if _name(host) not in self._hosts:
             return RefusedError("the station is not called by this name; use its own address", status=421)
@@ -91,27 +100,25 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return RefusedError("the header Content-Length is no number")
-        return self._too_large() if int(length[:20]) > self._most else None
+        return _too_large(most) if int(length[:20]) > most else None
 
-    def _too_large(self) -> RefusedError:
-        return RefusedError(
-            f"the request is larger than {self._most >> 20} MiB; send fewer or smaller images", status=413
-        )
-
-    def _limited(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    @staticmethod
+    def _limited(receive: Receive, most: int) -> Callable[[], Awaitable[Message]]:
         taken = 0
 
         async def receive_some() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise HTTPException(
-                    413, str(self._too_large())
-                )  # the one kind that FastAPI lets through while it reads
+            if taken > most:
+                raise HTTPException(413, str(_too_large(most)))  # the one kind that FastAPI lets through while it reads
             return message
 
         return receive_some
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError(f"the request is larger than {most >> 20} MiB; send fewer or smaller images", status=413)
 
 
 def _name(host: str) -> str:

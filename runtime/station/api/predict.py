@@ -17,9 +17,10 @@ from ...errors import ImageError, MedgeError, one_line
 from ...pictures.images import read_image
 from ...pictures.view import View
 from ..models.catalogue import Entry
+from ..models.embedding import embed_pixels, embed_texts
 from .images import image_bytes
 from .problems import RefusedError, problem_of
-from .service import At, Service, embed_pixels, embed_texts
+from .service import At, Service
 
 router = APIRouter(tags=["Google"])
 MOST_EMBEDDINGS = 3000  # of a request, as the published service

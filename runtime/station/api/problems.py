@@ -11,8 +11,20 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from ...errors import ContextError, ImageError, LabelError, MedgeError, ModelEndedError, StationError, one_line
+from ...errors import (
+    ConflictError,
+    ContextError,
+    ImageError,
+    LabelError,
+    MedgeError,
+    ModelEndedError,
+    ObjectRefusedError,
+    StationError,
+    StationFullError,
+    one_line,
+)
 from ..models.answers import BusyError
+from ..models.catalogue import NoModelError
 
 LOG = logging.getLogger("medge.station")
 INVALID = "invalid_request_error"
@@ -72,8 +84,18 @@ def problem_of(error: BaseException) -> tuple[int, Problem]:
             return 503, Problem(message=one_line(error), type="server_error", code="out_of_memory")
         case ContextError():
             return 400, Problem(message=one_line(error), type=INVALID, code="context_length_exceeded")
-        case StationError():
+        case NoModelError():
             return 404, Problem(message=one_line(error), type=INVALID, param="model", code="model_not_found")
+        case StationFullError():
+            return 507, Problem(
+                message="the station's disk is full; make space", type="server_error", code="station_full"
+            )
+        case ObjectRefusedError():
+            return 400, Problem(message=one_line(error), type=INVALID, code="object_refused")
+        case ConflictError():
+            return 409, Problem(message=one_line(error), type=INVALID, code="conflict")
+        case StationError():
+            return 503, Problem(message=one_line(error), type="server_error", code="station")
         case ImageError():
             return 400, Problem(message=one_line(error), type=INVALID, code="invalid_image")
         case LabelError():

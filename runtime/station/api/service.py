@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,13 +17,17 @@ from numpy.typing import NDArray
 
 from ...device.cpu import usable_cores
 from ...pictures.images import read_image
-from ...pictures.preprocess import Pixels, get_profile
+from ...pictures.preprocess import get_profile
 from ...pictures.view import DEFAULT_VIEW, View
-from ..dicom.taking import Then, no_jobs
 from ..models.answers import AnswerQueue
 from ..models.catalogue import Catalogue, Entry
+from ..models.embedding import embed_pixels
 from ..models.shelf import Shelf
+from ..reading.drafting import Drafter
+from ..reading.intake import CLASSIFY, REPORT
+from ..reading.judging import Judge
 from ..station import Station
+from ..work.worker import Handler
 from .metrics import Metrics
 from .problems import RefusedError
 
@@ -29,6 +35,18 @@ if TYPE_CHECKING:
     from ...encoder.encoder import Encoder
 
 R = TypeVar("R")
+
+
+class Helper(Protocol):
+    """What works beside the requests: the workers, the DICOM node."""
+
+    def start(self) -> None:
+        """Begin; once."""
+        ...
+
+    def stop(self) -> None:
+        """End, within some seconds."""
+        ...
 
 
 @dataclass
@@ -40,7 +58,9 @@ class Service:
         shelf: the loaded ones.
         queue: before the language models.
         station: what it holds; None of one that only answers.
-        intake: the jobs that a new object asks for.
+        helpers: what starts and ends with the application, in order; ended from the last to the first.
+        listening: seconds after which a stream of events ends; the client opens another.
+        ending: set when the station is about to end, so that streams do.
         metrics: what is counted.
     """
 
@@ -48,12 +68,23 @@ class Service:
     shelf: Shelf
     queue: AnswerQueue = field(default_factory=AnswerQueue)
     station: Station | None = None
-    intake: Then = no_jobs
+    helpers: list[Helper] = field(default_factory=list)
+    listening: float = 3600.0
+    ending: threading.Event = field(default_factory=threading.Event)
     metrics: Metrics = field(init=False)
     _seats: anyio.CapacityLimiter | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(lambda: len(self.queue), lambda: sum(self.shelf.loaded.values()))
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What judges the station's studies.
+
+        Raises:
+            RefusedError: the station holds none.
+        """
+        return Judge(self.held, self.catalogue, self.shelf, self.metrics.images.inc)
 
     @property
     def held(self) -> Station:
@@ -65,6 +96,11 @@ class Service:
         if self.station is None:
             raise RefusedError("this station holds no studies: start it with --store", status=404, code="no_store")
         return self.station
+
+    def lanes(self) -> list[dict[str, Handler]]:
+        """What the workers of this process do, a thread each."""
+        drafter = Drafter(self.held, self.catalogue, self.shelf, self.queue)
+        return [{CLASSIFY: self.judge.classify}, {REPORT: drafter.report}]
 
     async def aside(self, work: Callable[..., R], *given: Any) -> R:
         """Do work that computes in a thread, as many at a time as there are cores."""
@@ -89,20 +125,6 @@ def fitted(entry: Entry, content: bytes) -> NDArray[np.uint8]:
         ImageError: it can't be read.
     """
     return get_profile(entry.profile).resize(read_image(content), entry.image_size)
-
-
-def embed_texts(encoder: Encoder, texts: list[str]) -> tuple[NDArray[np.float32], list[int]]:
-    """Embeddings of texts, (N, D) float32 of unit length, and the places of those that were cut: `Encoder.embed_texts` would
-    warn with their words, which belong into no log."""
-    ids, cuts = encoder.tokenizer.encode(texts)
-    rows = np.concatenate([encoder.embed_ids(ids[start : start + 32]) for start in range(0, len(ids), 32)])
-    cut = {found.text for found in cuts}
-    return rows, [place for place, text in enumerate(texts) if text in cut]
-
-
-def embed_pixels(encoder: Encoder, image: Pixels) -> NDArray[np.float32]:
-    """The embedding of a decoded image, (D,) float32 of unit length."""
-    return encoder.embed_pixels(encoder.normalise(encoder.resize(image))[None])[0]
 
 
 async def embed_image(at: Service, entry: Entry, content: bytes, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:

@@ -9,6 +9,10 @@ from ...bundles.manifest import MANIFEST, KindName, Manifest
 from ...errors import MedgeError, StationError
 
 
+class NoModelError(StationError):
+    """The station has no such bundle. HTTP 404."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is known of a bundle before it is loaded.
@@ -81,7 +85,7 @@ class Catalogue:
         """The bundle of this name and kind.
 
         Raises:
-            StationError: there is none, or none is named and it is not clear which is meant.
+            NoModelError: there is none, or none is named and it is not clear which is meant.
         """
         of_kind = [entry for entry in self.entries.values() if entry.kind == kind]
         names = ", ".join(entry.id for entry in of_kind) or "none"
@@ -90,10 +94,10 @@ class Catalogue:
         if name is None:
             if len(of_kind) == 1:
                 return of_kind[0]
-            raise StationError(f"name the {kind} in 'model'; this station has: {names}")
+            raise NoModelError(f"name the {kind} in 'model'; this station has: {names}")
         entry = self.entries.get(name)
         if entry is None or entry.kind != kind:
-            raise StationError(f"this station has no {kind} of that name; it has: {names}")
+            raise NoModelError(f"this station has no {kind} of that name; it has: {names}")
         return entry
 
 

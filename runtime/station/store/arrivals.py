@@ -57,6 +57,16 @@ class Patient:
 NOBODY = Patient()
 
 
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that begins with these 132 bytes carries DICOM's mark."""
+    return head[128:132] == b"DICM"
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file that begins like this is of a format that `pictures` reads."""
+    return any(fits(head) for fits in _PICTURES.values())
+
+
 @dataclass(frozen=True)
 class Identity:
     """The rows that an object is entered under."""
@@ -80,9 +90,9 @@ def identify(arrived: Arrived, at: float, *, study: str | None, patient: Patient
     """
     with arrived.path.open("rb") as stream:
         head = stream.read(132)
-        is_dicom = head[128:132] == b"DICM"
+        marked = is_dicom(head)
         kind = next((name for name, fits in _PICTURES.items() if fits(head)), None)
-        if kind and not is_dicom:
+        if kind and not marked:
             return _picture(arrived, at, kind, study, patient)
         from ...pictures.dicom_header import read_header  # pydicom takes a while to load, and most workers need none
 
@@ -91,7 +101,7 @@ def identify(arrived: Arrived, at: float, *, study: str | None, patient: Patient
             return _dicom(read_header(stream, "the object", _ATTRIBUTES), arrived, at)
         except ImageError as error:
             raise ObjectRefusedError(
-                str(error) if is_dicom else "the object is neither DICOM nor PNG, JPEG, TIFF, BMP or WebP"
+                str(error) if marked else "the object is neither DICOM nor PNG, JPEG, TIFF, BMP or WebP"
             ) from error
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import astuple, dataclass, fields
 from typing import Any, TypeVar
 
+from . import reports
 from .arrivals import Identity
 from .records import Instance, Listed, Result, Series, Study
 
@@ -74,6 +75,12 @@ def one_series(connection: sqlite3.Connection, uid: str) -> Series | None:
     return _one(Series, connection.execute("SELECT * FROM series WHERE uid = ?", (uid,)))
 
 
+def one_listed(connection: sqlite3.Connection, uid: str) -> Listed | None:
+    """A study as the worklist shows it."""
+    row = connection.execute(f"SELECT *, {_STATE} FROM studies WHERE uid = ?", (uid,)).fetchone()  # nosec B608
+    return None if row is None else _listed(connection, Study(*row[:-1]), row[-1])
+
+
 def series_of(connection: sqlite3.Connection, study_uid: str) -> list[Series]:
     """By number, those without one last."""
     rows = connection.execute("SELECT * FROM series WHERE study = ? ORDER BY number IS NULL, number, uid", (study_uid,))
@@ -119,7 +126,19 @@ def _listed(connection: sqlite3.Connection, found: Study, state: str) -> Listed:
         "SELECT count(*), coalesce(sum(bytes), 0) FROM instances JOIN series ON series.uid = instances.series WHERE study = ?",
         (found.uid,),
     ).fetchone()
-    return Listed(found, state, tuple(row[0] for row in modalities), count, size)
+    # The middle one of the first series that has pixels.
+    pictures = connection.execute(
+        "SELECT instances.uid, series.uid FROM instances JOIN series ON series.uid = instances.series "
+        "WHERE study = ? AND (kind <> 'dicom' OR rows IS NOT NULL) "
+        "ORDER BY series.number IS NULL, series.number, series.uid, instances.number IS NULL, instances.number, received",
+        (found.uid,),
+    ).fetchall()
+    first = [row[0] for row in pictures if row[1] == pictures[0][1]]
+    report = reports.latest(connection, found.uid)
+    return Listed(
+        found, state, tuple(row[0] for row in modalities), count, size, first[len(first) // 2] if first else None,
+        "none" if report is None else report.state,
+    )  # fmt: skip
 
 
 def results_of(connection: sqlite3.Connection, study_uid: str) -> list[Result]:

@@ -108,6 +108,8 @@ class Listed:
         modalities: of its series, sorted.
         instances: how many objects.
         bytes: their size.
+        picture: the UID of an instance that shows what it is; None where none has pixels.
+        report: "none", "draft", "signed" or "released".
     """
 
     study: Study
@@ -115,6 +117,8 @@ class Listed:
     modalities: tuple[str, ...]
     instances: int
     bytes: int
+    picture: str | None
+    report: str
 
 
 @dataclass(frozen=True)

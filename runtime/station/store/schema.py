@@ -11,6 +11,17 @@ Step = tuple[str, ...]  # SQL statements that lead from one version to the next
 
 _APPLICATION = 0x4D454453  # "MEDS": what SQLite's header says that the file is for
 
+
+def _noted(table: str, what: str, kind: str, value: str) -> str:
+    """A trigger that notes which study or job has changed."""
+    name = f"{table}_{what.split()[0].lower()}_noted"
+    # The words are those of the steps below.
+    return (
+        f"CREATE TRIGGER {name} AFTER {what} ON {table} BEGIN INSERT INTO changes (kind, what) "  # nosec B608
+        f"VALUES ('{kind}', {value}); END"
+    )
+
+
 _FIRST: Step = (
     """
     CREATE TABLE studies (
@@ -80,7 +91,48 @@ _FIRST: Step = (
     "CREATE TRIGGER audit_holds BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END",
 )
 
-STEPS: tuple[Step, ...] = (_FIRST,)
+# What the station makes of studies: reports in versions, embeddings to search, and which study or job has changed.
+_READING: Step = (
+    """
+    CREATE TABLE reports (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        study TEXT NOT NULL REFERENCES studies ON DELETE CASCADE,
+        version INTEGER NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, model TEXT NOT NULL, job INTEGER UNIQUE,
+        written REAL NOT NULL, signed_by TEXT NOT NULL DEFAULT '', signed_at REAL, released_at REAL,
+        UNIQUE (study, version)
+    )
+    """,
+    """
+    CREATE TRIGGER reports_stay BEFORE UPDATE ON reports
+    WHEN NEW.text <> OLD.text OR NEW.version <> OLD.version OR NEW.author <> OLD.author OR NEW.model <> OLD.model
+        OR OLD.signed_at IS NOT NULL AND (NEW.signed_at IS NOT OLD.signed_at OR NEW.signed_by <> OLD.signed_by)
+        OR OLD.released_at IS NOT NULL AND NEW.released_at IS NOT OLD.released_at
+    BEGIN SELECT RAISE(ABORT, 'a version of a report is never changed'); END
+    """,
+    """
+    CREATE TABLE embeddings (
+        id INTEGER PRIMARY KEY,
+        instance TEXT NOT NULL REFERENCES instances ON DELETE CASCADE,
+        frame INTEGER NOT NULL, space TEXT NOT NULL, vector BLOB NOT NULL,
+        UNIQUE (instance, frame, space)
+    )
+    """,
+    "CREATE INDEX embeddings_space ON embeddings (space)",
+    "CREATE TABLE changes (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, what TEXT NOT NULL)",
+    # Whoever listens reads what is new; who was away for longer than this reads everything anew.
+    """
+    CREATE TRIGGER changes_few AFTER INSERT ON changes WHEN NEW.id % 100 = 0
+    BEGIN DELETE FROM changes WHERE id <= NEW.id - 1000; END
+    """,
+    _noted("instances", "INSERT", "study", "(SELECT study FROM series WHERE uid = NEW.series)"),
+    _noted("studies", "DELETE", "study", "OLD.uid"),
+    _noted("reports", "INSERT", "study", "NEW.study"),
+    _noted("reports", "UPDATE", "study", "NEW.study"),
+    _noted("jobs", "INSERT", "job", "NEW.id"),
+    _noted("jobs", "UPDATE OF state, steps_done, doing", "job", "NEW.id"),
+)
+
+STEPS: tuple[Step, ...] = (_FIRST, _READING)
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:

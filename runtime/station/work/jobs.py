@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...errors import ClaimLostError, StationError
+from ...errors import ClaimLostError, ConflictError, StationError
 from ..store.clock import now
 
 
@@ -28,6 +28,8 @@ class NewJob:
             in it: the instance, and the bundle.
         study: the UID of the study that it belongs to; it is removed with it.
         priority: those with a higher one come first, then those that came first.
+        settle: seconds that it waits for others of its key, which begin anew with each, for `LONGEST_SETTLING` at most. Such a
+            job takes in what was there when it was claimed: one of its key that is added later is another job.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class NewJob:
     key: str = ""
     study: str | None = None
     priority: int = 0
+    settle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,24 +107,38 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+LONGEST_SETTLING = 60.0  # seconds
 
 
 def _job(row: sqlite3.Row) -> Job:
     return Job(**{**{field.name: row[field.name] for field in fields(Job)}, "payload": json.loads(row["payload"])})
 
 
-def add(connection: sqlite3.Connection, new: NewJob) -> Job:
+def add(connection: sqlite3.Connection, new: NewJob, at: float) -> Job:
     """Add a job, or find the one that has its key.
+
+    Args:
+        connection: of a transaction that writes.
+        new: the job.
+        at: `time.monotonic()`.
 
     Raises:
         StationError: its study is not there.
     """
     key = new.key or secrets.token_hex(16)
+    due = 0.0 if new.settle is None else at + new.settle
+    if new.settle is not None:
+        # One that has begun may have read what there was before the new one came.
+        connection.execute("UPDATE jobs SET key = key || ' ' || id WHERE key = ? AND state <> 'waiting'", (key,))
+        connection.execute(
+            "UPDATE jobs SET due = ? WHERE key = ? AND failures = 0 AND due > 0 AND created > ?",
+            (due, key, now() - LONGEST_SETTLING),
+        )
     try:
         connection.execute(
-            "INSERT INTO jobs (kind, key, payload, study, priority, state, created) VALUES (?, ?, ?, ?, ?, 'waiting', ?) "
-            "ON CONFLICT (key) DO NOTHING",
-            (new.kind, key, json.dumps(new.payload, ensure_ascii=False), new.study, new.priority, now()),
+            "INSERT INTO jobs (kind, key, payload, study, priority, state, due, created) "
+            "VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?) ON CONFLICT (key) DO NOTHING",
+            (new.kind, key, json.dumps(new.payload, ensure_ascii=False), new.study, new.priority, due, now()),
         )
     except sqlite3.IntegrityError as error:
         raise StationError("the study that the job belongs to is not in the station") from error
@@ -325,7 +342,8 @@ def cancel(connection: sqlite3.Connection, number: int) -> Job:
     """Cancel a job: at once where it waits or is parked, as soon as its worker hears of it where it runs.
 
     Raises:
-        StationError: there is none, or it is closed.
+        ConflictError: it is closed.
+        StationError: there is none.
     """
     ended = connection.execute(
         "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state IN ('waiting', 'parked')",
@@ -334,7 +352,7 @@ def cancel(connection: sqlite3.Connection, number: int) -> Job:
     running = connection.execute("UPDATE jobs SET stopping = 1 WHERE id = ? AND state = 'running'", (number,)).rowcount
     found = _known(connection, number)
     if not (ended or running):
-        raise StationError(f"job {number} is {found.state}, so it can't be cancelled")
+        raise ConflictError(f"job {number} is {found.state}, so it can't be cancelled")
     return found
 
 
@@ -342,7 +360,8 @@ def retry(connection: sqlite3.Connection, number: int) -> Job:
     """Try a parked or cancelled job anew, as if it had never been tried.
 
     Raises:
-        StationError: there is none, or it is open or done.
+        ConflictError: it is open or done.
+        StationError: there is none.
     """
     changed = connection.execute(
         "UPDATE jobs SET state = 'waiting', failures = 0, losses = 0, due = 0, stopping = 0, ended = NULL "
@@ -351,7 +370,7 @@ def retry(connection: sqlite3.Connection, number: int) -> Job:
     ).rowcount
     found = _known(connection, number)
     if not changed:
-        raise StationError(f"job {number} is {found.state}; only a parked or cancelled one can be tried again")
+        raise ConflictError(f"job {number} is {found.state}; only a parked or cancelled one can be tried again")
     return found
 
 

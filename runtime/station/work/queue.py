@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -31,11 +32,14 @@ class Queue:
         self._database, self._clock = database, clock
         self._added = threading.Condition()
 
-    def add(self, kind: str, payload: Any = None, *, key: str = "", study: str | None = None, priority: int = 0) -> Job:
+    def add(
+        self, kind: str, payload: Any = None, *, key: str = "", study: str | None = None, priority: int = 0,
+        settle: float | None = None,
+    ) -> Job:  # fmt: skip
         """Add a job; it is on the disk when this returns.
 
         Args:
-            kind, payload, key, study, priority: as in `NewJob`.
+            kind, payload, key, study, priority, settle: as in `NewJob`.
 
         Returns:
             The job; the one that was there where one has the same key, whatever became of it.
@@ -44,9 +48,13 @@ class Queue:
             StationError: the database can't be written.
         """
         with self._database.write() as connection:
-            added = jobs.add(connection, NewJob(kind, payload, key, study, priority))
+            added = jobs.add(connection, NewJob(kind, payload, key, study, priority, settle), self._clock())
         self.wake()
         return added
+
+    def add_within(self, connection: sqlite3.Connection, new: NewJob) -> None:
+        """Add a job within a transaction; `wake` tells the workers when it has ended."""
+        jobs.add(connection, new, self._clock())
 
     def wake(self) -> None:
         """Tell waiting workers of this process that there is something to do; others look by themselves."""
@@ -81,7 +89,8 @@ class Queue:
         """Cancel a job: at once where it waits or is parked, as soon as its worker hears of it where it runs.
 
         Raises:
-            StationError: there is none, or it is closed.
+            ConflictError: it is closed.
+            StationError: there is none.
         """
         with self._database.write() as connection:
             return jobs.cancel(connection, number)
@@ -90,7 +99,8 @@ class Queue:
         """Try a parked or cancelled job anew.
 
         Raises:
-            StationError: there is none, or it is open or done.
+            ConflictError: it is open or done.
+            StationError: there is none.
         """
         with self._database.write() as connection:
             found = jobs.retry(connection, number)
@@ -146,7 +156,7 @@ class Queue:
         with self._database.write() as connection:
             jobs.complete(connection, held, content)
             for new in then:
-                jobs.add(connection, new)
+                jobs.add(connection, new, self._clock())
         if then:
             self.wake()
 

@@ -17,7 +17,7 @@ from station_films import PNG, film
 
 from medge.runtime.errors import ObjectRefusedError, StationError, StationFullError
 from medge.runtime.station.station import Station
-from medge.runtime.station.store import clock, schema
+from medge.runtime.station.store import clock, reports, schema
 from medge.runtime.station.store.arrivals import Patient
 from medge.runtime.station.store.backup import DATABASE, restore
 from medge.runtime.station.store.catalogue import Wanted
@@ -382,7 +382,7 @@ def test_a_change_of_the_audit_log_is_found(station: Station) -> None:
     assert broken("DELETE FROM audit WHERE id = 2") == "entry 2 is missing; the next one is 3"
     assert broken("DELETE FROM audit WHERE id > 3") == "the last entries, 4 to 5, are missing"
     assert broken("UPDATE audit SET previous = '' WHERE id = 2") == "entry 2 does not follow the one before it"
-    with Station.open(station.folder) as opened, opened._database.write() as connection:
+    with Station.open(station.folder) as opened, opened.database.write() as connection:
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
             connection.execute("DELETE FROM audit")
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
@@ -413,13 +413,13 @@ def test_settings(station: Station) -> None:
 
 
 def test_an_older_station_is_brought_up_to_date(station: Station) -> None:
-    """A station of version 1 with rows in it; the next version adds a column and a table."""
+    """A station with rows in it; the next version adds a column and a table."""
     station.put(film(1), who="CT1")
     station.close()
     path, steps = station.folder / DATABASE, schema.STEPS
-    assert len(steps) == 1
+    last = len(steps)
     newer = (*steps, ("ALTER TABLE studies ADD COLUMN site TEXT NOT NULL DEFAULT ''", "CREATE TABLE sites (name TEXT)"))
-    with pytest.raises(StationError, match="is of version 1, and this medge uses version 2"):
+    with pytest.raises(StationError, match=f"is of version {last}, and this medge uses version {last + 1}"):
         Database(path, make=False, steps=newer)
     broken = (*steps, ("CREATE TABLE sites (name TEXT)", "INSERT INTO nowhere VALUES (1)"))
     with pytest.raises(sqlite3.OperationalError):
@@ -428,10 +428,25 @@ def test_an_older_station_is_brought_up_to_date(station: Station) -> None:
         database = Database(path, make=True, steps=newer)
         with database.read() as connection:
             assert connection.execute("SELECT site, patient_id FROM studies").fetchall()[0]["patient_id"] == "P1"
-            assert schema.version(connection, path) == 2
+            assert schema.version(connection, path) == last + 1
         database.close()
     with pytest.raises(StationError, match="use a newer medge"):
         Station.open(station.folder)
+
+
+def test_a_station_of_version_1_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "s" / DATABASE
+    path.parent.mkdir()
+    database = Database(path, make=True, steps=schema.STEPS[:1])
+    with database.write() as connection:
+        connection.execute("INSERT INTO studies VALUES ('1.2', 'Mark^Ann', 'P1', '', '', '', '', '', '', 5)")
+        connection.execute("INSERT INTO series VALUES ('1.2.8', '1.2', 'DX', 1, '', '')")
+    database.close()
+    with Station.open(path.parent) as station:
+        assert [(one.study.uid, one.report, one.picture) for one in station.studies()] == [("1.2", "none", None)]
+        with station.database.write() as connection:
+            reports.change(connection, "1.2", "Findings", version=0, who="ann")
+        assert station.studies()[0].report == "draft"
 
 
 def test_a_damaged_or_foreign_database(tmp_path: Path) -> None:

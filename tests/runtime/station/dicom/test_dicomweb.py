@@ -19,7 +19,6 @@ from medge.runtime.station.api.app import create_app
 from medge.runtime.station.api.service import Service
 from medge.runtime.station.station import Station
 from medge.runtime.station.store.objects import Space
-from medge.runtime.station.work.jobs import NewJob
 
 REASON = "00081197"
 
@@ -36,7 +35,7 @@ def client(station: Station) -> Iterator[TestClient]:
 
 
 def client_of(station: Station) -> TestClient:
-    service = Service(catalogue(), shelf(), station=station, intake=lambda one: [NewJob("judge", one.uid, one.uid)])
+    service = Service(catalogue(), shelf(), station=station)
     return TestClient(create_app(service), base_url="http://localhost")
 
 
@@ -72,9 +71,9 @@ def test_objects_are_stored_with_their_jobs(client: TestClient, station: Station
     assert kept is not None
     with station.read(kept) as stream:
         assert stream.read() == large
-    assert station.queue.counts() == {"waiting": 2}
+    assert station.queue.counts() == {"waiting": 1}
     assert store(client, film(1), large)[0] == 200
-    assert station.queue.counts() == {"waiting": 2}
+    assert station.queue.counts() == {"waiting": 1}
     assert list((station.folder / "arriving").iterdir()) == []
 
 
