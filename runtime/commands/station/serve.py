@@ -13,6 +13,7 @@ import typer
 from ...console.generator_options import ContextOption
 from ...console.options import AllowFailed, JsonOption, ThreadsOption
 from ...console.terminal import err, out, print_json, warn
+from .dicom_options import Allowed, DicomPort, Title, node_of
 
 
 def serve(
@@ -33,6 +34,9 @@ def serve(
         float | None,
         typer.Option(min=0.001, help="Gigabytes of studies beyond which the oldest go.", show_default="none go"),
     ] = None,
+    dicom_port: DicomPort = None,
+    ae_title: Title = "MEDGE",
+    allow: Allowed = None,
     context: ContextOption = None,
     threads: ThreadsOption = None,
     allow_failed_parity: AllowFailed = False,
@@ -76,12 +80,16 @@ def serve(
         warn(f"left out: {why}")
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
 
+    dicom: dict[str, dict[str, str | int]] = {}
+
     def begun() -> None:
         if as_json:
             models = [{"id": one.id, "kind": one.kind, "parity": one.parity} for one in catalogue.entries.values()]
-            print_json({"url": address.url, "models": models, "refused": catalogue.refused})
+            print_json({"url": address.url, "models": models, "refused": catalogue.refused, **dicom})
         else:
             out.print(f"{address.url}: {', '.join(catalogue.entries)}; described at {address.url}/docs", soft_wrap=True)
+            for found in dicom.values():
+                out.print(f"DICOM node {found['title']} at port {found['port']}", soft_wrap=True)
             err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
         out.file.flush()
 
@@ -90,4 +98,8 @@ def serve(
             service.station = stack.enter_context(Station.open(store))
             kept = Retention(keep_days, None if keep_gb is None else int(keep_gb * 1e9))
             service.helpers += [Keeper(service.station, kept), Crew(service.station.queue, service.lanes())]
+        node = node_of(service.station, dicom_port, ae_title, allow)
+        if node is not None:
+            stack.enter_context(node)
+            dicom["dicom"] = {"title": node.title, "port": node.port}
         server.serve(app, door, begun, service.ending.set)

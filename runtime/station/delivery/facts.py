@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...bundles.manifest import MANIFEST
+from ..reading.intake import CLASSIFY
 from ..store.records import Result, Study
 
 Says = Literal["present", "absent", "uncertain", "unlike", ""]
-CLASSIFY = "classify"
 # Images of a study whose findings are all delivered; of a larger one, each label's likeliest image.
 MOST_IMAGES = 12
 
@@ -134,6 +134,7 @@ class Facts:
         report: the report.
         machine: what made the machine's part.
         institution: the clinic's name; "" where it is not set.
+        amends: whether another version of the report was delivered before.
     """
 
     study: Study
@@ -143,6 +144,7 @@ class Facts:
     report: SignedReport
     machine: Machine
     institution: str = ""
+    amends: bool = False
 
     @property
     def at(self) -> datetime:

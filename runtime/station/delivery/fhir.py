@@ -106,7 +106,7 @@ def _report(facts: Facts, observations: list[Resource], document: bytes | None, 
     if not report.signed:
         made["status"] = "preliminary"
     else:
-        made["status"] = "final" if report.version == 1 else "amended"
+        made["status"] = "amended" if facts.amends else "final"
     made["category"] = [{"coding": [{"system": f"{_TERMS}/v2-0074", "code": "RAD", "display": "Radiology"}]}]
     made["code"] = {
         "coding": [{"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}]
