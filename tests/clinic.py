@@ -119,7 +119,8 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
             with contextlib.suppress(httpx.HTTPError):
                 made.ask("/system")
                 break
-            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()[-2000:]
+            if process.poll() is not None or time.monotonic() > until:
+                raise AssertionError((folder / "log").read_text()[-2000:])
             time.sleep(0.1)
         yield made
     finally:

@@ -46,6 +46,7 @@ def serve(
 
     Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
     With --store the station holds studies: what is sent to it is judged, searched and reported on.
+    With --dicom-port the devices that --allow lists send their images by DICOM.
     The page '/docs' describes it all. A model is loaded when it is first asked for, and put away when another needs its memory.
 
     Example: medge serve --bundles bundles/ --store station/
@@ -56,7 +57,16 @@ def serve(
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
 
-    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+    for module in (
+        "fastapi",
+        "uvicorn",
+        "prometheus_client",
+        "python_multipart",
+        "pynetdicom",
+        "highdicom",
+        "reportlab",
+        "httpx",
+    ):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
     catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)

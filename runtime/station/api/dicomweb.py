@@ -12,7 +12,7 @@ from ...errors import StationError, StationFullError
 from ..dicom.parts import Parts
 from ..dicom.taking import FULL, REFUSED, STORED, Expected, Taken, take
 from ..reading.intake import jobs_for
-from .problems import RefusedError
+from .problems import ProblemBody, RefusedError
 from .service import At, Held
 from .who import Reader
 
@@ -33,6 +33,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "All objects are stored.", "content": {_JSON: {}}},
     202: {"description": "Some are; the others are named with the reason.", "content": {_JSON: {}}},
     409: {"description": "None is.", "content": {_JSON: {}}},
+    **{status: {"model": ProblemBody} for status in (400, 403, 404, 503)},
     415: {"description": "The body is no multipart/related of DICOM files."},
     507: {"description": "The disk is full.", "content": {_JSON: {}}},
 }

@@ -161,7 +161,7 @@ class Deliverer:
         if folder := fhir.get("folder"):
             yield "fhir", lambda: to_folder(transaction, Path(str(folder)))
         if url := fhir.get("url"):
-            yield "fhir", lambda: to_server(transaction, str(url), str(fhir.get("token", "")))
+            yield "fhir", lambda: to_server(transaction, str(url), fhir.get("token"))
 
     def _to_pacs(self, at: Pacs, made: list[Received]) -> None:
         with contextlib.ExitStack() as stack:

@@ -73,13 +73,13 @@ def to_folder(bundle: Resource, folder: Path) -> Path:
     return place
 
 
-def to_server(bundle: Resource, root: str, token: str = "") -> None:
+def to_server(bundle: Resource, root: str, token: str | None = None) -> None:
     """Post a transaction to a FHIR server.
 
     Args:
         bundle: the transaction.
         root: the server's address, such as "http://10.0.0.3:8080/fhir".
-        token: sent as bearer token; "" for none.
+        token: sent as bearer token.
 
     Raises:
         PeerError: it can't be reached, or refused.

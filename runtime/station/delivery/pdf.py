@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import warnings
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
@@ -58,7 +58,7 @@ def _flow(facts: Facts, said: Words) -> list[Flowable]:
     study, report = facts.study, facts.report
 
     def paragraph(words: str, style: ParagraphStyle) -> Paragraph:
-        return Paragraph(escape(words).replace("\n", "<br/>"), style)
+        return Paragraph(html.escape(words).replace("\n", "<br/>"), style)
 
     name = " ".join(part for part in study.patient_name.split("=")[0].split("^") if part)
     rows = [
@@ -88,11 +88,11 @@ def _flow(facts: Facts, said: Words) -> list[Flowable]:
 
 
 def _scores(findings: Sequence[Finding], said: Words, style: ParagraphStyle) -> Table:
-    rows = [[Paragraph(escape(word), style) for word in (said.label, said.probability, said.decision)]]
+    rows = [[Paragraph(html.escape(word), style) for word in (said.label, said.probability, said.decision)]]
     for one in findings[:_MOST_ROWS]:
         percent = "" if one.probability is None else f"{100 * one.probability:.1f} %"
         cells = (one.label[:200], percent, said.says(one.says))
-        rows.append([Paragraph(escape(cell), style) for cell in cells])
+        rows.append([Paragraph(html.escape(cell), style) for cell in cells])
     return Table(rows, [80 * mm, 35 * mm, 55 * mm], repeatRows=1)
 
 
