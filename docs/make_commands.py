@@ -21,7 +21,11 @@ PAGES = tuple(
         "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "index remove", "index info",
         "probe fit", "probe predict", "probe evaluate", "calibrate-scores", "evaluate", "compare", "ask", "report", "chat",
-        "record", "serve", "doctor", "inspect", "verify", "golden", "bench", "help",
+        "record", "serve",
+        "station user add", "station user list", "station user remove", "station user password",
+        "station token add", "station token list", "station token remove",
+        "station backup", "station restore", "station audit",
+        "doctor", "inspect", "verify", "golden", "bench", "help",
     )
 )  # fmt: skip
 

@@ -58,12 +58,20 @@ def examples() -> Iterator[tuple[str, str]]:
     for name, entry in COMMANDS.items():
         found = getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
         if isinstance(found, typer.Typer):
-            for one in found.registered_commands:
-                assert one.callback is not None
-                if example := typed(one.callback.__doc__ or ""):
-                    yield f"{name} {one.name or one.callback.__name__}", example
+            yield from _parts(name, found)
         elif example := typed(found.__doc__ or ""):
             yield name, example
+
+
+def _parts(name: str, app: typer.Typer) -> Iterator[tuple[str, str]]:
+    """Of a command's parts, and of theirs."""
+    for one in app.registered_commands:
+        assert one.callback is not None
+        if example := typed(one.callback.__doc__ or ""):
+            yield f"{name} {one.name or one.callback.__name__}", example
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from _parts(f"{name} {group.name}", group.typer_instance)
 
 
 def prepare(folder: Path) -> None:

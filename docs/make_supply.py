@@ -26,7 +26,7 @@ ALLOWED = {
     "CNRI-Python": r"cnri-python",
     "BSL-1.0": r"bsl-1\.0",
     "ISC": r"isc( license)?( \(iscl\))?",
-    "MIT": r"mit( license)?|mit-cmu",
+    "MIT": r"mit( license)?|mit-cmu|mit-0",
     "MPL-2.0": r"mpl-2\.0|mozilla public license 2\.0 \(mpl 2\.0\)",  # file by file: nothing of it is changed here
     "PSF-2.0": r"psf-2\.0|python software foundation license",
     "WTFPL": r"wtfpl|public domain",

@@ -61,7 +61,7 @@ def test_versions_with_known_holes_are_refused_by_the_requirements() -> None:
     from packaging.requirements import Requirement
 
     holes = {"pillow": "11.2.1", "jinja2": "3.1.5", "onnx": "1.16.0", "torch": "2.5.1", "scikit-learn": "1.4.2",
-             "pyarrow": "14.0.0", "transformers": "4.52.0", "llama-cpp-python": "0.2.71"}  # fmt: skip
+             "pyarrow": "14.0.0", "transformers": "4.52.0", "llama-cpp-python": "0.2.71", "cryptography": "46.0.4"}  # fmt: skip
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     needed = [Requirement(text) for group in (project["dependencies"], *extras) for text in group]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -12,8 +12,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ..errors import StationError
+from .doors.tls import Tls
 
 GRACE = 5  # seconds that running answers are given when the station ends
+_RENEWAL = 12 * 3600.0  # seconds between two looks at the certificate
 
 
 @dataclass(frozen=True)
@@ -23,44 +25,30 @@ class Address:
     host: str
     port: int
 
-    @property
-    def url(self) -> str:
-        """For a browser."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
 
 def listen(address: Address) -> tuple[socket.socket, Address]:
-    """Open the door; the address has the port that was given.
+    """Open the door; the address has the port that was given. Who may come through it is for `entrance` to decide.
 
     Raises:
-        StationError: beyond this machine, which needs users and TLS, or the port is taken.
+        StationError: the port is taken, or the address is not this machine's.
     """
-    host = "127.0.0.1" if address.host == "localhost" else address.host
-    try:
-        given = ipaddress.ip_address(host)
-    except ValueError as error:
-        raise StationError(f"{address.host} is no IP address; use 127.0.0.1") from error
-    if not given.is_loopback:
-        raise StationError(
-            "the station answers only this machine (127.0.0.1): beyond it users and TLS are needed, which it does not have yet; "
-            "reach it through an SSH tunnel"
-        )
-    door = socket.socket(socket.AF_INET6 if given.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    door = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((host, address.port))
+        door.bind((address.host, address.port))
         door.listen(128)
     except OSError as error:
         door.close()
         raise StationError(
-            f"port {address.port} can't be opened ({error.strerror}); choose another with --port"
+            f"port {address.port} of {address.host} can't be opened ({error.strerror}); choose another with --port"
         ) from error
-    return door, Address(host, door.getsockname()[1])
+    return door, Address(address.host, door.getsockname()[1])
 
 
 def serve(
-    app: ASGIApp, door: socket.socket, begun: Callable[[], None], ending: Callable[[], None] = lambda: None
-) -> None:
+    app: ASGIApp, door: socket.socket, begun: Callable[[], None], ending: Callable[[], None] = lambda: None,
+    tls: Tls | None = None,
+) -> None:  # fmt: skip
     """Answer requests until Ctrl-C or SIGTERM, which is raised again once running answers and models are ended.
 
     Args:
@@ -68,6 +56,7 @@ def serve(
         door: as `listen` opens it.
         begun: called when requests are answered.
         ending: called when the station is told to end, before running answers are waited for.
+        tls: where requests come by TLS; looked at twice a day, and renewed.
     """
     logging.getLogger("medge.station").setLevel(logging.INFO)
     config = uvicorn.Config(
@@ -75,9 +64,14 @@ def serve(
         timeout_keep_alive=30, h11_max_incomplete_event_size=16_384, proxy_headers=False, ws="none",
     )  # fmt: skip
 
+    config.load()
+    config.ssl = None if tls is None else tls.context
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            if tls is not None:
+                self.renewal = asyncio.create_task(_renew(tls))
             begun()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -86,3 +80,9 @@ def serve(
 
     with door:
         Server(config).run(sockets=[door])
+
+
+async def _renew(tls: Tls) -> None:
+    while True:
+        await asyncio.sleep(_RENEWAL)
+        await asyncio.to_thread(tls.renew)

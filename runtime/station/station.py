@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from ..bundles.claim import claimed
 from ..errors import ObjectRefusedError, PlaceTakenError, StationError, StationFullError, storage_errors
 from ..progress import Progress, no_progress
+from .doors.doors import Doors
 from .store import arrivals, audit, catalogue, retention
 from .store.arrivals import NOBODY, Identity, Patient
 from .store.backup import DATABASE, Copied, back_up
@@ -56,6 +57,7 @@ class Station:
         self.queue = Queue(database, limits)
         self.database = database  # for what works within a transaction of the caller's: reports, embeddings, changes
         self._objects = objects
+        self.doors = Doors(database)
         self._held = contextlib.ExitStack()
 
     @classmethod

@@ -56,7 +56,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "chat": Command("runtime.commands.chat", "chat", "Talk with a language model in the terminal.", USE),
     "record": Command("runtime.commands.record", "record", "Questions over a FHIR record, with sources.", USE),
-    "serve": Command("runtime.commands.station.serve", "serve", "Serve bundles over HTTP on this machine.", USE),
+    "serve": Command(
+        "runtime.commands.station.serve", "serve", "Serve bundles over HTTP, on this machine or beyond.", USE
+    ),
+    "station": Command(
+        "runtime.commands.station.station", "app", "Users, tokens, backup and history of a station.", USE
+    ),
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
@@ -89,6 +94,9 @@ def _show_examples(app: typer.Typer, name: str) -> None:
     for part in app.registered_commands:
         assert part.callback is not None
         part.help = _with_output(part.callback.__doc__ or "", f"{name} {part.name or part.callback.__name__}")
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        _show_examples(group.typer_instance, f"{name} {group.name}")
 
 
 def _with_output(text: str, command: str) -> str:

@@ -48,3 +48,8 @@ def node_of(station: Station | None, port: int | None, title: str, allowed: list
     from ...station.reading.intake import jobs_for
 
     return Node(station, title, Peers.of(allowed), port=port, then=jobs_for)
+
+
+def dicom_facts(node: Node | None) -> dict[str, dict[str, str | int]]:
+    """What `--json` prints of a node that is started."""
+    return {} if node is None else {"dicom": {"title": node.title, "port": node.port}}

@@ -12,9 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from . import chat, classify, dicomweb, embeddings, health, predict, problems
-from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
-from .guard import LOOPBACK, MOST_BYTES, Guard
+from . import chat, classify, embeddings, health, predict, problems
+from .clinic import audit, events, instances, jobs, record, reports, search, stow, studies, uploads
+from .entry import session
+from .entry.guard import LOOPBACK, MOST_BYTES, Guard
+from .entry.lock import Lock, describe
 from .page import STYLE, page
 from .service import Service
 
@@ -23,15 +25,18 @@ ABOUT = "Medical images and questions, on this machine. Not a medical device: a 
 
 
 def create_app(
-    service: Service, *, hosts: frozenset[str] = LOOPBACK, most_bytes: int = MOST_BYTES, version: str = "0"
-) -> ASGIApp:
-    """The application, behind its guard.
+    service: Service, *, hosts: frozenset[str] = LOOPBACK, most_bytes: int = MOST_BYTES, version: str = "0",
+    always_locked: bool = False, hsts: bool = False,
+) -> ASGIApp:  # fmt: skip
+    """The application, behind its lock and its guard.
 
     Args:
         service: the models.
         hosts: names, without port, by which the station may be called.
         most_bytes: of a request's body.
         version: of medge, for the OpenAPI document.
+        always_locked: also while there are no users: beyond this machine.
+        hsts: tell browsers to come by TLS only.
     """
     app = _routed(version)
     app.state.service = service
@@ -45,7 +50,8 @@ def create_app(
         return Response(STYLE, media_type="text/css")
 
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
-    return Guard(app, hosts, most_bytes, service.metrics)
+    doors = None if service.station is None else service.station.doors
+    return Guard(Lock(app, doors, always=always_locked), hosts, most_bytes, service.metrics, hsts=hsts)
 
 
 def _routed(version: str) -> FastAPI:
@@ -55,8 +61,8 @@ def _routed(version: str) -> FastAPI:
     )  # fmt: skip
     problems.install(app)
     for part in (
-        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit,
-        dicomweb, health,
+        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, stow,
+        health, session,
     ):  # fmt: skip
         app.include_router(part.router)
     return app
@@ -89,5 +95,6 @@ def document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         made["components"]["schemas"] |= predict.schemas()
+        describe(made)
         app.openapi_schema = made
     return app.openapi_schema

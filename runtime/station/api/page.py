@@ -22,7 +22,7 @@ class Section:
 
     Attributes:
         method, path, summary, text: what the document says.
-        fields: (name, type, whether it must be there, meaning) of the request.
+        fields: (name, type, whether it must be there, meaning) of the query and of the body.
         statuses: those of its responses.
     """
 
@@ -39,10 +39,22 @@ def sections(document: dict[str, Any]) -> Iterator[Section]:
     schemas = document.get("components", {}).get("schemas", {})
     for path, methods in document["paths"].items():
         for method, found in methods.items():
-            body = found.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            fields = _fields(_resolved(body, {**schemas, **body.get("$defs", {})}))
+            kinds = found.get("requestBody", {}).get("content", {})
+            body: dict[str, Any] = next(iter(kinds.values()))["schema"] if kinds else {}
+            fields = _asked(found.get("parameters", [])) + _fields(
+                _resolved(body, {**schemas, **body.get("$defs", {})})
+            )
             text = " ".join(found.get("description", "").split())
             yield Section(method.upper(), path, found.get("summary", ""), text, fields, sorted(found["responses"]))
+
+
+def _asked(parameters: list[dict[str, Any]]) -> list[tuple[str, str, bool, str]]:
+    """The fields of a query."""
+    return [
+        (one["name"], kind_of(one["schema"]), bool(one.get("required")), str(one.get("description", "")))
+        for one in parameters
+        if one["in"] == "query"
+    ]
 
 
 def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,9 @@ def problem_of(error: BaseException) -> tuple[int, Problem]:
 
 
 def answer(status: int, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """A problem as a response."""
+    """A problem as a response; one that a login mends says how programs log in."""
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
     return JSONResponse({"error": problem.model_dump()}, status, headers)
 
 

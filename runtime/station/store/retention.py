@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from .clock import EARLIEST
+
 _DAY = 86_400.0
-# A clock that was never set says 1970 or the year of its maker: what came then has no age.
-_EARLIEST = 1_767_225_600.0  # 1 January 2026
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def too_old(connection: sqlite3.Connection, days: float, at: float) -> list[str]
     newest = connection.execute("SELECT coalesce(max(received), 0) FROM instances").fetchone()[0]
     if newest > at:
         return []
-    return [uid for uid, last in _oldest(connection) if _EARLIEST <= last < at - days * _DAY]
+    return [uid for uid, last in _oldest(connection) if EARLIEST <= last < at - days * _DAY]
 
 
 def oldest_over(connection: sqlite3.Connection, surplus: int) -> list[str]:

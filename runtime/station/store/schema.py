@@ -91,6 +91,31 @@ _FIRST: Step = (
     "CREATE TRIGGER audit_holds BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END",
 )
 
+_DOORS: Step = (
+    """
+    CREATE TABLE users (
+        name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('viewer', 'reader', 'admin')),
+        created REAL NOT NULL, changed REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tokens (
+        name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
+        role TEXT NOT NULL CHECK (role IN ('viewer', 'reader', 'admin')),
+        created REAL NOT NULL, ends REAL, used REAL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE sessions (
+        hash TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+        began REAL NOT NULL, used REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX sessions_user ON sessions (user)",
+    "CREATE TABLE attempts (key TEXT PRIMARY KEY, count INTEGER NOT NULL, last REAL NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
+)
+
 # What the station makes of studies: reports in versions, embeddings to search, and which study or job has changed.
 _READING: Step = (
     """
@@ -132,7 +157,7 @@ _READING: Step = (
     _noted("jobs", "UPDATE OF state, steps_done, doing", "job", "NEW.id"),
 )
 
-STEPS: tuple[Step, ...] = (_FIRST, _READING)
+STEPS: tuple[Step, ...] = (_FIRST, _READING, _DOORS)
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:

@@ -79,9 +79,15 @@ def test_help_imports_nothing_heavy() -> None:
 def pages(name: str) -> list[list[str]]:
     """The words of a command, or of each of its sub-commands."""
     app = importlib.import_module(f"medge.{COMMANDS[name].module}").__dict__[COMMANDS[name].attribute]
-    if not isinstance(app, typer.Typer):
-        return [[name]]
-    return [[name, str(command.name or command.callback.__name__)] for command in app.registered_commands]
+    return parts([name], app) if isinstance(app, typer.Typer) else [[name]]
+
+
+def parts(words: list[str], app: typer.Typer) -> list[list[str]]:
+    own = [[*words, str(command.name or command.callback.__name__)] for command in app.registered_commands]
+    return [
+        *own,
+        *(page for one in app.registered_groups for page in parts([*words, str(one.name)], one.typer_instance)),
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -94,11 +100,15 @@ def test_every_command_has_help_and_an_example(name: str) -> None:
 
 def test_commands_with_sub_commands() -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
-    found = {name: {words[1] for words in pages(name)} for name in COMMANDS if len(pages(name)[0]) > 1}
+    found = {name: {" ".join(words[1:]) for words in pages(name)} for name in COMMANDS if len(pages(name)[0]) > 1}
     assert found == {
         "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"},
         "index": {"build", "add", "search", "remove", "info"},
         "probe": {"fit", "predict", "evaluate"},
+        "station": {
+            "user add", "user list", "user remove", "user password", "token add", "token list", "token remove",
+            "backup", "restore", "audit",
+        },
     }  # fmt: skip
 
 

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import base64
-import contextlib
+import io
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from command_line import hears_ctrl_c, medge
+from command_line import medge
+from PIL import Image
+from station_process import station
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
 
 import medge as facade
-
-
-class Station:
-    """A running `medge serve`."""
-
-    def __init__(self, process: subprocess.Popen[str], told: dict[str, Any]) -> None:
-        self.process, self.told = process, told
-
-    def get(self, path: str, body: Any = None) -> Any:
-        given = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.told["url"] + path, given, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)
-
-    def end(self, number: int) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
-
-
-@contextlib.contextmanager
-def station(folder: Path, *words: str) -> Iterator[Station]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medge", "serve", "--bundles", str(folder), "--port", "0", "--json", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c, env=os.environ,
-    )  # fmt: skip
-    try:
-        told = ""
-        assert process.stdout is not None
-        while not told.endswith("}\n") or told.count("{") != told.count("}"):
-            line = process.stdout.readline()
-            assert line, process.stderr.read() if process.stderr else ""
-            told += line
-        yield Station(process, json.loads(told))
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +64,40 @@ def test_it_answers_as_the_bundles_do_and_ends_at_sigterm(bundles: Path, few_ima
     assert "Traceback" not in said
 
 
+def test_it_holds_studies_judges_and_reports_on_them(bundles: Path, few_images: Path, tmp_path: Path) -> None:
+    film = few_images / "CT_small.dcm"
+    words = ("--store", str(tmp_path / "store"), "--threads", "1", "--context", "512", "--allow-failed-parity")
+    with station(bundles, *words) as running:
+        [got] = running.upload(("film.dcm", film.read_bytes()))["received"]
+        assert got["new"]
+        path = f"/v1/studies/{got['study']}"
+        found = running.wait(path, lambda one: one["state"] == "done")
+        [result] = found["results"]
+        [score] = facade.load_encoder(bundles / "eyes", threads=1).classify(film)
+        [judged] = result["content"]["instances"]
+        assert [one["label"] for one in judged["labels"]] == [one.label for one in score.ranked()]
+        np.testing.assert_allclose(
+            [one["cosine"] for one in judged["labels"]], [one.cosine for one in score.ranked()], atol=1e-6
+        )
+        shown = running.bytes(f"/v1/instances/{got['instance']}/map")
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(shown))),
+            facade.load_encoder(bundles / "eyes", threads=1).map(film).overlay(),
+        )
+        running.get(f"{path}/jobs", {"kind": "report", "clinical": "Cough."})
+        report = running.wait(f"{path}/report", lambda one: one["state"] == "draft")
+        assert report["text"].startswith("Findings\n")
+        assert report["model"] == "reader"
+        assert "is running already" in medge("serve", "--bundles", bundles, *words, code=1).stderr
+        code, said = running.end(signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert "Traceback" not in said
+    assert got["study"] not in said  # a log names no study
+    with station(bundles, *words) as running:
+        assert running.get(path)["report"] == "draft"
+        assert running.get("/v1/search", {"text": "a CT"})["found"][0]["study"] == got["study"]
+
+
 def test_a_bundle_that_failed_parity_is_left_out_and_ctrl_c_ends_it(bundles: Path) -> None:
     with station(bundles) as running:
         assert [one["id"] for one in running.told["models"]] == ["eyes"]
@@ -117,6 +112,7 @@ def test_what_cannot_be_served_is_refused_in_words(bundles: Path, tmp_path: Path
         (("--host", "0.0.0.0"), "the station answers only this machine"),
         (("--host", "clinic"), "is no IP address"),
         (("--encoder", "ears"), "no encoder of that name; it has: eyes"),
+        (("--keep-days", "9"), "give its folder with --store"),
     ):
         assert sentence in medge("serve", "--bundles", bundles, *words, code=1).stderr
     assert "holds no bundle that can be served" in medge("serve", "--bundles", tmp_path, code=1).stderr

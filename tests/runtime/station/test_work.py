@@ -17,6 +17,7 @@ from medge.runtime.errors import ClaimLostError, ImageError, StationError, Stati
 from medge.runtime.station.station import Station
 from medge.runtime.station.store.backup import DATABASE
 from medge.runtime.station.store.database import Database
+from medge.runtime.station.work.crew import Crew
 from medge.runtime.station.work.jobs import Limits, NewJob
 from medge.runtime.station.work.queue import Queue
 from medge.runtime.station.work.worker import Outcome, Task, Worker
@@ -61,6 +62,61 @@ def test_a_job_is_done_once_with_its_result(queue: Queue) -> None:
     assert queue.add("judge", key="judge 1").state == "done"
     assert results(queue) == [(job.id, '{"of": {"n": 1}}')]
     assert queue.counts() == {"done": 1}
+
+
+def test_a_job_waits_for_others_of_its_key_and_what_comes_later_is_another(queue: Queue, clock: Clock) -> None:
+    seen: list[int] = []
+    worker = Worker(queue, {"judge": lambda task: seen.append(task.job.id)})
+    first = queue.add("judge", key="series 1", settle=3)
+    clock.at += 2
+    assert queue.add("judge", key="series 1", settle=3).id == first.id
+    clock.at += 2
+    assert not worker.run_one()  # the second one began the wait anew
+    clock.at += 2
+    held = queue.claim(["judge"], "w")
+    assert held is not None
+    assert held.job.id == first.id
+    later = queue.add("judge", key="series 1", settle=3)  # it may have missed this one
+    assert later.id != first.id
+    queue.complete(held, 1)
+    clock.at += 3
+    assert worker.run_one()
+    assert seen == [later.id]
+    assert queue.add("judge", key="series 1", settle=3).id not in (first.id, later.id)
+
+
+def test_a_series_that_never_ends_is_begun_all_the_same(
+    queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add("judge", key="series 1", settle=3)
+    monkeypatch.setattr("medge.runtime.station.work.jobs.LONGEST_SETTLING", -1.0)
+    clock.at += 2
+    queue.add("judge", key="series 1", settle=3)
+    clock.at += 1
+    assert Worker(queue, {"judge": done}).run_one()
+
+
+def test_a_crew_does_jobs_of_each_lane_at_once_and_gives_back_what_runs(tmp_path: Path) -> None:
+    with Station.open(tmp_path / "s") as station:
+        begun, quick = threading.Event(), threading.Event()
+
+        def slow(task: Task) -> None:
+            begun.set()
+            while True:
+                task.check()
+                time.sleep(0.01)
+
+        crew = Crew(station.queue, [{"report": slow}, {"judge": lambda task: quick.set()}])
+        assert crew.kinds == {"report", "judge"}
+        crew.start()
+        report = station.queue.add("report")
+        assert begun.wait(10)
+        station.queue.add("judge")
+        assert quick.wait(10)
+        crew.stop()
+        found = station.queue.get(report.id)
+        assert found is not None
+        assert (found.state, found.failures) == ("waiting", 0)
 
 
 def test_priority_then_order_and_only_kinds_that_are_known(queue: Queue) -> None:

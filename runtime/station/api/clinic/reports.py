@@ -14,7 +14,7 @@ from ...store.reports import Report
 from ...work.jobs import NewJob
 from ..chat_request import Given
 from ..service import Held
-from ..who import Reader, Viewer
+from ..who import Reader, Viewer, own_name
 from .bodies import CHANGING, UNKNOWN, Uid, unknown_study
 
 router = APIRouter(tags=["reports"])
@@ -77,10 +77,12 @@ def write(held: Held, user: Reader, uid: Uid, given: NewText) -> ReportBody:
 
 @router.post("/v1/studies/{uid}/report/sign", summary="Sign the report", responses=CHANGING)
 def sign(held: Held, user: Reader, uid: Uid, given: Signature) -> ReportBody:
-    """The version that was read. Status 409 where another version is the newest by now, or it is signed."""
+    """The version that was read. Who has logged in signs under their own name, and a program not at all (status 403). Status 409
+    where another version is the newest by now, or it is signed."""
+    name = own_name(user, given.name)
     with held.database.write() as connection:
         _refuse_unknown(connection, uid)
-        found = reports.sign(connection, uid, version=given.version, name=given.name, who=user.name)
+        found = reports.sign(connection, uid, version=given.version, name=name, who=user.name)
         return _body(connection, uid, found)
 
 

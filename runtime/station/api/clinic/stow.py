@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ...errors import StationError, StationFullError
-from ..dicom.parts import Parts
-from ..dicom.taking import FULL, REFUSED, STORED, Expected, Taken, take
-from ..reading.intake import jobs_for
-from .problems import ProblemBody, RefusedError
-from .service import At, Held
-from .who import Reader
+from ....errors import StationError, StationFullError
+from ...dicom.parts import Parts
+from ...dicom.taking import FULL, REFUSED, STORED, Expected, Taken, take
+from ...reading.intake import jobs_for
+from ..problems import ProblemBody, RefusedError
+from ..service import At, Held
+from ..who import Reader
 
 router = APIRouter(tags=["DICOMweb"])
 _TYPE = "application/dicom"

@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .metrics import Metrics
-from .problems import RefusedError, answer, problem_of
+from ..metrics import Metrics
+from ..problems import RefusedError, answer, problem_of
 
 LOG = logging.getLogger("medge.station")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -39,13 +39,16 @@ class Guard:
         most_bytes: of a request's body.
         metrics: what is counted.
         uploads: bytes of a body that brings files into the station.
+        hsts: tell browsers to come by TLS only, for a year.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics, uploads: int = MOST_UPLOAD
-    ) -> None:
+        self, app: ASGIApp, hosts: frozenset[str], most_bytes: int, metrics: Metrics, uploads: int = MOST_UPLOAD, *,
+        hsts: bool = False,
+    ) -> None:  # fmt: skip
         self._app, self._hosts, self._most, self._metrics = app, hosts, most_bytes, metrics
         self._uploads = uploads
+        self._headers = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"} if hsts else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +62,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

@@ -1,0 +1,1 @@
+"""What every request passes first: the guard, the lock, the login."""

@@ -1,0 +1,1 @@
+"""Who may enter the station, and over what: users, tokens, sessions, failed logins, certificates."""
