@@ -25,7 +25,7 @@ pytest.importorskip("highdicom", reason="highdicom is not installed: pip install
 
 import httpx
 from clinic import Orthanc, free_port, needed, orthanc, tool
-from command_line import hears_ctrl_c
+from command_line import hears_ctrl_c, medge
 from fhir.resources.R4B.bundle import Bundle
 from pydicom import dcmread
 from station_films import film
@@ -257,9 +257,7 @@ def test_a_study_goes_through_the_station_and_back(
         pacs_here.ask("/modalities/medge/store", [sent["ParentStudy"]])
         judged = running.wait_for(study, "classify")
         assert [one["instance"] for one in judged["instances"]] == [str(changed.SOPInstanceUID)]
-        with Station.join(tmp_path / "store") as station:
-            pacs_setting = {"title": "ORTHANC", "host": "127.0.0.1", "port": pacs_here.dicom}
-            station.set("pacs", pacs_setting, who="ann")
+        medge("station", "connect", tmp_path / "store", "--pacs", f"ORTHANC@127.0.0.1:{pacs_here.dicom}")
         path = f"/v1/studies/{study}/report"
         version = running.ask("GET", path)["version"]
         version = running.ask("PUT", path, {"text": TEXT, "version": version})["version"]
@@ -278,3 +276,26 @@ def test_a_study_goes_through_the_station_and_back(
         again = running.ask("GET", f"/v1/studies/{study}")
         assert again["instances"] == 3
         assert {job["kind"] for job in again["jobs"]} == {"classify", "deliver"}
+
+
+def test_commands_connect_find_and_fetch(pacs_here: Orthanc, tmp_path: Path) -> None:
+    named = {"PatientName": "Sow^Awa", "PatientID": "P91", "StudyDate": "20260107"}
+    pacs.send(by_dimse(pacs_here), files(film(1, "1.2.1.91", **named)))
+    store = tmp_path / "clinic"
+    Station.open(store).close()
+    assert "knows no PACS" in medge("station", "find", store, code=1).stderr
+    for written, words in (
+        ("ORTHANC@127.0.0.1", "write TITLE@host:port"), ("ORTHANC@127.0.0.1:x", "is no number"),
+        ("ftp://x", "begins with http"), ("@h:1", "is no AE title"),
+    ):  # fmt: skip
+        assert words in medge("station", "connect", store, "--pacs", written, code=1).stderr
+    for at in (f"ORTHANC@127.0.0.1:{pacs_here.dicom}", pacs_here.root):
+        told = json.loads(medge("station", "connect", store, "--pacs", at, "--fhir", tmp_path / "f", "--json").stdout)
+        assert (told["fhir"], told["deliver_unsigned"]) == ({"folder": str(tmp_path / "f")}, None)
+        found = json.loads(medge("station", "find", store, "--name", "Sow*", "--json").stdout)
+        assert [(one["uid"], one["date"]) for one in found["studies"]] == [("1.2.1.91", "20260107")]
+        got = json.loads(medge("station", "fetch", store, "1.2.1.91", "--json").stdout)
+        assert got["fetched"] == [{"study": "1.2.1.91", "stored": 1, "failed": 0, "reason": ""}]
+    with Station.open(store) as station:
+        assert station.studies()[0].study.patient_name == "Sow^Awa"
+        assert station.queue.counts() == {"waiting": 1}
