@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from ...json_text import flattened
 from .facts import Says
 
 OWN = "99MEDGE"  # a private scheme, as PS3.16 section 8.2 allows
-_LONGEST_MEANING = 64  # of DICOM's LO
+_LONGEST = 64  # characters of DICOM's LO
 # How a scheme is called in FHIR.
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -68,4 +69,9 @@ def code_of(label: str) -> Code:
     if known is not None:
         return Code(known[0], "SCT", known[1])
     digest = hashlib.sha256(label.encode()).hexdigest()[:12].upper()
-    return Code(f"L{digest}", OWN, label[:_LONGEST_MEANING].strip() or "unnamed")
+    return Code(f"L{digest}", OWN, long_string(label) or "unnamed")
+
+
+def long_string(text: str) -> str:
+    """A text as DICOM's LO takes it: one line of at most 64 characters, without the backslash that parts values."""
+    return flattened(text.replace("\\", "/"))[:_LONGEST].strip()

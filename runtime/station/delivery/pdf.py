@@ -19,6 +19,7 @@ from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, T
 
 from ..dicom.taking import as_file
 from ..store.arrivals import made_uid
+from .codes import long_string
 from .facts import Facts, Finding
 from .structured_report import MAKER, equipment, remarks, stamp
 from .words import Words, words_in
@@ -139,8 +140,8 @@ def _object(facts: Facts, document: bytes, headers: Sequence[Dataset]) -> Datase
     made.SeriesDescription = "medge results (PDF)"
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MAKER, "medge station", machine.version
     made.ConversionType, made.BurnedInAnnotation, made.RecognizableVisualFeatures = "WSD", "YES", "NO"
-    if facts.institution:
-        made.InstitutionName = facts.institution[:64]
+    if institution := long_string(facts.institution):
+        made.InstitutionName = institution
     stamp(made, facts)
     made.AcquisitionDateTime = f"{facts.at:%Y%m%d%H%M%S}+0000"
     made.DocumentTitle = words_in(report.language).report

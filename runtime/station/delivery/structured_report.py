@@ -33,7 +33,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ..dicom.taking import as_file
 from ..store.arrivals import made_uid
 from . import codes as words
-from .codes import Code, code_of
+from .codes import Code, code_of, long_string
 from .facts import FINDINGS, IMPRESSION, Facts, Finding, Machine
 from .words import LANGUAGES
 
@@ -67,13 +67,13 @@ def structured_report(facts: Facts, headers: Sequence[Dataset], earlier: Sequenc
 
 def _made(facts: Facts, headers: Sequence[Dataset], earlier: Sequence[Dataset]) -> Dataset:
     report = facts.report
-    signer = _person(report.signed_by)
+    signer, institution = _person(report.signed_by), long_string(facts.institution)
     made = ComprehensiveSR(
         evidence=headers, content=_content(facts, headers)[0], series_instance_uid=sr_series(facts.study.uid),
         series_number=NUMBER, sop_instance_uid=sr_uid(facts), instance_number=report.version, manufacturer=MAKER,
         is_complete=True, is_final=report.signed, is_verified=report.signed, verifying_observer_name=signer,
-        verifying_organization=facts.institution or "not stated", previous_versions=[*earlier] or None,
-        institution_name=facts.institution or None, specific_character_set="ISO_IR 192",
+        verifying_organization=institution or "not stated", previous_versions=[*earlier] or None,
+        institution_name=institution or None, specific_character_set="ISO_IR 192",
         series_description="medge results", manufacturer_model_name="medge station",
         software_versions=facts.machine.version, device_serial_number=facts.machine.sha256[:64] or "none",
     )  # fmt: skip
@@ -115,7 +115,7 @@ def equipment(machine: Machine) -> Dataset:
     )
     return Dataset(
         ContributingEquipment(
-            MAKER, codes.DCM.ProcessingEquipment, manufacturer_model_name=(machine.bundle or "medge station")[:64],
+            MAKER, codes.DCM.ProcessingEquipment, manufacturer_model_name=long_string(machine.bundle) or "medge station",
             software_versions=f"medge {machine.version}"[:64], device_serial_number=machine.sha256[:64] or None,
             contribution_description=said[:1024],
         )

@@ -19,6 +19,8 @@ import pypdfium2
 from clinic_facts import SENTENCES, ct_header, facts, unsigned
 from fhir.resources.R4B.bundle import Bundle
 from highdicom.sr import srread
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from reportlab.pdfbase import pdfmetrics
 
@@ -240,3 +242,30 @@ def test_codes_are_dicoms_own_where_it_has_them() -> None:
     assert (own.scheme, len(own.value) <= 16, own.meaning) == ("99MEDGE", True, "a label of the clinic's own")
     assert code_of("é" * 300).meaning == "é" * 64
     assert own.value != code_of("another").value
+    assert code_of("one\\two\nthree").meaning == "one/two three"  # a backslash would part it into two values
+
+
+WORDS = st.text(max_size=90)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(WORDS, WORDS, WORDS, WORDS, st.text(max_size=4000), st.floats(0, 1))
+def test_whatever_is_written_in_it(
+    name: str, label: str, institution: str, bundle: str, text: str, value: float
+) -> None:
+    made = facts()
+    report = replace(made.report, text=text, signed_by=name)
+    machine, study = (
+        replace(made.machine, bundle=bundle),
+        replace(made.study, patient_name=name, description=institution),
+    )
+    findings = (Finding(label, value, "present", made.findings[0].instance),)
+    made = replace(made, report=report, machine=machine, study=study, findings=findings, institution=institution)
+    back = read(structured_report(made, [ct_header()]))
+    assert back.SOPInstanceUID == read(structured_report(made, [ct_header()])).SOPInstanceUID
+    back.walk(lambda data, element: None)  # every value can be read
+    document = pdf(made)
+    assert read(encapsulated(made, document, [ct_header()])).EncapsulatedDocument.rstrip(b"\0") == document.rstrip(
+        b"\0"
+    )
+    Bundle.model_validate(fhir_bundle(made, document, back.SOPInstanceUID))
