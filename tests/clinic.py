@@ -20,13 +20,14 @@ import httpx
 import pytest
 
 PLACE = Path(os.environ.get("MEDGE_DICOM", Path.home() / ".cache/medge/dicom")) / "root"
-LIBRARIES = PLACE / "usr/lib/x86_64-linux-gnu"
 
 
 def needed() -> None:
     """Skip the test where the programs are not there."""
     if not (PLACE / ".ready").is_file():
-        pytest.skip(f"no Orthanc and dcmtk in {PLACE.parent}: bash tests/station_tools/prepare {PLACE.parent} gets them")
+        pytest.skip(
+            f"no Orthanc and dcmtk in {PLACE.parent}: bash tests/station_tools/prepare {PLACE.parent} gets them"
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -77,7 +78,8 @@ class Orthanc:
     def knows(self, title: str, port: int) -> None:
         """Tell it of a node."""
         httpx.put(
-            f"http://127.0.0.1:{self.web}/modalities/{title.lower()}", json={"AET": title, "Host": "127.0.0.1", "Port": port}
+            f"http://127.0.0.1:{self.web}/modalities/{title.lower()}",
+            json={"AET": title, "Host": "127.0.0.1", "Port": port},
         ).raise_for_status()
 
     def series(self, study: str) -> dict[str, list[str]]:

@@ -35,10 +35,20 @@ def facts(language: str = "en", **changes: Any) -> Facts:
     uid = str(header.SOPInstanceUID)
     study = Study(str(header.StudyInstanceUID), "Roe^Zoë", "P1", "19700102", "F", "20260103", "", "A1", "Thorax", 1.8e9)
     report = SignedReport(
-        study.uid, 3, REPORT.format(SENTENCES[language]), "ann", "reader", "Zoë Müller", 1.8e9 + 60, 1.8e9 + 90, language
+        study.uid,
+        3,
+        REPORT.format(SENTENCES[language]),
+        "ann",
+        "reader",
+        "Zoë Müller",
+        1.8e9 + 60,
+        1.8e9 + 90,
+        language,
     )
     findings = (Finding("pneumonia", 0.87341, "present", uid), Finding("head MRI", 0.01, "absent", uid))
-    made = Facts(study, (), findings, 0, report, Machine("0.1.0", "eyes", "ab" * 32, "passed", "int8"), "Clinique d'Été")
+    made = Facts(
+        study, (), findings, 0, report, Machine("0.1.0", "eyes", "ab" * 32, "passed", "int8"), "Clinique d'Été"
+    )
     return replace(made, **changes)
 
 

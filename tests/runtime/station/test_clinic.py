@@ -73,7 +73,9 @@ def test_storescu_and_echoscu(station: Station, tmp_path: Path) -> None:
     with Node(station, "MEDGE", Peers.of(["STORESCU@127.0.0.1", "ECHOSCU@127.0.0.1"]), port=0) as node:
         tool("echoscu", "-aec", "MEDGE", "127.0.0.1", node.port)
         tool("storescu", "-aec", "MEDGE", "127.0.0.1", node.port, *sent)
-        assert "Rejected" in tool("storescu", "-aet", "OTHER", "-aec", "MEDGE", "127.0.0.1", node.port, sent[0], fine=False)
+        assert "Rejected" in tool(
+            "storescu", "-aet", "OTHER", "-aec", "MEDGE", "127.0.0.1", node.port, sent[0], fine=False
+        )
     assert station.studies()[0].instances == 3
 
 
@@ -81,7 +83,12 @@ def test_a_pacs_is_searched_and_gives_its_studies(pacs_here: Orthanc, tmp_path: 
     at, over = by_dimse(pacs_here), Pacs(web=pacs_here.root)
     pacs.echo(at)
     study = "1.2.1.71"
-    named = {"PatientName": "Zöe^Ann", "PatientID": "P71", "StudyDate": "20260105", "SpecificCharacterSet": "ISO_IR 192"}
+    named = {
+        "PatientName": "Zöe^Ann",
+        "PatientID": "P71",
+        "StudyDate": "20260105",
+        "SpecificCharacterSet": "ISO_IR 192",
+    }
     assert pacs.send(at, files(*(film(number, study, **named) for number in (1, 2)))) == 2
     assert web.send(over, files(film(3, study, **named), film(1, study, **named))) == 2  # one of them again
     for ask in (lambda sought: pacs.find(at, sought), lambda sought: web.find(over, sought)):
@@ -179,11 +186,22 @@ def test_what_is_delivered_is_in_the_pacs_and_valid(
         assert [line for line in said.splitlines() if line.startswith("Error")] == []
     final = dcmread(tmp_path / f"{signed['sr']}.dcm")
     assert final.VerificationFlag == "VERIFIED"
-    assert final.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[
-        0
-    ].ReferencedSOPInstanceUID == draft["sr"]
+    assert (
+        final.PredecessorDocumentsSequence[0]
+        .ReferencedSeriesSequence[0]
+        .ReferencedSOPSequence[0]
+        .ReferencedSOPInstanceUID
+        == draft["sr"]
+    )
     printed = tool("dsrdump", "+U8", tmp_path / f"{signed['sr']}.dcm", fine=False)
-    for words in ("Verification Flag   : VERIFIED", "Müller^Zoë", "Pneumonia", '"80.0"', "Une opacité à droite", "Pneumonie"):
+    for words in (
+        "Verification Flag   : VERIFIED",
+        "Müller^Zoë",
+        "Pneumonia",
+        '"80.0"',
+        "Une opacité à droite",
+        "Pneumonie",
+    ):
         assert words in printed
     [written] = (tmp_path / "fhir").iterdir()
     transaction = json.loads(written.read_text())
