@@ -24,7 +24,7 @@ from .entrance_options import (
     tell_certificate,
 )  # fmt: skip
 
-CLINIC = ("pynetdicom", "highdicom", "reportlab", "httpx")  # what speaks to the clinic's own systems
+CLINIC = ("pynetdicom", "reportlab", "httpx")  # what speaks to the clinic's own systems
 
 
 def serve(

@@ -7,6 +7,7 @@ Settings of the station: "pacs" (see `dicom.asked.Pacs`), "fhir" ({"folder": ...
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,8 @@ from ..store.records import Instance, Received, Result
 from ..work.worker import Task
 from .facts import Facts, Image, Machine, SignedReport, findings_of, manifest_hash
 from .fhir import fhir_bundle, name_of, to_folder, to_server
+from .marks import sr_series
 from .pdf import encapsulated, pdf, pdf_series
-from .structured_report import sr_series, structured_report
 
 WHO = "station"  # in the audit log
 _STEPS = 4
@@ -65,8 +66,8 @@ class Deliverer:
         task.progress("writing", 1, _STEPS)
         document = pdf(facts)
         made = self._stored(facts, document, headers) if headers else []
-        uids = [one.instance.uid for one in made] or ["", ""]
-        transaction = fhir_bundle(replace(facts, amends=bool(earlier)), document, uids[0])
+        sr, of_pdf = ([""] * 2 + [one.instance.uid for one in made])[-2:]
+        transaction = fhir_bundle(replace(facts, amends=bool(earlier)), document, sr)
         task.progress("sending", 2, _STEPS)
         sent, failures = [], []
         for name, send in self._ways(made, transaction):
@@ -79,7 +80,7 @@ class Deliverer:
         if failures:
             raise StationError("; ".join(failures))
         report = facts.report
-        told = {"version": report.version, "signed": report.signed, "sr": uids[0], "pdf": uids[1]}
+        told = {"version": report.version, "signed": report.signed, "sr": sr, "pdf": of_pdf}
         self._station.note(WHO, "delivered", study, {**told, "sent": sent, "bundle": facts.machine.bundle})
         return {**told, "fhir": name_of(transaction), "sent": sent}
 
@@ -136,14 +137,15 @@ class Deliverer:
             return read_header(stream, "an image of the study", None)
 
     def _stored(self, facts: Facts, document: bytes, headers: list[Dataset]) -> list[Received]:
-        """The structured report and the PDF, stored in the station."""
+        """The structured report, where it can be made, and the PDF, stored in the station."""
         before = self._station.instances(sr_series(facts.study.uid))
         older = [one for one in before if (one.number or 0) < facts.report.version][-1:]
         try:
-            files = [
-                structured_report(facts, headers, [self._header(one) for one in older]),
-                encapsulated(facts, document, headers),
-            ]
+            files = [encapsulated(facts, document, headers)]
+            if importlib.util.find_spec("highdicom") is not None:  # what it needs has no wheel for Python 3.14
+                from .structured_report import structured_report
+
+                files.insert(0, structured_report(facts, headers, [self._header(one) for one in older]))
         except MedgeError:
             raise
         except Exception as error:  # headers that break the standard's rules

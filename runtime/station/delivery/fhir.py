@@ -17,7 +17,7 @@ from ...bundles.atomic import replace_text
 from ...errors import PeerError
 from .codes import CERTAINTY, DECISIONS, Code, code_of
 from .facts import IMPRESSION, Facts, Finding
-from .structured_report import MAKER, NOT_A_DEVICE, remarks
+from .marks import MAKER, NOT_A_DEVICE, remarks
 
 _TIMES = httpx.Timeout(60.0, connect=10.0)
 _TERMS = "http://terminology.hl7.org/CodeSystem"

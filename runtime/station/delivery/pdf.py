@@ -21,7 +21,7 @@ from ..dicom.taking import as_file
 from ..store.arrivals import made_uid
 from .codes import long_string
 from .facts import Facts, Finding
-from .structured_report import MAKER, equipment, remarks, stamp
+from .marks import MAKER, equipment, remarks, stamp
 from .words import Words, words_in
 
 NUMBER = 9702  # of the series

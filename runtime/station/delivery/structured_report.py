@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from highdicom.base_content import ContributingEquipment
 from highdicom.sr import (
     CodedConcept,
     ComprehensiveSR,
@@ -34,17 +33,11 @@ from ..dicom.taking import as_file
 from ..store.arrivals import made_uid
 from . import codes as words
 from .codes import Code, code_of, long_string
-from .facts import FINDINGS, IMPRESSION, Facts, Finding, Machine
+from .facts import FINDINGS, IMPRESSION, Facts, Finding
+from .marks import MAKER, equipment, remarks, sr_series, stamp
 from .words import LANGUAGES
 
-MAKER = "medge"
 NUMBER = 9701  # of the series; beyond those of devices
-NOT_A_DEVICE = "Not a medical device: a person has to look at every result."
-
-
-def sr_series(study: str) -> str:
-    """The UID of the series that a study's structured reports form."""
-    return made_uid("medge structured reports", study)
 
 
 def sr_uid(facts: Facts) -> str:
@@ -87,39 +80,9 @@ def _made(facts: Facts, headers: Sequence[Dataset], earlier: Sequence[Dataset]) 
     return plain
 
 
-def stamp(made: Dataset, facts: Facts) -> None:
-    """Set an object's dates to the report's, in UTC, so that the same facts give the same bytes."""
-    day, time = f"{facts.at:%Y%m%d}", f"{facts.at:%H%M%S}"
-    made.ContentDate = made.SeriesDate = made.InstanceCreationDate = day
-    made.ContentTime = made.SeriesTime = made.InstanceCreationTime = time
-    made.TimezoneOffsetFromUTC = "+0000"
-
-
 def _of_library(one: Dataset) -> bool:
     """Whether an entry names the library that writes the file, whose version would be part of the bytes."""
     return "highdicom" in str(one.get("Manufacturer", "")).lower() + str(one.get("ManufacturerModelName", "")).lower()
-
-
-def equipment(machine: Machine) -> Dataset:
-    """medge as contributing equipment: its version, the bundle and the bundle's hash."""
-    said = "; ".join(
-        part
-        for part in (
-            f"bundle {machine.bundle}" if machine.bundle else "no model",
-            f"recipe {machine.recipe}" if machine.recipe else "",
-            f"parity {machine.parity}" if machine.parity else "",
-            f"manifest SHA-256 {machine.sha256}" if machine.sha256 else "",
-            NOT_A_DEVICE,
-        )
-        if part
-    )
-    return Dataset(
-        ContributingEquipment(
-            MAKER, codes.DCM.ProcessingEquipment, manufacturer_model_name=long_string(machine.bundle) or "medge station",
-            software_versions=f"medge {machine.version}"[:64], device_serial_number=machine.sha256[:64] or None,
-            contribution_description=said[:1024],
-        )
-    )  # fmt: skip
 
 
 def _content(facts: Facts, headers: Sequence[Dataset]) -> MeasurementReport:
@@ -191,22 +154,6 @@ def _text(heading: str, text: str) -> ContainerContentItem:
         [TextContentItem(inner, text, relationship_type=RelationshipTypeValues.CONTAINS)]
     )
     return item
-
-
-def remarks(facts: Facts) -> str:
-    """What a reader must know of how this came about."""
-    said = [NOT_A_DEVICE]
-    if facts.findings:
-        said.append(
-            f"Probabilities are of the bundle {facts.machine.bundle} (parity {facts.machine.parity or 'not stated'})."
-        )
-    if facts.reduced:
-        said.append(f"Of {facts.reduced} images, each label's likeliest one is listed.")
-    if not facts.report.signed:
-        said.append("Draft: no person has signed this report.")
-    elif facts.report.model:
-        said.append(f"Drafted by {facts.report.model}, edited and signed by a person.")
-    return " ".join(said)
 
 
 def _concept(code: Code) -> CodedConcept:

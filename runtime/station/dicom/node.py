@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import threading
 import time
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
@@ -22,7 +22,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from ...errors import StationError
 from ..station import Station
 from .peers import Peers, ae_title
-from .taking import FAULT, STORED, Expected, Joined, Then, file_header, no_jobs, take
+from .taking import FAULT, STORED, Expected, Then, file_header, joined, no_jobs, take
 
 _LOG = logging.getLogger("medge.station")
 LOOPBACK = "127.0.0.1"
@@ -142,9 +142,9 @@ class Node:
         request: Any = event.request
         sop_class, uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
         header = file_header(sop_class, uid, str(event.context.transfer_syntax))
-        source = cast(IO[bytes], Joined(header, request.DataSet))
+        source = joined(header, request.DataSet)
         who = event.assoc.requestor.ae_title.strip()
-        taken = take(self._station, source, who=who, expected=Expected(sop_class, uid), then=self._then)  # type: ignore[arg-type]  # a raw stream reads as much as is asked for
+        taken = take(self._station, source, who=who, expected=Expected(sop_class, uid), then=self._then)
         if taken.status == STORED:
             return STORED
         _LOG.warning("DICOM: an object was refused with status %04X", taken.status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
@@ -31,7 +31,7 @@ from ...errors import PeerError
 from ..station import Station
 from .asked import RETURNED, Fetched, Found, Pacs, Sought
 from .node import quiet
-from .taking import FAULT, STORED, Expected, Joined, Taken, Then, file_header, no_jobs, take
+from .taking import FAULT, STORED, Expected, Taken, Then, file_header, joined, no_jobs, take
 
 _SILENT = 60.0  # seconds after which a PACS that says nothing is given up
 _CONNECT = 10.0
@@ -135,7 +135,7 @@ def fetch(pacs: Pacs, study: str, station: Station, then: Then = no_jobs) -> Fet
         try:
             sop_class, uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
             header = file_header(sop_class, uid, str(event.context.transfer_syntax))
-            source = cast(BinaryIO, Joined(header, request.DataSet))
+            source = joined(header, request.DataSet)
             taken.append(take(station, source, who=pacs.title, expected=Expected(sop_class, uid, study), then=then))
         except Exception:
             taken.append(Taken(FAULT, "a fault in the station"))

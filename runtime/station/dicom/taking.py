@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
@@ -181,8 +181,13 @@ def as_file(dataset: Dataset, transfer_syntax: str) -> bytes:
     return out.getvalue()
 
 
+def joined(header: bytes, rest: BinaryIO) -> BinaryIO:
+    """A header and a data set, read as one file without a copy of the data set."""
+    return cast(BinaryIO, Joined(header, rest))
+
+
 class Joined(io.RawIOBase):
-    """A header and a data set read as one file, without a copy of the data set.
+    """What `joined` reads.
 
     Args:
         header: comes first.
@@ -213,10 +218,11 @@ class Joined(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        part, start = (self._parts[0], self._at) if self._at < self._split else (self._parts[1], self._at - self._split)
-        part.seek(start)
-        piece = part.read(len(view))
-        view[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
+        view, filled = memoryview(buffer), 0
+        for part, begin in zip(self._parts, (0, self._split), strict=True):
+            if filled < len(view) and (begin or self._at < self._split):
+                part.seek(self._at - begin)
+                piece = part.read(len(view) - filled)
+                view[filled : filled + len(piece)] = piece
+                filled, self._at = filled + len(piece), self._at + len(piece)
+        return filled
