@@ -47,7 +47,7 @@ def at(tmp_path: Path) -> Iterator[Clinic]:
 
 @pytest.mark.parametrize(("role", "allowed"), [("viewer", 0), ("reader", 1), ("admin", 2)])
 def test_roles(at: Clinic, role: str, allowed: int) -> None:
-    inner = at.client.app._app  # type: ignore[attr-defined]  # behind the guard
+    inner = at.client.app._app._app  # type: ignore[attr-defined]  # behind the guard and the lock
     inner.dependency_overrides[who_of] = lambda: User("ann", role)  # type: ignore[arg-type]  # one of three words
     at.ask("GET", "/v1/studies/1.2.1.1")
     at.ask("GET", "/v1/studies/1.2.1.1/report")

@@ -7,7 +7,9 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from PIL import Image
@@ -244,6 +246,30 @@ def test_bodies_that_are_none(at: Clinic) -> None:
     ):  # fmt: skip
         found = at.client.post("/v1/studies", content=content, headers={"Content-Type": kind})
         assert found.status_code == 400, (content, found.text)
+    assert at.ask("GET", "/v1/studies")["studies"] == []
+    assert list((at.station.folder / "arriving").iterdir()) == []
+
+
+def test_a_client_that_goes_away_leaves_nothing(at: Clinic, caplog: pytest.LogCaptureFixture) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    coming = [{"type": "http.request", "body": head + film(1), "more_body": True}, {"type": "http.disconnect"}]
+    headers = {"host": "localhost:8642", "content-type": "multipart/form-data; boundary=x"}
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0) if coming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/studies", "raw_path": b"/v1/studies", "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "http_version": "1.1",
+        "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8642),
+    }  # fmt: skip
+    anyio.run(at.client.app, scope, receive, send)
+    assert said[0]["status"] == 499
+    assert "a fault in medge" not in caplog.text
     assert at.ask("GET", "/v1/studies")["studies"] == []
     assert list((at.station.folder / "arriving").iterdir()) == []
 

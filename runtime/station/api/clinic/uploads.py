@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from ....errors import ObjectRefusedError, StationFullError
 from ....json_text import flattened
@@ -83,6 +84,8 @@ async def upload(request: Request, at: At, held: Held, user: Reader) -> Received
         try:
             async for piece in request.stream():
                 await anyio.to_thread.run_sync(spool.feed, piece)
+        except ClientDisconnect as error:
+            raise RefusedError("the client has gone", status=499) from error
         except OSError as error:
             raise StationFullError("the station's disk takes no more") from error
         spool.finish()
