@@ -13,9 +13,8 @@ import time
 from typing import Any, cast
 
 from pydicom import Dataset
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
-from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is imported
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -36,7 +35,8 @@ _REJECTED = (0x01, 0x01, 0x03)
 class Node:
     """C-ECHO and C-STORE for devices that are listed, in every transfer syntax and for every storage SOP class.
 
-    An object is answered with Success when it is on the disk and in the database. It is in memory once until then.
+    An object is answered with Success when it is on the disk and in the database. Until then it is in memory, with up to three
+    times its size.
 
     Args:
         station: takes the objects.
@@ -59,16 +59,13 @@ class Node:
         self._busy = 0
         self._idle = threading.Condition()
         self._server: ThreadedAssociationServer | None = None
-        quiet()
+        prepare()
         self._ae = AE(self.title)
         self._ae.require_called_aet = True
         self._ae.maximum_associations = MOST_ASSOCIATIONS
         self._ae.maximum_pdu_size = 0  # as large as the sender likes
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = _SILENT
         self._ae.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            assert context.abstract_syntax is not None
-            self._ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
 
     def start(self) -> None:
         """Listen.
@@ -164,7 +161,9 @@ def _own(host: str) -> str:
     return str(found)
 
 
-def quiet() -> None:
-    """Let pynetdicom log nothing: it would write what objects and requests hold, names of patients among it."""
+def prepare() -> None:
+    """Let pynetdicom take every storage SOP class, and log nothing: it would write what objects and requests hold, names of
+    patients among it."""
     _config.LOG_HANDLER_LEVEL = "none"
+    _config.UNRESTRICTED_STORAGE_SERVICE = True  # also the classes that makers of devices have of their own
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)

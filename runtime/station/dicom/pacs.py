@@ -30,7 +30,7 @@ from pynetdicom.presentation import StoragePresentationContexts, build_context
 from ...errors import PeerError
 from ..station import Station
 from .asked import RETURNED, Fetched, Found, Pacs, Sought
-from .node import quiet
+from .node import prepare
 from .taking import FAULT, STORED, Expected, Taken, Then, file_header, joined, no_jobs, take
 
 _SILENT = 60.0  # seconds after which a PACS that says nothing is given up
@@ -56,7 +56,7 @@ def _talk(
     Raises:
         PeerError: it can't be reached, or refuses to talk.
     """
-    quiet()
+    prepare()
     ae = AE(pacs.ours)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _SILENT
     ae.connection_timeout = _CONNECT

@@ -102,6 +102,19 @@ def test_the_same_object_from_another_way_is_the_same(node: Node, station: Stati
     assert station.studies()[0].instances == 1
 
 
+def test_a_class_of_a_makers_own_is_stored(node: Node, station: Station) -> None:
+    own = "1.3.12.2.1107.5.9.1"  # Siemens's
+    ae = AE("CT1")
+    ae.add_requested_context(own, [ExplicitVRLittleEndian])
+    talk = ae.associate("127.0.0.1", node.port, ae_title="MEDGE")
+    one = dcmread(io.BytesIO(film(1, SOPClassUID=own)))
+    assert talk.send_c_store(one).Status == 0
+    talk.release()
+    kept = station.instance("1.2.1.1.9.1")
+    assert kept is not None
+    assert kept.sop_class == own
+
+
 def test_what_is_refused(node: Node, station: Station, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with sender(node) as talk:
