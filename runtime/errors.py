@@ -23,6 +23,7 @@ MedgeError
 ├── StationError         a station's folder that can't be used, or something that it does not hold
 │   ├── StationFullError it takes no more objects until there is space
 │   ├── ObjectRefusedError an object that is neither DICOM with its identifiers nor a picture, or too large
+│   ├── PeerError        another system of the clinic can't be reached, or refused
 │   ├── ConflictError     something can't be done to what the station holds as that stands now
 │   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
 └── MissingExtraError    an optional dependency is not installed
@@ -131,6 +132,10 @@ class StationFullError(StationError):
 
 class ObjectRefusedError(StationError):
     """An object that will never be taken: neither DICOM with its identifiers nor a picture, or too large. HTTP 415 or 413."""
+
+
+class PeerError(StationError):
+    """Another system of the clinic, such as its PACS, can't be reached, or refused what it was asked."""
 
 
 class ConflictError(StationError):

@@ -16,18 +16,18 @@ from .dicom import check_deflated
 _ONE = threading.Lock()  # the filters of warnings belong to the process, not to a thread
 
 
-def read_header(stream: BinaryIO, name: str, attributes: Sequence[str]) -> Dataset:
+def read_header(stream: BinaryIO, name: str, attributes: Sequence[str] | None) -> Dataset:
     """Some attributes of a DICOM file.
 
     Args:
         stream: the file, from its beginning.
         name: for messages.
-        attributes: keywords of the standard, such as "StudyInstanceUID".
+        attributes: keywords of the standard, such as "StudyInstanceUID"; None for all.
 
     Raises:
         ImageError: it is no DICOM file, or a damaged one; the message holds no value of it.
     """
-    wanted = [*attributes, "SpecificCharacterSet"]
+    wanted = None if attributes is None else [*attributes, "SpecificCharacterSet"]
     with _ONE, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they may quote values
         try:

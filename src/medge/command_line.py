@@ -60,7 +60,7 @@ COMMANDS: dict[str, Command] = {
         "runtime.commands.station.serve", "serve", "Serve bundles over HTTP, on this machine or beyond.", USE
     ),
     "station": Command(
-        "runtime.commands.station.station", "app", "Users, tokens, backup and history of a station.", USE
+        "runtime.commands.station.station", "app", "Users, backup, history, PACS and FHIR of a station.", USE
     ),
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),

@@ -13,6 +13,7 @@ import typer
 from ...console.generator_options import ContextOption
 from ...console.options import AllowFailed, JsonOption, ThreadsOption
 from ...console.terminal import err, out, print_json, warn
+from .dicom_options import Allowed, DicomPort, Title, dicom_facts, node_of
 from .entrance_options import (
     CertificateOption,
     HostOption,
@@ -22,6 +23,8 @@ from .entrance_options import (
     certificate_facts,
     tell_certificate,
 )  # fmt: skip
+
+CLINIC = ("pynetdicom", "reportlab", "httpx")  # what speaks to the clinic's own systems
 
 
 def serve(
@@ -42,6 +45,9 @@ def serve(
         float | None,
         typer.Option(min=0.001, help="Gigabytes of studies beyond which the oldest go.", show_default="none go"),
     ] = None,
+    dicom_port: DicomPort = None,
+    ae_title: Title = "MEDGE",
+    allow: Allowed = None,
     context: ContextOption = None,
     threads: ThreadsOption = None,
     allow_failed_parity: AllowFailed = False,
@@ -51,6 +57,7 @@ def serve(
 
     Chat and embeddings in OpenAI's form, '/predict' in the form of Google's MedSigLIP service, and '/v1/classify'.
     With --store the station holds studies: what is sent to it is judged, searched and reported on.
+    With --dicom-port the devices that --allow lists send their images by DICOM.
     The page '/docs' describes it all. A model is loaded when it is first asked for, and put away when another needs its memory.
 
     Example: medge serve --bundles bundles/ --store station/
@@ -61,7 +68,7 @@ def serve(
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
 
-    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "argon2", "cryptography"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "argon2", "cryptography", *CLINIC):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
     catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)
@@ -93,14 +100,20 @@ def serve(
             warn(f"left out: {why}")
         logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
 
+        node = node_of(station, dicom_port, ae_title, allow)
+        if node is not None:
+            stack.enter_context(node)
+
         def begun() -> None:
             if as_json:
                 models = [{"id": one.id, "kind": one.kind, "parity": one.parity} for one in catalogue.entries.values()]
                 tls = {} if way.tls is None else {"tls": certificate_facts(way.tls)}
-                print_json({"url": url, "models": models, "refused": catalogue.refused, **tls})
+                print_json({"url": url, "models": models, "refused": catalogue.refused, **tls, **dicom_facts(node)})
             else:
                 out.print(f"{url}: {', '.join(catalogue.entries)}; described at {url}/docs", soft_wrap=True)
                 tell_certificate(way.tls)
+                if node is not None:
+                    out.print(f"DICOM node {node.title} at port {node.port}", soft_wrap=True)
                 err.print("medge: not a medical device; Ctrl-C ends the station", soft_wrap=True)
             out.file.flush()
 

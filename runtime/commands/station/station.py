@@ -1,4 +1,4 @@
-"""`medge station user|token|backup|restore|audit`."""
+"""`medge station user|token|backup|restore|audit|connect|find|fetch`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import typer
 
 from ...console.options import JsonOption
 from ...console.terminal import out, print_json, progress, warn
-from . import tokens, users
+from . import systems, tokens, users
 from .moments import moment
 from .stores import StoreArgument, command_user, station_at
 
-app = typer.Typer(no_args_is_help=True, help="Users, tokens, backup and history of a station.")
+app = typer.Typer(no_args_is_help=True, help="Users, tokens, backup, history and the clinic's systems of a station.")
 app.add_typer(users.app, name="user")
 app.add_typer(tokens.app, name="token")
+for command in (systems.connect, systems.find, systems.fetch):
+    app.command()(command)
 _PAGE = 1000  # entries that are read at once
 
 

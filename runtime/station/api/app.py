@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from ..page.serve import page_router
 from . import chat, classify, embeddings, health, predict, problems
-from .clinic import audit, events, instances, jobs, record, reports, search, studies, uploads
+from .clinic import audit, events, instances, jobs, record, reports, search, stow, studies, uploads
 from .entry import session
 from .entry.guard import LOOPBACK, MOST_BYTES, Guard
 from .entry.lock import Lock, describe
@@ -63,8 +63,8 @@ def _routed(version: str) -> FastAPI:
     )  # fmt: skip
     problems.install(app)
     for part in (
-        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, health,
-        session,
+        chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, stow,
+        health, session,
     ):  # fmt: skip
         app.include_router(part.router)
     return app

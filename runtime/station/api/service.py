@@ -24,10 +24,11 @@ from ..models.catalogue import Catalogue, Entry
 from ..models.embedding import embed_pixels
 from ..models.shelf import Shelf
 from ..reading.drafting import Drafter
-from ..reading.intake import CLASSIFY, REPORT
+from ..reading.intake import CLASSIFY, DELIVER, REPORT
 from ..reading.judging import Judge
 from ..station import Station
-from ..work.worker import Handler
+from ..work.jobs import NewJob
+from ..work.worker import Handler, Outcome, Task
 from .metrics import Metrics
 from .problems import RefusedError
 
@@ -100,7 +101,28 @@ class Service:
     def lanes(self) -> list[dict[str, Handler]]:
         """What the workers of this process do, a thread each."""
         drafter = Drafter(self.held, self.catalogue, self.shelf, self.queue)
-        return [{CLASSIFY: self.judge.classify}, {REPORT: drafter.report}]
+        return [{CLASSIFY: self.judge.classify}, {REPORT: self._drafted(drafter)}, {DELIVER: self._deliver}]
+
+    def _drafted(self, drafter: Drafter) -> Handler:
+        """Drafts, which go out unsigned where the clinic has turned that on."""
+
+        def report(task: Task) -> Outcome:
+            content, study = drafter.report(task), task.job.study
+            if not self.held.setting("deliver_unsigned", False):
+                return Outcome(content)
+            key = f"{DELIVER} {study} draft {task.job.id}"
+            return Outcome(content, [NewJob(DELIVER, {"study": study}, key, study)])
+
+        return report
+
+    def _deliver(self, task: Task) -> Any:
+        """Give a study's results back to the clinic's systems."""
+        from .... import __version__
+        from ..delivery.deliver import Deliverer  # what writes DICOM and PDF takes a second to load
+        from ..delivery.outgoing import outgoing
+
+        station = self.held
+        return Deliverer(station, lambda uid: outgoing(station, uid), __version__, self.catalogue).deliver(task)
 
     async def aside(self, work: Callable[..., R], *given: Any) -> R:
         """Do work that computes in a thread, as many at a time as there are cores."""

@@ -107,7 +107,7 @@ def test_commands_with_sub_commands() -> None:
         "probe": {"fit", "predict", "evaluate"},
         "station": {
             "user add", "user list", "user remove", "user password", "token add", "token list", "token remove",
-            "backup", "restore", "audit",
+            "backup", "restore", "audit", "connect", "find", "fetch",
         },
     }  # fmt: skip
 

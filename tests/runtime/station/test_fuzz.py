@@ -52,6 +52,13 @@ async def lasting(scope: Scope, receive: Receive, send: Send) -> None:
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", lasting)
 
 
+@schemathesis.serializer("multipart/related")
+def as_part(context: object, value: object) -> bytes:
+    """A body of one part; every other one is a DICOM file."""
+    drawn = value if isinstance(value, bytes) else str(value).encode()
+    return b"--b\r\n\r\n" + (drawn if len(drawn) % 2 else film(2, pixels=drawn[:16].ljust(16))) + b"\r\n--b--\r\n"
+
+
 @SCHEMA.hook("map_path_parameters")
 def known(context: schemathesis.HookContext, path_parameters: dict[str, object] | None) -> dict[str, object] | None:
     """Most paths lead to what the station holds."""
@@ -66,6 +73,9 @@ def known(context: schemathesis.HookContext, path_parameters: dict[str, object] 
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 def test_no_request_is_a_fault_of_the_stations(case: schemathesis.Case) -> None:
+    if case.path.startswith("/dicomweb") and len(str(case.body)) % 5:  # the boundary is named, most times
+        kind = 'multipart/related; type="application/dicom"; boundary=b'
+        case.headers["Content-Type"] = kind
     case.call_and_validate(
         checks=[
             schemathesis.checks.not_a_server_error, schemathesis.checks.status_code_conformance,

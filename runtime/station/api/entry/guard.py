@@ -18,6 +18,7 @@ LOG = logging.getLogger("medge.station")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_BYTES = 64 << 20  # of a request
 UPLOADS, MOST_UPLOAD = ("POST", "/v1/studies"), 4 << 30  # where files come, which go to the disk as they do
+STORED = "/dicomweb/studies"  # and whatever follows: STOW-RS, likewise
 POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
@@ -80,9 +81,8 @@ class Guard:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]) -> None:
         headers = Headers(scope=scope)
-        upload = (scope["method"], scope["path"]) == UPLOADS and headers.get("content-type", "").startswith(
-            "multipart/"
-        )
+        stored = (scope["method"], scope["path"]) == UPLOADS or scope["path"].startswith(STORED)
+        upload = stored and headers.get("content-type", "").startswith("multipart/")
         most = self._uploads if upload else self._most
         problem = self._refusal(headers, most)
         if problem is None:

@@ -1,0 +1,1 @@
+"""The clinic's own systems: what takes their objects, and what asks them."""
