@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo test fuzz test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -51,6 +51,15 @@ test-transformers: transformers-4
 # The main job: export the stand-in at int8, gate it, classify real images.
 demo: $(VENV)/.demo-ready
 	$(BIN)/medge demo --out demo-bundle --force
+
+# The clinic's station on this machine, with the stand-ins and a few public studies; Ctrl-C ends it. With a language model where
+# `make install` has been run.
+STATION ?= station-demo
+PORT ?= 8642
+station: $(VENV)/.demo-ready
+	$(INSTALL) -e '.[export,station]'
+	$(BIN)/python -m medge.export.standin.station '$(STATION)'
+	$(BIN)/medge serve --bundles '$(STATION)/bundles' --store '$(STATION)/store' --port '$(PORT)'
 
 # Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 8 GB of
 # memory. More processes than cores gain nothing: Ray's own do not start in time on a shared core. Threads that wait sleep, since the
@@ -115,4 +124,4 @@ full-size: install
 	$(BIN)/python benchmarks/full_size.py
 
 clean:
-	rm -rf $(VENV) demo-bundle site
+	rm -rf $(VENV) demo-bundle station-demo site

@@ -16,7 +16,7 @@ from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
-from result_tables.language_models import generator_full_size, generators, image_tower
+from result_tables.language_models import cache, generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +59,9 @@ BENCHMARKS = {
     "language-full-size": Benchmark(
         "Language models: full size", "benchmarks/generator_full_size.py and generator_speed.py", "2026-11-24",
         "one x86-64 core; the last three rows two, 2026-11-25", generator_full_size,
+    ),
+    "cache": Benchmark(
+        "A key-value cache in fewer bits", "benchmarks/cache.py", _recorded("cache"), f"{CORES}, busy", cache
     ),
     "image-tower": Benchmark(
         "MedGemma's vision tower", "benchmarks/image_tower.py", "2026-11-25", CORES, image_tower

@@ -22,6 +22,6 @@ def _lines(head: Sequence[str], marks: Sequence[str], rows: Sequence[Sequence[st
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
 
 
-def with_interval(figure: dict[str, float]) -> str:
+def with_interval(figure: dict[str, float], digits: int = 3) -> str:
     """A figure with its 95% interval."""
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"

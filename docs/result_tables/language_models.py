@@ -95,6 +95,34 @@ def generator_full_size() -> str:
     return table(["figure", "measured"], rows)
 
 
+def cache() -> str:
+    """What a key-value cache in fewer bits costs and saves."""
+    facts = json.loads((RESULTS / "cache.json").read_text())
+    kinds = list(facts["distance"]["f16"])
+    contexts = list(facts["memory"]["f16"]["planned_4b"])
+    head = ["cache", *(f"a 4B's at {int(one):,} tokens, MB" for one in contexts), *(f"{kind}, KL divergence" for kind in kinds),
+            *(f"{kind}, same first choice" for kind in kinds), "reading, CPU time", "writing, CPU time"]  # fmt: skip
+    rows = []
+    for name, found in facts["distance"].items():
+        speed = facts["speed"][name]
+        ratios = [
+            "1" if name == "f16" else f"{row['median']:.2f} ({row['least']:.2f} to {row['most']:.2f})"
+            for row in (speed["reading"]["ratio"], speed["writing"]["ratio"])
+        ]
+        rows.append([
+            f"`{name}`", *(f"{facts['memory'][name]['planned_4b'][one] / 1e6:.0f}" for one in contexts),
+            *("–" if name == "f16" else with_interval(found[kind]["kld"], 4) for kind in kinds),
+            *("–" if name == "f16" else f"{100 * found[kind]['same_top']['value']:.1f}%" for kind in kinds), *ratios,
+        ])  # fmt: skip
+    mini = facts["memory"]
+    note = (
+        f"Prompts of {facts['length']:,} tokens, {found[kinds[0]]['tokens']} places of each kind of text. llama.cpp keeps of "
+        f"medgemma-mini's {mini['f16']['kept_mini'] / 1e6:.1f} MB in 16 bits, {mini['q8_0']['kept_mini'] / 1e6:.1f} in `q8_0` "
+        f"({mini['q8_0']['kept_mini'] / mini['f16']['kept_mini']:.2f} times)."
+    )
+    return f"{note}\n\n{table(head, rows)}"
+
+
 def image_tower() -> str:
     facts = json.loads((RESULTS / "image_tower.json").read_text())
     rows = []

@@ -6,7 +6,7 @@ import { tell } from "./main.js"
 import { report } from "./report.js"
 import { scores, similar } from "./scores.js"
 import { frames, viewer } from "./viewer.js"
-import { day, moment, person, t } from "./words.js"
+import { day, moment, person, plain, t } from "./words.js"
 import { mark } from "./worklist.js"
 
 export async function study(main, uid, signal) {
@@ -35,7 +35,7 @@ export async function study(main, uid, signal) {
   }
   const entry = (one) => {
     const face = one.instances[Math.floor(one.instances.length / 2)]
-    const what = [one.modality, one.description || one.body_part].filter(Boolean).join(" · ")
+    const what = [one.modality, plain(one.description) || one.body_part].filter(Boolean).join(" · ")
     return h("li", {}, h("button", { "aria-current": one === series ? "true" : null, onclick: () => open(one) },
       h("img", { src: picture(face.uid, { side: 128 }), alt: "", loading: "lazy" }),
       h("span", {}, what, h("div", { class: "soft small" }, t("study.pictures", { count: frames(one).length })))))
@@ -60,7 +60,7 @@ export async function study(main, uid, signal) {
   const facts = [
     [t("study.number"), found.patient.id], [t("study.born"), day(found.patient.birth_date)], [t("study.sex"), found.patient.sex],
     [t("study.date"), found.date ? day(found.date) : moment(found.received)], [t("study.accession"), found.accession],
-    [t("study.description"), found.description],
+    [t("study.description"), plain(found.description)],
   ].filter(([, value]) => value)
   const [panel, drafted] = await report(found, name, facts, signal)
   const again = h("button", { onclick: () => post(`${address(uid)}/jobs`, { kind: "classify" }).then(reload, (error) => tell(error.message)) },

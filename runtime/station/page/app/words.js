@@ -42,6 +42,9 @@ export function day(text) {
 export const moment = (seconds) =>
   new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(new Date(1000 * seconds))
 
+/** A text of DICOM's, in which ^ parts words. */
+export const plain = (text) => text.replaceAll("^", " ").trim()
+
 export const percent = (share) => new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share)
 
 /** A name as DICOM writes it: "Family^Given^Middle". */

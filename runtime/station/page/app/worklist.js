@@ -3,7 +3,7 @@
 import { get, link, may, picture, post } from "./api.js"
 import { afterwards, choice, field, h } from "./dom.js"
 import { tell } from "./main.js"
-import { day, moment, person, stateWord, t } from "./words.js"
+import { day, moment, person, plain, stateWord, t } from "./words.js"
 
 const PAGE = 50
 const STATES = ["new", "waiting", "running", "done", "needs a look"]
@@ -65,7 +65,7 @@ function row(study) {
     h("td", { class: "face" }, face),
     h("td", { class: "patient" }, h("a", { href: link(study.uid) }, name),
       study.patient.id && name !== study.patient.id ? h("div", { class: "soft small" }, study.patient.id) : null),
-    h("td", { class: "plain" }, [study.modalities.join(", "), study.description].filter(Boolean).join(" · ")),
+    h("td", { class: "plain" }, [study.modalities.join(", "), plain(study.description)].filter(Boolean).join(" · ")),
     h("td", { class: "plain" }, study.date ? day(study.date) : moment(study.received)),
     h("td", { class: "marks" }, mark(study.state)),
     h("td", { class: "marks" }, study.report === "none" ? null : mark(study.report)))

@@ -102,7 +102,7 @@ def test_files_are_brought_in_and_appear(page: Any, few_images: Path, tmp_path: 
     page.set_input_files("input[type=file] >> nth=0", [few_images / "MR_small.dcm", broken])
     row = page.locator("tr", has_text="MR1")
     row.wait_for()
-    assert "1 files received" in page.locator(".drop p").inner_text()
+    assert "Files received: 1." in page.locator(".drop p").inner_text()
     assert "notes.txt:" in page.locator(".drop .error").inner_text()
     row.locator(".mark.done").wait_for(timeout=60_000)  # by an event, without a reload
     page.fill("input[type=search]", "no such patient")
@@ -150,7 +150,13 @@ def test_scores_name_their_bundle_and_what_they_are_not(page: Any, study: str) -
     assert "The scores are not calibrated" in said
     assert "By eyes (int8)" in said
     assert "parity: passed" in said
-    card.get_by_role("button", name="Where").first.click()
+    overlay, where = page.locator(".stage img >> nth=1"), card.get_by_role("button", name="Where").first
+    where.click()
+    overlay.wait_for()
+    where.click()
+    overlay.wait_for(state="hidden")
+    page.route("**/map?*", lambda route: route.fulfill(status=404, body="{}"))  # of a bundle that was exported without
+    where.click()
     page.get_by_text("This bundle cannot show where.").wait_for()
     page.get_by_role("button", name="Find similar").click()
     page.locator(".near a").first.wait_for()
@@ -235,7 +241,7 @@ def test_a_record_is_asked_and_its_sources_are_a_click_away(page: Any, tmp_path:
     path.write_text(json.dumps(bundle))
     opened(page, "#/record")
     page.set_input_files("input[type=file]", path)
-    page.get_by_text("2 resources.").wait_for()
+    page.get_by_text("Resources: 2.").wait_for()
     page.locator("textarea").fill("Which illness?")
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("Cited resources").wait_for(timeout=120_000)
