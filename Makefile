@@ -58,7 +58,7 @@ STATION ?= station-demo
 PORT ?= 8642
 station: $(VENV)/.demo-ready
 	$(INSTALL) -e '.[export,station]'
-	$(BIN)/python -m medge.export.standin.station '$(STATION)'
+	$(BIN)/python -m medge.export.commands.public_station '$(STATION)'
 	$(BIN)/medge serve --bundles '$(STATION)/bundles' --store '$(STATION)/store' --port '$(PORT)'
 
 # Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 8 GB of

@@ -12,7 +12,6 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from ..page.serve import page_router
 from . import chat, classify, embeddings, health, predict, problems
 from .clinic import audit, events, instances, jobs, record, reports, search, stow, studies, uploads
 from .entry import session
@@ -50,7 +49,6 @@ def create_app(
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
-    app.include_router(page_router())
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     doors = None if service.station is None else service.station.doors
     return Guard(Lock(app, doors, always=always_locked), hosts, most_bytes, service.metrics, hsts=hsts)

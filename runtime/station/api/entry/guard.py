@@ -10,7 +10,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...page import serve as page
 from ..metrics import Metrics
 from ..problems import RefusedError, answer, problem_of
 
@@ -65,8 +64,6 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
-                if page.is_page(scope["path"]):
-                    headers["Content-Security-Policy"] = page.POLICY
             await send(message)
 
         try:

@@ -1,6 +1,6 @@
 """What `make station` shows: bundles of the stand-ins, and a store with a few public studies.
 
-python -m medge.export.standin.station FOLDER
+python -m medge.export.commands.public_station FOLDER
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ...runtime.console.terminal import err, progress
 from ...runtime.errors import ObjectRefusedError
 from ...runtime.station.reading.intake import jobs_for
 from ...runtime.station.station import Station
-from ..commands.demo import LABELS
 from ..jobs.encoder import export_medsiglip
 from ..jobs.encoder_job import ExportJob
 from ..jobs.generator import export_medgemma
 from ..jobs.generator_job import GeneratorJob
-from .medgemma_mini import write_medgemma_mini
-from .write import write_medsiglip_mini
+from ..standin.medgemma_mini import write_medgemma_mini
+from ..standin.write import write_medsiglip_mini
+from .demo import LABELS
 
 # Test files of pydicom, and of pydicom-data where that is installed.
 STUDIES = (
