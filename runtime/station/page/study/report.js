@@ -25,7 +25,7 @@ function paper(study, report, made) {
 
 export function reportPanel(study, session) {
   const path = `/v1/studies/${encodeURIComponent(study.uid)}/report`;
-  const text = h('textarea', { rows: 14, name: 'report', 'aria-label': t('report.text') });
+  const text = h('textarea', { rows: 12, name: 'report', 'aria-label': t('report.text') });
   const state = h('div', { class: 'line' });
   const said = h('div', { role: 'status' });
   const tools = h('div', { class: 'actions' });
@@ -133,8 +133,9 @@ export function reportPanel(study, session) {
       signed: [doing(t('report.reopen'), () => step('reopen')), release], released: [doing(t('report.reopen'), () => step('reopen'))],
     }[report.state] ?? [];
     const paperButton = button(t('print'), () => { putOnPaper(); window.print(); });
-    tools.replaceChildren(...[h('p', { class: 'buttons' }, report.text && paperButton, ...actions), made && h('div', {}, h('p', { class: 'hint' }, t('report.drafted')), provenance(made)),
-      !isSigned && draft()].filter(Boolean));
+    const buttons = h('p', { class: 'buttons' }, report.text && paperButton, ...actions);
+    const maker = made && h('div', {}, h('p', { class: 'hint' }, t('report.drafted')), provenance(made));
+    tools.replaceChildren(...[buttons, maker, !isSigned && draft()].filter(Boolean));
     past.replaceChildren(...(report.history.length ? [h('details', {}, h('summary', {}, t('report.history')),
       h('ol', { class: 'past' }, ...report.history.map((one) => h('li', {}, `${moment(one.at)} · ${one.who} · ${named('action', one.action)}`))))] : []));
   }
