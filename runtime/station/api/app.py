@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
+from ..page import files
 from . import chat, classify, embeddings, health, predict, problems
 from .clinic import audit, events, instances, jobs, record, reports, search, stow, studies, uploads
 from .entry import session
@@ -62,7 +63,7 @@ def _routed(version: str) -> FastAPI:
     problems.install(app)
     for part in (
         chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, stow,
-        health, session,
+        health, session, files,
     ):  # fmt: skip
         app.include_router(part.router)
     return app

@@ -19,6 +19,7 @@ MOST_BYTES = 64 << 20  # of a request
 UPLOADS, MOST_UPLOAD = ("POST", "/v1/studies"), 4 << 30  # where files come, which go to the disk as they do
 STORED = "/dicomweb/studies"  # and whatever follows: STOW-RS, likewise
 POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = POLICY + "; script-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
 HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
@@ -64,6 +65,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
+                if scope["path"] == "/" or scope["path"].startswith("/page/"):
+                    headers["Content-Security-Policy"] = PAGE_POLICY
             await send(message)
 
         try:
