@@ -26,7 +26,7 @@ def _go(page: Any, station: Open, view: str) -> None:
 
 
 def _until(page: Any, expression: str) -> None:
-    """Until something holds in the page, whose policy lets playwright wait for no text that it would have to read as a program."""
+    """Until something holds in the page, whose policy forbids the eval that playwright waits with."""
     until = time.monotonic() + 10
     while not page.evaluate(expression):
         assert time.monotonic() < until, expression
