@@ -80,7 +80,12 @@ def open_station(folder: Path, encoder: Any = None) -> Iterator[Open]:
         service = Service(catalogue(), shelf(generator, encoder or Deciding(labelled())), station=station)  # type: ignore[arg-type]
         service.helpers.append(Crew(station.queue, service.lanes()))
         config = uvicorn.Config(
-            create_app(service), host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+            create_app(service),
+            host="127.0.0.1",
+            port=0,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)

@@ -198,7 +198,7 @@ export class Pictures {
     this.node = h('figure', { class: 'pictures' },
       h('div', { class: 'screen' }, this.box, this.said, this.legend), h('div', { class: 'scroller' }, this.slider), this.place,
       h('div', { class: 'tools', role: 'group', 'aria-label': t('tools') },
-        zoom('in', '+', t('zoom.in')), zoom('out', '−', t('zoom.out')), zoom('fit', '⤢', t('zoom.fit')), zoom('full', '1:1', t('zoom.full')), h('output', {}),
+        zoom('in', '+', t('zoom.in')), zoom('out', '−', t('zoom.out')), zoom('fit', '⤢', t('zoom.fit')), zoom('full', '1:1', `1:1 ${t('zoom.full')}`), h('output', {}),
         this.presets, this.windowing, this.values, button('↺', () => this.#setWindow(''), { 'aria-label': t('window.reset'), title: t('window.reset') }), this.original));
     this.viewer = new Viewer(this.node);
     this.#listen();

@@ -27,6 +27,12 @@ def station(tmp_path_factory: pytest.TempPathFactory, pydicom_files: Path) -> It
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def _calm(station: Open) -> None:
+    """What one test has told the model is not said to the next."""
+    station.generator.error, station.generator.script, station.generator.gate = None, REPORT, None
+
+
 @pytest.fixture
 def page(browser: Any, station: Open) -> Iterator[Any]:
     """A desk's browser that speaks English; whatever its console complains of fails the test."""

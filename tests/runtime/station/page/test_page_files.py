@@ -37,7 +37,9 @@ def test_the_page_has_a_policy_of_its_own(client: TestClient) -> None:
     assert client.get("/page/app/app.js").headers["content-type"].startswith("text/javascript")
 
 
-@pytest.mark.parametrize("path", ["/page/", "/page/files.py", "/page/../files.py", "/page/%2e%2e/files.py", "/page/app", "/page//etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/files.py", "/page/../files.py", "/page/%2e%2e/files.py", "/page/app", "/page//etc/passwd"]
+)
 def test_nothing_but_its_files_is_served(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
@@ -64,7 +66,10 @@ def test_what_the_page_offers_is_what_the_station_takes() -> None:
     assert templates is not None
     assert windows is not None
     assert set(re.findall(r"'([^']+)'", templates[1])) == set(TEMPLATES)
-    found = {name: (float(centre), float(width)) for name, centre, width in re.findall(r"(\w+): \[(-?\d+), (\d+)\]", windows[1])}
+    found = {
+        name: (float(centre), float(width))
+        for name, centre, width in re.findall(r"(\w+): \[(-?\d+), (\d+)\]", windows[1])
+    }
     assert found == CT_WINDOWS
 
 
