@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from ..page import files
+from ..page.serve import page_router
 from . import chat, classify, embeddings, health, predict, problems
 from .clinic import audit, events, instances, jobs, record, reports, search, stow, studies, uploads
 from .entry import session
@@ -50,6 +50,7 @@ def create_app(
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
+    app.include_router(page_router())
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     doors = None if service.station is None else service.station.doors
     return Guard(Lock(app, doors, always=always_locked), hosts, most_bytes, service.metrics, hsts=hsts)
@@ -63,7 +64,7 @@ def _routed(version: str) -> FastAPI:
     problems.install(app)
     for part in (
         chat, embeddings, classify, predict, studies, uploads, instances, jobs, events, reports, search, record, audit, stow,
-        health, session, files,
+        health, session,
     ):  # fmt: skip
         app.include_router(part.router)
     return app

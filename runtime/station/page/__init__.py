@@ -1,1 +1,1 @@
-"""The page for people: files of this package, and the routes that serve them."""
+"""The station's page for people: plain HTML, CSS and modules, that the browser gets from the station and from nowhere else."""

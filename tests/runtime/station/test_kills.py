@@ -77,8 +77,11 @@ def test_the_whole_station_killed_while_files_come(bundle: Path, tmp_path: Path)
     for _ in range(3):
         with station(bundles, *words) as running:
             sender = threading.Thread(target=send, args=[running])
+            target = len(acknowledged) + draw.randint(1, 10)
             sender.start()
-            time.sleep(draw.uniform(0.02, 0.3))
+            while len(acknowledged) < target and sender.is_alive():
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.01))  # into the middle of another
             running.process.send_signal(signal.SIGKILL)
             sender.join(30)
             counts.append(len(acknowledged))

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...page import serve as page
 from ..metrics import Metrics
 from ..problems import RefusedError, answer, problem_of
 
@@ -19,7 +20,6 @@ MOST_BYTES = 64 << 20  # of a request
 UPLOADS, MOST_UPLOAD = ("POST", "/v1/studies"), 4 << 30  # where files come, which go to the disk as they do
 STORED = "/dicomweb/studies"  # and whatever follows: STOW-RS, likewise
 POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-PAGE_POLICY = POLICY + "; script-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
 HEADERS = {
     "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
@@ -65,8 +65,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
-                if scope["path"] == "/" or scope["path"].startswith("/page/"):
-                    headers["Content-Security-Policy"] = PAGE_POLICY
+                if page.is_page(scope["path"]):
+                    headers["Content-Security-Policy"] = page.POLICY
             await send(message)
 
         try:

@@ -1,99 +1,76 @@
-// Requests to the station, and what it answers where it refuses.
+// The station's interface. What it refuses is an error with the sentence that it gave.
 
-let csrf = null;
+export const session = { name: "", role: "viewer", csrf: null, must_log_in: false }
+const RANKS = ["viewer", "reader", "admin"]
 
-/** What the station says is wrong: a sentence, its status, and its code. */
-export class Problem extends Error {
-  constructor(message, status, code) {
-    super(message);
-    this.status = status;
-    this.code = code;
+/** Whether who uses the page may do what a role may. */
+export const may = (role) => RANKS.indexOf(session.role) >= RANKS.indexOf(role)
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message)
+    this.status = status
   }
 }
 
-export const setSession = (session) => { csrf = session?.csrf ?? null; };
-
-/** The response of a request; `body` is sent as JSON, `form` as a form, `background` means that no person asked. */
-export async function send(method, path, { body, form, signal, background, headers = {} } = {}) {
-  const sent = { ...headers };
-  if (body !== undefined) sent['Content-Type'] = 'application/json';
-  if (background) sent['Medge-Background'] = '1';
-  if (csrf && method !== 'GET') sent['X-CSRF-Token'] = csrf;
-  let found;
+async function refusal(response) {
+  let message = `${response.status} ${response.statusText}`
   try {
-    found = await fetch(path, { method, headers: sent, body: form ?? (body === undefined ? undefined : JSON.stringify(body)), signal });
-  } catch (error) {
-    if (error.name === 'AbortError') throw error;
-    throw new Problem('', 0, 'unreachable');
-  }
-  if (!found.ok) {
-    const problem = await problemOf(found);
-    if (found.status === 401 && path !== '/v1/session') document.dispatchEvent(new CustomEvent('medge-login'));
-    throw problem;
-  }
-  return found;
-}
-
-async function problemOf(response) {
-  try {
-    const { error } = await response.json();
-    return new Problem(error.message, response.status, error.code);
+    message = (await response.json()).error.message
   } catch {
-    return new Problem(`${response.status} ${response.statusText}`, response.status, null);
+    // a proxy's page, or nothing: the status has to do
   }
+  if (response.status === 401 && !response.url.endsWith("/v1/session")) dispatchEvent(new CustomEvent("medge:login"))
+  return new Refused(response.status, message)
 }
 
-/** What a request answers, as JSON; null where there is nothing. */
-export async function ask(method, path, options = {}) {
-  const found = await send(method, path, options);
-  return found.status === 204 ? null : found.json();
+/** A response as it comes, for streams and pictures. `body` is an object for JSON, or a FormData. */
+export async function ask(method, path, body, { signal, background = false } = {}) {
+  const headers = {}
+  if (method !== "GET" && session.csrf) headers["X-CSRF-Token"] = session.csrf
+  if (background) headers["Medge-Background"] = "1" // a refresh that nobody asked for keeps no session alive
+  const isForm = body instanceof FormData
+  if (body !== undefined && !isForm) headers["Content-Type"] = "application/json"
+  const response = await fetch(path, { method, headers, signal, body: isForm || body === undefined ? body : JSON.stringify(body) })
+  if (!response.ok) throw await refusal(response)
+  return response
 }
 
-export const get = (path, options) => ask('GET', path, options);
-export const post = (path, body, options = {}) => ask('POST', path, { body, ...options });
-
-/** A path with a query; empty values are left out. */
-export function query(path, values) {
-  const given = Object.entries(values).filter(([, value]) => value !== '' && value !== null && value !== undefined);
-  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+async function json(...given) {
+  const response = await ask(...given)
+  return response.status === 204 ? null : response.json()
 }
 
-export const pictureOf = (uid, values = {}) => query(`/v1/instances/${encodeURIComponent(uid)}/picture`, values);
+export const get = (path, options) => json("GET", path, undefined, options)
+export const post = (path, body, options) => json("POST", path, body, options)
+export const put = (path, body) => json("PUT", path, body)
+export const remove = (path) => json("DELETE", path)
 
-/** A file as a data URL of this type; the file's own where left out. */
-export function dataUrl(blob, type) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(type ? reader.result.replace(/^data:[^;,]*/, `data:${type}`) : reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
+/** Take over who is logged in. */
+export function enter(found) {
+  Object.assign(session, { csrf: null, must_log_in: false }, found)
 }
 
-/** The server-sent events of a response: {event, data, id} each, and {comment} for a comment. */
-export async function* eventsOf(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = '';
-  let found = {};
-  try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const lines = (held + value).split(/\r?\n/);
-      held = lines.pop();
-      for (const line of lines) {
-        if (line === '') {
-          if (found.data !== undefined) yield { event: 'message', ...found };
-          found = {};
-        } else if (line.startsWith(':')) yield { comment: line.slice(1).trim() };
-        else {
-          const [, key, text] = /^(\w+): ?(.*)$/.exec(line) ?? [];
-          if (key === 'data' && found.data !== undefined) found.data += `\n${text}`;
-          else if (key) found[key] = text;
-        }
-      }
+export const picture = (uid, given = {}) => {
+  const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null && value !== undefined))
+  return `/v1/instances/${encodeURIComponent(uid)}/picture?${query}`
+}
+export const study = (uid) => `/v1/studies/${encodeURIComponent(uid)}`
+export const link = (uid) => `#/study/${encodeURIComponent(uid)}`
+
+/** The lines of a server-sent stream's data; comments go to `comment`. */
+export async function* lines(response, comment) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+  let held = ""
+  for (;;) {
+    const { value, done } = await reader.read()
+    if (done) return
+    held += value
+    const parts = held.split("\n")
+    held = parts.pop()
+    for (const part of parts) {
+      if (part.startsWith(":")) comment(part.slice(1).trim())
+      else if (part.startsWith("data: ") && part !== "data: [DONE]") yield JSON.parse(part.slice(6))
     }
-  } finally {
-    reader.cancel().catch(() => {});
   }
 }

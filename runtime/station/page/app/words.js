@@ -1,57 +1,51 @@
-// The page's words in five languages, and dates and numbers as each writes them. A language is one file in lang/.
+// The page's sentences, in the reader's language; dates and numbers by the browser's own rules for it.
 
-export const LANGUAGES = { en: 'English', fr: 'Français', es: 'Español', pt: 'Português', sw: 'Kiswahili' };
-const KEPT = 'medge-language';
-let words = {};
-export let language = 'en';
+export const LANGUAGES = { en: "English", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili" }
 
-/** What was chosen before, else what the browser prefers, else English. */
-function preferred() {
-  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].filter(Boolean);
-  return wanted.map((one) => one.slice(0, 2).toLowerCase()).find((one) => one in LANGUAGES) ?? 'en';
+let words = {}
+export let language = "en"
+
+/** The language that was chosen before, else the first of the browser's that there is. */
+export function wanted() {
+  const kept = localStorage.getItem("medge.language")
+  if (kept in LANGUAGES) return kept
+  return navigator.languages.map((one) => one.slice(0, 2)).find((one) => one in LANGUAGES) ?? "en"
 }
 
-export async function load() {
-  language = preferred();
-  words = await (await fetch(`/page/lang/${language}.json`)).json();
-  document.documentElement.lang = language;
+export async function load(chosen) {
+  words = await (await fetch(`/page/words/${chosen}.json`)).json()
+  language = chosen
+  document.documentElement.lang = chosen
 }
 
-export function choose(name) {
-  localStorage.setItem(KEPT, name);
-  location.reload();
+export function choose(chosen) {
+  localStorage.setItem("medge.language", chosen)
+  return load(chosen)
 }
 
-/** The words for a key, with {names} filled in. */
+/** A sentence, with {name} replaced by a value. */
 export function t(key, values = {}) {
-  return (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  const sentence = words[key] ?? key
+  return sentence.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole))
 }
 
-/** The words for one of the station's own values, such as a state; the value itself where it is new to this page. */
-export function named(group, value) {
-  return words[`${group}.${value}`] ?? value;
-}
+/** What the API calls a state, in the reader's words; what is new to this page, as it is. */
+export const stateWord = (state) => (words[`state.${state}`] === undefined ? state : t(`state.${state}`))
 
-export const number = (value, options = {}) => new Intl.NumberFormat(language, options).format(value);
-export const percent = (value) => number(value, { style: 'percent', maximumFractionDigits: value > 0 && value < 0.01 ? 1 : 0 });
-export const size = (bytes) => (bytes < 1e6 ? `${number(bytes / 1e3, { maximumFractionDigits: 0 })} kB` : `${number(bytes / 1e6, { maximumFractionDigits: 1 })} MB`);
-
-/** A moment in seconds since 1970. */
-export function moment(seconds) {
-  return new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(seconds * 1000));
-}
-
-/** A day as DICOM writes it, YYYYMMDD; what is no such day stays as it is. */
+/** DICOM's YYYYMMDD. */
 export function day(text) {
-  const found = /^(\d{4})(\d\d)(\d\d)$/.exec(text ?? '');
-  if (!found) return text ?? '';
-  const date = new Date(Date.UTC(found[1], found[2] - 1, found[3]));
-  return new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeZone: 'UTC' }).format(date);
+  const [, year, month, date] = /^(\d{4})(\d\d)(\d\d)$/.exec(text) ?? []
+  return year ? new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(year, month - 1, date)) : text
 }
 
-/** A name as DICOM writes it: family^given^middle^prefix^suffix. */
-export function person(text) {
-  const [family, ...others] = (text ?? '').split('=')[0].split('^').map((one) => one.trim());
-  const rest = others.filter(Boolean).join(' ');
-  return [family, rest].filter(Boolean).join(', ') || t('patient.unnamed');
-}
+/** Seconds since 1970. */
+export const moment = (seconds) =>
+  new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(new Date(1000 * seconds))
+
+/** A text of DICOM's, in which ^ parts words. */
+export const plain = (text) => text.replaceAll("^", " ").trim()
+
+export const percent = (share) => new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share)
+
+/** A name as DICOM writes it: "Family^Given^Middle". */
+export const person = (name) => name.split("=")[0].split("^").filter(Boolean).join(", ")

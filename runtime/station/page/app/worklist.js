@@ -1,96 +1,130 @@
-// The worklist: studies with a picture each, found by state, modality, day and text.
+// Studies: found, filtered, and brought in.
 
-import { get, pictureOf, query } from './api.js';
-import { button, choice, debounce, field, h } from './dom.js';
-import { chip, thumbnail, trouble } from './parts.js';
-import { uploader } from './upload.js';
-import { day, moment, named, number, person, t } from './words.js';
+import { get, link, may, picture, post } from "./api.js"
+import { afterwards, choice, field, h } from "./dom.js"
+import { tell } from "./main.js"
+import { day, moment, person, plain, stateWord, t } from "./words.js"
 
-const PAGE = 25;
-const STATES = ['', 'new', 'waiting', 'running', 'done', 'needs a look'];
-const MODALITIES = ['', 'CR', 'CT', 'DX', 'MG', 'MR', 'NM', 'OP', 'PT', 'SM', 'US', 'XA', 'XC', 'OT'];
-const KEPT = 'medge-worklist';
+const PAGE = 50
+const STATES = ["new", "waiting", "running", "done", "needs a look"]
+const MODALITIES = ["CR", "CT", "DX", "ES", "MG", "MR", "OP", "OT", "SM", "US", "XC"]
+const kept = { text: "", modality: "", state: "", offset: 0 } // what was filtered last, for those who come back
 
-const kept = () => JSON.parse(sessionStorage.getItem(KEPT) ?? '{}');
-const dicomDay = (text) => text.replaceAll('-', '');
-
-function row(one) {
-  const name = person(one.patient.name);
-  const facts = [one.patient.id, one.patient.birth_date && day(one.patient.birth_date), one.patient.sex].filter(Boolean).join(' · ');
-  return h('li', {}, h('a', { class: 'row', href: `#/study/${one.uid}` },
-    one.picture ? thumbnail(pictureOf(one.picture, { side: 128 })) : h('span', { class: 'thumb' }),
-    h('span', { class: 'name' }, h('b', {}, name), h('small', {}, facts)),
-    h('span', { class: 'what' }, h('span', {}, one.modalities.join(', ') || '–'),
-      h('small', {}, [one.description, t('objects', { n: number(one.instances) })].filter(Boolean).join(' · '))),
-    h('span', { class: 'when' }, h('span', {}, day(one.date) || moment(one.received)), h('small', {}, one.accession)),
-    h('span', { class: 'states' }, chip('state', one.state), one.report !== 'none' && chip('report', one.report))));
+export async function worklist(main, _, signal) {
+  const body = h("tbody")
+  const pages = h("div", { class: "row" })
+  const reload = async (background = false) => {
+    const query = new URLSearchParams({ ...kept, limit: PAGE })
+    const found = await get(`/v1/studies?${query}`, { signal, background })
+    body.replaceChildren(...found.studies.map(row))
+    if (!found.studies.length) {
+      body.append(h("tr", {}, h("td", { colspan: 6, class: "soft" }, t(filtered() ? "list.nothing" : "list.empty"))))
+    }
+    const turn = (by) => () => {
+      kept.offset = Math.max(0, kept.offset + by)
+      reload()
+    }
+    pages.replaceChildren(
+      ...(kept.offset ? [h("button", { onclick: turn(-PAGE) }, t("list.newer"))] : []),
+      ...(found.more ? [h("button", { onclick: turn(PAGE) }, t("list.older"))] : []),
+    )
+  }
+  const soon = afterwards(() => !signal.aborted && reload(), 250)
+  const later = afterwards(() => !signal.aborted && reload(true), 800)
+  const filter = (name) => (event) => {
+    kept[name] = event.target.value
+    kept.offset = 0
+    soon()
+  }
+  const all = ["", t("list.all")]
+  const heads = [["list.picture"], ["list.patient"], ["list.what"], ["list.when"], ["list.state"], ["list.report"]]
+  main.replaceChildren(
+    h("h1", {}, t("list.title")),
+    may("reader") ? uploads(reload) : "",
+    h("div", { class: "row", role: "search" },
+      field(t("list.search"), h("input", { type: "search", value: kept.text, oninput: filter("text") }), true),
+      field(t("list.modality"), choice([all, ...MODALITIES.map((one) => [one, one])], kept.modality, { onchange: filter("modality") })),
+      field(t("list.state"), choice([all, ...STATES.map((one) => [one, stateWord(one)])], kept.state, { onchange: filter("state") }))),
+    h("table", { class: "list" }, h("thead", {}, h("tr", {}, heads.map(([key]) => h("th", { scope: "col" }, t(key))))), body),
+    pages,
+  )
+  addEventListener("medge:changed", later, { signal })
+  const clock = setInterval(() => reload(true).catch(() => {}), 30_000) // where events do not come through
+  signal.addEventListener("abort", () => clearInterval(clock))
+  await reload()
 }
 
-export async function openWorklist(main) {
-  const wanted = { text: '', state: '', modality: '', since: '', until: '', offset: 0, ...kept() };
-  const list = h('ul', { class: 'worklist' });
-  const count = h('p', { class: 'hint', role: 'status' });
-  const before = button(t('page.before'), () => turn(-PAGE));
-  const after = button(t('page.after'), () => turn(PAGE));
-  let asked = 0;
+const filtered = () => kept.text || kept.modality || kept.state
 
-  async function show(options = {}) {
-    const mine = ++asked;
-    sessionStorage.setItem(KEPT, JSON.stringify(wanted));
-    const given = { ...wanted, since: dicomDay(wanted.since), until: dicomDay(wanted.until), limit: PAGE };
+function row(study) {
+  const name = person(study.patient.name) || study.patient.id || t("list.unnamed")
+  const face = study.picture
+    ? h("img", { src: picture(study.picture, { side: 128 }), alt: "", loading: "lazy" })
+    : h("div", { class: "noimage" })
+  return h("tr", {},
+    h("td", { class: "face" }, face),
+    h("td", { class: "patient" }, h("a", { href: link(study.uid) }, name),
+      study.patient.id && name !== study.patient.id ? h("div", { class: "soft small" }, study.patient.id) : null),
+    h("td", { class: "plain" }, [study.modalities.join(", "), plain(study.description)].filter(Boolean).join(" · ")),
+    h("td", { class: "plain" }, study.date ? day(study.date) : moment(study.received)),
+    h("td", { class: "marks" }, mark(study.state)),
+    h("td", { class: "marks" }, study.report === "none" ? null : mark(study.report)))
+}
+
+/** A state as a coloured word. */
+export const mark = (state) => h("span", { class: `mark ${state.split(" ")[0]}` }, stateWord(state))
+
+/** Where files, folders and photos are dropped or chosen. */
+function uploads(reload) {
+  const told = h("p", { class: "soft small wide", role: "status" }, t("upload.hint"))
+  const take = async (files) => {
+    if (!files.length) return
+    const form = new FormData()
+    for (const file of files) form.append("files", file, file.webkitRelativePath || file.name)
+    told.textContent = t("upload.sending", { count: files.length })
     try {
-      const { studies, more } = await get(query('/v1/studies', given), options);
-      if (mine !== asked) return;
-      const focused = document.activeElement?.closest?.('.row')?.getAttribute('href');
-      const text = JSON.stringify(studies);
-      if (list.dataset.shown !== text) {
-        list.dataset.shown = text;
-        list.replaceChildren(...studies.map(row));
-        if (focused) list.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
-      }
-      const isFiltered = Object.entries(wanted).some(([key, value]) => key !== 'offset' && value);
-      count.textContent = studies.length ? t('page.range', { from: number(wanted.offset + 1), to: number(wanted.offset + studies.length) })
-        : t(isFiltered || wanted.offset ? 'worklist.none' : 'worklist.empty');
-      before.disabled = wanted.offset === 0;
-      after.disabled = !more;
-      before.hidden = after.hidden = !more && wanted.offset === 0;
+      const { received } = await post("/v1/studies", form)
+      const wrong = received.filter((one) => one.error)
+      const taken = received.length - wrong.length
+      told.replaceChildren(t("upload.done", { count: taken }),
+        ...wrong.slice(0, 20).map((one) => h("div", { class: "error" }, `${one.name}: ${one.error.message}`)))
+      await reload()
     } catch (error) {
-      if (mine !== asked) return;
-      if (error.code === 'no_store') {
-        main.querySelector('.filters').hidden = true;
-        send.hidden = true;
-      }
-      count.replaceChildren(trouble(error));
+      told.replaceChildren(h("span", { class: "error" }, error.message))
+      tell(error.message)
     }
   }
-
-  function turn(by) {
-    wanted.offset = Math.max(0, wanted.offset + by);
-    return show().then(() => window.scrollTo(0, 0));
+  const pick = (text, attributes) => {
+    const input = h("input", { type: "file", multiple: true, "aria-label": text, ...attributes, onchange: (event) => {
+      take([...event.target.files]).then(() => (input.value = ""))
+    } })
+    return h("span", { class: "pick" }, h("button", { tabindex: "-1", "aria-hidden": "true" }, text), input)
   }
+  const box = h("section", { class: "drop", "aria-label": t("upload.title") },
+    pick(t("upload.files"), {}), pick(t("upload.folder"), { webkitdirectory: true }),
+    pick(t("upload.photo"), { accept: "image/*", capture: "environment" }), told)
+  box.addEventListener("dragover", (event) => {
+    event.preventDefault()
+    box.classList.add("over")
+  })
+  box.addEventListener("dragleave", () => box.classList.remove("over"))
+  box.addEventListener("drop", async (event) => {
+    event.preventDefault()
+    box.classList.remove("over")
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean)
+    take(entries.length ? (await Promise.all(entries.map(inside))).flat() : [...event.dataTransfer.files])
+  })
+  return box
+}
 
-  const change = (key) => (value) => {
-    wanted[key] = value;
-    wanted.offset = 0;
-    return show();
-  };
-  const input = (key, type, wait) => {
-    const made = h('input', { type, value: wanted[key], name: key });
-    made.addEventListener('input', debounce(() => change(key)(made.value), wait));
-    return made;
-  };
-  const states = STATES.map((one) => [one, one ? named('state', one) : t('all')]);
-  const modalities = MODALITIES.map((one) => [one, one || t('all')]);
-  const send = uploader({ sent: () => show() });
-  main.replaceChildren(
-    h('div', { class: 'title' }, h('h1', {}, t('nav.worklist'))),
-    send,
-    h('form', { class: 'filters', role: 'search', on: { submit: (event) => event.preventDefault() } },
-      field(t('search'), input('text', 'search', 250), { class: 'field wide' }),
-      field(t('state'), choice(states, wanted.state, change('state'), { name: 'state' })),
-      field(t('modality'), choice(modalities, wanted.modality, change('modality'), { name: 'modality' })),
-      field(t('since'), input('since', 'date', 100)), field(t('until'), input('until', 'date', 100))),
-    list, h('div', { class: 'pager' }, before, count, after));
-  await show();
-  return { refresh: () => show({ background: true }) };
+/** The files of a dropped file or folder. */
+async function inside(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))]
+  const reader = entry.createReader()
+  const found = []
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))
+    if (!some.length) return found
+    found.push(...(await Promise.all(some.map(inside))).flat())
+  }
 }
