@@ -118,12 +118,9 @@ class Moments:
 
     def keep(self, gathering: Gathering) -> None:
         """Keep what was gathered."""
-        for name, inputs in gathering.take():
-            self._keep(name, inputs)
-
-    def passes(self, columns: Mapping[str, int]) -> int:
-        """How often the prompts run until these matrices' inputs are there."""
-        return len(list(self._passes(columns)))
+        if gathering.prompts:
+            for name, inputs in gathering.take():
+                self._keep(name, inputs)
 
     def of(self, columns: Mapping[str, int], told: Callable[[int, int], None]) -> Iterator[tuple[str, Inputs]]:
         """Each matrix with its inputs; nothing where there is a single prompt, of which nothing is learned.

@@ -17,6 +17,7 @@ from .answering import FINISH, Call, Running, read_reply
 from .chat_request import ChatRequest, read
 from .problems import LOG, ProblemBody, RefusedError, problem_of
 from .service import At
+from .who import who_of
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -113,7 +114,9 @@ async def chat(request: Request, asked: ChatRequest, at: At) -> Any:
     call or an answer, and a stream brings it in one piece.
     """
     entry = at.catalogue.get(asked.model, "generator")
-    running = Running(at, entry, await at.aside(read, asked, entry))
+    question = await at.aside(read, asked, entry)
+    await at.note_question(who_of(request).name, entry)
+    running = Running(at, entry, question)
     ticket = running.ticket
     headers = {"medge-queue-place": str(ticket.place), "medge-queue-seconds": str(round(ticket.seconds))}
     head: dict[str, Any] = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": entry.id}

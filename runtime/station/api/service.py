@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from fastapi import Depends, Request
 from numpy.typing import NDArray
 
 from ...device.cpu import usable_cores
+from ...errors import StationFullError
 from ...pictures.images import read_image
 from ...pictures.preprocess import get_profile
 from ...pictures.view import DEFAULT_VIEW, View
@@ -129,6 +131,12 @@ class Service:
         if self._seats is None:  # belongs to the event loop, which is not there yet when a service is made
             self._seats = anyio.CapacityLimiter(max(1, usable_cores()))
         return await anyio.to_thread.run_sync(functools.partial(work, *given), limiter=self._seats)
+
+    async def note_question(self, who: str, entry: Entry) -> None:
+        """Note in the audit log who has asked which language model; what was asked is kept nowhere."""
+        if self.station is not None:
+            with contextlib.suppress(StationFullError):  # a full disk keeps nobody from an answer
+                await self.aside(self.station.note, who, "asked a model", "", {"bundle": entry.id})
 
     async def with_encoder(self, entry: Entry, work: Callable[[Encoder], R]) -> R:
         """Do work with an encoder, in a thread."""

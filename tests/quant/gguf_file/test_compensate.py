@@ -178,7 +178,12 @@ def test_a_single_prompt_leaves_nothing_to_judge_by(full: tuple[Path, Path], pro
     path = tmp_path / "q.gguf"
     quantize_language(full[0], path, GGUF_RECIPES["q4_0"])
     before = path.read_bytes()
-    assert compensate(path, Moments(CalibrationRun(*full, lambda engine: prompts(engine)[:1]))).changed == 0
+    run = CalibrationRun(*full, lambda engine: prompts(engine)[:1])
+    assert compensate(path, Moments(run)).changed == 0
+    (folder := tmp_path / "kept").mkdir()
+    beside = Moments(run, folder)
+    assert gather(run, moments=beside).chunks == 1
+    assert compensate(path, beside).changed == 0
     assert path.read_bytes() == before
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -49,8 +51,9 @@ def ask(at: At, held: Held, user: Reader, uid: Uid, asked: NewJobBody) -> JobBod
             )
         entry = reporter(at.catalogue, asked.model)
         payload = {"model": entry.id, "template": asked.template or "", "clinical": asked.clinical}
-    # Whoever asks twice before it has begun gets the same job.
-    job = held.queue.add(asked.kind, payload, key=f"{asked.kind} {uid} {entry.id}", study=uid, priority=1, settle=0)
+    # Whoever asks twice for the same before it has begun gets the same job.
+    of = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+    job = held.queue.add(asked.kind, payload, key=f"{asked.kind} {uid} {of}", study=uid, priority=1, settle=0)
     held.note(user.name, f"asked to {asked.kind}", uid, {"job": job.id, "bundle": entry.id})
     return job_body(held, job)
 

@@ -51,6 +51,7 @@ class RecordBody(BaseModel):
 async def record(request: Request, at: At, user: Viewer, asked: RecordRequest) -> RecordBody:
     """The record is read and forgotten: nothing of it is stored."""
     entry = at.catalogue.get(asked.model, "generator")
+    await at.note_question(user.name, entry)
     gone = threading.Event()
     found: RecordAnswer | Exception = RefusedError("the client has gone", status=499)
     async with anyio.create_task_group() as group:

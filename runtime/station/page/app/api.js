@@ -31,7 +31,17 @@ export async function ask(method, path, body, { signal, background = false } = {
   if (background) headers["Medge-Background"] = "1" // a refresh that nobody asked for keeps no session alive
   const isForm = body instanceof FormData
   if (body !== undefined && !isForm) headers["Content-Type"] = "application/json"
-  const response = await fetch(path, { method, headers, signal, body: isForm || body === undefined ? body : JSON.stringify(body) })
+  const given = isForm || body === undefined ? body : JSON.stringify(body)
+  let response = await fetch(path, { method, headers, signal, body: given })
+  if (response.status === 403 && headers["X-CSRF-Token"]) {
+    // Somebody has logged in anew in another window: this one's word is of a session that has ended.
+    const found = await fetch("/v1/session")
+    if (found.ok) enter(await found.json())
+    if (session.csrf && session.csrf !== headers["X-CSRF-Token"]) {
+      headers["X-CSRF-Token"] = session.csrf
+      response = await fetch(path, { method, headers, signal, body: given })
+    }
+  }
   if (!response.ok) throw await refusal(response)
   return response
 }

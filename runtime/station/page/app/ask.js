@@ -14,7 +14,7 @@ export async function ask(main, instance, signal) {
     main.replaceChildren(h("h1", {}, t("ask.title")), h("p", {}, t("ask.nomodel")))
     return
   }
-  const turns = []
+  let turns = []
   let source = instance ? await dataUrl(picture(instance, { side: SIDE }), signal) : null
   const model = choice(models.map((one) => [one.id, one.id]), models[0].id)
   const question = h("textarea", { rows: "3", required: true, "aria-label": t("ask.question") })
@@ -34,10 +34,11 @@ export async function ask(main, instance, signal) {
   const answer = async (event) => {
     event.preventDefault()
     if (running || !question.value.trim()) return
+    const mine = turns // those of this conversation, whatever is begun meanwhile
     const asked = question.value.trim()
     const content = [{ type: "text", text: asked }]
-    if (source && !turns.length) content.unshift({ type: "image_url", image_url: { url: source } })
-    turns.push({ role: "user", content })
+    if (source && !mine.length) content.unshift({ type: "image_url", image_url: { url: source } })
+    mine.push({ role: "user", content })
     const out = h("div", { class: "turn answer" })
     talk.append(h("div", { class: "turn" }, asked), out)
     question.value = ""
@@ -47,8 +48,9 @@ export async function ask(main, instance, signal) {
     go.disabled = true
     status.textContent = t("ask.waiting")
     let said = ""
+    let ended = false
     try {
-      const body = { model: model.value, messages: turns, stream: true, max_tokens: LIMIT }
+      const body = { model: model.value, messages: mine, stream: true, max_tokens: LIMIT }
       const response = await send("POST", "/v1/chat/completions", body, { signal: running.signal })
       const place = (comment) => {
         const [, at, seconds] = /^place (\d+), about (\d+) s$/.exec(comment) ?? []
@@ -59,12 +61,13 @@ export async function ask(main, instance, signal) {
         const [{ delta, finish_reason: end }] = chunk.choices.length ? chunk.choices : [{ delta: {} }]
         if (delta.content) {
           said += delta.content
-          out.textContent = said
+          out.append(delta.content)
           status.textContent = t("ask.answering")
         }
+        ended ||= Boolean(end)
         if (end === "length") out.append(h("div", { class: "soft small" }, t("ask.cut")))
       }
-      status.textContent = ""
+      status.textContent = ended ? "" : t("ask.broken")
     } catch (error) {
       if (error.name === "AbortError") status.textContent = t("ask.stopped")
       else {
@@ -73,10 +76,10 @@ export async function ask(main, instance, signal) {
       }
     }
     if (said) {
-      turns.push({ role: "assistant", content: said })
+      mine.push({ role: "assistant", content: said })
       const entry = models.find((one) => one.id === model.value)
       out.after(provenance({ model: entry.id, recipes: entry.recipes, parity: entry.parity }))
-    } else turns.pop()
+    } else mine.pop()
     running = null
     stop.disabled = true
     go.disabled = false
@@ -84,7 +87,7 @@ export async function ask(main, instance, signal) {
   stop.addEventListener("click", () => running?.abort())
   const anew = h("button", { type: "button", onclick: () => {
     running?.abort()
-    turns.length = 0
+    turns = []
     talk.replaceChildren()
     status.textContent = ""
   } }, t("ask.anew"))

@@ -4,7 +4,8 @@ import { enter, post } from "./api.js"
 import { field, h } from "./dom.js"
 import { t } from "./words.js"
 
-export function login(main, then) {
+/** A form; `then` is called when somebody has logged in. */
+export function login(then) {
   const name = h("input", { autocomplete: "username", required: true })
   const password = h("input", { type: "password", autocomplete: "current-password", required: true })
   const wrong = h("p", { class: "error", role: "alert" })
@@ -20,10 +21,7 @@ export function login(main, then) {
       password.focus()
     }
   }
-  main.replaceChildren(
-    h("form", { class: "login card", onsubmit: send },
-      h("h1", {}, t("login.title")), field(t("login.name"), name), field(t("login.password"), password), wrong,
-      h("button", { class: "main" }, t("login.enter"))),
-  )
-  name.focus()
+  return h("form", { class: "login card", onsubmit: send },
+    h("h1", {}, t("login.title")), field(t("login.name"), name), field(t("login.password"), password), wrong,
+    h("button", { class: "main" }, t("login.enter")))
 }

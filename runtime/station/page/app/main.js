@@ -14,6 +14,7 @@ const VIEWS = { "": worklist, study, ask, record, history }
 const main = document.getElementById("main")
 let leaving = new AbortController()
 let events = null
+let here = location.hash
 
 /** Tell something in passing. */
 export function tell(message) {
@@ -42,6 +43,8 @@ function top(name) {
 }
 
 async function leave() {
+  if (!dispatchEvent(new CustomEvent("medge:leaving", { cancelable: true }))) return
+  leaving.abort()
   await remove("/v1/session")
   location.hash = "#/"
   await begin()
@@ -49,6 +52,11 @@ async function leave() {
 
 /** Show what the address names. A view gets the page's middle, the address's rest, and a signal that ends with it. */
 async function show() {
+  if (!dispatchEvent(new CustomEvent("medge:leaving", { cancelable: true }))) {
+    globalThis.history.replaceState(null, "", here || "#/") // text that is not saved stays
+    return
+  }
+  here = location.hash
   leaving.abort()
   leaving = new AbortController()
   const [, name = "", rest = ""] = /^#\/?([a-z]*)\/?(.*)$/.exec(location.hash) ?? []
@@ -66,6 +74,7 @@ async function show() {
 
 function listen() {
   events?.close()
+  if (document.hidden) return // a browser has six connections to a station, and each open page would hold one
   events = new EventSource("/v1/events")
   for (const kind of ["study", "job"]) {
     events.addEventListener(kind, (event) => {
@@ -82,7 +91,7 @@ async function begin() {
     events?.close()
     enter({ name: "", role: "viewer" })
     top("")
-    login(main, begin)
+    main.replaceChildren(login(begin))
     return
   }
   listen()
@@ -90,6 +99,25 @@ async function begin() {
 }
 
 addEventListener("hashchange", show)
-addEventListener("medge:login", () => session.name && begin())
+/** A session that has ended is begun again over the view, so that nothing that is written there is lost. */
+function again() {
+  if (!session.name || document.querySelector("dialog")) return
+  const box = h("dialog", {}, login(() => {
+    box.remove()
+    listen()
+  }))
+  box.addEventListener("cancel", (event) => event.preventDefault())
+  document.body.append(box)
+  box.showModal()
+}
+
+addEventListener("medge:login", again)
+document.addEventListener("visibilitychange", () => {
+  if (!session.name) return
+  listen()
+  if (document.hidden) events.close()
+  else dispatchEvent(new CustomEvent("medge:changed", { detail: { kind: "all" } }))
+})
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault()) // a file beside the box opens no page
 await load(wanted())
 begin().catch((error) => main.replaceChildren(h("p", { class: "error", role: "alert" }, error.message)))

@@ -32,16 +32,17 @@ export async function record(main, _, signal) {
   const send = async (event) => {
     event.preventDefault()
     if (!bundle) return
+    const asked = bundle // the one that the answer is about, whatever is chosen meanwhile
     go.disabled = true
     out.replaceChildren(h("p", { class: "soft" }, t("ask.waiting")))
     try {
-      const found = await post("/v1/record", { bundle, question: question.value, model: model.value }, { signal })
+      const found = await post("/v1/record", { bundle: asked, question: question.value, model: model.value }, { signal })
       const recipes = models.find((one) => one.id === found.model)?.recipes
       out.replaceChildren(h("section", { class: "card" },
         h("div", { class: "turn answer" }, found.answer), provenance({ ...found, recipes }),
         h("p", { class: "soft small" }, t("record.shown", { shown: found.shown, of: found.of })),
         found.note ? h("p", { class: "small" }, found.note) : null,
-        h("h2", {}, t("record.sources")), found.sources.map((one) => source(bundle, one)),
+        h("h2", {}, t("record.sources")), found.sources.map((one) => source(asked, one)),
         found.sources.length ? null : h("p", { class: "soft" }, t("record.nosources"))))
     } catch (error) {
       if (!signal.aborted) out.replaceChildren(h("p", { class: "error", role: "alert" }, error.message))
@@ -59,6 +60,6 @@ export async function record(main, _, signal) {
 
 /** A cited resource, one click away. */
 function source(bundle, reference) {
-  const found = (bundle.entry ?? []).map((one) => one.resource).find((one) => one && `${one.resourceType}/${one.id}` === reference)
+  const found = (Array.isArray(bundle.entry) ? bundle.entry : []).map((one) => one.resource).find((one) => one && `${one.resourceType}/${one.id}` === reference)
   return h("details", {}, h("summary", {}, reference), h("pre", {}, found ? JSON.stringify(found, null, 1) : t("record.missing")))
 }

@@ -4,6 +4,7 @@ import { get, may, post, put, session, study as address } from "./api.js"
 import { choice, field, h } from "./dom.js"
 import { tell } from "./main.js"
 import { moment, t } from "./words.js"
+import { provenance } from "./scores.js"
 import { mark } from "./worklist.js"
 
 const TEMPLATES = ["general", "chest-xray", "ct", "fundus", "dermatology", "pathology"]
@@ -22,6 +23,8 @@ export async function report(study, patient, facts, signal) {
   const past = h("div", {})
   const paper = h("div", { class: "printed" })
   const wrong = h("p", { class: "error", role: "alert" })
+  const unused = h("div", {})
+  const other = h("div", { role: "status" })
   const changed = () => text.value !== now.text
 
   const act = (work) => async () => {
@@ -31,6 +34,7 @@ export async function report(study, patient, facts, signal) {
       show()
     } catch (error) {
       wrong.textContent = error.message
+      if (error.status === 409) await refresh(study.results)
     }
   }
   const save = act(() => put(path, { text: text.value, version: now.version }))
@@ -42,6 +46,7 @@ export async function report(study, patient, facts, signal) {
   const release = act(() => post(`${path}/release`))
   const reopen = act(() => post(`${path}/reopen`))
   const draft = act(async () => {
+    if (changed()) now = await put(path, { text: text.value, version: now.version }) // else the draft would stand in its way
     await post(`${address(study.uid)}/jobs`, { kind: "report", template: template.value || null, clinical: clinical.value })
     tell(t("report.asked"))
     return now
@@ -76,19 +81,41 @@ export async function report(study, patient, facts, signal) {
       h("button", { onclick: draft }, t("report.askDraft"))))
   show()
   const panel = h("section", { class: "card", "aria-label": t("report.title") },
-    h("div", { class: "screen" }, h("h2", {}, t("report.title")), head, asking, text, wrong, acts,
+    h("div", { class: "screen" }, h("h2", {}, t("report.title")), head, asking, text, other, wrong, acts, unused,
       h("details", {}, h("summary", {}, t("report.history")), past)),
     paper)
-  /** A newer version is shown at once, unless somebody is writing here: then they are told, and lose nothing. */
-  const refresh = async () => {
+  const stay = (event) => changed() && !text.readOnly && event.preventDefault()
+  addEventListener("beforeunload", stay, { signal })
+  addEventListener("medge:leaving", (event) => {
+    if (changed() && !text.readOnly && !confirm(t("report.unsaved"))) event.preventDefault()
+  }, { signal })
+  const showUnused = (results) => {
+    const left = results.filter((one) => one.kind === "report" && one.content.entered === false)
+    unused.replaceChildren(...(left.length ? [h("details", {}, h("summary", {}, t("report.drafts")),
+      left.map((one) => h("div", {}, h("p", { class: "soft small" }, moment(one.created)), h("pre", {}, one.content.text), provenance(one.content))))] : []))
+  }
+  showUnused(study.results)
+  /** A newer version is shown at once, unless somebody is writing here: then they choose, and lose nothing. */
+  const refresh = async (results) => {
+    showUnused(results)
     const newest = await get(path, { signal, background: true })
-    if (newest.version === now.version && newest.state === now.state) return
-    if (changed() && !text.readOnly) {
-      wrong.textContent = t("report.newer")
+    if (newest.version < now.version || (newest.version === now.version && newest.state === now.state)) return
+    if (!changed() || text.readOnly) {
+      now = newest
+      show()
       return
     }
-    now = newest
-    show()
+    const choose = (isMine) => () => {
+      const mine = text.value
+      now = newest
+      show()
+      if (isMine && !text.readOnly) text.value = mine
+      wrong.textContent = ""
+      other.replaceChildren()
+    }
+    other.replaceChildren(h("p", { class: "error" }, t("report.newer")), h("div", { class: "row" },
+      newest.signed_at ? null : h("button", { onclick: choose(true) }, t("report.keepMine")),
+      h("button", { onclick: choose(false) }, t("report.takeNew"))))
   }
   return [panel, refresh]
 }

@@ -50,10 +50,10 @@ export async function study(main, uid, signal) {
     found = await get(address(uid), { signal, background: true })
     showWork()
     if (view) showScores()
-    await drafted()
+    await drafted(found.results)
   }, 400)
   addEventListener("medge:changed", ({ detail }) => {
-    if (detail.uid === uid || detail.study === uid) reload()
+    if (detail.kind === "all" || detail.uid === uid || detail.study === uid) reload()
   }, { signal })
 
   const name = person(found.patient.name) || found.patient.id || t("list.unnamed")

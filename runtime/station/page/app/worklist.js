@@ -12,11 +12,15 @@ const kept = { text: "", modality: "", state: "", offset: 0 } // what was filter
 
 export async function worklist(main, _, signal) {
   const body = h("tbody")
+  const rows = new Map() // what has not changed stays as it is, and its picture is not asked for again
   const pages = h("div", { class: "row" })
   const reload = async (background = false) => {
     const query = new URLSearchParams({ ...kept, limit: PAGE })
     const found = await get(`/v1/studies?${query}`, { signal, background })
-    body.replaceChildren(...found.studies.map(row))
+    const made = new Map(found.studies.map((one) => [JSON.stringify(one), one]))
+    for (const text of rows.keys()) if (!made.has(text)) rows.delete(text)
+    for (const [text, one] of made) if (!rows.has(text)) rows.set(text, row(one))
+    body.replaceChildren(...[...made.keys()].map((text) => rows.get(text)))
     if (!found.studies.length) {
       body.append(h("tr", {}, h("td", { colspan: 6, class: "soft" }, t(filtered() ? "list.nothing" : "list.empty"))))
     }
@@ -112,7 +116,11 @@ function uploads(reload) {
     event.preventDefault()
     box.classList.remove("over")
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean)
-    take(entries.length ? (await Promise.all(entries.map(inside))).flat() : [...event.dataTransfer.files])
+    try {
+      await take(entries.length ? (await Promise.all(entries.map(inside))).flat() : [...event.dataTransfer.files])
+    } catch (error) {
+      tell(error.message)
+    }
   })
   return box
 }

@@ -211,6 +211,14 @@ def test_somebody_elses_report_is_not_written_over(page: Any, served: Running, s
     page.get_by_role("button", name="Save").click()
     page.locator("section.card .error", has_text="version").wait_for()
     assert served.get(f"/v1/studies/{uid}/report")["text"] == "Theirs."
+    # Whoever leaves is asked first, and may stay; then it is theirs to choose which text is kept.
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("link", name="Record").click()
+    until(page, "location.hash.startsWith('#/study/')")
+    assert area.input_value() == "Mine."
+    page.get_by_role("button", name="Keep my text").click()
+    page.get_by_role("button", name="Save").click()
+    until(page, f"fetch('/v1/studies/{uid}/report').then(one => one.json()).then(one => one.text === 'Mine.')")
 
 
 def test_a_question_is_answered_as_it_comes_and_can_be_stopped(page: Any, study: str) -> None:
