@@ -45,8 +45,11 @@ function top(name) {
 async function leave() {
   if (!dispatchEvent(new CustomEvent("medge:leaving", { cancelable: true }))) return
   leaving.abort()
-  await remove("/v1/session")
-  location.hash = "#/"
+  const gone = remove("/v1/session")
+  events?.close()
+  enter({ name: "", role: "viewer" }) // what is still under way is refused from now on, and asks for no login
+  await gone
+  globalThis.history.replaceState(null, "", "#/")
   await begin()
 }
 
