@@ -86,6 +86,8 @@ def read_text(path: Path) -> str:
         CorpusError: it can't be read, or is no text.
     """
     try:
+        if path.is_fifo():  # reading would wait for whoever writes
+            raise CorpusError(f"{path}: is no regular file; give a file of texts")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: can't be read as text ({error})") from error

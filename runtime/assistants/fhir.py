@@ -129,6 +129,8 @@ def _parse(source: str | Path | Resource) -> tuple[list[Any], str]:
         return [source], "the record"
     name = str(source)
     try:
+        if Path(source).is_fifo():  # reading would wait for whoever writes
+            raise RecordError(f"{name}: is no regular file; give a file of JSON")
         text = Path(source).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise RecordError(f"{name}: {error.strerror or error}") from error

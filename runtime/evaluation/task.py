@@ -238,6 +238,8 @@ def read_task(name: str) -> Named | NamedQuestions:
     own = Path(name)
     if own.suffix == ".toml":
         try:
+            if own.is_fifo():  # reading would wait for whoever writes
+                raise TaskError(f"{name}: is no regular file")
             return parse_task(own.stem, own.read_text(encoding="utf-8"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{name}: can't be read as text ({error})") from error

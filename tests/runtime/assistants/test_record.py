@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,9 @@ def test_json_that_python_alone_reads_is_refused(text: str, tmp_path: Path) -> N
     path.write_text(text)
     with pytest.raises(RecordError, match=r"record.json: not JSON \("):
         read_record(path)
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecordError, match="is no regular file"):
+        read_record(tmp_path / "pipe")
