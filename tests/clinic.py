@@ -71,7 +71,7 @@ class Orthanc:
         """Its REST interface: POST where there is a body."""
         url = f"http://127.0.0.1:{self.web}{path}"
         sent = {"content": body} if isinstance(body, bytes | str) else {"json": body}
-        answer = httpx.get(url) if body is None else httpx.post(url, timeout=30, **sent)  # type: ignore[arg-type]
+        answer = httpx.get(url) if body is None else httpx.post(url, timeout=30, **sent)  # type: ignore[arg-type]  # JSON or bytes
         answer.raise_for_status()
         return answer.json() if "json" in answer.headers.get("content-type", "") else answer.content
 

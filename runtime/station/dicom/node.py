@@ -21,7 +21,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from ...errors import StationError
 from ..station import Station
 from .peers import Peers, ae_title
-from .taking import FAULT, STORED, Expected, Then, file_header, joined, no_jobs, take
+from .taking import FAULT, STORED, Then, no_jobs, take_request
 
 _LOG = logging.getLogger("medge.station")
 LOOPBACK = "127.0.0.1"
@@ -136,12 +136,8 @@ class Node:
                 self._idle.notify_all()
 
     def _stored(self, event: Event) -> int | Dataset:
-        request: Any = event.request
-        sop_class, uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-        header = file_header(sop_class, uid, str(event.context.transfer_syntax))
-        source = joined(header, request.DataSet)
-        who = event.assoc.requestor.ae_title.strip()
-        taken = take(self._station, source, who=who, expected=Expected(sop_class, uid), then=self._then)
+        who, syntax = event.assoc.requestor.ae_title.strip(), str(event.context.transfer_syntax)
+        taken = take_request(self._station, event.request, syntax, who=who, then=self._then)
         if taken.status == STORED:
             return STORED
         _LOG.warning("DICOM: an object was refused with status %04X", taken.status)

@@ -31,7 +31,7 @@ from ...errors import PeerError
 from ..station import Station
 from .asked import RETURNED, Fetched, Found, Pacs, Sought
 from .node import prepare
-from .taking import FAULT, STORED, Expected, Taken, Then, file_header, joined, no_jobs, take
+from .taking import FAULT, STORED, Taken, Then, no_jobs, take_request
 
 _SILENT = 60.0  # seconds after which a PACS that says nothing is given up
 _CONNECT = 10.0
@@ -131,12 +131,9 @@ def fetch(pacs: Pacs, study: str, station: Station, then: Then = no_jobs) -> Fet
     taken: list[Taken] = []
 
     def on_store(event: Event) -> int:
-        request: Any = event.request
+        syntax = str(event.context.transfer_syntax)
         try:
-            sop_class, uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-            header = file_header(sop_class, uid, str(event.context.transfer_syntax))
-            source = joined(header, request.DataSet)
-            taken.append(take(station, source, who=pacs.title, expected=Expected(sop_class, uid, study), then=then))
+            taken.append(take_request(station, event.request, syntax, who=pacs.title, study=study, then=then))
         except Exception:
             taken.append(Taken(FAULT, "a fault in the station"))
         return taken[-1].status

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
@@ -154,6 +154,22 @@ def _after_meta(stream: BinaryIO) -> str:
         return ""
     meta = read_dataset(io.BytesIO(stream.read(int.from_bytes(head[140:144], "little"))), False, True)
     return str(meta.get("TransferSyntaxUID", ""))
+
+
+def take_request(
+    station: Station, request: Any, transfer_syntax: str, *, who: str, study: str = "", then: Then = no_jobs
+) -> Taken:  # fmt: skip
+    """Store the object of a C-STORE request, as pynetdicom hands it out.
+
+    Args:
+        station, who, then: as in `take`.
+        request: names the object and holds its data set.
+        transfer_syntax: of the data set.
+        study: that it has to be of; any where "".
+    """
+    sop_class, uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+    source = joined(file_header(sop_class, uid, transfer_syntax), request.DataSet)
+    return take(station, source, who=who, expected=Expected(sop_class, uid, study), then=then)
 
 
 def file_header(sop_class: str, uid: str, transfer_syntax: str) -> bytes:

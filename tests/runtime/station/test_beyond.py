@@ -82,7 +82,7 @@ def test_a_clinics_certificate(station: Station, tmp_path: Path) -> None:
     make_certificate(files, Wanted(("clinic.lan",), ()))
     for words in ({"certificate": files.chain}, {"key": files.key}):
         with pytest.raises(StationError, match="belong together"):
-            entrance("127.0.0.1", None, **words)  # type: ignore[arg-type]
+            entrance("127.0.0.1", None, **words)  # type: ignore[arg-type]  # what is refused is of other types, too
     way = entrance("192.168.1.5", station, names=["clinic.lan"], certificate=files.chain, key=files.key)
     assert way.hsts
     assert way.tls is not None

@@ -8,10 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import station_process
 
 pytest.importorskip("pynetdicom", reason="pynetdicom is not installed: pip install 'medge[station]'")
 pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'medge[station]'")
 
 import httpx
 from clinic import Orthanc, free_port, needed, orthanc, tool
-from command_line import hears_ctrl_c, medge
+from command_line import medge
 from fhir.resources.R4B.bundle import Bundle
 from pydicom import dcmread
 from station_films import film
@@ -237,28 +235,13 @@ class Served:
 def served(bundle: Path, folder: Path) -> Iterator[Served]:
     (folder / "bundles").mkdir(parents=True)
     (folder / "bundles/eyes").symlink_to(bundle)
-    words = ["--bundles", folder / "bundles", "--store", folder / "store", "--port", "0", "--dicom-port", "0", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medge", "serve", *map(str, words), "--allow", "ORTHANC@127.0.0.1", "--threads", "1"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c, env=os.environ,
-    )  # fmt: skip
-    try:
-        told = ""
-        assert process.stdout is not None
-        while not told.endswith("}\n") or told.count("{") != told.count("}"):
-            line = process.stdout.readline()
-            assert line, process.stderr.read() if process.stderr else ""
-            told += line
-        found = json.loads(told)
-        yield Served(found["url"], found["dicom"]["port"])
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+    words = ("--store", str(folder / "store"), "--dicom-port", "0", "--allow", "ORTHANC@127.0.0.1", "--threads", "1")
+    with station_process.station(folder / "bundles", *words) as running:
+        yield Served(running.told["url"], running.told["dicom"]["port"])
+        _, said = running.end(signal.SIGTERM)
         assert "Traceback" not in said, said
         assert "Roe" not in said
         assert "CompressedSamples" not in said
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_study_goes_through_the_station_and_back(

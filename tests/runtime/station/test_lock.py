@@ -429,7 +429,7 @@ def roles_of(route: APIRoute) -> Iterator[str]:
         one = waiting.pop()
         waiting += one.dependencies
         if getattr(one.call, "__qualname__", "") == "needs.<locals>.allowed":
-            names = one.call.__code__.co_freevars  # type: ignore[union-attr]
+            names = one.call.__code__.co_freevars  # type: ignore[union-attr]  # a dependency has one
             yield dict(zip(names, one.call.__closure__, strict=True))["role"].cell_contents  # type: ignore[union-attr, arg-type]
 
 

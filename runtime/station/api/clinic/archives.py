@@ -22,6 +22,7 @@ MOST_RATIO = 200  # of an entry's bytes to what they take in the archive, beyond
 FREE_RATIO = 64 << 20  # bytes of an entry that may pack as well as they like
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory that no limit of ours knows
 _HEAD = 132  # bytes that tell what a file is
+# What zipfile raises of a file that is damaged, encrypted, or packed in a way that it does not know.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from ..service import Held
 from ..who import Admin
@@ -15,8 +15,9 @@ router = APIRouter(tags=["operation"])
 
 
 class EntryBody(BaseModel):
-    """One line of the audit log; `what` is a UID or a job's number."""
+    """One line of the audit log, without its hash; `what` is a UID or a job's number."""
 
+    model_config = ConfigDict(from_attributes=True)
     id: int
     at: float
     who: str
@@ -39,9 +40,4 @@ def audit(
 ) -> EntryList:  # fmt: skip
     """The audit log, which is only ever added to: each entry holds the hash of the one before."""
     found = held.history(what=what, before=before, limit=limit)
-    return EntryList(
-        entries=[
-            EntryBody(id=one.id, at=one.at, who=one.who, action=one.action, what=one.what, detail=one.detail)
-            for one in found
-        ]
-    )
+    return EntryList(entries=[EntryBody.model_validate(one) for one in found])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...page import serve as page
 from ..metrics import Metrics
 from ..problems import RefusedError, answer, problem_of
+from .sizes import limited
 
 LOG = logging.getLogger("medge.station")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -87,7 +87,7 @@ class Guard:
         problem = self._refusal(headers, most)
         if problem is None:
             try:
-                await self._app(scope, self._limited(receive, most), send)
+                await self._app(scope, limited(receive, most, str(_too_large(most))), send)
                 return
             except Exception:
                 # Told already, in the form of every problem; the server around would log its words, which may be a patient's.
@@ -107,20 +107,6 @@ class Guard:
         if not length.isascii() or not length.isdigit():
             return RefusedError("the header Content-Length is no number")
         return _too_large(most) if int(length[:20]) > most else None
-
-    @staticmethod
-    def _limited(receive: Receive, most: int) -> Callable[[], Awaitable[Message]]:
-        taken = 0
-
-        async def receive_some() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise HTTPException(413, str(_too_large(most)))  # the one kind that FastAPI lets through while it reads
-            return message
-
-        return receive_some
 
 
 def _too_large(most: int) -> RefusedError:

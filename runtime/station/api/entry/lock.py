@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ....errors import StationError, StationFullError
@@ -19,6 +18,7 @@ from ...doors.doors import Doors, Visitor
 from ...doors.roles import LOCAL
 from ..problems import RefusedError, answer, problem_of
 from ..who import USER, VISITOR
+from .sizes import limited
 
 HEALTH, SESSION = "/healthz", "/v1/session"
 CSRF, BACKGROUND = "x-csrf-token", "medge-background"
@@ -99,7 +99,7 @@ class Lock:
             await answer(*problem_of(refused))(scope, receive, send)
             return
         if scope["path"] == SESSION or (kept is None and USER not in scope):
-            receive = _limited(receive)
+            receive = limited(receive, _SMALL, _LARGE)
         await self._app(scope, receive, send if kept is None else self._watched(send, kept))
 
     async def _enter(self, scope: Scope) -> Callable[[], Awaitable[bool]] | None:
@@ -191,18 +191,3 @@ def _token_of(headers: Headers) -> str | None:
 
 def _of_store(error: StationError) -> RefusedError:
     return RefusedError(str(error), status=507 if isinstance(error, StationFullError) else 503)
-
-
-def _limited(receive: Receive) -> Receive:
-    """A body of somebody who has not logged in is small."""
-    taken = 0
-
-    async def receive_little() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > _SMALL:
-            raise HTTPException(413, _LARGE)  # the one kind that FastAPI lets through while it reads
-        return message
-
-    return receive_little

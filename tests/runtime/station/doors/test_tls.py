@@ -102,7 +102,7 @@ def test_a_client_that_installed_the_authority_comes_in_by_each_name(tmp_path: P
             spoken(port, ssl.create_default_context())
     facts = used.facts()
     assert facts.fingerprint == x509_fingerprint(certificate)
-    assert facts.authority_fingerprint == x509_fingerprint(ssl.PEM_cert_to_DER_cert(used.own.authority.read_text()))  # type: ignore[union-attr]
+    assert facts.authority_fingerprint == x509_fingerprint(ssl.PEM_cert_to_DER_cert(used.own.authority.read_text()))  # type: ignore[union-attr]  # of its own
 
 
 def x509_fingerprint(der: bytes) -> str:
