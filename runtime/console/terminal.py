@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from ..progress import Progress
@@ -41,7 +42,7 @@ def printable(text: str) -> str:
 
 
 class SafeConsole(Console):
-    """Prints texts as they are: no markup, no emoji codes, and nothing of them that a terminal would obey.
+    """Prints texts as they are: no markup, no emoji codes, nothing of them that a terminal would obey, and tables in full.
 
     What shall be coloured is given as `rich.text.Text`.
     """
@@ -53,6 +54,9 @@ class SafeConsole(Console):
         return super().render_str(printable(text), **options)  # before its width is measured
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        if isinstance(renderable, Table):
+            for column in renderable.columns:
+                column.overflow = "fold"  # no name is cut and no number, however narrow the terminal
         for segment in super().render(renderable, options):  # what came as `Text`
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 

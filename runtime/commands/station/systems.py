@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...station.station import Station
 
 NONE = "none"
+NOT_SET = "not set"
 _TOKENS = {"pacs": "MEDGE_PACS_TOKEN", "fhir": "MEDGE_FHIR_TOKEN"}  # never on a command line, which others can read
 PacsOption = Annotated[
     str | None,
@@ -73,8 +74,35 @@ def connect(
     if as_json:
         print_json(found)
     else:
-        for key, value in found.items():
-            out.print(f"{key}: {printable(str(value)) if value not in (None, '') else 'not set'}", soft_wrap=True)
+        for what, value in _told(found).items():
+            out.print(f"{what}: {value}", soft_wrap=True)
+
+
+def _told(found: dict[str, Any]) -> dict[str, str]:
+    """The settings in words."""
+    return {
+        "PACS": _pacs_in_words(found["pacs"]), "FHIR": _fhir_in_words(found["fhir"]),
+        "institution": found["institution"] or NOT_SET, "language of reports": found["language"] or NOT_SET,
+        "reports go out": "also unsigned" if found["deliver_unsigned"] else "once they are signed",
+    }  # fmt: skip
+
+
+def _pacs_in_words(pacs: dict[str, Any] | None) -> str:
+    if not pacs:
+        return NOT_SET
+    if "web" in pacs:
+        return f"{pacs['web']}{_with_token(pacs)}"
+    return f"{pacs['title']} at {pacs['host']}:{pacs['port']}, which knows this station as {pacs['ours']}"
+
+
+def _fhir_in_words(fhir: dict[str, Any] | None) -> str:
+    if not fhir:
+        return NOT_SET
+    return str(fhir["folder"]) if "folder" in fhir else f"{fhir['url']}{_with_token(fhir)}"
+
+
+def _with_token(setting: dict[str, Any]) -> str:
+    return ", with a token" if setting.get("token") else ""
 
 
 def _pacs_setting(written: str, ours: str) -> dict[str, Any] | None:
@@ -121,8 +149,6 @@ def find(
 
     Example: medge station find clinic --name "Diallo*" --date 20260101-
     """
-    from rich.table import Table
-
     from ...station.dicom import pacs, web
     from ...station.dicom.asked import Sought
 
@@ -133,20 +159,13 @@ def find(
     if as_json:
         print_json({"studies": [asdict(one) for one in found]})
         return
-    table = Table("patient", "number", "date", "modality", "description", "objects", "study")
+    if not found:
+        out.print("no such study")
     for one in found:
-        modalities = " ".join(one.modalities)
-        cells = (
-            one.patient_name,
-            one.patient_id,
-            one.date,
-            modalities,
-            one.description,
-            str(one.instances or ""),
-            one.uid,
-        )
-        table.add_row(*map(printable, cells))
-    out.print(table)
+        objects = f"{one.instances} object{'s' * (one.instances != 1)}" if one.instances else ""
+        facts = (one.patient_name, one.patient_id, one.date, " ".join(one.modalities), one.description, objects)
+        out.print(", ".join(filter(None, facts)), soft_wrap=True)
+        out.print(f"    {one.uid}", soft_wrap=True)  # a line of its own, to be copied
 
 
 def fetch(

@@ -61,3 +61,16 @@ def test_what_a_terminal_would_obey_is_shown(
     told = capsys.readouterr().out
     assert json.loads(told)["label"] == BAD
     assert not set(told) & set("\x1b\x9b\x07\r\u202e")
+
+
+def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    uid = "1.2.826.0.1.3680043.8.498.10001000200030004"
+    table = Table("study of the patient", "specificity")
+    table.add_row(uid, "0.9876 (0.91-0.99)")
+    console = terminal.SafeConsole(width=24)
+    console.print(table)
+    cells = [line.replace("┃", "│").split("│") for line in capsys.readouterr().out.splitlines()]
+    rows = [row for row in cells if len(row) == 4]
+    assert uid in "".join(row[1].strip() for row in rows)
+    assert "specificity" in "".join(row[2].strip() for row in rows)
+    assert "…" not in str(rows)
