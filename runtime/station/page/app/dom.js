@@ -20,11 +20,18 @@ export function choice(pairs, chosen, attributes = {}) {
   return h("select", attributes, pairs.map(([value, text]) => h("option", { value, selected: value === chosen }, text)))
 }
 
-/** `work`, called once when nothing has asked for it for a while. */
+/** `work`, called once when nothing has asked for it for a while. What it asks the station for may end with its view. */
 export function afterwards(work, milliseconds) {
   let timer = 0
+  const done = async () => {
+    try {
+      await work()
+    } catch (error) {
+      if (error.name !== "AbortError") throw error
+    }
+  }
   return () => {
     clearTimeout(timer)
-    timer = setTimeout(work, milliseconds)
+    timer = setTimeout(done, milliseconds)
   }
 }

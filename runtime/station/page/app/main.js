@@ -54,7 +54,7 @@ async function leave() {
 }
 
 /** Show what the address names. A view gets the page's middle, the address's rest, and a signal that ends with it. */
-async function show() {
+export async function show() {
   if (!dispatchEvent(new CustomEvent("medge:leaving", { cancelable: true }))) {
     globalThis.history.replaceState(null, "", here || "#/") // text that is not saved stays
     return

@@ -2,9 +2,10 @@
 
 import { get, may, picture, post, remove, study as address } from "./api.js"
 import { afterwards, h } from "./dom.js"
-import { tell } from "./main.js"
+import { show, tell } from "./main.js"
 import { report } from "./report.js"
 import { scores, similar } from "./scores.js"
+import { uploads } from "./upload.js"
 import { frames, viewer } from "./viewer.js"
 import { day, moment, person, plain, t } from "./words.js"
 import { mark } from "./worklist.js"
@@ -14,7 +15,7 @@ export async function study(main, uid, signal) {
   const shownSeries = found.series.filter((one) => one.instances.some((each) => each.rows || each.kind !== "dicom"))
   const all = shownSeries.length ? shownSeries : found.series
   let series = all.find((one) => one.instances.some((each) => each.uid === found.picture)) ?? all[0]
-  const middle = h("div", { class: "screen" })
+  const middle = h("div", {})
   const said = h("div", { "aria-live": "polite" })
   const work = h("div", {})
   const state = h("span", {}, mark(found.state))
@@ -76,7 +77,8 @@ export async function study(main, uid, signal) {
       h("dl", { class: "facts" }, facts.flatMap(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])),
       h("div", { class: "row" }, found.picture ? question : null, may("reader") ? again : null, may("admin") ? gone : null)),
     h("div", { class: "study" },
-      h("nav", { class: "seriesbox screen", "aria-label": t("study.series") }, list), middle,
+      h("nav", { class: "seriesbox screen", "aria-label": t("study.series") }, list),
+      h("div", { class: "screen" }, middle, may("reader") ? uploads(show, uid) : ""),
       h("div", {},
         h("section", { class: "card screen", "aria-label": t("scores.title") }, h("h2", {}, t("scores.title")), said),
         h("div", { class: "screen" }, series ? similar(() => view.shown()) : null), panel,

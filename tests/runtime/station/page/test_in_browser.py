@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
 from station_process import Running, station
 
@@ -112,6 +113,53 @@ def test_files_are_brought_in_and_appear(page: Any, few_images: Path, tmp_path: 
     row.wait_for()
     assert page.locator("tbody tr").count() == 1
     page.select_option("select >> nth=1", "")
+
+
+def test_a_photo_is_asked_whose_it_is_and_a_cd_goes_in_portions(page: Any, served: Running, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(photo)
+    page.set_input_files("input[type=file] >> nth=0", photo)
+    dialog = page.locator("dialog")
+    dialog.get_by_role("button", name="Do not send").click()
+    dialog.wait_for(state="detached")
+    assert "Drop DICOM files" in page.locator(".drop [role=status]").inner_text()  # nothing was sent
+    page.set_input_files("input[type=file] >> nth=0", photo)
+    page.get_by_label("Family name").fill("Diallo^")
+    page.get_by_label("Given name").fill("Amina")
+    page.get_by_label("Patient number").fill("4711")
+    dialog.get_by_role("button", name="Send", exact=True).click()
+    row = page.locator("tr", has_text="Diallo, Amina")
+    row.wait_for()
+    assert "4711" in row.inner_text()
+
+    row.locator("a").click()
+    page.wait_for_selector(".stage")
+    later = [tmp_path / f"{number}.png" for number in range(90)]
+    for number, path in enumerate(later):
+        Image.fromarray(np.full((32, 32), number, np.uint8)).save(path)
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)
+    page.set_input_files(".study input[type=file] >> nth=0", later)
+    until(page, "document.querySelector('.seriesbox')?.innerText.includes('91')", 60)
+    assert len([url for url in sent if url.endswith("/v1/studies")]) == 3
+    assert page.locator("dialog").count() == 0  # the study says whose they are
+
+
+def test_studies_are_found_by_their_date(page: Any, study: str) -> None:
+    row = page.locator("tbody tr", has_text="alert")
+    row.wait_for()
+    page.get_by_label("From").fill("2004-01-19")  # CT_small's own day
+    page.get_by_label("Until").fill("2004-01-19")
+    until(page, "document.querySelectorAll('tbody tr').length === 1")
+    row.wait_for()
+    page.get_by_label("Until").fill("2004-01-18")
+    page.get_by_text("No study matches.").wait_for()
+    page.goto(page.url.split("#")[0] + "#/history")
+    page.goto(page.url.split("#")[0] + "#/")
+    assert page.get_by_label("From").input_value() == "2004-01-19"  # as they were left
+    page.get_by_label("From").fill("")
+    page.get_by_label("Until").fill("")
+    row.wait_for()
 
 
 def test_a_study_is_read_by_wheel_keys_and_window(page: Any, study: str) -> None:
