@@ -30,6 +30,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "")
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def fact_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A table of facts: what, and what is said of it."""
+    return table(("", ""), rows, title)
+
+
 def shorten(names: Sequence[str], most: int = 4) -> str:
     """The first names of a list, and how many more there are."""
     more = len(names) - most

@@ -102,4 +102,9 @@ def test_what_is_shown_of_bundles(bundle: Path, tiny_reader: Path) -> None:
     assert "parity passed" in repr(medge.load(bundle))
     reader = medge.load_generator(tiny_reader, allow_failed_parity=True)
     assert "tokens an image" in repr(reader)
+    agent = medge.Agent(reader, medge.encoder_tools(medge.load_encoder(bundle)))
+    for shown, title in ((medge.load(bundle), "Encoder "), (reader, "Generator "), (agent, "Agent")):
+        html = shown._repr_html_()
+        assert html.startswith(f"<table><caption>{title}")
+        assert html.count("<tr>") > 1
     assert "llama_cpp" in sys.modules or reader._engine is None  # it was not opened to be shown

@@ -16,6 +16,7 @@ from transformers import AutoConfig
 
 from ...runtime.bench.worker import serve
 from ...runtime.bundles.claim import scratch_folder
+from ...runtime.device.cpu import usable_cores
 from ...runtime.golden.phantom import phantom
 from ...runtime.pictures.preprocess import preprocess
 from ..families.table import family_of, open_encoder
@@ -50,7 +51,9 @@ def optimum(folder: Path) -> Run:
     with scratch_folder() as place:
         onnx_export_from_model(model.eval(), place, task="feature-extraction", do_validation=False)
         del model
-        session = onnxruntime.InferenceSession(str(next(place.glob("*.onnx"))))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()
+        session = onnxruntime.InferenceSession(str(next(place.glob("*.onnx"))), options)
     names = [item.name for item in session.get_outputs() if "pool" in item.name] or None
     return lambda pixels: session.run(names, {"pixel_values": pixels})
 
@@ -66,7 +69,8 @@ def openvino(folder: Path) -> Run:
     with scratch_folder() as place:
         graph.save(place / "vision.onnx")
         del graph
-        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hints["INFERENCE_NUM_THREADS"] = usable_cores()
         compiled = ov.Core().compile_model(str(place / "vision.onnx"), "CPU", hints)
     request = compiled.create_infer_request()
     return lambda pixels: request.infer({"pixel_values": pixels})
@@ -101,6 +105,7 @@ ENGINES: dict[str, Callable[[Path], Run]] = {
 
 def main() -> None:
     engine, folder, batch, profile = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    torch.set_num_threads(usable_cores())
     family_of(Checkpoint.open(folder)).allow(engine)
     side = AutoConfig.from_pretrained(folder).vision_config.image_size
     run = ENGINES[engine](folder)

@@ -13,6 +13,7 @@ import typer
 from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
+from ...runtime.bundles.parity_report import NOT_HELD_BACK
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
 from ...runtime.console.terminal import Warned, err, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
@@ -262,7 +263,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], told: Warned, a
         out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}")
     for bundle, reports in made:
         if any(not report.held_back for report in reports):
-            warn(f"{bundle.folder}: not measured on held-back images; give others than the calibration's with --images")
+            warn(f"{bundle.folder}: {NOT_HELD_BACK}; give others than the calibration's with --images")
         tell_losses(bundle.folder, reports)
     failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
     for folder in failed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ... import __version__
@@ -67,9 +67,8 @@ def export_medsiglip(
             full.reference.allow("maps")
         samples = full.kept(("samples", job.calibration), lambda: _samples(job.calibration, warn))
         given = full.kept(("judged", job.images, job.labelled), lambda: _judged(job, plan, warn))
-        fitted, judged, held_back = full.kept(
-            ("halves", job.calibration, job.images, job.labelled), lambda: _hold_back(samples, given)
-        )
+        parts = full.kept(("halves", job.calibration, job.images, job.labelled), lambda: _hold_back(samples, given))
+        fitted, judged = parts.fitted, parts.judged
         if plan.prompts:
             judged.check_labels(list(plan.prompts))
         _write_companions(writer, full, job, plan, profile, progress)
@@ -83,7 +82,7 @@ def export_medsiglip(
                 writer,
                 plan.target,
                 inputs,
-                fitted,
+                parts.choosing,
                 profile,
                 job.merge,
                 job.maps,
@@ -96,7 +95,7 @@ def export_medsiglip(
             bundle = Bundle(writer.folder, writer.finish(manifest))
             form.complete(writer, form.open(bundle))
             reports[name] = replace(
-                _measure(form, bundle, full.reference, full, judged, recipes, None, progress), held_back=held_back
+                _measure(form, bundle, full.reference, full, judged, recipes, None, progress), held_back=parts.held_back
             )
             manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
             shown = judged if job.thumbnails else None
@@ -247,13 +246,36 @@ def _judged(job: ExportJob, plan: ExportPlan, warn: Warn) -> Samples | None:
     return samples
 
 
-def _hold_back(samples: Samples, given: Samples | None) -> tuple[Samples, Samples, bool]:
-    """Images to fit on, images to judge on, and whether these are others: half of the calibration's where none are given."""
+@dataclass(frozen=True)
+class _Parts:
+    """Which images serve what.
+
+    Attributes:
+        fitted: to scale on.
+        choosing: to choose on; none of them is judged on.
+        judged: to measure on.
+        held_back: whether none of them served before.
+    """
+
+    fitted: Samples
+    choosing: Samples
+    judged: Samples
+    held_back: bool
+
+
+def _hold_back(samples: Samples, given: Samples | None) -> _Parts:
+    """What is given to judge on serves nothing else, where enough others are left to calibrate on.
+
+    Where nothing is given, half of the calibration's images are held back.
+    """
     if given is not None:
-        return samples, given, True
+        others = samples.without(given)
+        enough = len(others) == len(samples) or len(others) >= LEAST_TO_HOLD_BACK
+        return _Parts(others if enough else samples, others, given, enough)
     if len(samples) < LEAST_TO_HOLD_BACK:
-        return samples, samples, False
-    return *samples.halves(), True
+        return _Parts(samples, samples, samples, False)
+    fitted, judged = samples.halves()
+    return _Parts(fitted, fitted, judged, True)
 
 
 def _open_full(job: ExportJob, progress: Progress) -> FullPrecision:

@@ -120,6 +120,6 @@ def read_job(job: ExportJob) -> ExportPlan:
     refuse_existing(job.out, force=job.force)
     refuse_language_model(Checkpoint.open(job.checkpoint))
     check_images(folder for folder in (job.calibration, job.images) if folder)
-    if job.images and job.labelled:
+    if job.labelled:
         check_labelled(job.images, prompts or ())
     return ExportPlan(recipes, target, reason, prompts)

@@ -37,7 +37,7 @@ from ..source.checkpoint import Checkpoint
 from ..source.choices import read_choices
 from ..source.corpus import Choice, iterate_texts
 from ..source.given import not_made_from
-from ..source.samples import builtin_samples, calibrated_on, read_samples, spread
+from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, calibrated_on, read_samples, spread
 from ..to_gguf.companions import write_companions
 from ..to_gguf.write import write_language
 from .formats import PROJECTORS
@@ -198,7 +198,7 @@ def _export(
     sees = "vision_config" in full.checkpoint.config
     material = material_of(job.texts, job.images, job.tasks, sees=sees)
     work = _Work(job, full, recipe, projector if sees else None, writer, _label(full.checkpoint), progress)
-    manifest = _make(work)
+    manifest = _make(work, material)
     generator = Generator(Bundle(writer.folder, writer.finish(manifest)), context=2048)
     _check_stops(generator)
     write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
@@ -206,9 +206,7 @@ def _export(
     if not job.skip_parity:
         baseline = _baseline(recipe, full) if _weighed(job, recipe) else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
-        # The texts are medge's held-back ones or the user's; pydicom's images may have served to calibrate.
-        same_images = sees and job.images is None and not job.calibration
-        report = replace(report, held_back=not same_images)
+        report = replace(report, held_back=_held_back(work, material))
         manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
         for path, (role, text) in _report_files(report).items():
             writer.add(path, role).write_text(text, encoding="utf-8")
@@ -216,14 +214,31 @@ def _export(
     return writer.finish(manifest), report
 
 
-def _make(work: _Work) -> Manifest:
+def _tower_images(work: _Work) -> Samples:
+    """Images that a vision tower can be calibrated on."""
+    images = work.full.corpus.images
+    return images if len(images) else builtin_samples()
+
+
+def _held_back(work: _Work, material: Material) -> bool:
+    """Whether none of the images that the bundle is measured on served to make it; its texts are others (`check_held_back`)."""
+    if material.images is None:
+        return True
+    onnx = work.projector is not None and work.projector.format == "onnx"
+    served = _tower_images(work) if onnx else work.full.corpus.images
+    return len(material.images.without(served)) == len(material.images)
+
+
+def _make(work: _Work, material: Material) -> Manifest:
     """Write both parts and what stands beside them; the draft of the manifest."""
     job, recipe = work.job, work.recipe
     checkpoint, corpus = work.full.checkpoint, work.full.corpus
     towers: dict[str, TowerFacts] = {}
     target, reason = "any", "GGUF runs on any CPU: llama.cpp picks its kernels when it starts"
     if work.projector is not None:
-        images = corpus.images if len(corpus.images) else builtin_samples()
+        images = _tower_images(work)
+        if material.images is not None and len(others := images.without(material.images)) >= LEAST_TO_HOLD_BACK:
+            images = others
         cpu, why = pick_target(job.target)
         projecting = Projecting(checkpoint, work.writer, cpu, images, job.merge, work.label, work.progress)
         towers["projector"] = PROJECTORS[work.projector.format](projecting, work.projector)

@@ -11,7 +11,7 @@ from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.device.cpu import pick_target
 from ...runtime.errors import RecipeError
 from ..families.gemma3 import open_gemma
-from ..source.given import check_corpus, check_files, check_material
+from ..source.given import check_corpus, check_files, check_held_back, check_material
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,6 @@ def read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
         raise RecipeError(f"--merge is for a vision tower; {checkpoint.folder.name} reads text only")
     check_files([job.importance] if job.importance else ())
     check_corpus(job.calibration)
+    check_held_back(job.calibration, job.texts)
     check_material(job.texts, job.images, job.tasks)
     return recipe, projector

@@ -86,7 +86,7 @@ def _check_material(bundle: Bundle, asked: Measuring) -> None:
     prompts = read_labels(asked.labels) if asked.labels else None
     if bundle.manifest.kind == "encoder":
         check_images([asked.images] if asked.images else ())
-        if asked.images and asked.labelled:
+        if asked.labelled:
             check_labelled(asked.images, prompts or bundle.manifest.labels)
     else:
         check_material(asked.texts, asked.images, asked.tasks)

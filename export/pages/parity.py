@@ -76,13 +76,17 @@ def _encoder_plots(report: EncoderReport, _beside: Sequence[EncoderReport]) -> l
     if points.calibration is not None:
         note = "Share of right answers among images of about the same probability. On the line a stated probability is true."
         plots.append(("Calibration", _calibration_plot(points.calibration), note))
-    if figures.speed is not None:
+    speed = figures.speed
+    if speed is not None and speed.ratio_to_pytorch is not None and speed.low is not None and speed.high is not None:
         note = (
-            "Towers against fp32, and one image against PyTorch in this very run (a shared machine: for orientation)."
+            "Towers against fp32, and the time of one image against PyTorch's, in turns in this very run: 95% interval "
+            f"{speed.low:.2f} to {speed.high:.2f}."
         )
         plots.append(("Size and time", _bars(figures), note))
     elif figures.size.ratio_to_fp32 is not None:
-        plots.append(("Size", _bars(figures), "Towers against fp32. Time on a device can't be measured here."))
+        plots.append(
+            ("Size", _bars(figures), "Towers against fp32. No time was measured, or none that can be relied on.")
+        )
     return plots
 
 
@@ -199,7 +203,7 @@ def _bars(figures: EncoderFigures) -> Figure:
     values = {}
     if figures.size.ratio_to_fp32 is not None:
         values["size of the towers\n(fp32 = 1)"] = figures.size.ratio_to_fp32
-    if figures.speed is not None:
+    if figures.speed is not None and figures.speed.ratio_to_pytorch is not None:
         values["time of an image\n(PyTorch = 1)"] = figures.speed.ratio_to_pytorch
     bars = axes.barh(list(values), list(values.values()), color=BUNDLE, height=0.5)
     axes.bar_label(bars, fmt="%.2f", padding=4, color=INK)

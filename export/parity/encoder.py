@@ -7,6 +7,7 @@ the bundle (the quantizer's). The gates judge the whole way, PyTorch to bundle.
 from __future__ import annotations
 
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...quant.texts.prompts import calibration_texts
+from ...runtime.bench.ratio import Took, time_ratio, timed
 from ...runtime.bundles import metrics
 from ...runtime.bundles.figures import (
     EmbeddingFigures,
@@ -41,6 +43,8 @@ from .scores import compare_scores, score, score_plots
 from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
+# Of a report, whose subject is something else; the turns of a large model are long.
+MOST_TURNS, SPEED_SECONDS = 12, 4.0
 
 
 @dataclass(frozen=True)
@@ -193,16 +197,25 @@ def _sizes(encoder: Encoder) -> TowerSizes:
 
 
 def _speed(encoder: Encoder, reference: EncoderReference, pixels: Array) -> SpeedFigures:
-    """Median of alternating runs on one image; a ratio for orientation, `medge bench` measures properly."""
-    times: dict[str, list[float]] = {"pytorch": [], "bundle": []}
-    rounds = 5 if encoder.manifest.encoder.parameters < 100_000_000 else 1
-    for _ in range(rounds):
-        for name, call in (("pytorch", reference.images), ("bundle", encoder.embed_pixels)):
-            start = time.perf_counter()
-            call(pixels)
-            times[name].append(time.perf_counter() - start)
-    theirs, ours = (float(np.median(times[name])) for name in ("pytorch", "bundle"))
-    return SpeedFigures(theirs, ours, ours / theirs)
+    """Runs on one image in turns, until their ratio is sure or enough time is spent; `medge bench` takes more."""
+    return speed_in_turns(lambda: reference.images(pixels), lambda: encoder.embed_pixels(pixels))
+
+
+def speed_in_turns(
+    theirs: Callable[[], object], ours: Callable[[], object], before: Callable[[], object] = lambda: None
+) -> SpeedFigures:
+    """How long PyTorch and the bundle take, and their ratio where it can be said; `before` comes before each turn, untimed."""
+    took: tuple[list[Took], list[Took]] = ([], [])
+    begun, ratio = time.monotonic(), None
+    while not took[0] or (ratio is None and len(took[0]) < MOST_TURNS and time.monotonic() - begun < SPEED_SECONDS):
+        before()
+        for runs, call in zip(took, (theirs, ours), strict=True):
+            runs.append(timed(call))
+        ratio = time_ratio(took[1], took[0])
+    pytorch, bundle = (statistics.median(run.wall for run in runs) for runs in took)
+    if ratio is None:
+        return SpeedFigures(pytorch, bundle, None)
+    return SpeedFigures(pytorch, bundle, ratio.value, ratio.low, ratio.high)
 
 
 def machine(target: str) -> dict[str, str]:

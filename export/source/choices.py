@@ -78,7 +78,9 @@ def _read_json(path: Path) -> Iterator[Choice]:
     try:
         body = loads(read_text(path))
         if isinstance(body, dict):
-            yield from (_pubmedqa(entry) for entry in body.values())
+            yield from map(_pubmedqa, body.values())
+        elif not isinstance(body, list):
+            raise ValueError("neither an object nor a list")
         else:
             yield from (_vqa_rad(path, entry) for entry in body if _is_closed(entry))
     except KeyError as error:
@@ -87,7 +89,9 @@ def _read_json(path: Path) -> Iterator[Choice]:
         raise CorpusError(f"{path}: {one_line(error, 240)}; expected {FORMS}") from error
 
 
-def _pubmedqa(entry: dict[str, Any]) -> Choice:
+def _pubmedqa(entry: Any) -> Choice:
+    if not isinstance(entry, dict):
+        raise ValueError("an entry of its object is no object itself")
     options = ("yes", "no", "maybe")
     if not isinstance(entry["CONTEXTS"], list):
         raise ValueError('"CONTEXTS" is no list')
@@ -95,7 +99,9 @@ def _pubmedqa(entry: dict[str, Any]) -> Choice:
     return Choice(question, options, options.index(entry["final_decision"]))
 
 
-def _is_closed(entry: dict[str, Any]) -> bool:
+def _is_closed(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        raise ValueError("an entry of its list is no object")
     return str(entry["answer"]).strip().lower() in ("yes", "no")  # other answers are numbers, too
 
 

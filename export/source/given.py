@@ -37,13 +37,15 @@ def check_images(paths: Iterable[Path]) -> None:
             raise ImageError(f"{path}: no image (PNG, JPEG, TIFF, DICOM) in there")
 
 
-def check_labelled(folder: Path, labels: Collection[str]) -> None:
+def check_labelled(folder: Path | None, labels: Collection[str]) -> None:
     """Check that each sub-folder of labelled images is a label; where there are no labels, the sub-folders are.
 
     Raises:
-        ImageError: no sub-folder holds an image.
+        ImageError: there is no folder, or no sub-folder of it holds an image.
         LabelError: one is no label.
     """
+    if folder is None:
+        raise ImageError("--labelled says that --images has one sub-folder per label: say which folder with --images")
     found = sorted(set(labelled_folder(folder)[1]))
     check_labels(found, labels or found, folder.name)
 
@@ -59,6 +61,21 @@ def check_corpus(paths: Sequence[Path]) -> None:
         texts = [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]
         for _ in iterate_texts([found for found in texts if found.suffix.lower() in TEXT_SUFFIXES]):
             pass
+
+
+def check_held_back(calibration: Sequence[Path], texts: Sequence[Path]) -> None:
+    """Check that no file of texts serves both to calibrate on and to measure on.
+
+    Raises:
+        CorpusError: one does; what is chosen on a text says nothing of others when it is judged on the same.
+    """
+    served = [path.resolve() for path in calibration]
+    for path in texts:
+        if any(path.resolve().is_relative_to(one) for one in served):
+            raise CorpusError(
+                f"{path}: stands in --calibration and in --texts, but what a model is made with can't judge it: give other "
+                "texts with --texts, or leave it out for medge's own"
+            )
 
 
 def check_material(texts: Sequence[Path], images: Path | None, tasks: Sequence[Path]) -> None:

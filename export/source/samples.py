@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,8 +94,15 @@ class Samples:
         return [preprocess(self.images[index], profile, side, normalise)[None] for index in picks]
 
     def halves(self) -> tuple[Samples, Samples]:
-        """Every second image, and the others: to choose on the ones and to judge on the others."""
-        return replace(self, images=self.images[::2], truth=None), replace(self, images=self.images[1::2], truth=None)
+        """Every second image, and the others: to choose on the ones and to judge on the others. Copies of a picture are one."""
+        images = list({_identity(image): image for image in self.images}.values())
+        return replace(self, images=images[::2], truth=None), replace(self, images=images[1::2], truth=None)
+
+    def without(self, others: Samples) -> Samples:
+        """The images that are not among others, by what they show, not by their names; their labels are dropped."""
+        known = set(map(_identity, others.images))
+        images = [image for image in self.images if _identity(image) not in known]
+        return self if len(images) == len(self) else replace(self, images=images, truth=None)
 
     def told(self, warn: Warn) -> Self:
         """These samples, after telling which images could not be read."""
@@ -129,6 +137,11 @@ def check_labels(folders: Iterable[str], names: Collection[str], source: str) ->
             f"{source}: no label for the folder(s) {', '.join(unknown)}; the labels are {', '.join(names)}. Rename the "
             "folders, or give --labels with their names"
         )
+
+
+def _identity(image: Pixels) -> bytes:
+    """Of what an image shows: two files of the same picture have the same."""
+    return hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + image.tobytes()).digest()
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -169,6 +182,8 @@ def calibrated_on(samples: Samples, calibration: Calibration | None) -> bool:
         return False
     if samples.source == BUILTIN:
         return BUILTIN in calibration.source
+    if calibration.images is None:  # of a language model, which is measured on a few of a folder's images
+        return samples.source in calibration.source.split(", ")
     return samples.source == calibration.source and calibration.images in (len(samples), (len(samples) + 1) // 2)
 
 
@@ -182,7 +197,7 @@ def builtin_samples() -> Samples:
     # By path: pydicom's own look-up tries to download the files that it does not carry.
     paths = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
     samples = _read(paths, None, (), BUILTIN)
-    unique = {image.tobytes(): image for image in samples.images if min(image.shape[:2]) >= 32}
+    unique = {_identity(image): image for image in samples.images if min(image.shape[:2]) >= 32}
     return Samples(list(unique.values()), None, (), (), samples.source)
 
 

@@ -151,6 +151,9 @@ class Agent:
     def __repr__(self) -> str:
         return f"<Agent with the tools {', '.join(self.tools) or 'none'}>"
 
+    def _repr_html_(self) -> str:
+        return table(("tool", "what it does"), [(tool.name, tool.description) for tool in self.tools.values()], "Agent")
+
     def run(self, *parts: Part) -> Outcome:
         """Put a question, with images where there are some, and let the model work until it answers.
 

@@ -42,6 +42,7 @@ _USUAL = {
     "Immunization": "completed", "FamilyMemberHistory": "completed",
 }  # fmt: skip
 _WRONG = "entered-in-error"
+_BATCHES = ("batch-response", "transaction-response")  # each entry can be the whole answer to a search
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?(?!\d)")
 DIGITS = 6  # significant digits of a fraction; whole numbers are shown whole
@@ -165,13 +166,18 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
     if body["resourceType"] != "Bundle":
         return [("", body)], 0, 0
     found: list[tuple[str, Resource]] = []
-    matches = broken = 0
+    matches = missing = broken = 0
     entries = body.get("entry", [])
     if not isinstance(entries, list):
         raise RecordError(f"{name}: not FHIR (the entries of its Bundle are no list)")
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
-        if _is_resource(resource):
+        if _is_resource(resource) and resource["resourceType"] == "Bundle" and body.get("type") in _BATCHES:
+            within, absent, odd = _entries(resource, name)
+            found += within
+            missing += absent
+            broken += odd
+        elif _is_resource(resource):
             search = entry.get("search")
             matches += not (isinstance(search, dict) and search.get("mode") in ("include", "outcome"))
             found.append((_text(entry.get("fullUrl")), resource))
@@ -187,7 +193,7 @@ def _entries(body: Any, name: str) -> tuple[list[tuple[str, Resource]], int, int
         if isinstance(total, int) and not isinstance(total, bool) and first and body.get("type") == "searchset"
         else 0
     )
-    return found, (whole - matches if body.get("type") == "searchset" else 0), broken
+    return found, missing + (whole - matches if body.get("type") == "searchset" else 0), broken
 
 
 def _is_resource(value: Any) -> TypeGuard[Resource]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ..bundles.manifest import Manifest
+from ..device.cpu import usable_cores
 from ..progress import Progress, no_progress
 from .asked import Asked, Benched
 from .in_turns import bundle_command, compare
@@ -21,12 +23,19 @@ def bench(folder: Path, asked: Asked, progress: Progress = no_progress) -> Bench
         f"{name} --fast": bundle_command(str(folder), asked.batch, fast=True),
     } | {engine: [*command, manifest.profile] for engine, command in asked.against.items()}
     results = compare(engines, rounds=asked.rounds, batch=asked.batch, progress=progress)
-    table = Table(title=f"{manifest.name}, batch {asked.batch}, {asked.rounds} rounds in turn")
-    for column in ("engine", "cold start s", "latency s", "images/s", "peak MB", "time ratio"):
+    threads = "1 thread" if usable_cores() == 1 else f"{usable_cores()} threads"
+    table = Table(title=f"{manifest.name}, batch {asked.batch}, {threads}, {len(results[0].took)} rounds in turn")
+    for column in ("engine", "cold start s", "latency s", "CPU s", "images/s", "peak MB", "time ratio"):
         table.add_column(column, justify="left" if column == "engine" else "right")
+    facts = []
     for result in results:
+        ratio = result.ratio_to(results[0]) if result is not results[0] else None
+        told = "1" if result is results[0] else str(ratio or "not sure")
+        fact = result.facts()
+        facts.append({**fact, "threads": usable_cores(), "time_ratio": asdict(ratio) if ratio else None})
         table.add_row(
-            result.name, f"{result.cold_start:.2f}", f"{result.median:.4f}", f"{asked.batch / result.median:.2f}",
-            f"{result.peak_bytes / 1e6:.0f}", f"{result.median / results[0].median:.2f}",
+            result.name, f"{result.cold_start:.2f}", f"{result.median:.4f}",
+            f"{fact['cpu_seconds_median']:.4f}", f"{asked.batch / result.median:.2f}",
+            f"{result.peak_bytes / 1e6:.0f}", told,
         )  # fmt: skip
-    return Benched([result.facts() for result in results], table)
+    return Benched(facts, table)

@@ -14,6 +14,9 @@ from typing import Any
 
 from ..errors import MedgeError
 from ..progress import Progress, no_progress
+from .ratio import Ratio, Took, time_ratio
+
+MOST = 5  # times the rounds that were asked for, while a ratio is not sure yet
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Measured:
         name: the engine.
         cold_start: from starting the process until it could take an image (imports, hashes, weights).
         first_result: from starting the process until the first image's result.
-        runs: of every further run.
+        took: how long every further run took.
         peak_bytes: greatest resident memory.
         batch: images in a run.
     """
@@ -33,8 +36,13 @@ class Measured:
     batch: int
     cold_start: float = 0.0
     first_result: float = 0.0
-    runs: list[float] = field(default_factory=list)
+    took: list[Took] = field(default_factory=list)
     peak_bytes: int = 0
+
+    @property
+    def runs(self) -> list[float]:
+        """Seconds that passed in each run."""
+        return [one.wall for one in self.took]
 
     @property
     def median(self) -> float:
@@ -46,8 +54,13 @@ class Measured:
             "engine": self.name, "batch": self.batch, "cold_start_seconds": self.cold_start,
             "first_result_seconds": self.first_result, "latency_seconds_median": self.median,
             "latency_seconds_p90": ordered[int(0.9 * (len(ordered) - 1))],
+            "cpu_seconds_median": statistics.median(one.cpu for one in self.took), "rounds": len(self.took),
             "images_per_second": self.batch / self.median, "peak_bytes": self.peak_bytes,
         }  # fmt: skip
+
+    def ratio_to(self, other: Measured) -> Ratio | None:
+        """How many times as long a run takes as the other's; None where that can't be said."""
+        return time_ratio(self.took, other.took)
 
 
 class _Worker:
@@ -69,11 +82,11 @@ class _Worker:
             f"the benchmark of {self.result.name} ended early (exit code {self._process.wait()}); see above"
         )
 
-    def run(self) -> float:
+    def run(self) -> Took:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return float(self._read("seconds"))
+        return Took(*map(float, self._read("seconds")))
 
     def first(self) -> None:
         self.run()
@@ -98,9 +111,11 @@ def compare(
 ) -> list[Measured]:  # fmt: skip
     """Start each engine's worker, then run them round by round in turn, so that a busy machine is busy for all.
 
+    There are more rounds than asked for while a ratio to the first engine's time is not sure, up to `MOST` times as many.
+
     Args:
         engines: name -> command line of a worker (see `bench_worker`).
-        rounds: timed runs of each, after one that warms up.
+        rounds: timed runs of each, after one that warms up; at least.
         batch: images in a run, as the commands were told.
     """
     workers: list[_Worker] = []
@@ -108,10 +123,13 @@ def compare(
         for name, command in engines.items():  # one after the other: a cold start must have the machine to itself
             workers.append(_Worker(name, command, batch))
             workers[-1].first()
-        for number in range(rounds):
+        for number in range(MOST * rounds):
             for worker in workers:
-                worker.result.runs.append(worker.run())
-            progress("rounds", number + 1, rounds)
+                worker.result.took.append(worker.run())
+            progress("rounds", number + 1, max(rounds, number + 1))
+            first, *others = (worker.result for worker in workers)
+            if number + 1 >= rounds and all(other.ratio_to(first) for other in others):
+                break
         return [worker.finish() for worker in workers]
     finally:
         for worker in workers:

@@ -1,19 +1,21 @@
 """One engine in a process of its own, driven line by line over pipes, so that engines are timed in turn on one machine.
 
 The worker prints {"ready": true} when it could take an image, then for every line it reads runs once and prints the
-seconds, and at the end of its input prints its peak memory. `python -m medge.runtime.bench.worker BUNDLE BATCH [fast]`.
+seconds that passed and those that its threads worked, and at the end of its input prints its peak memory. Every engine gets the
+same number of threads, one for each core. `python -m medge.runtime.bench.worker BUNDLE BATCH [fast]`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..device.cpu import usable_cores
 from ..device.memory import peak_memory
+from .ratio import timed
 
 
 def serve(run: Callable[[], Any]) -> None:
@@ -25,9 +27,8 @@ def serve(run: Callable[[], Any]) -> None:
 
     say(ready=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        say(seconds=time.perf_counter() - start)
+        took = timed(run)
+        say(seconds=[took.wall, took.cpu])
     say(peak_bytes=peak_memory())
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     from ..golden.phantom import phantom
 
     bundle, batch = Path(sys.argv[1]), int(sys.argv[2])
-    encoder = load(bundle, allow_failed_parity=True, fast=sys.argv[3:] == ["fast"])
+    encoder = load(bundle, allow_failed_parity=True, threads=usable_cores(), fast=sys.argv[3:] == ["fast"])
     # As on a device: the session is open and the labels are there before the first image comes.
     _ = encoder.vision
     bank = encoder.label_bank

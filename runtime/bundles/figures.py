@@ -69,11 +69,20 @@ class SameIds:
 
 @dataclass(frozen=True)
 class SpeedFigures:
-    """Seconds of one input on both sides, and bundle to PyTorch; for orientation."""
+    """Seconds of one input on both sides, in turns.
+
+    Attributes:
+        pytorch_seconds, bundle_seconds: medians.
+        ratio_to_pytorch: the bundle's time to PyTorch's; None where the turns were too few, or too different, to say it, or where
+            the time that the processor worked says something else.
+        low, high: its 95% interval; None without a ratio.
+    """
 
     pytorch_seconds: float
     bundle_seconds: float
-    ratio_to_pytorch: float
+    ratio_to_pytorch: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from .manifest import KindName
 from .origin import Origin
 from .typed_json import build, parse
 
+NOT_HELD_BACK = "not measured on held-back images"
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -133,7 +135,7 @@ class ParityReport:
         by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
         title = Text(f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.verdict}")
         if not self.held_back:
-            title.append(" (not measured on held-back images)", "yellow")
+            title.append(f" ({NOT_HELD_BACK})", "yellow")
         table = Table(title=title)
         table.add_column("figure", no_wrap=True)  # names that one may want to copy; intervals can take two lines
         for column in ("measured", "95% interval", "gate", ""):

@@ -16,7 +16,7 @@ ENGINES = {"pytorch": "torch", "optimum": "optimum", "openvino": "openvino"}  # 
 
 def bench(
     bundle: BundleArgument,
-    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each engine.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each engine, at least.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images in a run.")] = 1,
     against: Annotated[list[str] | None, typer.Option(help=f"Also time {', '.join(ENGINES)}; repeat it.")] = None,
     reference: Annotated[Path | None, typer.Option(help="The checkpoint, for --against.")] = None,
@@ -24,7 +24,9 @@ def bench(
 ) -> None:
     """Latency, throughput, cold start and peak memory of a bundle on this machine.
 
-    Every engine runs in a process of its own and they take turns, so the ratios hold on a busy machine. A language
+    Every engine runs in a process of its own with the same number of threads, and they take turns. The ratio of times comes with
+    its 95% interval; rounds are added, up to five times as many, while it is wide. It is left out where it stays wide, or where
+    the time that the processor worked says something else than the time that passed, as on a machine that is busy. A language
     model is timed reading a prompt, generating, and answering a second question about the same image.
 
     Example: medge bench bundle --against pytorch --reference medsiglip-mini

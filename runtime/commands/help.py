@@ -32,9 +32,9 @@ def explain(
 
     Example: medge help "KL divergence"
     """
-    from ..console.glossary import explanation, read_glossary
+    from ..console.glossary import explanation, plain, read_glossary
 
-    if term == EXIT_CODES_TOPIC:
+    if term is not None and plain(term).removesuffix("s") == "exit code":
         found = {str(code): when for code, when in EXIT_CODES.items()}
     elif term is None:
         found = read_glossary()

@@ -36,6 +36,7 @@ def inspect(
     from rich.table import Table
 
     from ..bundles.manifest import Manifest
+    from ..bundles.parity_report import NOT_HELD_BACK
     from ..decisions.calibration import ROLE, ScoreCalibration
     from ..kinds import KINDS
 
@@ -61,7 +62,9 @@ def inspect(
             decided = "; ".join(f"{key.replace('_', ' ')}: {said(value)}" for key, value in tower.decisions.items())
             facts.add_row(f"{form}, {part}", f"{tower.recipe}" + (f" ({decided})" if decided else ""))
         parity = artefact.parity
-        told = f"{parity.status} on {parity.images} images" if parity else "not measured"
+        told = "not measured"
+        if parity:
+            told = f"{parity.status} on {parity.images} images{'' if parity.held_back else ', ' + NOT_HELD_BACK}"
         facts.add_row(f"{form}, parity", told)
         for warning in parity.warnings if parity else ():
             facts.add_row(f"{form}, warning", warning)

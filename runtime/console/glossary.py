@@ -22,15 +22,16 @@ def explanation(term: str) -> tuple[str, str]:
         MedgeError: the glossary has no such term; the nearest ones are named.
     """
     glossary = read_glossary()
-    plain = {_plain(name): name for name in glossary}
-    wanted = _plain(term)
+    names = {plain(name): name for name in glossary}
+    wanted = plain(term)
     for form in (wanted, wanted.removesuffix("s")):
-        if form in plain:
-            return plain[form], glossary[plain[form]]
-    near = difflib.get_close_matches(wanted, plain, 3, 0.5)
-    hint = f"; did you mean {' or '.join(plain[form] for form in near)}?" if near else ";"
+        if form in names:
+            return names[form], glossary[names[form]]
+    near = difflib.get_close_matches(wanted, names, 3, 0.5)
+    hint = f"; did you mean {' or '.join(names[form] for form in near)}?" if near else ";"
     raise MedgeError(f"there is no term {term!r}{hint} 'medge help' lists all")
 
 
-def _plain(term: str) -> str:
+def plain(term: str) -> str:
+    """A term without what does not matter: capitals, hyphens and doubled blanks."""
     return " ".join(term.casefold().replace("-", " ").replace("_", " ").split())

@@ -17,7 +17,7 @@ from ..device.cpu import check_threads
 from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface, Shape
 from ..device.onnx_session import OrtSession, Session
 from ..errors import BundleError, ImageError
-from ..notebook import shorten
+from ..notebook import fact_table, shorten
 from ..pictures.images import ImageSource, as_sources
 from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
@@ -81,6 +81,12 @@ class Encoder(Embedder):
         labels = f", labels {shorten(self.manifest.labels)}" if self.manifest.labels else ""
         side, parity = self.facts.image_size, self.manifest.status
         return f"<Encoder {self.manifest.name}: {recipes}, {side} x {side} pixels, parity {parity}{labels}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{tower} tower", one.recipe) for tower, one in self.towers.items()]
+        rows.append(("image", f"{self.facts.image_size} x {self.facts.image_size} pixels, {self.manifest.profile}"))
+        rows.append(("labels", shorten(self.manifest.labels, 12) or "none of its own"))
+        return fact_table(f"Encoder {self.manifest.name}", [*rows, ("parity", self.manifest.status)])
 
     @cached_property
     def vision(self) -> Session:

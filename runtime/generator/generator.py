@@ -17,6 +17,7 @@ from ..device.gguf_architecture import read_language, read_projector
 from ..device.gguf_header import GGUFHeader
 from ..device.llama_library import check_process
 from ..errors import BundleError, GeneratorError
+from ..notebook import fact_table
 from ..pictures.images import ImageSource, read_image
 from ..pictures.preprocess import get_profile
 from ..pictures.view import DEFAULT_VIEW, View
@@ -74,6 +75,14 @@ class Generator:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.manifest.towers.items())
         sees = f"{self.facts.image_tokens} tokens an image" if self.facts.image_tokens else "text only"
         return f"<{type(self).__name__} {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.status}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(part, tower.recipe) for part, tower in self.manifest.towers.items()]
+        rows.append(
+            ("image", f"{self.facts.image_tokens} tokens" if self.facts.image_tokens else "none, it reads text only")
+        )
+        rows.append(("trained for", f"{self.facts.context_length:,} tokens"))
+        return fact_table(f"Generator {self.manifest.name}", [*rows, ("parity", self.manifest.status)])
 
     @cached_property
     def header(self) -> GGUFHeader:

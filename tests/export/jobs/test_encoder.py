@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import command_line
@@ -246,7 +247,7 @@ def copies(few_images: Path, folder: Path, count: int) -> Path:
     paths = list(find_images([few_images]))
     for number in range(count):
         pixels = read_image(paths[number % len(paths)]).copy()
-        pixels[0, 0] = number
+        pixels[0, 0] = number, 7, 99  # a colour, which no grey film has there
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
     return folder
 
@@ -286,6 +287,42 @@ def test_what_is_fitted_on_is_not_judged_on(
         ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder), full=shallow_full
     )
     assert (reports["onnx"].images, reports["onnx"].held_back) == (32, True)
+
+
+def test_what_stands_in_both_folders_serves_once(
+    shallow: Path, shallow_full: FullPrecision, few_images: Path, tmp_path: Path
+) -> None:
+    """Not the folders' names count but what the images show."""
+    both, some = copies(few_images, tmp_path / "both", 40), tmp_path / "some"
+    some.mkdir()
+    for number in range(8):
+        shutil.copy(both / f"{number:03}.png", some / f"film{number}.png")
+    job = ExportJob(shallow, tmp_path / "a", "fp32", calibration=both, images=some)
+    bundle, reports = export_medsiglip(job, full=shallow_full)
+    assert (reports["onnx"].images, reports["onnx"].held_back) == (8, True)
+    assert bundle.manifest.source.calibration is not None
+    assert bundle.manifest.source.calibration.images == 32
+    same = ExportJob(shallow, tmp_path / "b", "fp32", calibration=both, images=both)
+    _, reports = export_medsiglip(same, full=shallow_full)
+    assert (reports["onnx"].images, reports["onnx"].held_back) == (40, False)
+    assert ", not measured on held-back images" in command_line.medge("inspect", tmp_path / "b").stdout
+    with pytest.raises(RecipeError, match="chosen on your images and judged on others"):
+        export_medsiglip(replace(same, out=tmp_path / "c", recipe="fast"), full=shallow_full)
+
+
+def test_copies_of_a_picture_are_one(few_images: Path, tmp_path: Path) -> None:
+    folder = copies(few_images, tmp_path / "many", 4)
+    for number in range(4):
+        shutil.copy(folder / f"{number:03}.png", folder / f"again{number}.png")
+    fitted, judged = (set(map(bytes, half.images)) for half in read_samples(folder).halves())
+    assert (len(fitted), len(judged), fitted & judged) == (2, 2, set())
+
+
+def test_labels_of_no_images_are_refused(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    for words in (["export", "medsiglip", "--checkpoint", checkpoint, "--out", tmp_path / "a"],
+                  ["parity", bundle, "--reference", checkpoint, "--out", tmp_path / "a"]):  # fmt: skip
+        done = command_line.medge(*words, "--labelled", code=1)
+        assert "say which folder with --images" in done.stderr, words
 
 
 def test_how_many_patches_to_merge_is_not_chosen_on_a_handful(shallow: Path, few_images: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def test_several_recipes_convert_calibrate_and_compute_once(
     monkeypatch.setattr(generator, "MEASURED_IMAGES", 2)
     texts = tmp_path / "texts.txt"
     texts.write_text("The heart is of normal size. There is no pleural effusion, and both lungs are clear.\n" * 3)
+    held_back = Path(shutil.copy(texts, tmp_path / "held_back.txt"))
     words = [
         "export", "medgemma", "--checkpoint", tiny_gemma, "--calibration", texts, "--calibration", few_images,
-        "--texts", texts, "--images", few_images,
+        "--texts", held_back, "--images", few_images,
     ]  # fmt: skip
     recipes = ["--recipe", "f16", "--recipe", "q4_k_m", "--recipe", "language=q8_0,projector=f16"]
     # Random weights need not pass a gate that is made for trained ones: what counts is what was made, and how often.
@@ -67,7 +69,15 @@ def test_several_recipes_convert_calibrate_and_compute_once(
     command_line.medge(*words, "--out", tmp_path / "one", "--recipe", "q8_0", code=None)
     assert len(computed) == of_three > 0
 
+    # Of a folder with more images than are measured, other ones would be left; here the same served.
+    bundle = Bundle.open(tmp_path / "one", allow_failed_parity=True)
+    parity = bundle.manifest.artefacts["gguf"].parity
+    assert parity is not None
+    assert not parity.held_back
+
     # What can't be is refused before anything is made.
+    done = command_line.medge(*words, "--texts", texts, "--out", tmp_path / "no", *recipes, code=1)
+    assert "stands in --calibration and in --texts" in done.stderr
     done = command_line.medge(*words, "--out", tmp_path / "no", *recipes[:2], "--recipe", "q9", code=None)
     assert "there is no recipe 'q9'" in done.stderr
     assert not (tmp_path / "no").exists()

@@ -176,3 +176,12 @@ def test_options_may_be_numbers(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"question": "How many?", "options": [1, 2.5, "none"], "answer": 1}')
     assert read_choices(path) == [Choice("How many?", ("1", "2.5", "none"), 1)]
+
+
+@pytest.mark.parametrize("body", ["[1, 2]", '{"a": 1}', "5", "null"])
+def test_questions_of_another_form_are_refused_in_plain_words(body: str, tmp_path: Path) -> None:
+    path = tmp_path / "q.json"
+    path.write_text(body)
+    with pytest.raises(CorpusError, match="expected JSON lines of") as refused:
+        read_choices(path)
+    assert "subscriptable" not in str(refused.value)

@@ -87,6 +87,17 @@ def test_what_is_no_record(tmp_path: Path, body: str, reason: str) -> None:
         read_record(tmp_path / "nowhere.json")
 
 
+def test_a_batch_of_searches_is_read() -> None:
+    """Each of its entries is a Bundle, which says nothing by itself."""
+    lab = {"resourceType": "Observation", "id": "ck", "code": {"text": "CK"}, "valueQuantity": {"value": 12345}}
+    page = {"resourceType": "Bundle", "type": "searchset", "total": 3, "entry": [{"resource": lab}, 7]}
+    person = {"resourceType": "Patient", "id": "p"}
+    batch = {"resourceType": "Bundle", "type": "batch-response", "entry": [{"resource": page}, {"resource": person}]}
+    record = read_record(batch)
+    assert sorted(line.kind for line in record.lines) == ["Observation", "Patient"]
+    assert (record.missing, record.unreadable) == (2, 1)
+
+
 def test_odd_resources_make_no_fuss() -> None:
     odd = {"resourceType": "Observation", "id": 7, "code": [], "valueQuantity": {"value": "high"}, "component": "none"}
     [line] = read_record(bundle(odd)).lines

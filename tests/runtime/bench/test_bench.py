@@ -16,6 +16,12 @@ def test_bench(bundle: Path) -> None:
     facts = json.loads(medge("bench", bundle, "--rounds", 3, "--json").stdout)["results"]
     assert facts[0]["cold_start_seconds"] > 0
     assert facts[0]["peak_bytes"] > 10_000_000
+    assert facts[0]["cpu_seconds_median"] > 0
+    assert all(fact["threads"] == facts[0]["threads"] and 3 <= fact["rounds"] <= 15 for fact in facts)
+    assert facts[0]["time_ratio"] is None  # of itself
+    for ratio in (fact["time_ratio"] for fact in facts[1:]):
+        assert ratio is None or ratio["low"] <= ratio["value"] <= ratio["high"] <= 1.25 * ratio["low"]
+    assert "time ratio" in medge("bench", bundle, "--rounds", 1).stdout
     assert "--reference" in medge("bench", bundle, "--against", "pytorch", code=2).stderr
 
 

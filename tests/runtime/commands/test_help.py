@@ -51,6 +51,7 @@ def test_exit_codes_are_those_of_the_commands() -> None:
 
     assert {0, 1, 2, SOME_FAILED, FAILED_GATE, 130, 143} == set(EXIT_CODES)
     said = medge("help", "exit-codes").stdout
+    assert medge("help", "Exit code").stdout == said
     assert all(f"{code}: " in said for code in EXIT_CODES)
     assert "exit-codes" in medge("--help").stdout
 
