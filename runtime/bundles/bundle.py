@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_bytes, replace_text
 from .facts import FileEntry, TowerFacts
-from .manifest import MANIFEST, Manifest, sha256_file
+from .manifest import MANIFEST, SIGNATURE, Manifest, sha256_file
 
 Identity = tuple[int, int, int, int] | None  # of a file: None where there is none
 
@@ -27,13 +27,16 @@ class Bundle:
     checked: Mapping[str, Identity] = field(default_factory=dict, compare=False)  # {path: the file that was looked at}
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False) -> Bundle:
+    def open(
+        cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, manifest_sha256: str | None = None
+    ) -> Bundle:  # fmt: skip
         """Open a bundle.
 
         Args:
             folder: where it lies.
             verify: hash every file (about a second per GB on a recent CPU). Existence and size are always checked.
             allow_failed_parity: load even when the parity gate failed or was never measured, and tell no loss.
+            manifest_sha256: what a signature says that the manifest's hash is; see `runtime/trust`.
 
         Warns:
             ParityWarning: its gates passed, and something was lost all the same.
@@ -41,10 +44,11 @@ class Bundle:
         Raises:
             BundleError: missing, half-written, changed or too new.
             ParityGateError: its gate failed or was not measured.
+            TrustError: the manifest's hash is another than was signed.
         """
         folder = Path(folder)
         checked: dict[str, Identity] = {}
-        bundle = cls(folder, Manifest.read(folder), checked)
+        bundle = cls(folder, Manifest.read(folder, sha256=manifest_sha256), checked)
         manifest = bundle.manifest
         status = manifest.status
         if status != "passed" and not allow_failed_parity:
@@ -104,7 +108,7 @@ class Bundle:
         return sum(entry.bytes for entry in self.manifest.files)
 
     def amend(self, manifest: Manifest, files: Mapping[str, tuple[str, str | bytes]]) -> Bundle:
-        """Replace the manifest, and write small files beside it: {path: (role, content)}.
+        """Replace the manifest, and write small files beside it: {path: (role, content)}. A signature goes: it was the old one's.
 
         Each file, and last the manifest, is written to a temporary name and renamed, so an interruption leaves either
         the old or the new state, never a manifest that promises a file which isn't there.
@@ -115,6 +119,7 @@ class Bundle:
                 replace_bytes(self.folder / name, content.encode() if isinstance(content, str) else content)
                 kept.append(_entry(self.folder, name, role))
             manifest = _write(self.folder, dataclasses.replace(manifest, files=tuple(kept)))
+            (self.folder / SIGNATURE).unlink(missing_ok=True)
         return Bundle(self.folder, manifest)
 
 
