@@ -152,25 +152,33 @@ def moment_text(seconds: int) -> str:
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit's folder whose statement has been read. Its signature is looked at by who opens it (`runtime/trust`)."""
+    """A kit's folder whose statement has been read. Its signature is looked at by who opens it (`runtime/trust`).
+
+    Attributes:
+        folder: where the pieces lie.
+        statement: what `kit.json` says.
+        signed: the folder of the `kit.json` that was read, and of its `kit.sig`.
+    """
 
     folder: Path
     statement: Statement
+    signed: Path
 
     @classmethod
-    def open(cls, folder: str | Path, *, statement: Path | None = None) -> Kit:
+    def open(cls, folder: str | Path, *, signed: Path | None = None) -> Kit:
         """Open a kit.
 
         Args:
             folder: the stick's folder, or an installed version's.
-            statement: a copy of its `kit.json` that is read instead, such as one whose signature has been checked.
+            signed: a folder with copies of `kit.json` and `kit.sig` that are read instead: whose signature was checked on this
+                machine's own disk, so that a stick can't show one statement to who checks and another to who reads.
 
         Raises:
             KitError: there is none, it was interrupted while it was made, or it can't be read.
         """
         folder = Path(folder)
-        place = statement or folder / STATEMENT
-        return cls(folder, Statement.parse(read_small(place, MOST_BYTES), place))
+        place = (signed or folder) / STATEMENT
+        return cls(folder, Statement.parse(read_small(place, MOST_BYTES), place), place.parent)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
