@@ -26,6 +26,7 @@ MedgeError
 │   ├── PeerError        another system of the clinic can't be reached, or refused
 │   ├── ConflictError     something can't be done to what the station holds as that stands now
 │   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
+├── KitError             a kit or an installation that can't be made or used
 └── MissingExtraError    an optional dependency is not installed
 """
 
@@ -144,6 +145,10 @@ class ConflictError(StationError):
 
 class ClaimLostError(StationError):
     """A job is no longer this worker's: its lease ended, or it was cancelled. What the worker made of it does not count."""
+
+
+class KitError(MedgeError):
+    """A kit on a stick, or an installation made of one, that can't be made or used."""
 
 
 class MissingExtraError(MedgeError):
