@@ -132,12 +132,11 @@ def _model(folder: Path, given: Mapping[str, str], replay: bool) -> Model | None
             checks = [Check(*row) for row in KINDS[manifest.kind].replay(bundle, "cpu")]
             replayed = time.perf_counter() - begun - hashed
     except Exception as error:  # whatever it is, that it happened is what the makers want to know
-        fault = fault_of(error)
-    known_recipes = _recipes()
+        fault = " ".join(filter(None, known.fault(fault_of(error))))
     return Model(
         given.get(digest, f"bundle-{digest[:8]}"), digest, manifest.kind,
-        {tower: facts.recipe if facts.recipe in known_recipes else known.OTHER for tower, facts in manifest.towers.items()},
-        manifest.status, bundle.size(), checks, two_digits(hashed), two_digits(replayed), fault,
+        {tower: facts.recipe for tower, facts in manifest.towers.items()}, manifest.status, bundle.size(), checks,
+        two_digits(hashed), two_digits(replayed), fault,
     )  # fmt: skip
 
 
