@@ -1,8 +1,8 @@
 """A version's whole tree, laid out from a kit's pieces and from the version before; and looked at again.
 
 The tree grows under a hidden name and gets its own when it is whole. Laying it out again after a kill, or after the stick was
-pulled out, goes on with the files that lie there and are right. Files that the version before has, too, are hard links to them, so
-that a bundle of three gigabytes lies on the disk once.
+pulled out, goes on with the files that lie there and are right. Files that the version before has, too, are hard links to them:
+a bundle of three gigabytes lies on the disk once.
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ def partial_of(versions: Path, counter: int) -> Path:
     return versions / f".{counter}.partial"
 
 
-def lay_out(kit: Kit, versions: Path, base: Kit | None = None, progress: Progress = no_progress) -> Laid:
+def lay_out(
+    kit: Kit, signed: Path, versions: Path, base: Kit | None = None, progress: Progress = no_progress
+) -> Laid:  # fmt: skip
     """Make a version's folder from a kit whose signature has been checked; one that is there is looked at, and stays.
 
     Args:
-        kit: on the stick; its statement is one whose signature has been checked.
+        kit: on the stick, opened with the statement of `signed`.
+        signed: a folder of this machine with `kit.json` and `kit.sig`, copied from the stick before the signature was checked:
+            what lies on a stick can change between two looks.
         versions: the installation's folder of versions; nobody else writes it meanwhile.
         base: an installed version, for the files that it has, too.
         progress: told of bytes.
@@ -66,8 +70,10 @@ def lay_out(kit: Kit, versions: Path, base: Kit | None = None, progress: Progres
     final, partial = versions / str(kit.counter), partial_of(versions, kit.counter)
     if final.exists():
         problems = list(differences(Kit.open(final)))
-        if problems or (final / STATEMENT).read_bytes() != kit.statement.to_json():
-            raise KitError(f"{final} is not what the kit says: {(problems or ['another statement'])[0]}; remove it first")
+        if problems or (final / STATEMENT).read_bytes() != (signed / STATEMENT).read_bytes():
+            raise KitError(
+                f"{final} is not what the kit says: {(problems or ['another statement'])[0]}; remove it first"
+            )
         return Laid(final, 0, 0, sum(kit.statement.contents().values()))
     with storage_errors(final):
         partial.mkdir(parents=True, exist_ok=True)
@@ -78,9 +84,8 @@ def lay_out(kit: Kit, versions: Path, base: Kit | None = None, progress: Progres
         for entry in kit.entries:
             hand.place(entry)
             progress("bytes", hand.done, total)
-        (partial / STATEMENT).write_bytes(kit.statement.to_json())
-        with _of_stick(kit.folder / SIGNATURE):
-            (partial / SIGNATURE).write_bytes((kit.folder / SIGNATURE).read_bytes())
+        for name in (STATEMENT, SIGNATURE):
+            (partial / name).write_bytes((signed / name).read_bytes())
         os.sync()  # all at once: flushing 15,000 files one by one takes minutes
         partial.rename(final)
         flush_folder(versions)
@@ -178,7 +183,7 @@ def _copy(source: Path, final: Path, entry: Entry) -> None:
     if left != 1 or hasher.hexdigest() != entry.sha256:
         final.unlink()
         raise KitError(
-            f"{source} is not what the kit's statement says of {entry.path}: the stick is damaged, or was changed; copy the kit again"
+            f"{source} is not what the kit's statement says of {entry.path}: the stick is damaged or was changed; copy the kit again"
         )
     final.chmod(entry.mode)
 
@@ -223,5 +228,9 @@ def differences(version: Kit) -> Iterator[str]:
         for name in [*names, *files]:
             place = Path(where, name)
             inside = place.relative_to(version.folder).as_posix()
-            if (place.is_symlink() or not place.is_dir()) and inside not in wanted and inside not in (STATEMENT, SIGNATURE):
+            if (
+                (place.is_symlink() or not place.is_dir())
+                and inside not in wanted
+                and inside not in (STATEMENT, SIGNATURE)
+            ):
                 yield f"{inside} is nothing of the version"

@@ -17,20 +17,25 @@ from ...station.reading.intake import CLASSIFY, DELIVER, REPORT
 KINDS = frozenset({CLASSIFY, REPORT, DELIVER})
 STATES = ("waiting", "running", "done", "parked", "cancelled")
 OTHER = "other"
-MODALITIES = frozenset(
-    "AR BI BMD CR CT DG DX ECG ES EPS FID GM HC HD IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPR OPT OPV OT PR PT PX REG "
-    "RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR SRF TG US VA XA XC".split()
-)
+MODALITIES = frozenset({
+    "AR", "BI", "BMD", "CR", "CT", "DG", "DX", "ECG", "ES", "EPS", "FID", "GM", "HC", "HD", "IO", "IVOCT", "IVUS",
+    "KER", "LEN", "LS", "MG", "MR", "NM", "OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPV", "OT", "PR", "PT", "PX",
+    "REG", "RF", "RG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SEG", "SM", "SMR", "SR", "SRF",
+    "TG", "US", "VA", "XA", "XC",
+})  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "llama-cpp-python", "pillow", "pydicom", "tokenizers", "safetensors", "msgspec", "usearch",
     "python-gdcm", "pylibjpeg-openjpeg", "fastapi", "uvicorn", "pynetdicom", "highdicom", "cryptography",
 )  # fmt: skip
-DISTRIBUTIONS = frozenset(
-    "debian ubuntu raspbian fedora rhel centos rocky almalinux opensuse-leap sles arch alpine linuxmint nixos".split()
-)
+DISTRIBUTIONS = frozenset({
+    "debian", "ubuntu", "raspbian", "fedora", "rhel", "centos", "rocky", "almalinux", "opensuse-leap", "sles", "arch",
+    "alpine", "linuxmint", "nixos",
+})  # fmt: skip
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,39}")
 _NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3}){0,3}")
-_FAULT = re.compile(r"(?P<error>[A-Za-z_][A-Za-z0-9_]*)( (?P<place>(?P<module>medge(\.[a-z0-9_]+)+):(?P<line>[0-9]{1,5})))?")
+_FAULT = re.compile(
+    r"(?P<error>[A-Za-z_][A-Za-z0-9_]*)( (?P<place>(?P<module>medge(\.[a-z0-9_]+)+):(?P<line>[0-9]{1,5})))?"
+)
 
 
 def version(said: str) -> str:

@@ -47,7 +47,8 @@ def new_key(private: Path) -> str:
     public = str(identity.to_public())
     refuse_existing(private, force=False)
     with storage_errors(private):
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
             stream.write(f"# public key: {public}\n{identity}\n")
     return public
 
