@@ -164,6 +164,20 @@ def one_line(said: object, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+def fault_of(error: BaseException) -> str:
+    """What failed where, without what it says, which may name a patient: "ImageError medge.runtime.pictures.dicom:212".
+
+    The place is the innermost of medge's own lines.
+    """
+    place, step = "", error.__traceback__
+    while step is not None:
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("medge."):
+            place = f" {module}:{step.tb_lineno}"
+        step = step.tb_next
+    return type(error).__name__ + place
+
+
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is too large"}
 # What libraries that write by code of their own say in the place of an `OSError`: safetensors, numpy, PyTorch.
 _NATIVELY_FULL = (
