@@ -76,7 +76,7 @@ class Statement:
         entries: the whole version, sorted by path, of an update's, too.
         base: the counter of the version that an update needs; None where all pieces are here.
         expires: after this a device refuses to install it.
-        beside: {name: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
+        beside: {path: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
             `bootstrap.tar`.
         format: of this file.
     """
@@ -89,7 +89,7 @@ class Statement:
     entries: tuple[Entry, ...]
     base: Counter | None = None
     expires: Moment | None = None
-    beside: dict[ComponentName, Sha256] = field(default_factory=dict)
+    beside: dict[str, Sha256] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -119,6 +119,8 @@ class Statement:
             for moment in filter(None, (statement.created, statement.expires)):
                 moment_of(moment)
             _check(statement.entries)
+            for name in statement.beside:
+                _check_path(name)
         except ValueError as error:
             raise KitError(f"{where} is no statement of a kit: {error}; make the kit again") from error
         return statement
