@@ -39,8 +39,13 @@ def sign_file(path: Path, key: PrivateKey, signature: Path | None = None) -> Pat
     return to
 
 
-def sign_bundle(folder: Path, key: PrivateKey) -> Path:
-    """Sign a bundle: every file of it, whose hashes are checked first. The signature lies in it, as `model.sig`.
+def sign_bundle(folder: Path, key: PrivateKey, signature: Path | None = None) -> Path:
+    """Sign a bundle: every file of it, whose hashes are checked first.
+
+    Args:
+        folder: the bundle.
+        key: signs it.
+        signature: where the signature goes; in the bundle, as `model.sig`, where None.
 
     Returns:
         Where the signature lies.
@@ -57,6 +62,6 @@ def sign_bundle(folder: Path, key: PrivateKey) -> Path:
         if path not in listed:
             raise TrustError(f"{folder} holds {path}, which is none of its files; take it away, then sign")
     payload = statement.make(folder.resolve().name, listed, ignored=(SIGNATURE,))
-    to = folder / SIGNATURE
+    to = signature or folder / SIGNATURE
     replace_bytes(to, key.sign(payload, IN_TOTO).to_json())
     return to
