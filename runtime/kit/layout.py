@@ -76,7 +76,7 @@ class Statement:
         entries: the whole version, sorted by path, of an update's, too.
         base: the counter of the version that an update needs; None where all pieces are here.
         expires: after this a device refuses to install it.
-        beside: {name: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
+        beside: {path: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
             `bootstrap.tar`.
         format: of this file.
     """
@@ -89,7 +89,7 @@ class Statement:
     entries: tuple[Entry, ...]
     base: Counter | None = None
     expires: Moment | None = None
-    beside: dict[ComponentName, Sha256] = field(default_factory=dict)
+    beside: dict[str, Sha256] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -119,6 +119,8 @@ class Statement:
             for moment in filter(None, (statement.created, statement.expires)):
                 moment_of(moment)
             _check(statement.entries)
+            for name in statement.beside:
+                _check_path(name)
         except ValueError as error:
             raise KitError(f"{where} is no statement of a kit: {error}; make the kit again") from error
         return statement
@@ -152,25 +154,33 @@ def moment_text(seconds: int) -> str:
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit's folder whose statement has been read. Its signature is looked at by who opens it (`runtime/trust`)."""
+    """A kit's folder whose statement has been read. Its signature is looked at by who opens it (`runtime/trust`).
+
+    Attributes:
+        folder: where the pieces lie.
+        statement: what `kit.json` says.
+        signed: the folder of the `kit.json` that was read, and of its `kit.sig`.
+    """
 
     folder: Path
     statement: Statement
+    signed: Path
 
     @classmethod
-    def open(cls, folder: str | Path, *, statement: Path | None = None) -> Kit:
+    def open(cls, folder: str | Path, *, signed: Path | None = None) -> Kit:
         """Open a kit.
 
         Args:
             folder: the stick's folder, or an installed version's.
-            statement: a copy of its `kit.json` that is read instead, such as one whose signature has been checked.
+            signed: a folder with copies of `kit.json` and `kit.sig` that are read instead: whose signature was checked on this
+                machine's own disk, so that a stick can't show one statement to who checks and another to who reads.
 
         Raises:
             KitError: there is none, it was interrupted while it was made, or it can't be read.
         """
         folder = Path(folder)
-        place = statement or folder / STATEMENT
-        return cls(folder, Statement.parse(read_small(place, MOST_BYTES), place))
+        place = (signed or folder) / STATEMENT
+        return cls(folder, Statement.parse(read_small(place, MOST_BYTES), place), place.parent)
 
     @property
     def entries(self) -> tuple[Entry, ...]:

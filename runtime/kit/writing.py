@@ -68,7 +68,7 @@ def write_kit(
         replace_bytes(out / SIGNATURE, signature)
         os.sync()
         replace_bytes(out / STATEMENT, body)
-    return Kit(out, statement)
+    return Kit(out, statement, out)
 
 
 def _make_room(out: Path, *, force: bool) -> None:
