@@ -30,14 +30,12 @@ class Admitted:
 
     Attributes:
         kit: on the stick, with the statement whose signature was checked.
-        signed: the folder with the copies of the statement and its signature.
         digest: of the statement.
         signer: who has signed it.
         base: an installed version, for the files that it has, too; None of a first one.
     """
 
     kit: Kit
-    signed: Path
     digest: str
     signer: str
     base: Kit | None
@@ -63,19 +61,19 @@ def admit(
         allow_expired: take a kit that has expired by this machine's clock.
 
     Raises:
-        KitError: it is for another machine, older than what has run here, expired, needs a version that is not here, or lacks pieces.
+        KitError: it is for another machine, older than what has run here, expired, of a base that is not here, or incomplete.
         TrustError: nobody whom this device trusts has signed it.
     """
     for name, most in ((STATEMENT, MOST_BYTES), (SIGNATURE, _MOST_SIGNATURE)):
         replace_bytes(scratch / name, read_small(stick / name, most))
     signer = verify(scratch / STATEMENT, scratch / SIGNATURE, here.trust)
-    kit = Kit.open(stick, statement=scratch / STATEMENT)
+    kit = Kit.open(stick, signed=scratch)
     digest = hashlib.sha256((scratch / STATEMENT).read_bytes()).hexdigest()
     if kit.target != here.state.target:
         raise KitError(f"the kit is for {kit.target}, and this machine is {here.state.target}; ask for its kit")
     _refuse_older(kit, digest, here)
     _refuse_expired(kit, here, clock, allow_expired=allow_expired)
-    return Admitted(kit, scratch, digest, signer, _base(kit, here))
+    return Admitted(kit, digest, signer, _base(kit, here))
 
 
 def _refuse_older(kit: Kit, digest: str, here: Installation) -> None:
@@ -87,7 +85,8 @@ def _refuse_older(kit: Kit, digest: str, here: Installation) -> None:
         )
     if kit.counter == state.highest and digest != state.digest:
         raise KitError(
-            f"the kit says that it is number {kit.counter}, and another kit with that number has run here; ask its makers which is right"
+            f"the kit says that it is number {kit.counter}, and another kit with that number has run here; "
+            "ask its makers which is right"
         )
 
 
@@ -101,8 +100,8 @@ def _refuse_expired(kit: Kit, here: Installation, clock: datetime, *, allow_expi
         )
     if expires < clock and not allow_expired:
         raise KitError(
-            f"the kit expired on {expires:%d %B %Y}, and this machine's clock says {clock:%d %B %Y}: ask for a newer kit, set the "
-            "clock if it is wrong, or install it all the same with --allow-expired"
+            f"the kit expired on {expires:%d %B %Y}, and this machine's clock says {clock:%d %B %Y}: ask for a newer kit, set "
+            "the clock if it is wrong, or install it all the same with --allow-expired"
         )
 
 
@@ -124,3 +123,26 @@ def _base(kit: Kit, here: Installation) -> Kit | None:
             f"{kit.folder} lacks {len(lacking)} of its pieces, the first is {kit.piece(lacking[0])}; copy the kit again"
         )
     return base
+
+
+def by_trust(path: Path, signature: Path, folder: Path) -> str:
+    """Who has signed a file, by the trust of this device; a `Verify`.
+
+    Raises:
+        TrustError: nobody whom it trusts has.
+    """
+    from ..trust.trust import Trust
+    from ..trust.verifying import verify_file
+
+    return str(verify_file(path, signature, Trust.open(folder)) or "nobody whom this device has to trust")
+
+
+def learning(folder: Path) -> Callable[[Path], list[str]]:
+    """Takes what a stick brings of keys that trusted ones have signed, and of revocations.
+
+    Args:
+        folder: of the device's trust.
+    """
+    from ..trust.trust import Trust
+
+    return lambda carried: Trust.open(folder).learn(carried)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +21,8 @@ from ..bundles.claim import remove, scratch_folder
 from ..errors import KitError, MedgeError
 from ..progress import Progress, no_progress
 from . import programs, store
-from .admission import Admitted, Verify, admit
-from .installation import CURRENT, Installation, Pending, What
+from .admission import Verify, admit
+from .installation import CURRENT, TRUST, Installation, Pending, What
 from .layout import STATEMENT
 from .tree import Laid, differences, lay_out, partial_of
 
@@ -49,7 +50,7 @@ class Changed:
 
 def apply(
     here: Installation, stick: Path, verify: Verify, *, clock: datetime, allow_expired: bool = False,
-    progress: Progress = no_progress, say: Say = lambda text: None,
+    progress: Progress = no_progress, say: Say = lambda text: None, learn: Callable[[Path], list[str]] = lambda folder: [],
 ) -> Changed:  # fmt: skip
     """Bring a kit's version onto the device and let it run. Studies, users and keys stay as they are.
 
@@ -61,6 +62,7 @@ def apply(
         allow_expired: take a kit that has expired by this machine's clock.
         progress: told of bytes.
         say: told what is being done.
+        learn: takes what a stick's folder brings of keys and revocations.
 
     Raises:
         KitError: the kit may not come here, lacks something, or its version failed its self-test: then the one before runs.
@@ -70,11 +72,13 @@ def apply(
     with here.alone(), scratch_folder(here.prefix / "apply") as scratch:
         resume(here, say)
         say("checking the kit's signature")
+        for one in learn(stick / TRUST):
+            say(one)
         admitted = admit(stick, here, scratch, verify, clock=clock, allow_expired=allow_expired)
         kit, before = admitted.kit, here.current()
         _tidy(here, kit.counter)
         say(f"laying out version {kit.counter}")
-        laid = lay_out(kit, scratch, here.versions, admitted.base, progress)
+        laid = lay_out(kit, here.versions, admitted.base, progress)
         if before != kit.counter:
             say(f"version {kit.counter} tests itself")
             schema = _tested_before(here, kit.counter, kit.statement.medge)
@@ -252,7 +256,7 @@ def _undo(here: Installation, pending: Pending, medge: str) -> None:
     if pending.what == "rolled back" and pending.before is not None:
         programs.migrate(here.folder(pending.before), here.store)
     here.note(pending.to, medge, "failed its self-test", pending=None)
-    if pending.what != "rolled back":
+    if pending.what != "rolled back" and here.folder(pending.to) not in Path(sys.executable).parents:
         here.discard(pending.to)
 
 
@@ -266,6 +270,3 @@ def problems(here: Installation) -> list[str]:
     if current is None:
         return []
     return [f"version {current}: {one}" for one in differences(here.version(current))]
-
-
-__all__ = ["Admitted", "Changed", "apply", "problems", "resume", "rollback"]

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +31,6 @@ from ..errors import KitError, PlaceTakenError, storage_errors
 from .layout import Counter, Kit, Moment, Name, Sha256, TargetName, read_small
 
 STATE, VERSIONS, CURRENT, TRUST = "state.json", "versions", "current", "trust"
-FORMAT = 1
 _MOST_BYTES, _MOST_EVENTS = 1 << 20, 200
 _LOCK = "installation"
 
@@ -97,7 +97,16 @@ class State:
     newest: Moment | Literal[""] = ""
     history: tuple[Event, ...] = field(default=())
     pending: Pending | None = None
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
+
+
+def default_prefix() -> Path:
+    """Where the installation lies that this program is of; else that of all users, where there is one, or this user's own."""
+    for parent in Path(sys.executable).resolve().parents:
+        if parent.parent.name == VERSIONS and (parent.parent.parent / STATE).is_file():
+            return parent.parent.parent
+    everybody = Path("/opt/medge")
+    return everybody if (everybody / STATE).is_file() else Path.home() / ".local" / "share" / "medge"
 
 
 class Installation:
@@ -143,7 +152,6 @@ class Installation:
         prefix = prefix.absolute()
         with storage_errors(prefix):
             (prefix / VERSIONS).mkdir(parents=True, exist_ok=True)
-            (prefix / TRUST).mkdir(exist_ok=True)
         if not (prefix / STATE).exists():
             cls(prefix, State(secrets.token_hex(16), str(data.absolute()), target, unit, scope)).save()
         return cls.open(prefix)

@@ -56,7 +56,9 @@ def ask(version: Path, words: list[str], seconds: float = _SELFTEST_SECONDS) -> 
         KitError: it can't be run, does not end in time, or prints no JSON.
     """
     python = version / "python" / "bin" / "python3"
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"NO_COLOR": "1"}
+    # Nothing is written into a version: Python's own compiled files would be nothing of its kit.
+    environment = {"NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(version / "packages")}
+    environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     try:
         run = subprocess.run(
             [str(python), "-m", "medge", *words], capture_output=True, timeout=seconds, env=environment, check=False, cwd="/",

@@ -57,6 +57,16 @@ def head_of(path: Path) -> tuple[int, str]:
         return audit.head(connection)
 
 
+def count_studies(path: Path) -> int:
+    """How many studies a database of any version holds.
+
+    Raises:
+        StationError: it can't be read.
+    """
+    with _opened(path) as connection:
+        return int(connection.execute("SELECT count(*) FROM studies").fetchone()[0])
+
+
 def copy(path: Path, to: Path) -> None:
     """Copy a database as it is at one moment, while others may use it; the copy appears whole or not at all.
 
@@ -97,8 +107,8 @@ def must_be_put_back(database: Path, backup: Path) -> bool:
     now, then = head_of(database), head_of(backup)
     if now != then:
         raise KitError(
-            f"{database} has {max(now[0] - then[0], 1)} entries since the update changed its tables, which the version before can't "
-            "read; nothing was changed: stay with this version, and ask its makers for a newer one"
+            f"{database} has {max(now[0] - then[0], 1)} entries since the update changed its tables, which the version before "
+            "can't read; nothing was changed: stay with this version, and ask its makers for a newer one"
         )
     return True
 

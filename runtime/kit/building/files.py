@@ -16,7 +16,9 @@ from ...errors import KitError
 from ..layout import FILE_MODE, PROGRAM_MODE, Entry, check_entries
 from ..writing import Content
 
-_MADE = re.compile(r"(^|/)(__pycache__(/|$)|\.DS_Store$|\.git(/|$))|\.py[co]$")  # of no use on the device, or another each time
+_MADE = re.compile(
+    r"(^|/)(__pycache__(/|$)|\.DS_Store$|\.git(/|$))|\.py[co]$"
+)  # of no use on the device, or another each time
 
 
 @dataclass(frozen=True)

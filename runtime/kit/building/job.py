@@ -107,7 +107,13 @@ def build_kit(
         bootstrap = scratch / "bootstrap.tar"
         write_tar(bootstrap, _bootstrap(sources), int(moment_of(job.created).timestamp()))
         statement = Statement(
-            job.name, natively.medge_version(packages), job.counter, job.created, job.target, entries, expires=job.expires
+            job.name,
+            natively.medge_version(packages),
+            job.counter,
+            job.created,
+            job.target,
+            entries,
+            expires=job.expires,
         )
         beside: dict[str, Content] = {
             "bootstrap.tar": bootstrap,
@@ -178,7 +184,9 @@ def _carried(job: BuildJob) -> Iterator[Source]:
 
 def _told(sources: Sequence[Source], progress: Progress):  # type: ignore[no-untyped-def]
     total = sum(
-        len(one.content) if isinstance(one.content, bytes) else one.content.stat().st_size for one in sources if one.link is None
+        len(one.content) if isinstance(one.content, bytes) else one.content.stat().st_size
+        for one in sources
+        if one.link is None
     )
     done = 0
 
