@@ -4,6 +4,7 @@ MedgeError
 ├── CheckpointError      the weights folder is incomplete, of another architecture or unreadable
 ├── BundleError          a bundle is missing, half-written, changed or too new
 │   └── ParityGateError  the bundle was measured and is too far from the original
+├── TrustError           a signature, a key or a device's trust that is missing, wrong or damaged
 ├── RecipeError          a recipe, target or profile that does not exist or does not fit
 ├── ImageError           one image can't be read (others can)
 ├── LabelError           the label list is empty or malformed
@@ -57,6 +58,14 @@ class ParityGateError(BundleError):
 
 class ParityWarning(UserWarning):
     """A bundle whose parity gates passed, and that lost something worth knowing all the same; the message says what."""
+
+
+class TrustError(MedgeError):
+    """A bundle or file that isn't signed by a key that the device trusts, or a key or trust folder that can't be used."""
+
+
+class TrustWarning(UserWarning):
+    """A bundle or file that the device's policy lets pass though its signature does not hold; the message says why."""
 
 
 class RecipeError(MedgeError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .bundles.bundle import Bundle
 from .bundles.manifest import KindName, Manifest
+from .trust.verifying import signed_manifest
 
 if TYPE_CHECKING:
     from .bench.asked import Asked, Benched
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .generator.planner import Device, Opening, Plan
     from .golden.files import Inputs
     from .progress import Progress
+    from .trust.trust import Trust
 
 Check = tuple[str, float, float, bool]  # what, measured, bound, whether it holds
 
@@ -46,7 +48,8 @@ class Kind:
 
 
 def load(
-    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, threads: int | None = None
+    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, threads: int | None = None,
+    trust: Trust | str | Path | None = None,
 ) -> Any:  # fmt: skip
     """Open a bundle: an `Encoder` where it holds MedSigLIP, a `Generator` where it holds MedGemma.
 
@@ -58,16 +61,21 @@ def load(
         verify: check the SHA-256 of every file first.
         allow_failed_parity: load a bundle whose parity gate failed or was never measured.
         threads: of the engine; its own choice where None.
+        trust: the device's trust, or its folder: who must have signed the bundle. That of the environment variable MEDGE_TRUST
+            where None; without one, no signature is looked at.
 
     Raises:
         BundleError: missing, half-written, changed, of another format, or (`ParityGateError`) too far from the original.
+        TrustError: not signed by a key that the device trusts.
 
     Examples:
         >>> encoder, reader = medge.load("bundle"), medge.load("reader")
         >>> type(encoder).__name__, type(reader).__name__
         ('Encoder', 'Generator')
     """
-    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    bundle = Bundle.open(
+        folder, verify=verify, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(folder, trust)
+    )
     return KINDS[bundle.manifest.kind].open(bundle, threads)
 
 

@@ -53,6 +53,19 @@ def replace_bytes(final: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def replace_with_mode(final: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file whose rights the umask does not decide; a secret is never there with other rights, not for a moment.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    final = final.absolute()
+    with storage_errors(final), temporary_name(final, "partial") as partial:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(content)
+        replace_file(partial, final)
+
+
 def replace_text(final: Path, text: str) -> None:
     """Write a text file, UTF-8, in the place of what may be there.
 

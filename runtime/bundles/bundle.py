@@ -27,13 +27,16 @@ class Bundle:
     checked: Mapping[str, Identity] = field(default_factory=dict, compare=False)  # {path: the file that was looked at}
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False) -> Bundle:
+    def open(
+        cls, folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, manifest_sha256: str | None = None
+    ) -> Bundle:  # fmt: skip
         """Open a bundle.
 
         Args:
             folder: where it lies.
             verify: hash every file (about a second per GB on a recent CPU). Existence and size are always checked.
             allow_failed_parity: load even when the parity gate failed or was never measured, and tell no loss.
+            manifest_sha256: what a signature says that the manifest's hash is; see `runtime/trust`.
 
         Warns:
             ParityWarning: its gates passed, and something was lost all the same.
@@ -41,10 +44,11 @@ class Bundle:
         Raises:
             BundleError: missing, half-written, changed or too new.
             ParityGateError: its gate failed or was not measured.
+            TrustError: the manifest's hash is another than was signed.
         """
         folder = Path(folder)
         checked: dict[str, Identity] = {}
-        bundle = cls(folder, Manifest.read(folder), checked)
+        bundle = cls(folder, Manifest.read(folder, sha256=manifest_sha256), checked)
         manifest = bundle.manifest
         status = manifest.status
         if status != "passed" and not allow_failed_parity:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import BundleError, one_line
+from ..errors import BundleError, TrustError, one_line
 from .bounds import (
     PARTS,
     FormatName,
@@ -41,6 +41,7 @@ from .typed_json import build, parse
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"  # model-signing's own name; it signs the manifest, so the manifest can't list it
 SEAL_BYTES = 83  # of `_seal`
 MOST_BYTES = 16 << 20  # of a manifest; one with a thousand labels has a hundred thousand
 
@@ -154,13 +155,21 @@ class Manifest:
         return text + _seal(text.encode())
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path, *, sha256: str | None = None) -> Manifest:
         """Read and check `folder/manifest.json`.
+
+        Args:
+            folder: of the bundle.
+            sha256: what a signature says that the file's hash is.
 
         Raises:
             BundleError: missing, damaged, changed, of another format, or of a kind that is not known.
+            TrustError: its hash is another.
         """
-        return cls.parse(_content(folder, folder / MANIFEST), folder)
+        content = _content(folder, folder / MANIFEST)
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise TrustError(f"{folder}: {MANIFEST} is not what was signed; copy the bundle again")
+        return cls.parse(content, folder)
 
     @classmethod
     def parse(cls, content: bytes, folder: Path) -> Manifest:
@@ -242,8 +251,9 @@ def check(manifest: Manifest) -> None:
     ):  # fmt: skip
         if twice := next((value for value in values if values.count(value) > 1), None):
             raise ValueError(f"{twice!r} is there twice - at `$.{where}`")
-    if MANIFEST in paths:
-        raise ValueError(f"{MANIFEST} can't list itself - at `$.files`")
+    for own in (MANIFEST, SIGNATURE):
+        if own in paths:
+            raise ValueError(f"{own} can't be listed - at `$.files`")
     for form, artefact in manifest.artefacts.items():
         needed = _parts(manifest)
         if artefact.towers.keys() - needed[1] or needed[0] - artefact.towers.keys():

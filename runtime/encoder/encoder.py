@@ -22,6 +22,8 @@ from ..pictures.images import ImageSource, as_sources
 from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
+from ..trust.trust import Trust
+from ..trust.verifying import signed_manifest
 from .classification import Classification
 from .embedder import Embedder, or_why_not
 from .labels import LabelBank, as_prompts, unit_length
@@ -420,7 +422,7 @@ class Encoder(Embedder):
 
 def load(
     folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, threads: int | None = None,
-    device: str = "auto", fast: bool = False,
+    device: str = "auto", fast: bool = False, trust: Trust | str | Path | None = None,
 ) -> Encoder:  # fmt: skip
     """Open a bundle for use.
 
@@ -431,14 +433,19 @@ def load(
         threads: threads of the engine; its own choice where None.
         device: "auto", "cpu" or "cuda".
         fast: some per cent faster, for more memory.
+        trust: the device's trust, or its folder: who must have signed the bundle. That of the environment variable MEDGE_TRUST
+            where None; without one, no signature is looked at.
 
     Raises:
         BundleError: missing, half-written, changed, too new, a language model's, or (`ParityGateError`) too far from the
             original.
+        TrustError: not signed by a key that the device trusts.
 
     Examples:
         >>> medge.load_encoder("bundle", threads=1).classify("film.dcm", ["an abdomen CT", "a chest x-ray"])[0].best
         'an abdomen CT'
     """
-    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    bundle = Bundle.open(
+        folder, verify=verify, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(folder, trust)
+    )
     return Encoder(bundle, threads=threads, device=device, fast=fast)

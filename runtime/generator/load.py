@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bundles.bundle import Bundle
+from ..trust.trust import Trust
+from ..trust.verifying import signed_manifest
 from .cache import CacheName
 from .generator import Generator
 from .isolated.generator import IsolatedGenerator
@@ -13,6 +15,7 @@ from .isolated.generator import IsolatedGenerator
 def load(
     folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
     threads: int | None = None, gpu_layers: int | None = None, cache: CacheName = "f16", isolate: bool = False,
+    trust: Trust | str | Path | None = None,
 ) -> Generator:  # fmt: skip
     """Open a language model's bundle for use.
 
@@ -26,10 +29,13 @@ def load(
         cache: what keys and values are kept in: "f16", "q8_0", or "q4_0" (the keys in q8_0). Fewer bits take less memory, so that
             a longer context fits, and cost some quality (docs/results/cache.md).
         isolate: run the model in a process of its own, so that whatever ends that costs one answer and one `GeneratorError`.
+        trust: the device's trust, or its folder: who must have signed the bundle. That of the environment variable MEDGE_TRUST
+            where None; without one, no signature is looked at.
 
     Raises:
         RecipeError: there is no such cache, or not for this model; fewer than one thread.
         BundleError: missing, half-written, changed, too new, an encoder's, or (`ParityGateError`) too far from the original.
+        TrustError: not signed by a key that the device trusts.
 
     Examples:
         >>> medge.load_generator("reader", context=512).context
@@ -38,6 +44,8 @@ def load(
         ...     reader.ask(None, "Name a bone.", medge.Sampling(limit=4)).tokens
         4
     """
-    bundle = Bundle.open(folder, verify=verify, allow_failed_parity=allow_failed_parity)
+    bundle = Bundle.open(
+        folder, verify=verify, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(folder, trust)
+    )
     kind = IsolatedGenerator if isolate else Generator
     return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache)

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -76,7 +76,7 @@ class Statement:
         entries: the whole version, sorted by path, of an update's, too.
         base: the counter of the version that an update needs; None where all pieces are here.
         expires: after this a device refuses to install it.
-        beside: {name: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
+        beside: {path: SHA-256} of what else lies in the folder and runs or is read before anything is installed: `install.sh`,
             `bootstrap.tar`.
         format: of this file.
     """
@@ -89,7 +89,7 @@ class Statement:
     entries: tuple[Entry, ...]
     base: Counter | None = None
     expires: Moment | None = None
-    beside: dict[ComponentName, Sha256] = field(default_factory=dict)
+    beside: dict[str, Sha256] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -119,6 +119,8 @@ class Statement:
             for moment in filter(None, (statement.created, statement.expires)):
                 moment_of(moment)
             _check(statement.entries)
+            for name in statement.beside:
+                _check_path(name)
         except ValueError as error:
             raise KitError(f"{where} is no statement of a kit: {error}; make the kit again") from error
         return statement
@@ -134,6 +136,18 @@ class Statement:
     def contents(self) -> dict[str, int]:
         """{SHA-256: bytes} of every content, each once."""
         return {entry.sha256: entry.size or 0 for entry in self.entries if entry.sha256 is not None}
+
+
+def target_named(name: str) -> TargetName:
+    """A target by its name.
+
+    Raises:
+        KitError: there are no kits for it.
+    """
+    for one in get_args(TargetName):
+        if name == one:
+            return one
+    raise KitError(f"there are no kits for {one_line(name, 80)}; choose from {', '.join(get_args(TargetName))}")
 
 
 def moment_of(text: str) -> datetime.datetime:

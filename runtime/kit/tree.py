@@ -51,14 +51,12 @@ def partial_of(versions: Path, counter: int) -> Path:
 
 
 def lay_out(
-    kit: Kit, signed: Path, versions: Path, base: Kit | None = None, progress: Progress = no_progress
+    kit: Kit, versions: Path, base: Kit | None = None, progress: Progress = no_progress
 ) -> Laid:  # fmt: skip
     """Make a version's folder from a kit whose signature has been checked; one that is there is looked at, and stays.
 
     Args:
-        kit: on the stick, opened with the statement of `signed`.
-        signed: a folder of this machine with `kit.json` and `kit.sig`, copied from the stick before the signature was checked:
-            what lies on a stick can change between two looks.
+        kit: on the stick, opened with a copy of its statement whose signature was checked.
         versions: the installation's folder of versions; nobody else writes it meanwhile.
         base: an installed version, for the files that it has, too.
         progress: told of bytes.
@@ -70,7 +68,7 @@ def lay_out(
     final, partial = versions / str(kit.counter), partial_of(versions, kit.counter)
     if final.exists():
         problems = list(differences(Kit.open(final)))
-        if problems or (final / STATEMENT).read_bytes() != (signed / STATEMENT).read_bytes():
+        if problems or (final / STATEMENT).read_bytes() != (kit.signed / STATEMENT).read_bytes():
             raise KitError(
                 f"{final} is not what the kit says: {(problems or ['another statement'])[0]}; remove it first"
             )
@@ -85,7 +83,7 @@ def lay_out(
             hand.place(entry)
             progress("bytes", hand.done, total)
         for name in (STATEMENT, SIGNATURE):
-            (partial / name).write_bytes((signed / name).read_bytes())
+            (partial / name).write_bytes((kit.signed / name).read_bytes())
         os.sync()  # all at once: flushing 15,000 files one by one takes minutes
         partial.rename(final)
         flush_folder(versions)
@@ -183,7 +181,8 @@ def _copy(source: Path, final: Path, entry: Entry) -> None:
     if left != 1 or hasher.hexdigest() != entry.sha256:
         final.unlink()
         raise KitError(
-            f"{source} is not what the kit's statement says of {entry.path}: the stick is damaged or was changed; copy the kit again"
+            f"{source} is not what the kit's statement says of {entry.path}: the stick is damaged or was changed; "
+            "copy the kit again"
         )
     final.chmod(entry.mode)
 
@@ -228,9 +227,8 @@ def differences(version: Kit) -> Iterator[str]:
         for name in [*names, *files]:
             place = Path(where, name)
             inside = place.relative_to(version.folder).as_posix()
-            if (
-                (place.is_symlink() or not place.is_dir())
-                and inside not in wanted
-                and inside not in (STATEMENT, SIGNATURE)
-            ):
+            own = (
+                inside in wanted or inside in (STATEMENT, SIGNATURE) or "/__pycache__/" in inside
+            )  # Python makes these
+            if (place.is_symlink() or not place.is_dir()) and not own:
                 yield f"{inside} is nothing of the version"

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .no_telemetry import stay_offline
-from .runtime.errors import MedgeError, MissingExtraError, ParityWarning
+from .runtime.errors import MedgeError, MissingExtraError, ParityWarning, TrustWarning
 
 ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 MOMENT = 0.02  # seconds
@@ -93,7 +93,7 @@ def _main() -> None:
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if issubclass(category, ParityWarning):
+        if issubclass(category, ParityWarning | TrustWarning):
             print(f"medge: {_printable(str(message))}", file=sys.stderr)
         else:
             others(message, category, *place, **options)

@@ -20,7 +20,7 @@ from ...generator.planner import Device
 from ...kinds import KINDS
 from ...progress import Progress, no_progress
 from . import known
-from .report import FORMAT, Check, Collected, Machine, Model, Step, two_digits
+from .report import Check, Collected, Machine, Model, Step, two_digits
 from .station import Named, Told, told
 
 _ANOTHER = "another"
@@ -68,7 +68,7 @@ def gather(source: Source, medge: str, progress: Progress = no_progress) -> Coll
     station = None if source.store is None else _station(source.store, lambda said: names.get(said, _ANOTHER))
     word = source.device or (station.id if station else "")
     return Collected(
-        FORMAT, today(), medge, platform.python_version(), _packages(), machine(word, source.label), source.kit,
+        1, today(), medge, platform.python_version(), _packages(), machine(word, source.label), source.kit,
         list(source.history), models,
         held=station.held if station else None, work=station.work if station else [],
         faults=station.faults if station else [], agreement=station.agreement if station else [],

@@ -16,9 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-FORMAT = 1
 FEWEST = 5  # of what is counted: with fewer, neither their number nor what they say is told
-FEW = "<5"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}"  # of a device, as whoever collects calls it
 _LONGEST = 200  # characters of a word
 
@@ -253,7 +251,7 @@ class Collected:
         held, work, faults, agreement: of the station; None and empty where none was looked at.
     """
 
-    format: Literal[1]
+    format: Literal[1]  # raised when a field changes its meaning
     day: Word
     medge: Word
     python: Word
@@ -274,7 +272,7 @@ class Collected:
 
 def count(number: int) -> Count:
     """A number of things, rounded down to fives; "<5" below."""
-    return FEW if number < FEWEST else number - number % FEWEST
+    return "<5" if number < FEWEST else number - number % FEWEST
 
 
 def share(part: int, whole: int) -> float | None:
@@ -291,6 +289,6 @@ def spread(values: Sequence[float]) -> Spread:
     """How values lie; those below zero, of a clock that was set back, are left out."""
     good = sorted(value for value in values if value >= 0)
     if len(good) < FEWEST:
-        return Spread(FEW, None, None)
+        return Spread("<5", None, None)
     p90 = good[math.ceil(0.9 * len(good)) - 1]
     return Spread(count(len(good)), two_digits(statistics.median(good)), two_digits(p90))

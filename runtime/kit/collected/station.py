@@ -76,7 +76,10 @@ def _held(connection: sqlite3.Connection, free: int) -> Held:
     rare = [name for name, number in modalities.items() if number < FEWEST and name != known.OTHER]
     for name in rare:
         modalities[known.OTHER] += modalities.pop(name)
-    unsigned = "SELECT count(*) FROM (SELECT study FROM reports GROUP BY study HAVING max(job) IS NOT NULL AND max(signed_at) IS NULL)"
+    unsigned = (
+        "SELECT count(*) FROM "
+        "(SELECT study FROM reports GROUP BY study HAVING max(job) IS NOT NULL AND max(signed_at) IS NULL)"
+    )  # fmt: skip
     return Held(
         studies=count(_one(connection, "SELECT count(*) FROM studies")),
         series={name: count(number) for name, number in sorted(modalities.items())},

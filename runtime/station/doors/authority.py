@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...bundles.atomic import replace_file
-from ...bundles.claim import temporary_name
+from ...bundles.atomic import replace_with_mode
 from ...errors import MissingExtraError, StationError, storage_errors
 from ..store.clock import now
 
@@ -87,15 +85,15 @@ def make_certificate(files: Files, wanted: Wanted) -> bool:
         authority = _read(files.authority, files.authority_key)
         if authority is None or _ends(authority[0]) or not _may_speak_for(authority[0], wanted):
             authority = _authority(wanted)
-            _write(files.authority_key, _pem_of_key(authority[1]))
-            _write(files.authority, _pem(authority[0]), mode=0o644)
+            replace_with_mode(files.authority_key, _pem_of_key(authority[1]))
+            replace_with_mode(files.authority, _pem(authority[0]), mode=0o644)
             files.chain.unlink(missing_ok=True)
         server = _read(files.chain, files.key)
         if server is not None and not _ends(server[0]) and _is_for(server[0], authority[0], wanted):
             return False
         made, key = _server(wanted, *authority)
-        _write(files.key, _pem_of_key(key))
-        _write(files.chain, _pem(made) + _pem(authority[0]), mode=0o644)
+        replace_with_mode(files.key, _pem_of_key(key))
+        replace_with_mode(files.chain, _pem(made) + _pem(authority[0]), mode=0o644)
     return True
 
 
@@ -224,11 +222,3 @@ def _pem_of_key(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file; a key is never there with other rights, not for a moment."""
-    with temporary_name(path, "partial") as partial:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-            stream.write(content)
-        replace_file(partial, path)
