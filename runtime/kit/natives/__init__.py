@@ -11,15 +11,15 @@ from .wheels import fetch_wheels, medge_wheel
 
 __all__ = [
     "LLAMA_VERSION",
-    "build_llama_wheel",
-    "llama_wheel",
     "PYTHON_VERSION",
     "TARGETS",
     "Target",
+    "build_llama_wheel",
     "cache_folder",
     "fetch_interpreter",
     "fetch_wheels",
     "install_wheels",
+    "llama_wheel",
     "medge_wheel",
     "target_named",
 ]

@@ -36,7 +36,9 @@ LIBRARIES = (
     "libncursesw.so.6", "libpanelw.so.6", "libtinfo.so.6", "libzstd.so.1",
 )  # fmt: skip
 _ELSEWHERE = {"aarch64": {"libmvec.so.1"}}  # what a machine's libc does not have, or has under another name
-_LEFT_OUT = re.compile(r"(test|__pycache__|idlelib|turtledemo)/|sitecustomize\.py|lib-dynload/(_?xx|_test|_ctypes_test|readline|_dbm)")
+_LEFT_OUT = re.compile(
+    r"(test|__pycache__|idlelib|turtledemo)/|sitecustomize\.py|lib-dynload/(_?xx|_test|_ctypes_test|readline|_dbm)"
+)
 _ADVICE = "make new locks: python -m medge.runtime.kit.natives.lock"
 _PACKAGES_FOLDER = "../../../../packages\n"  # seen from python/lib/python3/dist-packages
 
@@ -159,7 +161,9 @@ class Tree:
                 if member.issym():
                     target = member.linkname
                     self._links[name] = posixpath.normpath(
-                        target.lstrip("/") if target.startswith("/") else posixpath.join(posixpath.dirname(name), target)
+                        target.lstrip("/")
+                        if target.startswith("/")
+                        else posixpath.join(posixpath.dirname(name), target)
                     )
                 elif member.isfile() and (stream := tar.extractfile(member)) is not None:
                     self._files[name] = stream.read()

@@ -1,7 +1,7 @@
 """llama-cpp-python as a wheel that needs no compiler: built here for a target, with kernels for every kind of its CPUs.
 
-llama.cpp chooses among the kernels when it is opened. Zig's C compiler builds for any Linux on any other, against the symbols of an
-old glibc, and brings its own C++ library, so that the wheel needs nothing of the target but libc.
+llama.cpp chooses among the kernels when it is opened. Zig's C compiler builds for any Linux on any other, against the
+symbols of an old glibc, and brings its own C++ library, so that the wheel needs nothing of the target but libc.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def build_llama_wheel(
         **{f"CMAKE_{name}": path for name, path in programs.items()},
     }  # fmt: skip
     words = [f"-D{name}={value}" for name, value in options.items()]
-    run(
-        [tools / "cmake", "-S", _RECIPE, "-B", built, "-G", "Ninja", *words], purpose=purpose, environment=environment
-    )
+    run([tools / "cmake", "-S", _RECIPE, "-B", built, "-G", "Ninja", *words], purpose=purpose, environment=environment)
     names = [*_LIBRARIES, *(f"ggml-cpu-{variant}" for variant in machine.variants)]
     for done, name in enumerate(names):
         progress("libraries of llama.cpp", done, len(names))
@@ -116,7 +114,7 @@ def _recipe_hash(target: Target) -> str:
     """Names what a build follows from: options, what is added to the package, the compiler and the source."""
     said = json.dumps([WHEEL_VERSION, LIBC, _OPTIONS, _FLAGS, target.variants])
     whole = hashlib.sha256(said.encode())
-    for path in (_RECIPE / "CMakeLists.txt", _RECIPE / "_backends.py", TOOLS_LOCK, SOURCE_LOCK):
+    for path in (_RECIPE / "CMakeLists.txt", _RECIPE / "backends.txt", TOOLS_LOCK, SOURCE_LOCK):
         whole.update(path.read_bytes())
     return whole.hexdigest()[:12]
 
@@ -189,9 +187,9 @@ def _check(libraries: Mapping[str, Path]) -> None:
     """Refuse a library that needs a newer libc than the wheel's name says, or another library of the machine's."""
     for name, path in libraries.items():
         content = path.read_bytes()
-        needed = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", content)}
+        needed: set[tuple[int, int]] = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", content)}
         foreign = re.findall(rb"\0(lib(?:gomp|omp|stdc\+\+|gcc_s|c\+\+)\.so[.\d]*)\0", content)
-        if needed and max(needed) > LIBC or foreign:
+        if (needed and max(needed) > LIBC) or foreign:
             raise KitError(f"{name} needs {foreign or max(needed)} of the machine, which the wheel must not")
 
 
@@ -202,7 +200,7 @@ def _members(source: Path, libraries: Mapping[str, Path]) -> dict[str, bytes]:
         if path.is_file() and path.suffix in (".py", ".typed"):
             members[path.relative_to(source).as_posix()] = path.read_bytes()
     # At the end: whoever imports any part of the package has the kernels then.
-    members["llama_cpp/_backends.py"] = (_RECIPE / "_backends.py").read_bytes()
+    members["llama_cpp/_backends.py"] = (_RECIPE / "backends.txt").read_bytes()
     members["llama_cpp/__init__.py"] += b"\nfrom . import _backends\n"
     members |= {f"llama_cpp/lib/{name}": path.read_bytes() for name, path in libraries.items()}
     about = f"llama_cpp_python-{WHEEL_VERSION}.dist-info"

@@ -56,8 +56,12 @@ def lock_wheels(target: Target, repository: Path) -> None:
             name, _, version = pin.partition("==")
             file = files[_normal(name)]
             found.append(wheels.LockedWheel(_normal(name), version, sha256_of(file), file.name))
-    head = f"# What medge[{','.join(EXTRAS)}] needs on {target.name}, Python {PYTHON_VERSION}; made by {__spec__.name}.\n"
-    replace_text(wheels.lock_file(target), head + "".join(f"{one}\n" for one in sorted(found, key=lambda one: one.name)))
+    head = (
+        f"# What medge[{','.join(EXTRAS)}] needs on {target.name}, Python {PYTHON_VERSION}; made by {__spec__.name}.\n"
+    )
+    replace_text(
+        wheels.lock_file(target), head + "".join(f"{one}\n" for one in sorted(found, key=lambda one: one.name))
+    )
 
 
 def lock_interpreter(target: Target) -> None:
