@@ -1,7 +1,7 @@
 """What this installation of medge can do, what it lacks for the rest, and the line that mends it.
 
-What an extra needs is read from medge's own metadata; whether it is here, from the packages'. Only llama.cpp is opened: its libraries are
-what a machine may refuse.
+What an extra needs is read from medge's own metadata; whether it is here, from the packages'. Only llama.cpp is opened: its
+libraries are what a machine may refuse.
 """
 
 from __future__ import annotations

@@ -187,10 +187,11 @@ def _check(libraries: Mapping[str, Path]) -> None:
     """Refuse a library that needs a newer libc than the wheel's name says, or another library of the machine's."""
     for name, path in libraries.items():
         content = path.read_bytes()
-        needed: set[tuple[int, int]] = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", content)}
+        found = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", content)
+        newest = max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
         foreign = re.findall(rb"\0(lib(?:gomp|omp|stdc\+\+|gcc_s|c\+\+)\.so[.\d]*)\0", content)
-        if (needed and max(needed) > LIBC) or foreign:
-            raise KitError(f"{name} needs {foreign or max(needed)} of the machine, which the wheel must not")
+        if newest > LIBC or foreign:
+            raise KitError(f"{name} needs {foreign or newest} of the machine, which the wheel must not")
 
 
 def _members(source: Path, libraries: Mapping[str, Path]) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 """Make the locks anew: `python -m medge.runtime.kit.natives.lock`, in a checkout, with uv on the path or in this environment.
 
-The newest versions that fit are taken: of medge's dependencies, for each target, and of Debian's packages. What the locks then name is
-what kits are made of, until this is run again.
+The newest versions that fit are taken: of medge's dependencies, for each target, and of Debian's packages. Kits are
+made of what the locks then name, until this is run again.
 """
 
 from __future__ import annotations

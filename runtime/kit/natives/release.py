@@ -1,6 +1,7 @@
 """The folder of wheels that a release's page serves: `python -m medge.runtime.kit.natives.release dist/wheels`, in a checkout.
 
-With llama-cpp-python for each target and medge's own wheel, `pip install --find-links dist/wheels 'medge[llm]'` needs no compiler.
+It holds llama-cpp-python for each target and medge's own wheel: `pip install --find-links dist/wheels 'medge[llm]'` needs no
+compiler.
 """
 
 from __future__ import annotations

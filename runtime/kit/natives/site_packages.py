@@ -1,4 +1,4 @@
-"""Wheels unpacked to a folder of packages, for any machine: nothing is run or compiled, and the same wheels give the same bytes."""
+"""Wheels unpacked to a folder of packages, for any machine: nothing is run, and the same wheels give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _MODULES = ("purelib", "platlib")
 def install_wheels(wheels: Iterable[Path], folder: Path) -> None:
     """Install wheels into a folder, which the interpreter finds as `packages` beside its own.
 
-    The programs of packages are left out: what a kit runs it runs by `python3 -m`. Each file is checked against its wheel's record.
+    The programs of packages are left out: what a kit runs it runs by `python3 -m`. Each file is checked against its
+    wheel's record.
 
     Args:
         wheels: in any order.
@@ -65,7 +66,8 @@ def _destination(folder: Path) -> Any:
         def finalize_installation(
             self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
         ) -> None:
-            kept = sorted((one for one in records if one[0] in _MODULES), key=lambda one: one[1].path)
+            # Both kinds of modules lie in one folder, and so are recorded as of one.
+            kept = sorted(((scheme, one) for place, one in records if place in _MODULES), key=lambda one: one[1].path)
             super().finalize_installation(scheme, record_file_path, kept)
 
     places = dict.fromkeys(("purelib", "platlib", "headers", "scripts", "data"), str(folder))

@@ -1,4 +1,4 @@
-"""`medge doctor` says what an installation lacks, and the line that mends it: for each extra, and for a library that does not open."""
+"""`medge doctor` says what an installation lacks, and the line that mends it: each extra, a library that does not open."""
 
 from __future__ import annotations
 
