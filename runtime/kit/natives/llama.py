@@ -23,7 +23,7 @@ from pathlib import Path
 from ...bundles.atomic import atomic_file
 from ...errors import KitError
 from ...progress import Progress, no_progress
-from .targets import LOCKS, Target, cache_folder, run, sha256_of, target_named
+from .targets import LOCKS, TARGETS, Target, cache_folder, run, sha256_of, target_named
 
 LLAMA_VERSION = "0.3.36"
 # As pip orders versions, above the source of the same version: it is another build of it, with a line added.
@@ -136,11 +136,12 @@ def _tools(folder: Path) -> Path:
 
 
 def _source(folder: Path) -> Path:
-    """The unpacked source of llama-cpp-python, which is pinned, too."""
+    """The unpacked source of llama-cpp-python, which is pinned, too, without the CPU variants that no target has."""
     said = os.environ.get("MEDGE_WHEELS")
     name = f"llama_cpp_python-{LLAMA_VERSION}"
     wanted = _source_hash()
-    place = folder / "llama" / f"{name}-{wanted[:12]}"
+    variants = sorted({variant for target in TARGETS for variant in target_named(target).variants})
+    place = folder / "llama" / f"{name}-{hashlib.sha256(' '.join([wanted, *variants]).encode()).hexdigest()[:12]}"
     if not place.exists():
         kept = [path / f"{name}.tar.gz" for path in (Path(said) if said else folder, folder / "llama")]
         archive = next((path for path in kept if path.exists() and sha256_of(path) == wanted), None)
@@ -154,8 +155,21 @@ def _source(folder: Path) -> Path:
                 archive = Path(scratch) / f"{name}.tar.gz"
             with tarfile.open(archive) as tar:
                 tar.extractall(scratch, filter="data")
+            _leave_out(Path(scratch) / name / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt", variants)
             (Path(scratch) / name).rename(place)
     return place
+
+
+def _leave_out(recipe: Path, variants: list[str]) -> None:
+    """Let llama.cpp's own build make no other CPU variants than these: it knows all of them or none."""
+
+    def kept(match: re.Match[str]) -> str:
+        return match[0] if match[2] in variants else f"{match[1]}# left out: {match[2]}"
+
+    text, found = re.subn(r"(?m)^( *)ggml_add_cpu_backend_variant\((\S+?)(?:\s.*)?\)$", kept, recipe.read_text())
+    if not found:
+        raise KitError(f"{recipe} has no list of CPU variants where it was expected")
+    recipe.write_text(text)
 
 
 def _source_hash() -> str:
