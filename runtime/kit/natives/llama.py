@@ -99,7 +99,7 @@ def build_llama_wheel(
         progress("libraries of llama.cpp", done, len(names))
         run([tools / "ninja", "-C", built, "-j", str(jobs), name], purpose=purpose, environment=environment)
     progress("libraries of llama.cpp", len(names), len(names))
-    libraries = {f"lib{name}.so": built / "bin" / f"lib{name}.so" for name in names}
+    libraries = {f"lib{name}.so": next(built.rglob(f"lib{name}.so")) for name in names}
     _check(libraries)
     _write_wheel(wheel, machine, _members(source, libraries))
     return wheel
