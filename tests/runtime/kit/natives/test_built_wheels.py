@@ -21,7 +21,7 @@ from medge.runtime.kit.natives import TARGETS, install_wheels, llama_wheel, targ
 from medge.runtime.kit.natives.llama import LIBC, WHEEL_VERSION
 
 HERE = f"linux-{platform.machine()}"
-QUESTIONS = ("what are the signs of a pneumothorax?", "what does an effusion look like?")
+QUESTION = "what are the signs of a pneumothorax?"
 # What Linux calls the features that a variant needs; of ARM's only the first runs everywhere.
 NEEDS = {
     "x64": set(), "sse42": {"sse4_2"}, "sandybridge": {"avx"}, "haswell": {"avx2", "fma", "f16c", "bmi2"},
@@ -117,15 +117,15 @@ def test_the_stand_in_answers_on_each_variant(engine: Engine, request: pytest.Fi
     reader = request.getfixturevalue("reader")  # not before it is known that there is a wheel to be tested
     assert told["lacks"] == []
     assert told["remark"] == f"with kernels for {variant}"
-    for question in QUESTIONS:
-        done = engine.medge("ask", reader, question, "--limit", 16, "--context", 512)
-        assert done.returncode == 0, done.stderr
-        first = ANSWERS.setdefault(question, (variant, done.stdout))
-        assert done.stdout.strip()
-        assert done.stdout == first[1], f"{variant} and {first[0]} differ"
+    done = engine.medge("ask", reader, QUESTION, "--limit", 16, "--context", 512)
+    assert done.returncode in (0, 3), done.stderr  # 3: the limit cut the answer off
+    assert len(done.stdout.split()) > 3
+    assert "load_backend" not in done.stderr
+    first = ANSWERS.setdefault(reader, (variant, done.stdout))
+    assert done.stdout == first[1], f"{variant} and {first[0]} differ"
 
 
-ANSWERS: dict[str, tuple[str, str]] = {}
+ANSWERS: dict[Path, tuple[str, str]] = {}
 
 
 def test_pip_prefers_the_wheel_to_the_source(tmp_path: Path) -> None:
