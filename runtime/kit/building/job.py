@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...bundles.bundle import Bundle
 from ...bundles.claim import scratch_folder
-from ...bundles.manifest import SIGNATURE
+from ...bundles.manifest import MANIFEST, SIGNATURE
 from ...errors import KitError
 from ...progress import Progress, no_progress
 from ..layout import Entry, Kit, Statement, TargetName, moment_of
@@ -98,9 +98,7 @@ def build_kit(
             Source("bin/medge", "packages", _stick_file("medge"), program=True),
         ]
         for name, folder in names.items():
-            sources += sources_of(folder, f"bundles/{name}", f"bundles/{name}")
-            if (signature := makers.bundle_signature(folder)) is not None:
-                sources.append(Source(f"bundles/{name}/{SIGNATURE}", f"bundles/{name}", signature))
+            sources += _bundle(name, folder, makers)
         sources += sources_of(job.docs, "docs", "docs") if job.docs else ()
         carried = list(_carried(job))
         sources += carried
@@ -133,6 +131,14 @@ def _bundle_names(folders: Sequence[Path]) -> dict[str, Path]:
     if not names:
         raise KitError("a station's kit holds at least one bundle; give --bundle")
     return names
+
+
+def _bundle(name: str, folder: Path, makers: Makers) -> Iterator[Source]:
+    """A bundle's own files, none that lie beside them; with a signature of the makers where it has none."""
+    component = f"bundles/{name}"
+    for path in (MANIFEST, *(entry.path for entry in Bundle.open(folder, verify=False).manifest.files)):
+        yield Source(f"{component}/{path}", component, folder / path)
+    yield Source(f"{component}/{SIGNATURE}", component, makers.bundle_signature(folder))
 
 
 def _has_generator(folders: Sequence[Path]) -> bool:
