@@ -8,7 +8,8 @@ from .build import build
 from .installed import apply, migrate, rollback, selftest, status
 
 app = typer.Typer(no_args_is_help=True, help="A stick that makes a machine without a network a station.")
-for command in (build, apply, rollback, status):
+app.command()(build)
+for command in (apply, rollback, status):
     app.command()(command)
-for command in (selftest, migrate):  # what one version asks another
-    app.command(hidden=True)(command)
+for asked in (selftest, migrate):  # what one version asks another
+    app.command(hidden=True)(asked)
