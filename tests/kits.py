@@ -24,7 +24,7 @@ from medge.runtime.station.store.schema import STEPS
 
 TODAY = datetime(2026, 11, 27, tzinfo=UTC)
 PYTHON = f'#!/bin/sh\nexec {sys.executable} -S "$(dirname "$0")/../../packages/answer.py" "$@"\n'
-ANSWER = '''
+ANSWER = """
 import json, sqlite3, sys, time
 from pathlib import Path
 say = json.loads((Path(__file__).parent / "behaviour.json").read_text())
@@ -62,7 +62,7 @@ else:
     results = [{"what": "golden results", "good": good, "note": "0.9, and at most 0.1 is right", "seconds": 0.1}]
     print(json.dumps({"good": good, "medge": say["medge"], "schema": say["schema"], "results": results}))
     sys.exit(0 if good else 1)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,10 @@ def own(here: Installation) -> dict[str, Any]:
     connection = sqlite3.connect(here.store / DATABASE)
     try:
         columns = {"studies": "uid, patient_id", "users": "*", "tokens": "*", "settings": "*", "instances": "*"}
-        rows = {table: connection.execute(f"SELECT {names} FROM {table} ORDER BY 1").fetchall() for table, names in columns.items()}
+        rows = {
+            table: connection.execute(f"SELECT {names} FROM {table} ORDER BY 1").fetchall()
+            for table, names in columns.items()
+        }
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     finally:
         connection.close()
