@@ -133,7 +133,7 @@ def installed(prefix: Path) -> Installation:
     here = Installation.create(prefix, prefix / "data", this_target())
     if not here.store.exists():
         with Station.open(here.store) as station:
-            station.put(b"P5 1 1 255 \x00" if False else picture(), who="CT1")
+            station.put(picture(), who="CT1")
             station.set("language", "sw", who="ann")
         with sqlite3.connect(here.store / DATABASE) as connection:
             connection.execute("INSERT INTO users VALUES ('ann', 'ann', 'hash', 'admin', 1, 1)")
@@ -170,8 +170,10 @@ def own(here: Installation) -> dict[str, Any]:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     finally:
         connection.close()
-    files = {str(path.relative_to(here.store)): path.read_bytes() for folder in ("objects", "tls")
-             for path in sorted((here.store / folder).rglob("*")) if path.is_file() and not path.name.startswith(".")}  # fmt: skip
+    kept = [
+        path for folder in ("objects", "tls") for path in sorted((here.store / folder).rglob("*")) if path.is_file()
+    ]
+    files = {path.relative_to(here.store): path.read_bytes() for path in kept if not path.name.startswith(".")}
     return {**rows, "files": files}
 
 
@@ -188,7 +190,8 @@ def schema_of_version(here: Installation, counter: int) -> int:
 
 
 def broken(here: Installation, before: Mapping[str, Any], allowed: set[int | None]) -> list[str]:
-    """What is not as it must be at every moment: the version that runs is whole and can read the store; the clinic's own is there."""
+    """What is not as it must be at every moment: the version that runs is whole and can read the store; the clinic's own is as it
+    was."""
     here = Installation.open(here.prefix)
     current = here.current()
     found = [] if current in allowed else [f"version {current} runs"]

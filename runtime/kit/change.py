@@ -79,7 +79,9 @@ def apply(
         _tidy(here, kit.counter)
         say(f"laying out version {kit.counter}")
         laid = lay_out(kit, here.versions, admitted.base, progress)
-        if before != kit.counter:
+        if before == kit.counter:
+            here.save()  # and so remove what a kill has left of the last time
+        else:
             say(f"version {kit.counter} tests itself")
             schema = _tested_before(here, kit.counter, kit.statement.medge)
             _change(here, kit.counter, before, "installed" if before is None else "updated", schema, say)

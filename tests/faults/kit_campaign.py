@@ -2,8 +2,8 @@
 
 A run's file-system operations are counted as it does them: every file that is opened to be written, every rename, link, removal
 and flush, every program that it starts, every database that it opens. A point is an operation's number, before which the run
-kills itself with SIGKILL; it is drawn from a seed and the moment's number. Every fourth moment is a time instead, after which the run
-and the programs that it has started are all killed, also in the middle of a write or of a change of the store's tables.
+kills itself with SIGKILL; it is drawn from a seed and the moment's number. Every fourth moment is a time instead, after which
+the run and the programs that it has started are all killed, also in the middle of a write or of a change of the store's tables.
 
 After each, the version that `current` names must be whole, and the old one or the new one; it must be able to read the store;
 studies, users, settings and keys must be what they were. Then the same command runs again, must end well with the new version,
