@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -136,6 +136,18 @@ class Statement:
     def contents(self) -> dict[str, int]:
         """{SHA-256: bytes} of every content, each once."""
         return {entry.sha256: entry.size or 0 for entry in self.entries if entry.sha256 is not None}
+
+
+def target_named(name: str) -> TargetName:
+    """A target by its name.
+
+    Raises:
+        KitError: there are no kits for it.
+    """
+    for one in get_args(TargetName):
+        if name == one:
+            return one
+    raise KitError(f"there are no kits for {one_line(name, 80)}; choose from {', '.join(get_args(TargetName))}")
 
 
 def moment_of(text: str) -> datetime.datetime:

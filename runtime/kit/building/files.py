@@ -1,4 +1,4 @@
-"""The files of a component, as they will lie on the device: sorted, with one of two modes, without what Python makes by itself."""
+"""The files of a component, as they will lie on the device: sorted, with one of two modes, without what Python makes."""
 
 from __future__ import annotations
 

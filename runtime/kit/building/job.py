@@ -6,27 +6,29 @@ is written down is given.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from ...bundles.bundle import Bundle
 from ...bundles.claim import scratch_folder
-from ...errors import KitError, one_line
+from ...bundles.manifest import MANIFEST, SIGNATURE
+from ...errors import KitError
 from ...progress import Progress, no_progress
-from ..layout import FILE_MODE, Kit, Statement, TargetName, moment_of
+from ..layout import Entry, Kit, Statement, TargetName, moment_of
 from ..writing import Content, write_kit
 from . import bill, natively
 from .files import Source, entries_of, sources_of, write_tar
-from .needs import Needs, needs_of
+from .makers import Makers
 
 STICK = "stick"  # the folder with what lies on the stick as it is
+# What a processor must have. NumPy's wheels for x86-64 are compiled for x86-64-v2 and end with "illegal instruction" on less.
+CPU: dict[TargetName, tuple[str, ...]] = {
+    "linux-x86_64": ("cx16", "popcnt", "sse4_1", "sse4_2", "ssse3"),
+    "linux-aarch64": ("asimd",),
+}
+LEAST_MEMORY = 1_000_000_000  # bytes; what each bundle takes, the planner says later
 # What `medge kit install` imports, and so what the interpreter of the stick has beside it before anything is installed.
 BOOTSTRAP = (
     "medge", "annotated_doc", "cffi", "click", "cryptography", "markdown_it", "mdurl", "msgspec", "numpy", "numpy.libs",
@@ -49,7 +51,7 @@ class BuildJob:
         docs: the built documentation site.
         apks: apps for Android phones.
         web: the folder of the web page for phones.
-        beside: further files for the stick, such as the makers' public key: {path: file}.
+        wheel: medge's own; made of this checkout where None.
         interpreter, packages: an unpacked interpreter and its site-packages, in the place of those that medge fetches.
     """
 
@@ -63,96 +65,59 @@ class BuildJob:
     docs: Path | None = None
     apks: Sequence[Path] = ()
     web: Path | None = None
-    beside: dict[str, Path] = field(default_factory=dict)
+    wheel: Path | None = None
     interpreter: Path | None = None
     packages: Path | None = None
 
 
 def build_kit(
-    job: BuildJob, sign: Callable[[Path], bytes], *, secrets: Sequence[Path] = (), force: bool = False,
-    progress: Progress = no_progress,
+    job: BuildJob, makers: Makers, *, force: bool = False, progress: Progress = no_progress
 ) -> Kit:  # fmt: skip
     """Make a kit.
 
     Args:
         job: what of.
-        sign: gives the signature of the file at a path.
-        secrets: files that must not lie on the stick: the private key.
+        makers: sign it.
         force: replace a kit that lies there.
 
     Raises:
-        KitError: something that it shall hold is not there or can't be in a kit; a private key lies on the stick, or among the files.
+        KitError: something that it shall hold is not there or can't be in a kit; a private key lies on the stick.
         BundleError: a bundle is not whole, or its parity gate failed.
         StorageError: the file system refused.
     """
     names = _bundle_names(job.bundles)
-    refuse_keys_on_stick(job.out, secrets)
+    makers.refuse_on_stick(job.out)
     with scratch_folder() as scratch:
         interpreter = job.interpreter or natively.interpreter(job.target, scratch)
-        packages = job.packages or natively.packages(job.target, scratch, llm=_has_generator(job.bundles))
+        packages = job.packages or natively.packages(
+            job.target, scratch, llm=_has_generator(job.bundles), wheel=job.wheel
+        )
         sources = [
             *sources_of(interpreter, "python", "python"),
             *sources_of(packages, "packages", "packages"),
             Source("bin/medge", "packages", _stick_file("medge"), program=True),
         ]
-        needs = needs_of(sources, job.target)
         for name, folder in names.items():
-            sources += sources_of(folder, f"bundles/{name}", f"bundles/{name}")
+            sources += _bundle(name, folder, makers)
         sources += sources_of(job.docs, "docs", "docs") if job.docs else ()
         carried = list(_carried(job))
         sources += carried
         sources += bill.documents(job.name, interpreter, packages, names)
         entries, pieces = _told(sources, progress)
-        _refuse_secrets(pieces, secrets)
+        makers.refuse_among(pieces)
         bootstrap = scratch / "bootstrap.tar"
         write_tar(bootstrap, _bootstrap(sources), int(moment_of(job.created).timestamp()))
         statement = Statement(
-            job.name,
-            natively.medge_version(packages),
-            job.counter,
-            job.created,
-            job.target,
-            entries,
-            expires=job.expires,
+            job.name, _medge_version(packages), job.counter, job.created, job.target, entries, expires=job.expires
         )
         beside: dict[str, Content] = {
             "bootstrap.tar": bootstrap,
-            "facts": _facts(statement, needs, bootstrap),
+            "facts": _facts(statement, bootstrap),
             **{name: _stick_file(name) for name in ("install.sh", "medge-station.desktop", "README.txt")},
             **{one.path: one.content for one in carried},
-            **job.beside,
+            **dict(makers.beside()),
         }
-        return write_kit(job.out, statement, pieces, beside, sign, force=force, progress=progress)
-
-
-def refuse_keys_on_stick(out: Path, secrets: Sequence[Path]) -> None:
-    """Refuse a private key that lies where the kit goes: whoever finds the stick could sign in the makers' name.
-
-    Raises:
-        KitError: it lies in the kit's folder, or on the removable medium that the kit is written to.
-    """
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    stick = place.resolve()
-    while not stick.is_mount() and stick != stick.parent:
-        stick = stick.parent
-    for secret in secrets:
-        real = secret.resolve()
-        on_stick = stick != Path("/") and stick in real.parents and not Path.home().resolve().is_relative_to(stick)
-        if out.resolve() in real.parents or on_stick:
-            raise KitError(
-                f"the private key {secret} lies on the stick: whoever finds the stick could sign kits in your name; move it to "
-                "this machine, or to a medium that never leaves the makers'"
-            )
-
-
-def _refuse_secrets(pieces: dict[str, Content], secrets: Sequence[Path]) -> None:
-    for secret in secrets:
-        content = pieces.get(hashlib.sha256(secret.read_bytes()).hexdigest())
-        if content is not None:
-            where = content if isinstance(content, Path) else "a file of the kit"
-            raise KitError(f"{where} is the private key {secret}: take it out of what goes onto the stick")
+        return write_kit(job.out, statement, pieces, beside, makers.sign, force=force, progress=progress)
 
 
 def _bundle_names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -166,6 +131,14 @@ def _bundle_names(folders: Sequence[Path]) -> dict[str, Path]:
     if not names:
         raise KitError("a station's kit holds at least one bundle; give --bundle")
     return names
+
+
+def _bundle(name: str, folder: Path, makers: Makers) -> Iterator[Source]:
+    """A bundle's own files, none that lie beside them; with a signature of the makers where it has none."""
+    component = f"bundles/{name}"
+    for path in (MANIFEST, *(entry.path for entry in Bundle.open(folder, verify=False).manifest.files)):
+        yield Source(f"{component}/{path}", component, folder / path)
+    yield Source(f"{component}/{SIGNATURE}", component, makers.bundle_signature(folder))
 
 
 def _has_generator(folders: Sequence[Path]) -> bool:
@@ -182,7 +155,8 @@ def _carried(job: BuildJob) -> Iterator[Source]:
         yield from sources_of(job.web, "phone/web", "web")
 
 
-def _told(sources: Sequence[Source], progress: Progress):  # type: ignore[no-untyped-def]
+def _told(sources: Sequence[Source], progress: Progress) -> tuple[tuple[Entry, ...], dict[str, Content]]:
+    """`entries_of`, with progress."""
     total = sum(
         len(one.content) if isinstance(one.content, bytes) else one.content.stat().st_size
         for one in sources
@@ -201,9 +175,8 @@ def _told(sources: Sequence[Source], progress: Progress):  # type: ignore[no-unt
 def _bootstrap(sources: Sequence[Source]) -> Iterator[Source]:
     """What runs on the device before anything is installed: the interpreter, and the packages that installing imports."""
     for source in sources:
-        if source.component == "python":
-            yield source
-        elif source.path.startswith("packages/") and _of_bootstrap(source.path.split("/")[1]):
+        folder, _, inside = source.path.partition("/")
+        if folder == "python" or (folder == "packages" and _of_bootstrap(inside.partition("/")[0])):
             yield source
 
 
@@ -212,15 +185,22 @@ def _of_bootstrap(top: str) -> bool:
     return stem in BOOTSTRAP or top.startswith("_cffi_backend.")
 
 
-def _facts(statement: Statement, needs: Needs, bootstrap: Path) -> bytes:
+def _facts(statement: Statement, bootstrap: Path) -> bytes:
     """What `install.sh` has to know before any Python runs, as lines of NAME=VALUE."""
     facts = {
         "target": statement.target, "counter": statement.counter, "medge": statement.medge,
         "created": int(moment_of(statement.created).timestamp()),
         "bytes": sum(statement.contents().values()), "bootstrap_bytes": bootstrap.stat().st_size,
-        "memory": needs.memory, "cpu": " ".join(needs.cpu),
+        "memory": LEAST_MEMORY, "cpu": " ".join(CPU[statement.target]),
     }  # fmt: skip
     return "".join(f"{name}={value}\n" for name, value in facts.items()).encode()
+
+
+def _medge_version(packages: Path) -> str:
+    found = [folder.name.removesuffix(".dist-info") for folder in packages.glob("medge-*.dist-info")]
+    if len(found) != 1:
+        raise KitError(f"{packages} does not hold medge itself, once; give folders that were made for a kit")
+    return found[0].removeprefix("medge-")
 
 
 def _stick_file(name: str) -> bytes:

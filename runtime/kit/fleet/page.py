@@ -49,7 +49,7 @@ def share(value: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """ "0.42 s", "12 s"; a dash of what is not told."""
-    return "–" if not value else f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
+    return "–" if not value else f"{value:.1f} s" if value < 10 else f"{value:,.0f} s"
 
 
 def gigabytes(value: float) -> str:
