@@ -25,7 +25,9 @@ PAGES = tuple(
         "station user add", "station user list", "station user remove", "station user password",
         "station token add", "station token list", "station token remove",
         "station backup", "station restore", "station audit",
-        "doctor", "inspect", "verify", "golden", "bench", "help",
+        "doctor", "inspect", "verify",
+        "keys new", "keys show", "keys sign", "keys trust", "keys rotate", "keys revoke",
+        "golden", "bench", "help",
     )
 )  # fmt: skip
 

@@ -12,6 +12,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the same facts a
 AllowFailed = Annotated[
     bool, typer.Option("--allow-failed-parity", help="Use a bundle whose gate failed or was never measured.")
 ]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MEDGE_TRUST", help="The device's trust folder: who must have signed a bundle.", show_default="none"
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the engine.", show_default="its own choice")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]

@@ -79,7 +79,9 @@ def apply(
         _tidy(here, kit.counter)
         say(f"laying out version {kit.counter}")
         laid = lay_out(kit, here.versions, admitted.base, progress)
-        if before != kit.counter:
+        if before == kit.counter:
+            here.save()  # and so remove what a kill has left of the last time
+        else:
             say(f"version {kit.counter} tests itself")
             schema = _tested_before(here, kit.counter, kit.statement.medge)
             _change(here, kit.counter, before, "installed" if before is None else "updated", schema, say)
@@ -95,7 +97,9 @@ def rollback(here: Installation, *, say: Say = lambda text: None) -> Changed:
         StationError, StorageError: the store or the disk refused.
     """
     with here.alone():
-        resume(here, say)
+        ended = resume(here, say)
+        if ended is not None and ended.what == "rolled back":  # what an interrupted run of this command had begun
+            return Changed(ended.to, ended.before, here.version(ended.to).statement.medge)
         now = here.current()
         older = [counter for counter in here.counters() if now is not None and counter < now]
         if now is None or not older:
@@ -113,21 +117,25 @@ def rollback(here: Installation, *, say: Say = lambda text: None) -> Changed:
         return Changed(to.counter, now, to.statement.medge)
 
 
-def resume(here: Installation, say: Say = lambda text: None) -> None:
+def resume(here: Installation, say: Say = lambda text: None) -> Pending | None:
     """End a change that was interrupted: the new version runs where it passes its self-test, else the one before.
+
+    Returns:
+        The change that was ended; None where there was none, or it had not come to the switch.
 
     Raises:
         KitError: it failed; the version before runs.
     """
     pending = here.state.pending
     if pending is None:
-        return
+        return None
     say(f"a change to version {pending.to} was interrupted; looking at what there is")
     if here.current() == pending.to:
         with _service_stopped(here):
             _finish(here, pending, say)
-    else:  # it was interrupted before the switch, or on the way back after it
-        here.save(pending=None)
+        return pending
+    here.save(pending=None)  # it was interrupted before the switch, or on the way back after it
+    return None
 
 
 def _tidy(here: Installation, counter: int) -> None:
@@ -230,7 +238,7 @@ def _finish(here: Installation, pending: Pending, say: Say) -> None:
     changes: dict[str, object] = {"pending": None}
     if pending.to >= state.highest:
         digest = hashlib.sha256((kit.folder / STATEMENT).read_bytes()).hexdigest()
-        newest = max(state.newest, kit.statement.created)
+        newest = max(state.newest or "", kit.statement.created)
         changes |= {"highest": pending.to, "digest": digest, "newest": newest}
     here.note(pending.to, kit.statement.medge, pending.what, **changes)
     here.keep(pending.to, pending.before)

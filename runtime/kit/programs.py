@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import KitError, one_line
 from .installation import Installation
 
-_SELFTEST_SECONDS = 3600.0
+_SECONDS = 3600.0  # a self-test of large models takes many minutes
 _SERVICE_SECONDS = 120.0
 _PASSED_ON = (
     "PATH",
@@ -44,13 +44,13 @@ class Answer:
     failed: tuple[str, ...]
 
 
-def ask(version: Path, words: list[str], seconds: float = _SELFTEST_SECONDS) -> dict[str, Any]:
+def ask(version: Path, words: list[str], *, owner: Path | None = None) -> dict[str, Any]:
     """Run a version's medge and read the JSON that it prints.
 
     Args:
         version: its folder.
         words: of the command.
-        seconds: after which it is ended.
+        owner: a folder whose owner runs it, where this process is root: what it makes there is the owner's.
 
     Raises:
         KitError: it can't be run, does not end in time, or prints no JSON.
@@ -61,10 +61,11 @@ def ask(version: Path, words: list[str], seconds: float = _SELFTEST_SECONDS) -> 
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     try:
         run = subprocess.run(
-            [str(python), "-m", "medge", *words], capture_output=True, timeout=seconds, env=environment, check=False, cwd="/",
+            [str(python), "-m", "medge", *words], capture_output=True, timeout=_SECONDS, env=environment, check=False, cwd="/",
+            **_as_owner(owner),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise KitError(f"{python}: no answer within {seconds:.0f} s") from error
+        raise KitError(f"{python}: no answer within {_SECONDS:.0f} s") from error
     except OSError as error:
         raise KitError(f"{python} can't be run ({error.strerror})") from error
     try:
@@ -75,6 +76,14 @@ def ask(version: Path, words: list[str], seconds: float = _SELFTEST_SECONDS) -> 
         said = (run.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
         raise KitError(f"{python} ended with {run.returncode} and gave no answer: {one_line(said)}") from error
     return body
+
+
+def _as_owner(folder: Path | None) -> dict[str, Any]:
+    """For `subprocess.run`: be the owner of a folder, where this process may be anybody."""
+    if folder is None or os.geteuid() != 0 or folder.stat().st_uid == 0:
+        return {}
+    found = folder.stat()
+    return {"user": found.st_uid, "group": found.st_gid, "extra_groups": []}
 
 
 def selftest(version: Path, database: Path | None) -> Answer:
@@ -104,7 +113,7 @@ def migrate(version: Path, store: Path) -> None:
     """
     if not store.exists():
         return
-    body = ask(version, ["kit", "migrate", str(store), "--json"])
+    body = ask(version, ["kit", "migrate", str(store), "--json"], owner=store)
     if body.get("good") is not True:
         raise KitError(f"the store: {one_line(body.get('note'))}")
 

@@ -45,7 +45,8 @@ def sign_bundle(folder: Path, key: PrivateKey, signature: Path | None = None) ->
     Args:
         folder: the bundle.
         key: signs it.
-        signature: where the signature goes; in the bundle, as `model.sig`, where None.
+        signature: where the signature goes; in the bundle, as `model.sig`, where None. Elsewhere it is for a copy that holds the
+            manifest's files and no others.
 
     Returns:
         Where the signature lies.
@@ -59,7 +60,7 @@ def sign_bundle(folder: Path, key: PrivateKey, signature: Path | None = None) ->
     listed = {entry.path: entry.sha256 for entry in bundle.manifest.files}
     listed[MANIFEST] = sha256_file(folder / MANIFEST)
     for path in found_files(folder):
-        if path not in listed:
+        if path not in listed and signature is None:
             raise TrustError(f"{folder} holds {path}, which is none of its files; take it away, then sign")
     payload = statement.make(folder.resolve().name, listed, ignored=(SIGNATURE,))
     to = signature or folder / SIGNATURE

@@ -136,15 +136,33 @@ class Trust:
             if path.suffix == ROTATED:
                 rotation = Rotation.read(path)
                 key, content, ending = rotation.key, rotation.envelope.to_json(), ROTATED
+                name = f"{key.fingerprint}-{rotation.by}"  # several may vouch for it
                 current.check(rotation.envelope, path)
             else:
                 key, ending = PublicKey.read(path), PUBLIC
-                content = key.to_text().encode()
+                name, content = key.fingerprint, key.to_text().encode()
             if key.fingerprint in current.revoked:
                 raise TrustError(f"{path} holds the key {short(key.fingerprint)}, which was revoked; ask for a new one")
-            middle = f"-{rotation.by[:16]}" if ending == ROTATED else ""
-            replace_bytes(self.folder / KEYS / f"{key.fingerprint[:16]}{middle}{ending}", content)
+            replace_bytes(self.folder / KEYS / f"{name}{ending}", content)
         return key
+
+    def take(self, path: Path) -> list[str]:
+        """Take whatever a file or folder brings: a public key, a rotation, a revocation list, or a folder of the latter two.
+
+        Returns:
+            A sentence for each thing that was new.
+
+        Raises:
+            TrustError: as `add`, `revoke` and `learn` do.
+        """
+        if path.is_dir():
+            return self.learn(path)
+        if path.suffix == ROTATED or b"-----BEGIN" in read_small(path):
+            return [_trusted_now(self.add(path))]
+        before = Trust.open(self.folder).revoked
+        return [
+            f"the key {short(one.key)} is revoked now" for one in self.revoke(path).revoked if one.key not in before
+        ]
 
     def revoke(self, path: Path) -> Revocations:
         """Take a revocation list; the same one twice changes nothing.
@@ -186,11 +204,9 @@ class Trust:
             waiting.remove(path)
             if Rotation.read(path).key.fingerprint in {*current.keys, *current.revoked}:
                 continue
-            told.append(f"the key {self.add(path).name} is trusted now")
+            told.append(_trusted_now(self.add(path)))
         if (folder / REVOKED).exists():
-            before = Trust.open(self.folder).revoked
-            gone = [one.key for one in self.revoke(folder / REVOKED).revoked if one.key not in before]
-            told += [f"the key {short(key)} is revoked now" for key in gone]
+            told += self.take(folder / REVOKED)
         return told
 
     def set_policy(self, policy: str) -> None:
@@ -235,6 +251,10 @@ def checked_policy(policy: str) -> Policy:
         if policy == one:
             return one
     raise TrustError(f"there is no policy '{policy}'; take off, warn or refuse")
+
+
+def _trusted_now(key: PublicKey) -> str:
+    return f"the key {key.name} ({short(key.fingerprint)}) is trusted now"
 
 
 def short(fingerprint: str) -> str:

@@ -7,13 +7,13 @@ None. So no caller has to.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ..bundles.manifest import MANIFEST, SIGNATURE, Manifest, sha256_file
-from ..errors import TrustError, TrustWarning
+from ..errors import MedgeError, TrustError, TrustWarning
 from . import statement
 from .envelope import IN_TOTO, Envelope, read_small
 from .files import found_files
@@ -146,14 +146,25 @@ def _signed_files(folder: Path, trust: Trust) -> SignedFiles:
         raise TrustError(
             f"{folder} holds {path}, which is not among the files that were signed; take it away or copy again"
         )
-    for path in sorted(files.keys() - found):
+    for path in sorted({MANIFEST, *files} - found):
         raise TrustError(f"{folder} lacks {path}, which was signed; copy the bundle again")
-    for entry in Manifest.read(folder, sha256=files.get(MANIFEST)).files:
-        _compare(folder, entry.path, entry.sha256, files)
+    for path in _listed_otherwise(folder, files):
+        raise TrustError(f"{folder}: {path} is not what was signed; copy the bundle again")
     return SignedFiles(signer, files)
 
 
-def _compare(folder: Path, path: str, digest: str, files: Mapping[str, str]) -> None:
-    if files.get(path) != digest:
-        said = "is not what was signed" if path in files else "was not signed"
-        raise TrustError(f"{folder}: {path} {said}; copy the bundle again")
+def _listed_otherwise(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """The files of which a bundle's manifest says something else than was signed; the manifest itself where it was changed.
+
+    A changed manifest is read all the same: where a file was changed and the manifest made to fit, that file is named.
+    """
+    changed = sha256_file(folder / MANIFEST) != files[MANIFEST]
+    try:
+        listed = Manifest.read(folder).files
+    except MedgeError:
+        if not changed:
+            raise
+        listed = ()
+    yield from (entry.path for entry in listed if files.get(entry.path) != entry.sha256)
+    if changed:
+        yield MANIFEST

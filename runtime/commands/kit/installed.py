@@ -117,8 +117,8 @@ def status(prefix: PrefixOption = None, as_json: JsonOption = False) -> None:
         for one in state.history[-20:]:
             table.add_row(one.at, str(one.counter), one.medge, one.what)
         out.print(table)
-        for one in found:
-            warn(one)
+        for problem in found:
+            warn(problem)
         if state.pending is not None:
             warn(f"a change to version {state.pending.to} was interrupted; medge kit apply or rollback ends it")
     if found:

@@ -1,19 +1,21 @@
-"""`medge kit build|install|apply|rollback|status`."""
+"""`medge kit build`."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import typer
 
 from .build import build
+from .home import collect, fleet, key, unsealed
 from .install import install
 from .installed import apply, migrate, rollback, selftest, status
 
 app = typer.Typer(no_args_is_help=True, help="A stick that makes a machine without a network a station.")
-SHOWN: tuple[Callable[..., None], ...] = (build, install, apply, rollback, status)
-ASKED: tuple[Callable[..., None], ...] = (selftest, migrate)  # by one version of another
-for command in SHOWN:
+app.command()(build)
+app.command()(install)
+for command in (apply, rollback, status):
     app.command()(command)
-for command in ASKED:
-    app.command(hidden=True)(command)
+for sent in (collect, fleet, key):
+    app.command()(sent)
+app.command("open")(unsealed)
+for asked in (selftest, migrate):  # what one version asks another
+    app.command(hidden=True)(asked)

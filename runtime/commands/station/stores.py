@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...console.terminal import printable
+from ...console.asked import asked_secret
 from ...errors import StationError
 
 if TYPE_CHECKING:
@@ -56,18 +55,9 @@ def command_user() -> str:
 
 
 def asked_password(name: str) -> str:
-    """A new password: typed twice where somebody sits at a terminal, else a line of standard input. Never an argument, which
-    other users of the machine see, and the shell's history keeps.
+    """A user's new password.
 
     Raises:
-        StationError: the two differ, or there is none.
+        StationError: the two that were typed differ, or there is none.
     """
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline()
-        if not line:
-            raise StationError("standard input holds no password; pass it as a line")
-        return line.removesuffix("\n").removesuffix("\r")
-    first = getpass.getpass(f"New password of {printable(name)}: ")
-    if getpass.getpass("Once more: ") != first:
-        raise StationError("the two passwords differ; nothing was changed")
-    return first
+    return asked_secret(f"New password of {name}", twice=True, error=StationError)

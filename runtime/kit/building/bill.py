@@ -63,7 +63,7 @@ def _system_packages(interpreter: Path) -> list[dict[str, str]]:
     listed = interpreter / "licenses" / "packages.json"
     if not listed.is_file():
         return []
-    return [dict(one) for one in json.loads(listed.read_text(encoding="utf-8"))]
+    return [dict(one) for one in json.loads(listed.read_text(encoding="utf-8"))["packages"]]
 
 
 def _bill(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...bundles.bundle import Bundle
 from ...bundles.claim import scratch_folder
-from ...bundles.manifest import SIGNATURE
+from ...bundles.manifest import MANIFEST, SIGNATURE
 from ...errors import KitError
 from ...progress import Progress, no_progress
 from ..layout import Entry, Kit, Statement, TargetName, moment_of
@@ -31,8 +31,9 @@ CPU: dict[TargetName, tuple[str, ...]] = {
 LEAST_MEMORY = 1_000_000_000  # bytes; what each bundle takes, the planner says later
 # What `medge kit install` imports, and so what the interpreter of the stick has beside it before anything is installed.
 BOOTSTRAP = (
-    "medge", "annotated_doc", "cffi", "click", "cryptography", "markdown_it", "mdurl", "msgspec", "numpy", "numpy.libs",
-    "psutil", "pycparser", "pygments", "rich", "shellingham", "typer", "typing_extensions.py", "_cffi_backend",
+    "PIL", "_cffi_backend", "annotated_doc", "annotated_types", "cryptography", "markdown_it", "mdurl", "medge", "msgspec",
+    "numpy", "numpy.libs", "pillow.libs", "psutil", "pydantic", "pydantic_core", "pygments", "rich", "safetensors",
+    "shellingham", "tokenizers", "typer", "typing_extensions", "typing_inspection",
 )  # fmt: skip
 
 
@@ -98,9 +99,7 @@ def build_kit(
             Source("bin/medge", "packages", _stick_file("medge"), program=True),
         ]
         for name, folder in names.items():
-            sources += sources_of(folder, f"bundles/{name}", f"bundles/{name}")
-            if (signature := makers.bundle_signature(folder)) is not None:
-                sources.append(Source(f"bundles/{name}/{SIGNATURE}", f"bundles/{name}", signature))
+            sources += _bundle(name, folder, makers)
         sources += sources_of(job.docs, "docs", "docs") if job.docs else ()
         carried = list(_carried(job))
         sources += carried
@@ -133,6 +132,14 @@ def _bundle_names(folders: Sequence[Path]) -> dict[str, Path]:
     if not names:
         raise KitError("a station's kit holds at least one bundle; give --bundle")
     return names
+
+
+def _bundle(name: str, folder: Path, makers: Makers) -> Iterator[Source]:
+    """A bundle's own files, none that lie beside them; with a signature of the makers where it has none."""
+    component = f"bundles/{name}"
+    for path in (MANIFEST, *(entry.path for entry in Bundle.open(folder, verify=False).manifest.files)):
+        yield Source(f"{component}/{path}", component, folder / path)
+    yield Source(f"{component}/{SIGNATURE}", component, makers.bundle_signature(folder))
 
 
 def _has_generator(folders: Sequence[Path]) -> bool:
@@ -175,8 +182,8 @@ def _bootstrap(sources: Sequence[Source]) -> Iterator[Source]:
 
 
 def _of_bootstrap(top: str) -> bool:
-    stem = top.split("-")[0] if top.endswith(".dist-info") else top
-    return stem in BOOTSTRAP or top.startswith("_cffi_backend.")
+    stem = top.split("-")[0] if top.endswith(".dist-info") else top.removesuffix(".py")
+    return stem in BOOTSTRAP or stem.split(".cpython-")[0] in BOOTSTRAP
 
 
 def _facts(statement: Statement, bootstrap: Path) -> bytes:

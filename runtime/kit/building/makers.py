@@ -55,14 +55,14 @@ class Makers:
         """The signature of a file."""
         return sign_file(path, self.key).read_bytes()
 
-    def bundle_signature(self, folder: Path) -> bytes | None:
-        """A signature for a bundle that has none; None where it has one, which stays.
+    def bundle_signature(self, folder: Path) -> Content:
+        """A bundle's signature: the one that it has, or one of these makers.
 
         Raises:
-            TrustError: the bundle holds files that its manifest does not list.
+            BundleError: the bundle is not whole.
         """
         if (folder / BUNDLE_SIGNATURE).exists():
-            return None
+            return folder / BUNDLE_SIGNATURE
         with scratch_folder() as scratch:
             return sign_bundle(folder, self.key, scratch / BUNDLE_SIGNATURE).read_bytes()
 

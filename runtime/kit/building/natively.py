@@ -37,13 +37,17 @@ def packages(target: TargetName, scratch: Path, *, llm: bool, wheel: Path | None
     Raises:
         MedgeError: a wheel can't be had.
     """
-    from ..natives import fetch_wheels, install_wheels, llama_wheel, medge_wheel
+    from ..natives import fetch_wheels, install_wheels, medge_wheel
 
     if wheel is None:
         if not (REPOSITORY / "pyproject.toml").is_file():
             raise KitError("this medge was not installed from a checkout: give its own wheel with --wheel medge-...whl")
         wheel = medge_wheel(REPOSITORY)
     folder = scratch / "packages"
-    wheels = [*fetch_wheels(target), wheel, *([llama_wheel(target)] if llm else [])]
+    wheels = [*fetch_wheels(target), wheel]
+    if llm:
+        from ..natives import llama_wheel
+
+        wheels.append(llama_wheel(target))
     install_wheels(wheels, folder)
     return folder

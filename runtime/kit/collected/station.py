@@ -146,8 +146,8 @@ class _Compared:
 def _agreement(connection: sqlite3.Connection, named: Named) -> Iterator[Agreement]:
     found: dict[tuple[str, str], list[_Compared]] = defaultdict(list)
     rows = connection.execute(
-        "SELECT study, version, text, model, reports.job, signed_at, content FROM reports "
-        "LEFT JOIN results ON results.job = reports.job ORDER BY study, version"
+        "SELECT reports.study, version, text, model, reports.job, signed_at, content FROM reports "
+        "LEFT JOIN results ON results.job = reports.job ORDER BY reports.study, version"
     )
     draft: tuple[int, str, str, Mapping[str, Any]] | None = None
     of, done = None, False

@@ -35,7 +35,7 @@ def parts(place: Path) -> tuple[Path, Path]:
     python, packages = place / "python", place / "packages"
     for path, content in {
         "bin/python3": "#!/bin/sh\n", "lib/os.py": "x", "lib/__pycache__/os.cpython-313.pyc": "made",
-        "licenses/packages.json": json.dumps([{"name": "libc6", "version": "2.41", "sha256": "0" * 64}]),
+        "licenses/packages.json": json.dumps({"packages": [{"name": "libc6", "version": "2.41", "sha256": "0" * 64}]}),
     }.items():  # fmt: skip
         (python / path).parent.mkdir(parents=True, exist_ok=True)
         (python / path).write_text(content)

@@ -83,6 +83,10 @@ if [ -z "$data" ]; then
 fi
 case $data in /*) ;; *) data=$(pwd -P)/$data ;; esac
 
+free_at() {  # kilobytes free on a folder's disk
+  df -Pk -- "$1" | { read -r _; read -r _ _ _ kilobytes _; printf '%s' "$kilobytes"; }
+}
+
 ask() {  # a question; true for "yes"
   [ "$yes" = yes ] && return 0
   printf '%s Type "yes" to go on: ' "$1"
@@ -154,7 +158,8 @@ esac
   refuse "$WRONG_MACHINE" "this kit is for $target and this computer is $here; ask for a kit for $here"
 
 cpuinfo=${MEDGE_CPUINFO:-/proc/cpuinfo}  # tests show another machine's
-has=" $(sed -n 's/^\(flags\|Features\)[[:space:]]*: *//p' "$cpuinfo" 2>/dev/null | head -n 1) "
+case $target in *x86_64) line=flags ;; *) line=Features ;; esac  # an emulated machine shows the real one's
+has=" $(sed -n "s/^$line[[:space:]]*: *//p" "$cpuinfo" 2>/dev/null | head -n 1) "
 if [ "$has" != "  " ]; then
   for feature in $cpu; do
     case $has in
@@ -165,7 +170,7 @@ if [ "$has" != "  " ]; then
 fi
 
 total=$(sed -n 's/^MemTotal: *\([0-9]*\) kB.*/\1/p' "${MEDGE_MEMINFO:-/proc/meminfo}" 2>/dev/null)
-if [ -n "$total" ] && [ "$((total / 1000 * 1024))" -lt "$((memory / 1000))" ]; then
+if [ -n "$total" ] && [ "$((total * 1024 / 1000))" -lt "$((memory / 1000))" ]; then
   refuse "$LITTLE_MEMORY" "this computer has $((total / 1024)) MB of memory and a station needs at least $((memory / 1048576)) MB"
 fi
 
@@ -176,10 +181,10 @@ fi
 
 existing=$prefix
 while ! [ -d "$existing" ]; do existing=$(dirname -- "$existing"); done
-free=$(df -Pk -- "$existing" | awk 'NR == 2 { print $4 }')
+free=$(free_at "$existing")
 there=0
 for have in "$prefix/versions/.$counter.partial" "$prefix/versions/$counter"; do
-  [ -d "$have" ] && there=$(du -sk -- "$have" | awk '{ print $1 }')
+  [ -d "$have" ] && there=$(du -sk -- "$have" | { read -r kilobytes _; printf '%s' "$kilobytes"; })
 done
 needed=$((bytes / 1024 + 131072 - there))
 if [ "$needed" -gt "$free" ] && ! [ -e "$prefix/current" ]; then
@@ -197,8 +202,8 @@ fi
 if [ -x "$prefix/current/bin/medge" ] && "$prefix/current/bin/medge" --version >/dev/null 2>&1; then
   say "There is a station in $prefix. Its own programs look at this kit."
   set -- kit apply "$stick" --prefix "$prefix"
-  [ "$yes" = yes ] || ask "Bring it to medge $medge, kit $counter?" || refuse "$DECLINED" "nothing was changed"
   [ "$dry" = yes ] && exit 0
+  ask "Bring it to medge $medge, kit $counter?" || refuse "$DECLINED" "nothing was changed"
   exec "$prefix/current/bin/medge" "$@"
 fi
 
@@ -211,8 +216,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 for place in ${scratch_in:+"$scratch_in"} "${TMPDIR:-/var/tmp}" /tmp "${HOME:-/tmp}" "$existing"; do
   [ -d "$place" ] && [ -w "$place" ] || continue
-  room=$(df -Pk -- "$place" | awk 'NR == 2 { print $4 }')
-  [ "$room" -gt "$((bootstrap_bytes / 1024 * 11 / 10 + 4096))" ] || continue
+  room=$(free_at "$place")
+  [ "$room" -gt "$((bootstrap_bytes * 11 / 10240 + 4096))" ] || continue
   try=$place/.medge-install.$$
   mkdir -m 700 -- "$try" 2>/dev/null || continue
   printf '#!/bin/sh\nexit 0\n' >"$try/runs" && chmod 700 "$try/runs"
