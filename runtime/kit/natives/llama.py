@@ -101,7 +101,9 @@ def build_llama_wheel(
     options = {
         **_OPTIONS, "LLAMA_SOURCE": source, "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": machine.machine,
         "CMAKE_MAKE_PROGRAM": tools / "ninja", "CMAKE_C_FLAGS": flags, "CMAKE_CXX_FLAGS": flags,
-        "CMAKE_SHARED_LINKER_FLAGS": "-s", "CMAKE_MODULE_LINKER_FLAGS": "-s",
+        "CMAKE_SHARED_LINKER_FLAGS": "-s -pthread", "CMAKE_MODULE_LINKER_FLAGS": "-s -pthread",
+        # What only asks whether something compiles is not linked: Zig would build its C++ library anew for each kind of CPU.
+        "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         **{f"CMAKE_{name}": path for name, path in programs.items()},
     }  # fmt: skip
     words = [f"-D{name}={value}" for name, value in options.items()]
