@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("probe", "parquet", "hdf5", "pages", "reports", "llm", "station", "trust", "export")
+EXTRAS = ("probe", "parquet", "hdf5", "pages", "reports", "llm", "station", "trust", "kit", "export")
 PAGE = Path(__file__).parent / "reference" / "supply.md"
 BEGIN, END = "<!-- packages -->\n", "<!-- /packages -->"
 
@@ -33,7 +33,7 @@ ALLOWED = {
     "Zlib": r"zlib",
 }
 # Packages whose metadata says nothing that can be read, with what their licence file says.
-READ_BY_HAND = {"contourpy": "BSD", "cycler": "BSD", "kiwisolver": "BSD", "matplotlib": "PSF-2.0"}
+READ_BY_HAND = {"contourpy": "BSD", "cycler": "BSD", "kiwisolver": "BSD", "matplotlib": "PSF-2.0", "pyrage": "MIT"}
 
 
 def closure(extras: tuple[str, ...] = EXTRAS) -> dict[str, metadata.Distribution]:

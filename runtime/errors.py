@@ -27,6 +27,7 @@ MedgeError
 │   ├── PeerError        another system of the clinic can't be reached, or refused
 │   ├── ConflictError     something can't be done to what the station holds as that stands now
 │   └── ClaimLostError   a job is no longer this worker's: its lease ended, or it was cancelled
+├── KitError             a kit or an installation that can't be made or used
 └── MissingExtraError    an optional dependency is not installed
 """
 
@@ -155,6 +156,10 @@ class ClaimLostError(StationError):
     """A job is no longer this worker's: its lease ended, or it was cancelled. What the worker made of it does not count."""
 
 
+class KitError(MedgeError):
+    """A kit on a stick, or an installation made of one, that can't be made or used."""
+
+
 class MissingExtraError(MedgeError):
     """An optional dependency that is not installed."""
 
@@ -166,6 +171,20 @@ def one_line(said: object, most: int = 300) -> str:
     """What a library says or a file holds, as it may stand in an error: one line, not too long, nothing that a terminal obeys."""
     text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(said))
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+def fault_of(error: BaseException) -> str:
+    """What failed where, without what it says, which may name a patient: "ImageError medge.runtime.pictures.dicom:212".
+
+    The place is the innermost of medge's own lines.
+    """
+    place, step = "", error.__traceback__
+    while step is not None:
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("medge."):
+            place = f" {module}:{step.tb_lineno}"
+        step = step.tb_next
+    return type(error).__name__ + place
 
 
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file is too large"}

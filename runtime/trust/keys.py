@@ -212,7 +212,9 @@ class PrivateKey:
         """An envelope with this payload, signed."""
         hint = hashlib.sha256(self.public_pem.encode()).hexdigest()
         unsigned = Envelope(hint, payload_type, payload, b"")
-        return Envelope(hint, payload_type, payload, self._key.sign(unsigned.signed, _algorithm(self._key)))
+        return Envelope(
+            hint, payload_type, payload, self._key.sign(unsigned.signed, _algorithm(self._key, repeatable=True))
+        )
 
 
 def refuse_carried(path: Path) -> None:
@@ -249,11 +251,12 @@ def checked_name(name: str, path: Path) -> str:
 _HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384"}
 
 
-def _algorithm(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> Any:
+def _algorithm(key: EllipticCurvePrivateKey | EllipticCurvePublicKey, *, repeatable: bool = False) -> Any:
+    """ECDSA; repeatable after RFC 6979: the same file has the same signature, and no bad random number gives the key away."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
-    return ECDSA(getattr(hashes, _HASHES[key.curve.name])())
+    return ECDSA(getattr(hashes, _HASHES[key.curve.name])(), deterministic_signing=repeatable)
 
 
 def _pem_of(key: EllipticCurvePublicKey) -> str:

@@ -39,8 +39,14 @@ def sign_file(path: Path, key: PrivateKey, signature: Path | None = None) -> Pat
     return to
 
 
-def sign_bundle(folder: Path, key: PrivateKey) -> Path:
-    """Sign a bundle: every file of it, whose hashes are checked first. The signature lies in it, as `model.sig`.
+def sign_bundle(folder: Path, key: PrivateKey, signature: Path | None = None) -> Path:
+    """Sign a bundle: every file of it, whose hashes are checked first.
+
+    Args:
+        folder: the bundle.
+        key: signs it.
+        signature: where the signature goes; in the bundle, as `model.sig`, where None. Elsewhere it is for a copy that holds the
+            manifest's files and no others.
 
     Returns:
         Where the signature lies.
@@ -54,9 +60,9 @@ def sign_bundle(folder: Path, key: PrivateKey) -> Path:
     listed = {entry.path: entry.sha256 for entry in bundle.manifest.files}
     listed[MANIFEST] = sha256_file(folder / MANIFEST)
     for path in found_files(folder):
-        if path not in listed:
+        if path not in listed and signature is None:
             raise TrustError(f"{folder} holds {path}, which is none of its files; take it away, then sign")
     payload = statement.make(folder.resolve().name, listed, ignored=(SIGNATURE,))
-    to = folder / SIGNATURE
+    to = signature or folder / SIGNATURE
     replace_bytes(to, key.sign(payload, IN_TOTO).to_json())
     return to

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Command] = {
     "station": Command(
         "runtime.commands.station.station", "app", "Users, backup, history, PACS and FHIR of a station.", USE
     ),
+    "kit": Command("runtime.commands.kit.kit", "app", "Make a stick that makes an offline machine a station.", USE),
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),

@@ -157,7 +157,13 @@ _READING: Step = (
     _noted("jobs", "UPDATE OF state, steps_done, doing", "job", "NEW.id"),
 )
 
-STEPS: tuple[Step, ...] = (_FIRST, _READING, _DOORS)
+# What the makers may be told of a job without telling of a patient: when it was begun, and what failed where in medge's code.
+_TOLD: Step = (
+    "ALTER TABLE jobs ADD COLUMN begun REAL",
+    "ALTER TABLE jobs ADD COLUMN fault TEXT NOT NULL DEFAULT ''",
+)
+
+STEPS: tuple[Step, ...] = (_FIRST, _READING, _DOORS, _TOLD)
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:

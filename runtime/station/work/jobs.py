@@ -200,8 +200,9 @@ def claim(
         return None
     word = secrets.token_hex(16)
     connection.execute(
-        "UPDATE jobs SET state = 'running', claim = ?, worker = ?, lease = ?, steps_done = 0, steps = 0, doing = '' WHERE id = ?",
-        (word, worker, at + limits.lease, row["id"]),
+        "UPDATE jobs SET state = 'running', claim = ?, worker = ?, lease = ?, steps_done = 0, steps = 0, doing = '', begun = ? "
+        "WHERE id = ?",
+        (word, worker, at + limits.lease, now(), row["id"]),
     )
     found = get(connection, row["id"])
     assert found is not None
@@ -290,8 +291,16 @@ def complete(connection: sqlite3.Connection, held: Claim, content: Any) -> None:
     )
 
 
-def fail(connection: sqlite3.Connection, held: Claim, reason: str, limits: Limits, at: float) -> None:
+def fail(connection: sqlite3.Connection, held: Claim, reason: str, limits: Limits, at: float, fault: str = "") -> None:
     """Give a job back that failed: to be tried later, or parked when it was the last try.
+
+    Args:
+        connection: of a transaction that writes.
+        held: the claim.
+        reason: why, in a sentence for the clinic.
+        limits: how often a job is tried.
+        at: `time.monotonic()`.
+        fault: as `fault_of` says it.
 
     Raises:
         ClaimLostError: it is another's.
@@ -301,7 +310,7 @@ def fail(connection: sqlite3.Connection, held: Claim, reason: str, limits: Limit
         _close(connection, held, "parked", reason)
     else:
         _wait_again(connection, held, at + limits.backoff * 4 ** (failures - 1), reason)
-    connection.execute("UPDATE jobs SET failures = ? WHERE id = ?", (failures, held.job.id))
+    connection.execute("UPDATE jobs SET failures = ?, fault = ? WHERE id = ?", (failures, fault, held.job.id))
 
 
 def give_back(connection: sqlite3.Connection, held: Claim) -> None:

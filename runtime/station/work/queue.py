@@ -160,14 +160,14 @@ class Queue:
         if then:
             self.wake()
 
-    def fail(self, held: Claim, reason: str) -> None:
-        """Give a job back that failed: it is tried later, or parked with this reason.
+    def fail(self, held: Claim, reason: str, fault: str = "") -> None:
+        """Give a job back that failed: it is tried later, or parked with this reason. `fault`: as `fault_of` says it.
 
         Raises:
             ClaimLostError: it is another's.
         """
         with self._database.write() as connection:
-            jobs.fail(connection, held, reason, self.limits, self._clock())
+            jobs.fail(connection, held, reason, self.limits, self._clock(), fault)
 
     def give_back(self, held: Claim) -> None:
         """Give a job back that was not finished because the worker was told to stop; it counts as no failure.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import ClaimLostError, MedgeError, StationError, one_line
+from ...errors import ClaimLostError, MedgeError, StationError, fault_of, one_line
 from .jobs import Claim, Job, NewJob
 from .queue import Queue
 
@@ -129,7 +129,8 @@ class Worker:
         except Exception as error:
             reason = one_line(error) if isinstance(error, MedgeError) else f"{type(error).__name__} in the handler"
             _LOG.warning("job %d (%s) failed: %s", held.job.id, held.job.kind, type(error).__name__)
-            return lambda: queue.fail(held, reason)
+            fault = fault_of(error)
+            return lambda: queue.fail(held, reason, fault)
         except BaseException:  # Ctrl-C, or the end of the program
             with contextlib.suppress(StationError):
                 queue.give_back(held)

@@ -1,0 +1,1 @@
+"""A folder of collected files as one page, for the makers."""
