@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android wheels lint docs kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -29,7 +29,7 @@ $(VENV)/.demo-ready: pyproject.toml Makefile
 
 $(VENV)/.ready: $(VENV)/.demo-ready
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
-	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray,station]' --group test --group lint
+	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray,station,kit]' --group test --group lint
 	$(COMPILE)
 	touch $@
 
@@ -95,6 +95,12 @@ ABI ?= arm64-v8a
 android: install
 	bash android_demo/ci/prepare '$(ANDROID)' $(BIN)/python
 	MEDGE_ANDROID='$(ANDROID)' $(BIN)/python android_demo/ci/build.py --abi '$(ABI)' --out 'medge-$(ABI).apk'
+
+# llama-cpp-python for people without a compiler: a wheel for each target with kernels for all its CPUs, medge's own, and a page of
+# links that a release serves. The first time takes about half an hour on two cores; built wheels are kept in ~/.cache/medge/kit.
+WHEELHOUSE ?= dist/wheels
+wheels: install
+	$(BIN)/python -m medge.runtime.kit.natives.release '$(WHEELHOUSE)'
 
 lint: install
 	$(BIN)/ruff check .

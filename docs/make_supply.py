@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("probe", "parquet", "hdf5", "pages", "reports", "llm", "station", "export")
+EXTRAS = ("probe", "parquet", "hdf5", "pages", "reports", "llm", "station", "trust", "kit", "export")
 PAGE = Path(__file__).parent / "reference" / "supply.md"
 BEGIN, END = "<!-- packages -->\n", "<!-- /packages -->"
 

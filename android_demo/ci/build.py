@@ -349,8 +349,12 @@ def to_dex(classes: Sequence[Path], out: Path, least_api: str) -> None:
     kept(out, make, f"dex {least_api}", ANDROID, TOOLS / "bundletool.jar", *classes)
 
 
-def package(work: Path, abi: str, out: Path) -> Path:
-    """An APK for one ABI of what `assemble` has made: native libraries, alignment, a debug key's signature."""
+def package(work: Path, abi: str, out: Path, trust: Path | None = None) -> Path:
+    """An APK for one ABI of what `assemble` has made: native libraries, alignment, a debug key's signature.
+
+    Args:
+        trust: a trust folder (`medge keys trust`): the app then imports by its policy; without one it looks at no signature.
+    """
     unaligned, aligned = work / f"{abi}.unaligned.apk", work / f"{abi}.aligned.apk"
     shutil.copy(work / "linked.apk", unaligned)
     with zipfile.ZipFile(unaligned, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -359,10 +363,27 @@ def package(work: Path, abi: str, out: Path) -> Path:
         for path in native_libraries(abi, work / "native" / abi):
             # Compressed: an APK is carried on a stick, and installing unpacks it (extractNativeLibs in the manifest).
             archive.write(path, f"lib/{abi}/{path.name}")
+        for path in trust_files(trust) if trust else ():
+            archive.write(path, f"assets/trust/{path.relative_to(trust).as_posix()}")
     run("zipalign", "-f", "-p", "4", unaligned, aligned)
     passwords = ["--ks-pass", "pass:android", "--key-pass", "pass:android"]
     run("apksigner", "sign", "--ks", debug_key(), *passwords, "--out", out, aligned)
     return out
+
+
+def trust_files(folder: Path) -> list[Path]:
+    """What an app needs of a trust folder, which is public.
+
+    Raises:
+        BuildError: it is none, or holds a private key.
+    """
+    found = [path for path in (folder / "trust.json", folder / "revoked.json") if path.is_file()]
+    found += sorted(path for path in (folder / "keys").glob("*") if path.suffix in (".pub", ".rotation"))
+    if not (folder / "trust.json").is_file():
+        raise BuildError(f"{folder} is no trust folder: make one with 'medge keys trust'")
+    if secret := next((path for path in found if b"PRIVATE KEY" in path.read_bytes()), None):
+        raise BuildError(f"{secret} holds a private key")
+    return found
 
 
 def native_libraries(abi: str, work: Path) -> list[Path]:
@@ -422,13 +443,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--abi", choices=sorted(VARIANTS), default="arm64-v8a")
+    parser.add_argument("--trust", type=Path, help="a trust folder: whose bundles the app imports")
     parser.add_argument("--work", type=Path, default=Path("android-build"))
     arguments = parser.parse_args()
     if not ANDROID.is_file():
         sys.exit(f"{ANDROID} is missing: bash android_demo/ci/prepare {TOOLS}")
     try:
         assemble(arguments.work)
-        apk = package(arguments.work, arguments.abi, arguments.out)
+        apk = package(arguments.work, arguments.abi, arguments.out, arguments.trust)
     except BuildError as error:
         sys.exit(str(error))
     print(f"{apk}: {apk.stat().st_size / 1e6:.1f} MB")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from ..console.generator_options import CacheOption, ContextOption
 from ..console.options import JsonOption
 from ..console.terminal import out, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..console.parts import Part
 
 
 def doctor(
@@ -18,7 +23,7 @@ def doctor(
     cache: CacheOption = "f16",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this device is and which bundles fit it, before anything is loaded.
+    """Say what this device is, what medge lacks on it, and which bundles fit it, before anything is loaded.
 
     The exit code is 1 when a bundle does not fit.
 
@@ -30,6 +35,7 @@ def doctor(
     from rich.text import Text
 
     from ..bundles.bundle import Bundle
+    from ..console.parts import parts
     from ..generator.cache import CacheName
     from ..generator.planner import Device, Opening
     from ..kinds import KINDS
@@ -37,13 +43,20 @@ def doctor(
     device, opening = Device.here(), Opening(context, cache=cast("CacheName", cache))
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
     plans = [KINDS[bundle.manifest.kind].plan(bundle, device, opening) for bundle in opened]
+    found = parts()
     if as_json:
         rows = [
             {"bundle": p.name, "fits": p.fits, "context": p.context, "threads": p.threads, "gpu_layers": p.gpu_layers,
              "cache_type": p.cache,
              "needs_bytes": p.need.total, "need": dataclasses.asdict(p.need)} for p in plans
         ]  # fmt: skip
-        print_json({"device": dataclasses.asdict(device), "results": rows})
+        print_json(
+            {
+                "device": dataclasses.asdict(device),
+                "parts": [dataclasses.asdict(part) for part in found],
+                "results": rows,
+            }
+        )
     else:
         here = Table(title="This device", show_header=False)
         here.add_row("memory", f"{device.memory_total / 1e9:.1f} GB, {device.memory_free / 1e9:.1f} GB of it free")
@@ -51,6 +64,10 @@ def doctor(
         here.add_row("CPU features", ", ".join(device.features) or "none that llama.cpp has kernels for")
         here.add_row("GPU", f"{device.gpu / 1e9:.1f} GB free" if device.gpu else "none that this llama.cpp can use")
         out.print(here)
+        out.print(parts_table(found))
+        for part in found:
+            if part.mend:
+                out.print(f"{part.purpose}: {part.mend}", soft_wrap=True, markup=False, highlight=False)
         if plans:
             table = Table(title="Bundles")
             for column in ("bundle", "", "context", "threads", "needs GB", "weights", "cache", "working"):
@@ -63,3 +80,15 @@ def doctor(
             out.print(table)
     if not all(p.fits for p in plans):
         raise typer.Exit(1)
+
+
+def parts_table(found: list[Part]) -> Table:
+    """What medge can do here, and what it lacks for the rest."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="What medge can do here", show_header=False)
+    for part in found:
+        state = Text("; ".join(part.lacks), "yellow") if part.lacks else Text(part.remark or "yes", "green")
+        table.add_row(part.purpose, state)
+    return table

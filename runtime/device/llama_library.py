@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+from pathlib import Path
 from typing import Any
 
-from ..errors import GeneratorError, MissingExtraError
+from ..errors import GeneratorError, MissingExtraError, one_line
 
 _messages: list[str] = []
 _keep: list[Any] = []  # ctypes callbacks must outlive the library's use of them
@@ -14,12 +16,21 @@ _process: list[int] = []  # the one in which models are loaded
 
 
 def library() -> Any:
-    """llama_cpp's ctypes module, its chatter turned into a short memory of warnings and errors."""
+    """llama_cpp's ctypes module, its chatter turned into a short memory of warnings and errors.
+
+    Raises:
+        MissingExtraError: llama-cpp-python is not installed.
+        GeneratorError: its libraries can't be opened here, or none of them has kernels for this CPU.
+    """
     try:
         import llama_cpp.llama_cpp as lib
         from llama_cpp import mtmd_cpp
     except ModuleNotFoundError as error:
         raise MissingExtraError("llama-cpp-python", "llm") from error
+    except (OSError, RuntimeError) as error:  # what its loader of shared libraries raises
+        raise GeneratorError(
+            f"llama.cpp's library can't be opened: {one_line(error)}; medge doctor says more"
+        ) from error
     if not _keep:
 
         def remember(level: int, text: bytes, _: object) -> None:
@@ -33,6 +44,11 @@ def library() -> Any:
         mtmd_cpp.mtmd_log_set(callback, None)
         mtmd_cpp.mtmd_helper_log_set(callback, None)
         lib.llama_backend_init()
+        from llama_cpp._ggml import libggml
+
+        libggml.ggml_backend_reg_count.restype = ctypes.c_size_t
+        if not libggml.ggml_backend_reg_count():
+            raise GeneratorError("this llama-cpp-python has no kernels for this CPU; medge doctor says more")
     _messages.clear()
     return lib
 
@@ -66,11 +82,24 @@ def forget_messages() -> None:
     _messages.clear()
 
 
+def kernels() -> str | None:
+    """Which of a wheel's kernels llama.cpp chose for this CPU, as ggml names them ("haswell", "armv8.2_2").
+
+    None where it was compiled with kernels for one CPU, and where this system does not say what is open.
+    """
+    try:
+        opened = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    chosen = re.search(r"/libggml-cpu-([A-Za-z0-9_.]+)\.so$", opened, re.MULTILINE)
+    return chosen[1] if chosen else None
+
+
 def gpu_memory() -> int:
-    """Free bytes of the GPUs that this build of llama.cpp can use; 0 where it was built without, or is not installed."""
+    """Free bytes of the GPUs that this build of llama.cpp can use; 0 where it was built without, or can't be opened."""
     try:
         lib = library()
-    except MissingExtraError:
+    except (MissingExtraError, GeneratorError):
         return 0
     if not lib.llama_supports_gpu_offload():
         return 0

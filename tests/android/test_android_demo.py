@@ -183,12 +183,21 @@ def phones(bundle: Path, work: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def signed(work: Path) -> str:
+    """Bundles and trust folders, and what the core shall say of each pair; `tests/runtime/trust` asks Python the same."""
+    from signed_cases import write_cases
+
+    write_cases(work / "signed")
+    return f"-Dmedge.signed={work / 'signed'}"
+
+
+@pytest.fixture(scope="session")
 def properties(
     encoder_properties: list[str], answers: str, merged_answers: str, small_answers: Path, onnxruntime: str,
-    host_llama: str, phones: str,
+    host_llama: str, phones: str, signed: str,
 ) -> list[str]:  # fmt: skip
     small = f"-Dmedge.small={small_answers}"
-    return [EVERYTHING, *encoder_properties, answers, merged_answers, small, onnxruntime, host_llama, phones]
+    return [EVERYTHING, *encoder_properties, answers, merged_answers, small, onnxruntime, host_llama, phones, signed]
 
 
 @needs_tools
@@ -258,6 +267,24 @@ def test_the_apk_holds_the_native_libraries_and_no_model(apk: tuple[str, Path]) 
     assert {Path(name).name for name in names if name.startswith("lib/")} == wanted
     assert all(name.startswith(f"lib/{abi}/") for name in names if name.endswith(".so"))
     assert not [name for name in names if name.endswith((".onnx", ".gguf", ".safetensors"))]
+
+
+@needs_tools
+def test_an_apk_carries_whom_it_trusts_and_no_secret(assembled: Path, tmp_path: Path) -> None:
+    from signed_bundles import fingerprint, make_key, trusting
+
+    key = make_key(tmp_path / "keys", "makers")
+    trust = trusting(tmp_path / "trust", tmp_path / "keys/makers.pub").folder
+    abi = "armeabi-v7a"  # the quickest
+    with zipfile.ZipFile(build.package(assembled, abi, tmp_path / "trusting.apk", trust)) as archive:
+        found = {name: archive.read(name) for name in archive.namelist() if name.startswith("assets/")}
+    assert set(found) == {"assets/trust/trust.json", f"assets/trust/keys/{fingerprint(key)}.pub"}
+    assert found["assets/trust/trust.json"] == (trust / "trust.json").read_bytes()
+    with pytest.raises(build.BuildError, match="is no trust folder"):
+        build.trust_files(tmp_path)
+    (trust / "keys/secret.pub").write_bytes(key.path.read_bytes())
+    with pytest.raises(build.BuildError, match=r"secret\.pub holds a private key"):
+        build.trust_files(trust)
 
 
 @needs_tools

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ...console.generator_options import ContextOption
-from ...console.options import AllowFailed, JsonOption, ThreadsOption
+from ...console.options import AllowFailed, JsonOption, ThreadsOption, TrustOption
 from ...console.terminal import err, out, print_json, warn
 from .dicom_options import Allowed, DicomPort, Title, dicom_facts, node_of
 from .entrance_options import (
@@ -24,6 +24,7 @@ from .entrance_options import (
     tell_certificate,
 )  # fmt: skip
 
+CHECKED = "checked-bundles.json"  # in the store: which signed bundles have been hashed
 CLINIC = ("pynetdicom", "reportlab", "httpx")  # what speaks to the clinic's own systems
 
 
@@ -51,6 +52,7 @@ def serve(
     context: ContextOption = None,
     threads: ThreadsOption = None,
     allow_failed_parity: AllowFailed = False,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve the bundles of a folder over HTTP: to this machine, or beyond it to users, by TLS.
@@ -64,6 +66,7 @@ def serve(
     """
     from .... import __version__
     from ...errors import MissingExtraError, StationError
+    from ...station.models.admission import Admission
     from ...station.models.catalogue import Catalogue
     from ...station.models.opening import BundleOpener
     from ...station.models.shelf import Shelf
@@ -71,7 +74,8 @@ def serve(
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "argon2", "cryptography", *CLINIC):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "station")
-    catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder)
+    admission = Admission(trust, None if store is None else store / CHECKED)
+    catalogue = Catalogue.read(bundles, allow_failed_parity=allow_failed_parity, encoder=encoder, admission=admission)
     if store is None and (keep_days is not None or keep_gb is not None):
         raise StationError(
             "--keep-days and --keep-gb are for a station that holds studies; give its folder with --store"
@@ -90,7 +94,9 @@ def serve(
         way = entrance(host, station, names=name or (), certificate=certificate, key=key)
         door, address = server.listen(server.Address(way.host, port))
         url = f"{'https' if way.tls else 'http'}://{way.called}:{address.port}"
-        opener = BundleOpener(threads=threads, context=context, allow_failed_parity=allow_failed_parity)
+        opener = BundleOpener(
+            threads=threads, context=context, allow_failed_parity=allow_failed_parity, admission=admission
+        )
         service = Service(catalogue, Shelf(opener), station=station)
         if station is not None:
             kept = Retention(keep_days, None if keep_gb is None else int(keep_gb * 1e9))

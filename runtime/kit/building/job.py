@@ -31,8 +31,9 @@ CPU: dict[TargetName, tuple[str, ...]] = {
 LEAST_MEMORY = 1_000_000_000  # bytes; what each bundle takes, the planner says later
 # What `medge kit install` imports, and so what the interpreter of the stick has beside it before anything is installed.
 BOOTSTRAP = (
-    "medge", "annotated_doc", "cffi", "click", "cryptography", "markdown_it", "mdurl", "msgspec", "numpy", "numpy.libs",
-    "psutil", "pycparser", "pygments", "rich", "shellingham", "typer", "typing_extensions.py", "_cffi_backend",
+    "PIL", "_cffi_backend", "annotated_doc", "annotated_types", "cryptography", "markdown_it", "mdurl", "medge", "msgspec",
+    "numpy", "numpy.libs", "pillow.libs", "psutil", "pydantic", "pydantic_core", "pygments", "rich", "safetensors",
+    "shellingham", "tokenizers", "typer", "typing_extensions", "typing_inspection",
 )  # fmt: skip
 
 
@@ -181,8 +182,8 @@ def _bootstrap(sources: Sequence[Source]) -> Iterator[Source]:
 
 
 def _of_bootstrap(top: str) -> bool:
-    stem = top.split("-")[0] if top.endswith(".dist-info") else top
-    return stem in BOOTSTRAP or top.startswith("_cffi_backend.")
+    stem = top.split("-")[0] if top.endswith(".dist-info") else top.removesuffix(".py")
+    return stem in BOOTSTRAP or stem.split(".cpython-")[0] in BOOTSTRAP
 
 
 def _facts(statement: Statement, bootstrap: Path) -> bytes:

@@ -14,7 +14,9 @@ from .targets import run, sha256_of
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # A suite of Debian's, by the names that machines' sources use; what another distribution calls its own is not taken.
-_SUITE = re.compile(r"(?:buster|bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing)(-security)?")
+_SUITE = re.compile(
+    r"(?:buster|bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing)(-security)?"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Archive:
         trusted = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         lines = [f"deb {trusted}{address} {suite}{part} main" for address, part in sorted(_archives())]
         if not lines:
-            raise KitError("fetching the interpreter needs apt sources that name an archive of Debian, and here are none")
+            raise KitError(
+                "fetching the interpreter needs apt sources that name an archive of Debian, and here are none"
+            )
         (top / "sources" / "debian.list").write_text("\n".join(lines) + "\n")
         settings = {
             "Dir::State": top / "state", "Dir::Cache": top / "cache", "Dir::State::status": top / "status",

@@ -1,4 +1,4 @@
-"""A folder of wheels with a page of links to them, as `pip install --find-links` reads it from a disk or from a release's page."""
+"""A folder of wheels with a page of links to them, as `pip install --find-links` reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _PAGE = """<!DOCTYPE html>
 <head><meta charset="utf-8"><title>Wheels for medge</title></head>
 <body>
 <h1>Wheels for medge</h1>
-<p><code>pip install --find-links THIS-PAGE 'medge[llm]'</code> needs no compiler. pip checks each file's SHA-256, which stands in its link.</p>
+<p><code>pip install --find-links THIS-PAGE 'medge[llm]'</code> needs no compiler.
+pip checks each file's SHA-256, which stands in its link.</p>
 <ul>
 {links}
 </ul>

@@ -1,8 +1,8 @@
 """A Python that runs from any folder of any Linux: Debian's, with the libc and the loader that it was built for.
 
 Debian's binary is built with profile-guided optimization and gets Debian's security updates. It expects its own folder at
-/usr and the machine's libc. Here a script of /bin/sh starts it through the loader that is carried with it, which looks for libraries
-beside itself only. `sys.executable` is that script, so that the interpreter's own children start in the same way.
+/usr and the machine's libc. Here a script of /bin/sh starts it through the loader that is carried with it, which takes the
+libraries beside itself. `sys.executable` is that script, so that the interpreter's own children start in the same way.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 import json
 import posixpath
 import re
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ from ...bundles.atomic import atomic_file
 from ...bundles.typed_json import build, parse
 from ...errors import KitError
 from .debian import Package, fetch_packages
-from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, run, sha256_of, target_named
+from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, sha256_of, target_named
 
 SUITE = "trixie"
 PACKAGES = (
@@ -36,7 +38,9 @@ LIBRARIES = (
     "libncursesw.so.6", "libpanelw.so.6", "libtinfo.so.6", "libzstd.so.1",
 )  # fmt: skip
 _ELSEWHERE = {"aarch64": {"libmvec.so.1"}}  # what a machine's libc does not have, or has under another name
-_LEFT_OUT = re.compile(r"(test|__pycache__|idlelib|turtledemo)/|sitecustomize\.py|lib-dynload/(_?xx|_test|_ctypes_test|readline|_dbm)")
+_LEFT_OUT = re.compile(
+    r"(test|__pycache__|idlelib|turtledemo)/|sitecustomize\.py|lib-dynload/(_?xx|_test|_ctypes_test|readline|_dbm)"
+)
 _ADVICE = "make new locks: python -m medge.runtime.kit.natives.lock"
 _PACKAGES_FOLDER = "../../../../packages\n"  # seen from python/lib/python3/dist-packages
 
@@ -159,7 +163,9 @@ class Tree:
                 if member.issym():
                     target = member.linkname
                     self._links[name] = posixpath.normpath(
-                        target.lstrip("/") if target.startswith("/") else posixpath.join(posixpath.dirname(name), target)
+                        target.lstrip("/")
+                        if target.startswith("/")
+                        else posixpath.join(posixpath.dirname(name), target)
                     )
                 elif member.isfile() and (stream := tar.extractfile(member)) is not None:
                     self._files[name] = stream.read()
@@ -190,10 +196,11 @@ class Tree:
 
 
 def _data(deb: Path) -> bytes:
-    import subprocess
 
-    run(["dpkg-deb", "--version"], purpose="unpacking Debian's packages")
-    done = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=False)
+    program = shutil.which("dpkg-deb")
+    if program is None:
+        raise KitError("unpacking Debian's packages needs the program dpkg-deb, which is not on this machine")
+    done = subprocess.run([program, "--fsys-tarfile", deb], capture_output=True, check=False)
     if done.returncode:
         raise KitError(f"{deb} is no Debian package that dpkg-deb can unpack; remove it, and it is fetched anew")
     return done.stdout

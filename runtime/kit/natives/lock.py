@@ -1,7 +1,7 @@
 """Make the locks anew: `python -m medge.runtime.kit.natives.lock`, in a checkout, with uv on the path or in this environment.
 
-The newest versions that fit are taken: of medge's dependencies, for each target, and of Debian's packages. What the locks then name is
-what kits are made of, until this is run again.
+The newest versions that fit are taken: of medge's dependencies, for each target, and of Debian's packages. Kits are
+made of what the locks then name, until this is run again.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ def lock_wheels(target: Target, repository: Path) -> None:
             name, _, version = pin.partition("==")
             file = files[_normal(name)]
             found.append(wheels.LockedWheel(_normal(name), version, sha256_of(file), file.name))
-    head = f"# What medge[{','.join(EXTRAS)}] needs on {target.name}, Python {PYTHON_VERSION}; made by {__spec__.name}.\n"
-    replace_text(wheels.lock_file(target), head + "".join(f"{one}\n" for one in sorted(found, key=lambda one: one.name)))
+    head = (
+        f"# What medge[{','.join(EXTRAS)}] needs on {target.name}, Python {PYTHON_VERSION}; made by {__spec__.name}.\n"
+    )
+    replace_text(
+        wheels.lock_file(target), head + "".join(f"{one}\n" for one in sorted(found, key=lambda one: one.name))
+    )
 
 
 def lock_interpreter(target: Target) -> None:

@@ -1,25 +1,26 @@
-"""Wheels unpacked to a folder of packages, for any machine: nothing is run or compiled, and the same wheels give the same bytes."""
+"""Wheels unpacked to a folder of packages, for any machine: nothing is run, and the same wheels give the same bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...errors import KitError, one_line, storage_errors
 from .targets import need
 
 if TYPE_CHECKING:
-    from installer.records import RecordEntry
     from installer.utils import Scheme
 
 _INSTALLER = b"medge\n"
+_MODULES = ("purelib", "platlib")
 
 
 def install_wheels(wheels: Iterable[Path], folder: Path) -> None:
     """Install wheels into a folder, which the interpreter finds as `packages` beside its own.
 
-    The programs of packages are left out: what a kit runs it runs by `python3 -m`. Each file is checked against its wheel's record.
+    The programs of packages are left out: what a kit runs it runs by `python3 -m`. Each file is checked against its
+    wheel's record.
 
     Args:
         wheels: in any order.
@@ -49,22 +50,25 @@ def install_wheels(wheels: Iterable[Path], folder: Path) -> None:
 
 def _destination(folder: Path) -> Any:
     from installer.destinations import SchemeDictionaryDestination
+    from installer.records import RecordEntry
 
     class Packages(SchemeDictionaryDestination):
-        """A folder that takes a wheel's modules and data, and no programs."""
+        """A folder that takes a wheel's modules, and no programs, headers, or files for elsewhere."""
 
         def write_script(self, name: str, module: str, attr: str, section: Any) -> RecordEntry:
-            from installer.records import RecordEntry
-
             return RecordEntry(name, None, None)
+
+        def write_file(self, scheme: Scheme, path: Any, stream: BinaryIO, is_executable: bool) -> RecordEntry:
+            if scheme not in _MODULES:
+                return RecordEntry(str(path), None, None)
+            return super().write_file(scheme, path, stream, is_executable)
 
         def finalize_installation(
             self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
         ) -> None:
-            kept = sorted((one for one in records if one[0] != "scripts"), key=lambda one: one[1].path)
+            # Both kinds of modules lie in one folder, and so are recorded as of one.
+            kept = sorted(((scheme, one) for place, one in records if place in _MODULES), key=lambda one: one[1].path)
             super().finalize_installation(scheme, record_file_path, kept)
 
-    places = {name: str(folder) for name in ("purelib", "platlib")}
-    # No package of the lock brings any of these; where one does, they lie apart.
-    places |= {name: str(folder / ".unused" / name) for name in ("headers", "scripts", "data")}
+    places = dict.fromkeys(("purelib", "platlib", "headers", "scripts", "data"), str(folder))
     return Packages(places, interpreter="python3", script_kind="posix", bytecode_optimization_levels=())

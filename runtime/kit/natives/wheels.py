@@ -13,7 +13,9 @@ from ...bundles.atomic import replace_file
 from ...errors import KitError
 from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, run, sha256_of, target_named
 
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>\S+\.whl)")
+_LINE = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>\S+\.whl)"
+)
 _EPOCH = "1577836800"  # of files in medge's own wheel: the first second of 2020
 
 
@@ -112,7 +114,18 @@ def medge_wheel(repository: Path, cache: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as place:
         run(
-            [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", place, repository],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "-q",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "-w",
+                place,
+                repository,
+            ],
             purpose="building medge's wheel",
             environment={"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)},
         )

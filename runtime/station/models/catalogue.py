@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...bundles.manifest import MANIFEST, KindName, Manifest
 from ...errors import MedgeError, StationError
+from .admission import Admission
 
 
 class NoModelError(StationError):
@@ -53,13 +54,16 @@ class Catalogue:
     encoder: str | None = None
 
     @classmethod
-    def read(cls, folder: Path, *, allow_failed_parity: bool = False, encoder: str | None = None) -> Catalogue:
+    def read(
+        cls, folder: Path, *, allow_failed_parity: bool = False, encoder: str | None = None, admission: Admission | None = None
+    ) -> Catalogue:  # fmt: skip
         """Read the manifests of the bundles in a folder; no model is loaded.
 
         Args:
             folder: each of its folders that has a manifest is a bundle.
             allow_failed_parity: serve bundles whose parity gate failed or was never measured, too.
             encoder: the encoder that requests mean that name none.
+            admission: whose bundles are let in; everybody's where None.
 
         Raises:
             StationError: there is no such folder, no bundle in it that can be served, or no such encoder.
@@ -70,6 +74,7 @@ class Catalogue:
         refused: dict[str, str] = {}
         for path in sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")):
             try:
+                (admission or Admission()).check(path)
                 entries[path.name] = _entry(path, allow_failed_parity)
             except MedgeError as error:
                 refused[path.name] = str(error)

@@ -10,6 +10,7 @@ from ...generator.generator import Generator
 from ...generator.isolated.generator import IsolatedGenerator
 from ...generator.planner import Device, Opening, Plan
 from ...kinds import KINDS
+from .admission import Admission
 from .catalogue import Entry
 
 
@@ -20,12 +21,15 @@ class BundleOpener:
         threads: of each engine; its own choice where None.
         context: positions of a language model's context; as many as fit where None.
         allow_failed_parity: load a bundle whose parity gate failed or was never measured.
+        admission: whose bundles are let in; everybody's where None.
     """
 
     def __init__(
-        self, *, threads: int | None = None, context: int | None = None, allow_failed_parity: bool = False
+        self, *, threads: int | None = None, context: int | None = None, allow_failed_parity: bool = False,
+        admission: Admission | None = None,
     ) -> None:  # fmt: skip
         self._threads, self._context, self._allow = threads, context, allow_failed_parity
+        self._admission = admission or Admission()
 
     def plan(self, entry: Entry, device: Device) -> Plan:
         """What a bundle takes on a device."""
@@ -34,7 +38,7 @@ class BundleOpener:
 
     def open(self, entry: Entry, plan: Plan) -> Encoder | Generator:
         """Load a bundle with its engines, so that what memory is left can be seen afterwards."""
-        bundle = Bundle.open(entry.folder, allow_failed_parity=self._allow)
+        bundle = self._admission.open(entry.folder, allow_failed_parity=self._allow)
         if entry.kind == "encoder":
             encoder = Encoder(bundle, threads=self._threads)
             for tower in encoder.towers:

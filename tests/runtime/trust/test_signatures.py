@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -10,18 +9,18 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from signed_bundles import VISION, fingerprint, make_key, trusting, write_signable
+from signed_cases import DAMAGE, STATEMENTS
 
 import medge
+from medge.runtime.bundles import bundle as bundles
 from medge.runtime.bundles.bundle import Bundle
-from medge.runtime.bundles.manifest import MANIFEST, SIGNATURE, Manifest
+from medge.runtime.bundles.manifest import MANIFEST, SIGNATURE, Manifest, sha256_file
 from medge.runtime.errors import BundleError, MissingExtraError, StorageError, TrustError, TrustWarning
-from medge.runtime.trust import statement
+from medge.runtime.trust import statement, verifying
 from medge.runtime.trust.documents import sign_rotation
 from medge.runtime.trust.envelope import IN_TOTO, Envelope
 from medge.runtime.trust.keys import PrivateKey, PublicKey
@@ -84,6 +83,24 @@ def test_a_real_bundle_loads_with_trust_and_without_is_refused(
     assert medge.load_encoder(copy).bundle.folder == copy
 
 
+def test_each_file_is_hashed_once(signed: Path, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a signature costs no second reading of gigabytes; how little it costs is in docs/results/signing.md."""
+    names: list[str] = []
+
+    def watched(path: Path) -> str:
+        names.append(path.relative_to(signed).as_posix())
+        return sha256_file(path)
+
+    for module in (bundles, verifying):
+        monkeypatch.setattr(module, "sha256_file", watched)
+    listed = sorted(entry.path for entry in Manifest.read(signed).files)
+    medge.load(signed, trust=trust)
+    assert sorted(name for name in names if name != MANIFEST) == listed
+    names.clear()
+    verify_bundle(signed, trust)
+    assert sorted(name for name in names if name != MANIFEST) == listed
+
+
 @pytest.mark.parametrize("path", [VISION, "tokenizer.json", MANIFEST])
 def test_a_changed_file_is_named(path: str, signed: Path, trust: Trust) -> None:
     content = bytearray((signed / path).read_bytes())
@@ -144,62 +161,6 @@ def test_signatures_of_others_and_of_other_things_are_refused(
     assert verify_bundle(signed, trust)
 
 
-def reworded(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
-    body = json.loads(content)
-    change(body)
-    return json.dumps(body).encode()
-
-
-def _payload(body: dict[str, Any], content: bytes) -> None:
-    body["dsseEnvelope"]["payload"] = base64.b64encode(content).decode()
-
-
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda content: b"",
-    "cut": lambda content: content[: len(content) // 2],
-    "no JSON": lambda content: b"\xff" + content,
-    "a list": lambda content: b"[" + content + b"]",
-    "deep": lambda content: b"[" * 100_000,
-    "a field twice": lambda content: content.replace(b'{"mediaType":', b'{"mediaType":"x","mediaType":', 1),
-    "a payload twice": lambda content: content.replace(b'"payload":', b'"payload":"e30=","payload":', 1),
-    "another media type": lambda content: content.replace(b"v0.3", b"v0.1"),
-    "a certificate": lambda content: reworded(
-        content, lambda body: body.update(verificationMaterial={"certificate": {"rawBytes": ""}})
-    ),
-    "raw bytes of a key": lambda content: reworded(
-        content, lambda body: body["verificationMaterial"]["publicKey"].update(rawBytes="")
-    ),
-    "an entry of a log": lambda content: reworded(
-        content, lambda body: body["verificationMaterial"].update(tlogEntries=[{}])
-    ),
-    "no hint": lambda content: reworded(content, lambda body: body["verificationMaterial"]["publicKey"].clear()),
-    "no signature": lambda content: reworded(content, lambda body: body["dsseEnvelope"].update(signatures=[])),
-    "two signatures": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"].update(signatures=body["dsseEnvelope"]["signatures"] * 2)
-    ),
-    "a short signature": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"]["signatures"][0].update(sig="MEUCIQ==")
-    ),
-    "zeros": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"]["signatures"][0].update(sig="MAYCAQACAQA=")
-    ),
-    "blanks in base64": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"].update(payload=" " + body["dsseEnvelope"]["payload"])
-    ),
-    "another algorithm": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"]["signatures"][0].update(alg="none")
-    ),
-    "another key's name": lambda content: reworded(
-        content, lambda body: body["dsseEnvelope"]["signatures"][0].update(keyid="0" * 64)
-    ),
-    "another payload type": lambda content: content.replace(b"application/vnd.in-toto+json", b"application/json"),
-    "another payload": lambda content: reworded(content, lambda body: _payload(body, b"{}")),
-    "a message signature": lambda content: reworded(
-        content, lambda body: body.update(messageSignature=body.pop("dsseEnvelope"))
-    ),
-}
-
-
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_signature_is_refused(name: str, signed: Path, trust: Trust) -> None:
     path = signed / SIGNATURE
@@ -218,28 +179,6 @@ def test_a_signature_that_is_no_small_file_is_refused(signed: Path, trust: Trust
     with path.open("wb") as stream:
         stream.truncate(17 << 20)
     refused(signed, trust, "model.sig has 17825792 bytes")
-
-
-STATEMENTS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another predicate": lambda body: body.update(predicateType="https://model_signing/Digests/v0.1"),
-    "another statement": lambda body: body.update(_type="https://in-toto.io/Statement/v0.1"),
-    "two subjects": lambda body: body.update(subject=body["subject"] * 2),
-    "another sum": lambda body: body["subject"][0].update(digest={"sha256": "0" * 64}),
-    "pieces": lambda body: body["predicate"]["serialization"].update(method="shards"),
-    "another hash": lambda body: body["predicate"]["serialization"].update(hash_type="blake3"),
-    "links": lambda body: body["predicate"]["serialization"].update(allow_symlinks=True),
-    "a file of another hash": lambda body: body["predicate"]["resources"][0].update(algorithm="md5"),
-    "a path out of it": lambda body: body["predicate"]["resources"][0].update(name="../manifest.json"),
-    "an absolute path": lambda body: body["predicate"]["resources"][0].update(name="/etc/passwd"),
-    "a file twice": lambda body: body["predicate"]["resources"].append(body["predicate"]["resources"][0]),
-    "no files": lambda body: body["predicate"].update(resources=[]),
-    "files and one file": lambda body: body["predicate"]["resources"].append(
-        {"name": ".", "algorithm": "sha256", "digest": "0" * 64}
-    ),
-    "a number for a hash": lambda body: body["predicate"]["resources"][0].update(digest=7),
-    "no predicate": lambda body: body.pop("predicate"),
-    "no list": lambda body: body.update(predicate=[]),
-}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -84,11 +84,12 @@ class BundlesActivity : Activity() {
         message = getString(R.string.working)
         show()
         val context = app
-        app.models.import(TreeSource(contentResolver, tree), { at -> context.report(at) }, { error ->
+        var warning = ""
+        app.models.import(TreeSource(contentResolver, tree), { at -> context.report(at) }, { warning = "\n" + context.explain(it) }, { error ->
             end(context.explain(error))
         }) { bundle ->
             val runs = if (bundle.manifest.kind == Kind.ENCODER) "\n" + context.getString(R.string.bundles_provider, context.models.provider(bundle)) else ""
-            end(context.getString(R.string.bundles_done, bundle.manifest.name) + runs)
+            end(context.getString(R.string.bundles_done, bundle.manifest.name) + warning + runs)
         }
     }
 

@@ -19,6 +19,7 @@ import org.medge.core.Problem
 import org.medge.core.Progress
 import org.medge.core.ProviderChoice
 import org.medge.core.ProviderTrial
+import org.medge.core.Trust
 import org.medge.core.VectorIndex
 import java.io.File
 import java.util.concurrent.CountDownLatch
@@ -36,7 +37,7 @@ class Models(private val app: MedgeApp) {
     private var encoder: Encoder? = null
     @Volatile private var reader: Reader? = null
     private var index: VectorIndex? = null
-    val store = BundleStore(File(app.filesDir, "bundles").apply { mkdirs() })
+    val store = BundleStore(File(app.filesDir, "bundles").apply { mkdirs() }, ::trust)
 
     /** Do [work] with the images' model's thread, then [done] or [failed] on the main thread. */
     fun <T> onImages(work: () -> T, failed: (MedgeException) -> Unit, done: (T) -> Unit) = images.execute { deliver(work, failed, done) }
@@ -134,13 +135,19 @@ class Models(private val app: MedgeApp) {
         closed.await()
     }
 
-    /** Import a bundle and use it from now on. Other models are put away first: both may not fit. */
-    fun import(source: TreeSource, progress: (Progress?) -> Unit, failed: (MedgeException) -> Unit, done: (Bundle) -> Unit) {
+    /** Import a bundle and use it from now on. Other models are put away first: both may not fit. [warned] says why it would be refused where the policy is to warn. */
+    fun import(
+        source: TreeSource,
+        progress: (Progress?) -> Unit,
+        warned: (MedgeException) -> Unit,
+        failed: (MedgeException) -> Unit,
+        done: (Bundle) -> Unit,
+    ) {
         var shown = 0L
         onImages({
             closeEncoder()
             closeReaderAndWait()
-            val bundle = store.import(source, app.device(), ::accept) {
+            val bundle = store.import(source, app.device(), ::accept, { main.post { warned(it) } }) {
                 if (it.done - shown > 1_000_000 || it.done == it.total) {
                     shown = it.done
                     main.post { progress(if (it.done == it.total) null else it) }
@@ -149,6 +156,23 @@ class Models(private val app: MedgeApp) {
             if (bundle.manifest.kind == Kind.ENCODER) provider(bundle)
             bundle
         }, failed, done)
+    }
+
+    /**
+     * Whose bundles are imported, as the app's makers decided: the folder `trust` among its assets, which the APK's own signature
+     * covers; null where it has none.
+     */
+    private fun trust(): Trust? {
+        val folder = File(app.noBackupFilesDir, "trust")
+        folder.deleteRecursively()
+        val names = app.assets.list("trust").orEmpty().filter { it.endsWith(".json") }.map { "trust/$it" } +
+            app.assets.list("trust/keys").orEmpty().map { "trust/keys/$it" }
+        if (names.isEmpty()) return null
+        for (name in names) {
+            val file = File(app.noBackupFilesDir, name).apply { parentFile!!.mkdirs() }
+            app.assets.open(name).use { from -> file.outputStream().use { from.copyTo(it) } }
+        }
+        return Trust.open(folder)
     }
 
     /** @throws MedgeException this phone does not compute what a bundle promises */

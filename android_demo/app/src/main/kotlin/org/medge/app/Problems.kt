@@ -20,6 +20,13 @@ private fun textOf(problem: Problem): Int = when (problem) {
     Problem.FILE_MISSING -> R.string.problem_file_missing
     Problem.FILE_TRUNCATED -> R.string.problem_file_truncated
     Problem.FILE_CHANGED -> R.string.problem_file_changed
+    Problem.UNSIGNED -> R.string.problem_unsigned
+    Problem.SIGNATURE_DAMAGED -> R.string.problem_signature_damaged
+    Problem.SIGNATURE_FORGED -> R.string.problem_signature_forged
+    Problem.KEY_UNKNOWN -> R.string.problem_key_unknown
+    Problem.KEY_REVOKED -> R.string.problem_key_revoked
+    Problem.NOT_WHAT_WAS_SIGNED -> R.string.problem_not_what_was_signed
+    Problem.TRUST_DAMAGED -> R.string.problem_trust_damaged
     Problem.DISK_FULL -> R.string.problem_disk_full
     Problem.COPY_INTERRUPTED -> R.string.problem_copy_interrupted
     Problem.TOO_LARGE -> R.string.problem_too_large

@@ -47,8 +47,14 @@ class Progress(val path: String, val done: Long, val total: Long)
  * An import copies under a temporary name, hashes what it writes, and goes on where an earlier one stopped. Only when every hash is right
  * and [import]'s `accept` has seen the phone compute what the bundle promises, one rename makes it the bundle in use; the one before stays
  * in use until then, whatever happens.
+ *
+ * With [trust], only what a trusted key has signed is imported; it is asked for at each import, and not when a bundle is used later.
  */
-class BundleStore(private val root: File, private val freeSpace: () -> Long = { root.usableSpace }) {
+class BundleStore(
+    private val root: File,
+    private val trust: () -> Trust? = { null },
+    private val freeSpace: () -> Long = { root.usableSpace },
+) {
     /** The bundle in use, or null. */
     fun current(kind: Kind): Bundle? {
         val place = File(root, kind.id)
@@ -60,11 +66,19 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
      * Import a bundle, or go on with its import.
      *
      * @param accept looks at the complete copy and throws where this phone should not use it (see [Golden.replay])
+     * @param warn is told why a bundle would be refused, where the policy is to warn
      * @throws MedgeException in words for whatever is wrong; after `DISK_FULL` and `COPY_INTERRUPTED`, importing again goes on
      */
-    fun import(source: BundleSource, device: Device, accept: (Bundle) -> Unit, progress: (Progress) -> Unit = {}): Bundle {
+    fun import(
+        source: BundleSource,
+        device: Device,
+        accept: (Bundle) -> Unit,
+        warn: (MedgeException) -> Unit = {},
+        progress: (Progress) -> Unit = {},
+    ): Bundle {
         val bytes = readManifest(source)
         val manifest = Manifest.parse(bytes)
+        val signature = checkSignature(source, bytes, manifest, warn)
         manifest.checkUsable()
         Planner.plan(manifest, device).checked()
         val place = File(root, manifest.kind.id)
@@ -74,6 +88,7 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
             val partial = File(place, "$PARTIAL$name")
             copyAll(source, manifest, partial, progress)
             File(partial, Manifest.NAME).writeBytes(bytes)
+            signature?.let { File(partial, Trust.SIGNATURE).writeBytes(it) }
             val copied = Bundle.open(partial)
             try {
                 copied.verify(hashes = false) // hashed while it was written
@@ -103,6 +118,27 @@ class BundleStore(private val root: File, private val freeSpace: () -> Long = { 
     /** Forget half-copied bundles. */
     fun discardPartial() {
         Kind.values().flatMap { File(root, it.id).listFiles().orEmpty().asList() }.filter { it.name.startsWith(PARTIAL) }.forEach { it.deleteRecursively() }
+    }
+
+    /** The signature that held, or null where none was asked for or the policy is to warn. */
+    private fun checkSignature(source: BundleSource, bytes: ByteArray, manifest: Manifest, warn: (MedgeException) -> Unit): ByteArray? {
+        val trust = trust()?.takeIf { it.policy != Policy.OFF } ?: return null
+        try {
+            val signature = try {
+                source.open(Trust.SIGNATURE, 0).use { it.readUpTo(Envelope.MOST_BYTES + 1) }
+            } catch (_: FileNotFoundException) {
+                null
+            } catch (error: IOException) {
+                throw MedgeException(Problem.COPY_INTERRUPTED, Trust.SIGNATURE, cause = error)
+            }
+            demand(signature == null || signature.size <= Envelope.MOST_BYTES, Problem.SIGNATURE_DAMAGED) { listOf("size") }
+            trust.check(signature, bytes, manifest)
+            return signature
+        } catch (error: MedgeException) {
+            if (trust.policy == Policy.REFUSE || error.problem == Problem.COPY_INTERRUPTED) throw error
+            warn(error)
+            return null
+        }
     }
 
     private fun readManifest(source: BundleSource): ByteArray {

@@ -254,7 +254,7 @@ class BundleTest {
     @Test
     fun aFullDiskSaysHowMuchIsMissingAndKeepsWhatItHas() {
         MadeBundle(source)
-        val error = assertProblem(Problem.DISK_FULL) { BundleStore(root) { 10L shl 20 }.import(FolderSource(source), big, {}) }
+        val error = assertProblem(Problem.DISK_FULL) { BundleStore(root, freeSpace = { 10L shl 20 }).import(FolderSource(source), big, {}) }
         assertEquals(24L, error.arguments.single()) // 33.6 MB are left for the system, 10.5 are there, 0.3 are needed
         assertNotNull(BundleStore(root).import(FolderSource(source), big, {}))
     }
@@ -263,7 +263,7 @@ class BundleTest {
     fun aDiskThatFillsUpInTheMiddleKeepsWhatIsThere() {
         // /dev/full takes nothing: the write fails as on a full disk, whatever the free space was a moment before.
         MadeBundle(source)
-        val store = BundleStore(root) { Long.MAX_VALUE }
+        val store = BundleStore(root, freeSpace = { Long.MAX_VALUE })
         assertProblem(Problem.COPY_INTERRUPTED) { store.import(Pulled(FolderSource(source), 200_000), big, {}) }
         val partial = root.walk().first { it.name == "vision_model.onnx" }
         val golden = File(partial.parentFile.parentFile, "golden.safetensors")
