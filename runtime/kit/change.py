@@ -10,7 +10,6 @@ comes first, then the link.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from ..progress import Progress, no_progress
 from . import programs, store
 from .admission import Verify, admit
 from .installation import CURRENT, TRUST, Installation, Pending, What
-from .layout import STATEMENT
 from .tree import Laid, differences, lay_out, partial_of
 
 Say = Callable[[str], None]
@@ -237,9 +235,8 @@ def _finish(here: Installation, pending: Pending, say: Say) -> None:
     state = here.state
     changes: dict[str, object] = {"pending": None}
     if pending.to >= state.highest:
-        digest = hashlib.sha256((kit.folder / STATEMENT).read_bytes()).hexdigest()
         newest = max(state.newest or "", kit.statement.created)
-        changes |= {"highest": pending.to, "digest": digest, "newest": newest}
+        changes |= {"highest": pending.to, "digest": kit.statement.identity, "newest": newest}
     here.note(pending.to, kit.statement.medge, pending.what, **changes)
     here.keep(pending.to, pending.before)
     store.keep_newest(here.backups)
