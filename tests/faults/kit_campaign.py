@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=100)
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--log", type=Path, default=Path("benchmarks/results/kit-kills.jsonl"))
+    parser.add_argument("--log", type=Path, default=Path("benchmarks/results/kit_kills.jsonl"))
     arguments = parser.parse_args()
     done = (
         {json.loads(line)["moment"] for line in arguments.log.read_text().splitlines()}
