@@ -77,9 +77,7 @@ def apply(
         _tidy(here, kit.counter)
         say(f"laying out version {kit.counter}")
         laid = lay_out(kit, here.versions, admitted.base, progress)
-        if before == kit.counter:
-            here.save()  # and so remove what a kill has left of the last time
-        else:
+        if before != kit.counter:
             say(f"version {kit.counter} tests itself")
             schema = _tested_before(here, kit.counter, kit.statement.medge)
             _change(here, kit.counter, before, "installed" if before is None else "updated", schema, say)
@@ -126,6 +124,7 @@ def resume(here: Installation, say: Say = lambda text: None) -> Pending | None:
     """
     pending = here.state.pending
     if pending is None:
+        here.save()  # and so remove what a kill has left of the last time
         return None
     say(f"a change to version {pending.to} was interrupted; looking at what there is")
     if here.current() == pending.to:
