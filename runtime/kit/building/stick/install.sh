@@ -158,7 +158,8 @@ esac
   refuse "$WRONG_MACHINE" "this kit is for $target and this computer is $here; ask for a kit for $here"
 
 cpuinfo=${MEDGE_CPUINFO:-/proc/cpuinfo}  # tests show another machine's
-has=" $(sed -n 's/^\(flags\|Features\)[[:space:]]*: *//p' "$cpuinfo" 2>/dev/null | head -n 1) "
+case $target in *x86_64) line=flags ;; *) line=Features ;; esac  # an emulated machine shows the real one's
+has=" $(sed -n "s/^$line[[:space:]]*: *//p" "$cpuinfo" 2>/dev/null | head -n 1) "
 if [ "$has" != "  " ]; then
   for feature in $cpu; do
     case $has in
