@@ -15,7 +15,7 @@ from result_tables import kills, kits
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
-from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
+from result_tables.hardening import decoders, endurance, fuzz, isolation, signing, station_store
 from result_tables.language_models import cache, generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +93,7 @@ BENCHMARKS = {
     "station-store": Benchmark(
         "The station's store", "benchmarks/station_store.py", _recorded("station_store"), CORES, station_store
     ),
+    "signing": Benchmark("Verifying signatures", "benchmarks/signing.py", _recorded("signing"), f"{CORES}, busy", signing),
 }  # fmt: skip
 
 
