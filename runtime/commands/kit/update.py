@@ -14,7 +14,8 @@ from .build import Key, TrustFolder
 
 def update(
     old: Annotated[
-        Path, typer.Argument(help="The kit that devices have: its folder, or a copy of its kit.json.", show_default=False)
+        Path,
+        typer.Argument(help="The kit that devices have: its folder, or a copy of its kit.json.", show_default=False),
     ],
     new: Annotated[Path, typer.Argument(help="The new kit's folder, whole.", show_default=False)],
     key: Key,
@@ -43,7 +44,9 @@ def update(
     size = sum(path.stat().st_size for path in out_folder.rglob("*") if path.is_file())
     found = parts(before, whole.statement)
     if as_json:
-        print_json({"out": str(out_folder), "bytes": size, **facts(kit.statement), "results": [asdict(one) for one in found]})
+        print_json(
+            {"out": str(out_folder), "bytes": size, **facts(kit.statement), "results": [asdict(one) for one in found]}
+        )
         return
     for one in found:
         out.print(f"{one.carried / 1e6:10.1f} MB of {one.whole / 1e6:10.1f} MB  {one.component}", soft_wrap=True)

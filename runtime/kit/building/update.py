@@ -75,7 +75,9 @@ def build_update(
     """
     makers.refuse_on_stick(out)
     if new.counter <= old.counter:
-        raise KitError(f"{new.folder} is kit {new.counter}, which is no newer than {old.counter}; give the older one first")
+        raise KitError(
+            f"{new.folder} is kit {new.counter}, which is no newer than {old.counter}; give the older one first"
+        )
     if new.target != old.target:
         raise KitError(f"the older kit is for {old.target}, and {new.folder} is for {new.target}")
     if new.statement.base is not None or new.absent():
@@ -85,9 +87,12 @@ def build_update(
         make_trust(scratch / "trust").add(scratch / "makers.pub")
         by_trust(new.folder / STATEMENT, new.folder / SIGNATURE, scratch / "trust")
     there = old.contents()
-    pieces: dict[str, Content] = {sha256: new.piece(sha256) for sha256 in new.statement.contents() if sha256 not in there}
+    pieces: dict[str, Content] = {
+        sha256: new.piece(sha256) for sha256 in new.statement.contents() if sha256 not in there
+    }
     statement = dataclasses.replace(new.statement, base=old.counter, beside={})
     beside: dict[str, Content] = {
-        "README.txt": README.format(counter=new.counter, base=old.counter).encode(), **dict(makers.beside())
+        "README.txt": README.format(counter=new.counter, base=old.counter).encode(),
+        **dict(makers.beside()),
     }
     return write_kit(out, statement, pieces, beside, makers.sign, force=force, progress=progress)
