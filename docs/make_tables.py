@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from result_tables import kills
+from result_tables import kills, kits
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
@@ -170,7 +170,9 @@ def render() -> dict[Path, str]:
     found = {path: fill(path.read_text(encoding="utf-8"), name, body) for path, (name, body) in bodies.items()}
     page = folder / "kills.md"
     text = fill(page.read_text(encoding="utf-8"), "kills", kills.commands())
-    return {**found, page: fill(text, "station", kills.station())}
+    text = fill(fill(text, "station", kills.station()), "kits", kits.killed())
+    sizes = folder / "updates.md"
+    return {**found, page: text, sizes: fill(sizes.read_text(encoding="utf-8"), "updates", kits.updates())}
 
 
 if __name__ == "__main__":
