@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android lint docs kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android screens lint docs kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -95,6 +95,14 @@ ABI ?= arm64-v8a
 android: install
 	bash android_demo/ci/prepare '$(ANDROID)' $(BIN)/python
 	MEDGE_ANDROID='$(ANDROID)' $(BIN)/python android_demo/ci/build.py --abi '$(ABI)' --out 'medge-$(ABI).apk'
+
+# The app's screens drawn by layoutlib: every state in every size, theme, language and size of text, judged. Some minutes.
+# SCREENS="bless" keeps what is drawn now as what the tests compare with; SCREENS="sheet" makes the documentation's picture.
+SCREENS ?= check
+screens: install
+	bash android_demo/ci/prepare '$(ANDROID)' $(BIN)/python
+	bash android_demo/ci/screens/prepare '$(ANDROID)'
+	MEDGE_ANDROID='$(ANDROID)' $(BIN)/python android_demo/ci/screens/screens.py $(SCREENS)
 
 lint: install
 	$(BIN)/ruff check .

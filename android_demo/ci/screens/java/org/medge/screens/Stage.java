@@ -56,11 +56,12 @@ import java.io.File;
 import java.io.FileInputStream;
 import java.io.StringReader;
 import java.lang.reflect.Field;
-import java.lang.reflect.Method;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import org.kxml2.io.KXmlParser;
 import org.xmlpull.v1.XmlPullParser;
 
@@ -166,6 +167,7 @@ final class Stage {
         context.getMetrics().scaledDensity *= look.fontScale;
         context.getResources().getDisplayMetrics().scaledDensity = context.getMetrics().scaledDensity;
         context.getConfiguration().fontScale = look.fontScale;
+        context.getResources().getConfiguration().fontScale = look.fontScale;
         Field view = RenderSessionImpl.class.getDeclaredField("mViewRoot");
         view.setAccessible(true);
         root = (ViewGroup) view.get(session);
@@ -224,15 +226,16 @@ final class Stage {
         return image;
     }
 
+    private final Set<String> told = new HashSet<>();
     private final LayoutLog log = new LayoutLog() {
         @Override
         public void warning(String tag, String message, Object data) {
-            if (!"resources.format".equals(tag)) System.err.println("warning " + tag + ": " + message);
+            if (told.add(message)) System.err.println("layoutlib warns: " + message);
         }
 
         @Override
         public void fidelityWarning(String tag, String message, Throwable throwable, Object data) {
-            System.err.println("not as on a phone " + tag + ": " + message);
+            if (told.add(message)) System.err.println("not drawn as on a phone: " + message);
         }
 
         @Override

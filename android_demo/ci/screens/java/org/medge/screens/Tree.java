@@ -40,7 +40,7 @@ final class Tree {
         boolean hidden = silent || view.getImportantForAccessibility() == View.IMPORTANT_FOR_ACCESSIBILITY_NO_HIDE_DESCENDANTS;
         int index = views.size();
         views.add(facts(view, parent, box, seen, hidden));
-        if (!(view instanceof ViewGroup) || view instanceof Spinner) return;
+        if (!(view instanceof ViewGroup)) return;
         ViewGroup group = (ViewGroup) view;
         for (int child = 0; child < group.getChildCount(); child++) {
             View inner = group.getChildAt(child);
@@ -57,7 +57,7 @@ final class Tree {
         facts.add("seen", numbers(seen));
         facts.addProperty("clickable", view.isClickable());
         facts.addProperty("enabled", view.isEnabled());
-        facts.addProperty("silent", silent);
+        facts.addProperty("silent", silent || view.getImportantForAccessibility() == View.IMPORTANT_FOR_ACCESSIBILITY_NO);
         facts.addProperty("description", view.getContentDescription() == null ? null : view.getContentDescription().toString());
         if (view instanceof ScrollView && ((ScrollView) view).getChildCount() > 0) {
             facts.addProperty("more", dp(((ScrollView) view).getChildAt(0).getHeight() - view.getHeight()));
@@ -84,7 +84,7 @@ final class Tree {
         int breadth = view.getWidth() - view.getTotalPaddingLeft() - view.getTotalPaddingRight();
         for (int line = 0; line < layout.getLineCount(); line++) {
             shortened |= layout.getEllipsisCount(line) > 0;
-            wide |= layout.getLineWidth(line) > breadth + 1;
+            wide |= layout.getLineMax(line) > breadth + 1;
             int end = layout.getLineEnd(line);
             CharSequence text = layout.getText();
             broken |= line < layout.getLineCount() - 1 && end > 0 && end < text.length() && Character.isLetter(text.charAt(end - 1)) && Character.isLetter(text.charAt(end));
