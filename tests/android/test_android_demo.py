@@ -38,6 +38,7 @@ EMULATED = {"v8": "cortex-a53", "v8_2_dotprod": "cortex-a76", "v8_2_dotprod_i8mm
 
 
 build = load_script(DEMO / "ci/build.py")
+screens = load_script(DEMO / "ci/screens/screens.py")
 needs_tools = pytest.mark.skipif(
     not (build.TOOLS / "python").is_dir(),
     reason=f"no Android tools in {build.TOOLS}: bash android_demo/ci/prepare {build.TOOLS}",
@@ -50,8 +51,11 @@ def core_tests(core: Path, work: Path) -> Path:
     return work / "core-tests"
 
 
-def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
-    """Run the command line; with the phone's version of ONNX Runtime, in whose last digits the two must agree."""
+def medge(*arguments: str | Path, phone_runtime: bool = False) -> str:
+    """Run the command line and give what it prints.
+
+    With the phone's version of ONNX Runtime, where the two must agree in the last digits.
+    """
     environment = dict(os.environ)
     if phone_runtime:
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -60,6 +64,7 @@ def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
     command = [sys.executable, "-m", "medge", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -334,6 +339,42 @@ def test_arm_writes_the_tokens_of_this_machine(
     ]  # fmt: skip
     told = [EVERYTHING, f"-Dmedge.answers={small_answers}", f"-Dmedge.llama={tmp_path}/libmedge_llama_{variant}.so"]
     assert "OK (" in build.junit([core, build.GSON, build.STDLIB], core_tests, told, ["AnswersTest"], emulator)
+
+
+# The app's own activities
+
+
+@pytest.fixture(scope="session")
+def play(bundle: Path, small_reader: Path, small_answers: Path, two_images: Path, work: Path) -> str:
+    """What is shown to the app, and what it must answer, as a system property."""
+    picture = sorted(two_images.iterdir())[0]
+    found = json.loads(medge("classify", bundle, picture, "--top", 6, "--json", phone_runtime=True))
+    answers = json.loads((small_answers / "answers.json").read_text())
+    path = work / "play.json"
+    facts = {
+        "encoder": str(bundle), "generator": str(small_reader), "picture": str(picture), "question": QUESTIONS[0],
+        "answer": answers[0]["text"], "scores": [[s["label"], s["softmax"], s["sigmoid"]] for s in found["results"][0]["labels"]],
+    }  # fmt: skip
+    path.write_text(json.dumps(facts))
+    return f"-Dmedge.play={path}"
+
+
+@needs_tools
+@pytest.mark.skipif(not (screens.LAYOUTLIB / "made-by").is_file(), reason=f"no layoutlib in {screens.LAYOUTLIB}")
+def test_the_apps_own_activities_do_what_a_person_does(
+    assembled: Path, core: Path, play: str, onnxruntime: str, host_llama: str, work: Path, tmp_path: Path
+) -> None:
+    app = [core, assembled / "app", assembled / "constants"]
+    stage = screens.compile_stage(app, work / "stage")
+    shutil.copy(host_llama.partition("=")[2], tmp_path / "libmedge_llama_x86_64.so")
+    report = build.java(
+        *screens.JVM, "-cp", screens.class_path([stage, *app]), play, onnxruntime, f"-Djava.library.path={tmp_path}",
+        f"-Djava.io.tmpdir={tmp_path}", f"-Dmedge.layoutlib={screens.LAYOUTLIB}", f"-Dmedge.res={RESOURCES}",
+        "org.junit.runner.JUnitCore", "org.medge.screens.AppTest",
+    )  # fmt: skip
+    found = re.search(r"OK \((\d+) tests\)", report)
+    assert found is not None, report
+    assert int(found[1]) == (DEMO / "ci/screens/java/org/medge/screens/AppTest.java").read_text().count("@Test\n")
 
 
 # Resources

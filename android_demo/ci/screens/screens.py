@@ -76,7 +76,9 @@ def every() -> list[str]:
 
 def class_path(classes: Sequence[Path]) -> str:
     """Ours first, for they stand in for some of Android's; then layoutlib, then what the app uses."""
-    return build.class_path(*classes, *sorted((LAYOUTLIB / "lib").glob("*.jar")), build.STDLIB, build.GSON, build.ORT)
+    return build.class_path(
+        *classes, *sorted((LAYOUTLIB / "lib").glob("*.jar")), build.STDLIB, build.GSON, build.ORT, *build.JUNIT
+    )
 
 
 def compile_stage(classes: Sequence[Path], out: Path) -> Path:

@@ -37,9 +37,18 @@ public final class Handler_Delegate {
         return true;
     }
 
-    /** Forget what was sent to screens that are no more. */
-    public static void clear() {
-        QUEUE.clear();
+    /** Forget what was sent to screens that are no more, but not what was sent to these. */
+    public static void clear(Handler... living) {
+        QUEUE.removeIf(sent -> !java.util.Arrays.asList(living).contains(sent.handler));
+    }
+
+    /** Deliver the next message that is due, if any is. */
+    public static boolean deliverOne() {
+        Sent next = QUEUE.peek();
+        if (next == null || next.due > SystemClock.uptimeMillis()) return false;
+        QUEUE.poll();
+        next.handler.dispatchMessage(next.message);
+        return true;
     }
 
     /** Deliver what is due now, but not what that sends for later. */
@@ -57,9 +66,8 @@ public final class Handler_Delegate {
     public static boolean deliverUntil(java.util.function.BooleanSupplier come, long milliseconds) throws InterruptedException {
         long end = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(milliseconds);
         while (System.nanoTime() < end) {
-            deliver();
             if (come.getAsBoolean()) return true;
-            Thread.sleep(2);
+            if (!deliverOne()) Thread.sleep(2);
         }
         return false;
     }

@@ -1,10 +1,12 @@
 package org.medge.screens;
 
 import android.app.HostActivityManager;
+import android.content.ContentResolver;
 import android.content.Context;
 import android.content.ContextWrapper;
 import android.content.SharedPreferences;
 import java.io.File;
+import java.lang.reflect.Field;
 import java.lang.reflect.Proxy;
 import java.util.HashMap;
 import java.util.Map;
@@ -18,6 +20,18 @@ final class Host extends ContextWrapper {
         super(base);
         this.folder = folder;
         this.preferences = preferences;
+    }
+
+    /** To another screen, as a phone that is turned. */
+    void move(Context base) throws ReflectiveOperationException {
+        Field field = ContextWrapper.class.getDeclaredField("mBase");
+        field.setAccessible(true);
+        field.set(this, base);
+    }
+
+    @Override
+    public ContentResolver getContentResolver() {
+        return new ContentResolver(this);
     }
 
     @Override

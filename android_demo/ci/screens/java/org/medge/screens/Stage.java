@@ -8,6 +8,7 @@ import android.graphics.Bitmap;
 import android.graphics.Bitmap_Delegate;
 import android.graphics.Canvas;
 import android.os.Bundle;
+import android.os.Handler;
 import android.os.Handler_Delegate;
 import android.view.AttachInfo_Accessor;
 import android.view.View;
@@ -97,6 +98,8 @@ final class Stage {
         }
         Map<String, String> properties = new HashMap<>();
         for (String name : read.stringPropertyNames()) properties.put(name, read.getProperty(name));
+        // What Android asks of its virtual machine, layoutlib answers with no: this one has 64 bits all the same.
+        properties.put("ro.product.cpu.abilist32", "x86_64");
         Map<String, Map<String, Integer>> enums = Enums.of(new File(data, "res/values/attrs.xml"));
         if (!bridge.init(properties, new File(data, "fonts"), enums, log)) throw new IllegalStateException("layoutlib does not start");
         for (Class<?> kind : Class.forName("org.medge.app.R").getDeclaredClasses()) {
@@ -128,8 +131,8 @@ final class Stage {
     }
 
     /** An empty screen; the one before it is gone. */
-    void show(Look wanted) throws Exception {
-        close();
+    void show(Look wanted, Handler... living) throws Exception {
+        close(living);
         look = wanted;
         Locale.setDefault(new Locale(look.language));
         int width = look.width * DENSITY;
@@ -195,10 +198,10 @@ final class Stage {
         return made;
     }
 
-    /** Give up the screen. */
-    void close() {
+    /** Give up the screen, and what was sent to its views. */
+    void close(Handler... living) {
         if (session == null) return;
-        Handler_Delegate.clear();
+        Handler_Delegate.clear(living);
         session.release();
         Bridge.cleanupThread();
         session = null;
