@@ -353,7 +353,8 @@ def play(bundle: Path, small_reader: Path, small_answers: Path, two_images: Path
     path = work / "play.json"
     facts = {
         "encoder": str(bundle), "generator": str(small_reader), "picture": str(picture), "question": QUESTIONS[0],
-        "answer": answers[0]["text"], "scores": [[s["label"], s["softmax"], s["sigmoid"]] for s in found["results"][0]["labels"]],
+        "answer": answers[0]["text"], "answerOfPicture": answers[len(QUESTIONS)]["text"],
+        "scores": [[s["label"], s["softmax"], s["sigmoid"]] for s in found["results"][0]["labels"]],
     }  # fmt: skip
     path.write_text(json.dumps(facts))
     return f"-Dmedge.play={path}"

@@ -46,7 +46,8 @@ import org.medge.app.R;
  * The app's own activities with real models: what a person does by clicks, and what Android does to them.
  *
  * System properties: medge.layoutlib and medge.res, folders; medge.play, a JSON file with the folders of an `encoder` and a `generator`, a
- * `picture`, Python's `scores` of it as [label, which of these, does it hold] in their order, a `question` and its `answer`.
+ * `picture`, Python's `scores` of it as [label, which of these, does it hold] in their order, a `question`, its `answer` and its
+ * `answerOfPicture`.
  */
 public class AppTest {
     private static final long PATIENCE = 120_000;
@@ -187,7 +188,7 @@ public class AppTest {
         assertTrue(shown(screen, R.id.empty));
         asks(screen, given.get("question").getAsString());
         assertTrue(shown(screen, R.id.stop));
-        awaits(() -> !answer(screen).isEmpty());
+        sees(() -> !answer(screen).isEmpty());
         String first = answer(screen);
         String all = given.get("answer").getAsString();
         assertTrue(first + " of " + all, all.startsWith(first) && first.length() < all.length());
@@ -205,11 +206,28 @@ public class AppTest {
     }
 
     @Test
+    public void theFirstQuestionTakesThePictureAlong() throws Exception {
+        imports("encoder");
+        imports("generator");
+        MainActivity looking = begin(MainActivity.class, null);
+        opens(looking);
+        click(looking, R.id.ask);
+        assertEquals(AskActivity.class.getName(), looking.started.get(0).getComponent().getClassName());
+        looking.performStop();
+        AskActivity screen = begin(AskActivity.class, null);
+        asks(screen, given.get("question").getAsString());
+        ViewGroup turns = (ViewGroup) screen.findViewById(R.id.conversation);
+        assertEquals(host.getString(R.string.ask_with_picture), ((TextView) turns.getChildAt(0).findViewById(R.id.note)).getText().toString());
+        awaits(() -> shown(screen, R.id.send));
+        assertEquals(given.get("answerOfPicture").getAsString(), answer(screen));
+    }
+
+    @Test
     public void anAnswerThatDiedWithTheProcessIsThereAndGoesOn() throws Exception {
         imports("generator");
         AskActivity screen = begin(AskActivity.class, null);
         asks(screen, given.get("question").getAsString());
-        awaits(() -> !answer(screen).isEmpty());
+        sees(() -> !answer(screen).isEmpty());
         String first = answer(screen);
         Bundle kept = screen.performStop();
         dies();
@@ -300,8 +318,13 @@ public class AppTest {
         return (Handler) main.get(app.getModels());
     }
 
-    private static void awaits(BooleanSupplier come) throws InterruptedException {
+    /** Deliver message by message until this has come, and no further: what comes next is still on its way. */
+    private static void sees(BooleanSupplier come) throws InterruptedException {
         assertTrue("it did not come", Handler_Delegate.deliverUntil(come, PATIENCE));
+    }
+
+    private static void awaits(BooleanSupplier come) throws InterruptedException {
+        sees(come);
         stage.arrange(stage.look().height * Stage.DENSITY);
     }
 
