@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android wheels lint docs kill-campaign kit-kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android screens wheels lint docs kill-campaign kit-kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -101,6 +101,14 @@ android: install
 WHEELHOUSE ?= dist/wheels
 wheels: install
 	$(BIN)/python -m medge.runtime.kit.natives.release '$(WHEELHOUSE)'
+
+# The app's screens drawn by layoutlib: every state in every size, theme, language and size of text, judged. Some minutes.
+# SCREENS="bless" keeps what is drawn now as what the tests compare with; SCREENS="sheet" makes the documentation's picture.
+SCREENS ?= check
+screens: install
+	bash android_demo/ci/prepare '$(ANDROID)' $(BIN)/python
+	bash android_demo/ci/screens/prepare '$(ANDROID)'
+	MEDGE_ANDROID='$(ANDROID)' $(BIN)/python android_demo/ci/screens/screens.py $(SCREENS)
 
 lint: install
 	$(BIN)/ruff check .

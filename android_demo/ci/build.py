@@ -308,8 +308,8 @@ def _classes(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.class"))
 
 
-def assemble(work: Path, core: Path | None = None) -> None:
-    """What all ABIs share, into `work`: `linked.apk` with resources and manifest, and `dex/`.
+def compile_app(work: Path, core: Path | None = None) -> list[Path]:
+    """Resources, manifest and the app's classes into `work`; gives the folders of classes that belong to it.
 
     Args:
         core: compiled classes of the core, where they are there already.
@@ -333,7 +333,12 @@ def assemble(work: Path, core: Path | None = None) -> None:
     constants = work / "constants"
     run("javac", "-nowarn", "--release", known["jvmTarget"], "-d", constants, *generated.rglob("*.java"))
     compile_kotlin(source / "kotlin", app, (ANDROID, core, constants, ORT, GSON))
-    to_dex([core, app, constants, ORT, GSON, STDLIB], work / "dex", known["minSdk"])
+    return [core, app, constants]
+
+
+def assemble(work: Path, core: Path | None = None) -> None:
+    """What all ABIs share, into `work`: `linked.apk` with resources and manifest, and `dex/`; of `core`, `compile_app` says."""
+    to_dex([*compile_app(work, core), ORT, GSON, STDLIB], work / "dex", versions()["minSdk"])
 
 
 def to_dex(classes: Sequence[Path], out: Path, least_api: str) -> None:

@@ -31,27 +31,18 @@ DEMO = ROOT / "android_demo"
 RESOURCES = DEMO / "app/src/main/res"
 ARM = Path(os.environ.get("MEDGE_ARM", Path.home() / ".cache/medge/arm"))
 ANDROID_NAMESPACE = "{http://schemas.android.com/apk/res/android}"
+LANGUAGES = ("es", "fr", "pt", "sw")  # beside English: the station's
 PER_CLASS = 34  # of six classes of MedNIST: more than 200 images
 # Variants of llama.cpp, and a processor that each is for. i8mm needs "max": no model of processor in qemu 7.2 has it.
 EMULATED = {"v8": "cortex-a53", "v8_2_dotprod": "cortex-a76", "v8_2_dotprod_i8mm": "max"}
 
 
 build = load_script(DEMO / "ci/build.py")
+screens = load_script(DEMO / "ci/screens/screens.py")
 needs_tools = pytest.mark.skipif(
     not (build.TOOLS / "python").is_dir(),
     reason=f"no Android tools in {build.TOOLS}: bash android_demo/ci/prepare {build.TOOLS}",
 )
-
-
-@pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("android")
-
-
-@pytest.fixture(scope="session")
-def core(work: Path) -> Path:
-    build.compile_core(work / "core")
-    return work / "core"
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +51,11 @@ def core_tests(core: Path, work: Path) -> Path:
     return work / "core-tests"
 
 
-def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
-    """Run the command line; with the phone's version of ONNX Runtime, in whose last digits the two must agree."""
+def medge(*arguments: str | Path, phone_runtime: bool = False) -> str:
+    """Run the command line and give what it prints.
+
+    With the phone's version of ONNX Runtime, where the two must agree in the last digits.
+    """
     environment = dict(os.environ)
     if phone_runtime:
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -70,6 +64,7 @@ def medge(*arguments: str | Path, phone_runtime: bool = False) -> None:
     command = [sys.executable, "-m", "medge", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -245,7 +240,7 @@ def test_the_apk_is_signed_aligned_and_asks_for_nothing(apk: tuple[str, Path]) -
     assert f"targetSdkVersion:'{known['targetSdk']}'" in badging
     assert f"versionName='{known['versionName']}'" in badging
     assert f"native-code: '{abi}'" in badging
-    assert "'fr'" in badging
+    assert all(f"'{language}'" in badging for language in LANGUAGES)
     assert "launchable-activity: name='org.medge.app.MainActivity'" in badging
     assert "application-debuggable" not in badging
     assert "uses-permission" not in build.run("aapt", "dump", "permissions", path)
@@ -373,6 +368,43 @@ def test_arm_writes_the_tokens_of_this_machine(
     assert "OK (" in build.junit([core, build.GSON, build.STDLIB], core_tests, told, ["AnswersTest"], emulator)
 
 
+# The app's own activities
+
+
+@pytest.fixture(scope="session")
+def play(bundle: Path, small_reader: Path, small_answers: Path, two_images: Path, work: Path) -> str:
+    """What is shown to the app, and what it must answer, as a system property."""
+    picture = sorted(two_images.iterdir())[0]
+    found = json.loads(medge("classify", bundle, picture, "--top", 6, "--json", phone_runtime=True))
+    answers = json.loads((small_answers / "answers.json").read_text())
+    path = work / "play.json"
+    facts = {
+        "encoder": str(bundle), "generator": str(small_reader), "picture": str(picture), "question": QUESTIONS[0],
+        "answer": answers[0]["text"], "answerOfPicture": answers[len(QUESTIONS)]["text"],
+        "scores": [[s["label"], s["softmax"], s["sigmoid"]] for s in found["results"][0]["labels"]],
+    }  # fmt: skip
+    path.write_text(json.dumps(facts))
+    return f"-Dmedge.play={path}"
+
+
+@needs_tools
+@pytest.mark.skipif(not (screens.LAYOUTLIB / "made-by").is_file(), reason=f"no layoutlib in {screens.LAYOUTLIB}")
+def test_the_apps_own_activities_do_what_a_person_does(
+    assembled: Path, core: Path, play: str, onnxruntime: str, host_llama: str, work: Path, tmp_path: Path
+) -> None:
+    app = [core, assembled / "app", assembled / "constants"]
+    stage = screens.compile_stage(app, work / "stage")
+    shutil.copy(host_llama.partition("=")[2], tmp_path / "libmedge_llama_x86_64.so")
+    report = build.java(
+        *screens.JVM, "-cp", screens.class_path([stage, *app]), play, onnxruntime, f"-Djava.library.path={tmp_path}",
+        f"-Djava.io.tmpdir={tmp_path}", f"-Dmedge.layoutlib={screens.LAYOUTLIB}", f"-Dmedge.res={RESOURCES}",
+        "org.junit.runner.JUnitCore", "org.medge.screens.AppTest",
+    )  # fmt: skip
+    found = re.search(r"OK \((\d+) tests\)", report)
+    assert found is not None, report
+    assert int(found[1]) == (DEMO / "ci/screens/java/org/medge/screens/AppTest.java").read_text().count("@Test\n")
+
+
 # Resources
 
 
@@ -381,13 +413,16 @@ def strings(folder: str) -> dict[str, str]:
     return {e.get("name", ""): e.text or "" for e in root if e.get("translatable") != "false"}
 
 
+ALIKE = {("values-fr", "says_absent")}  # a word of both languages
+
+
 def placeholders(text: str) -> list[str]:
     return sorted(re.findall(r"%\d\$s", text))
 
 
 def sources() -> str:
     """Kotlin, layouts and manifest: where resources are used."""
-    paths = [*(DEMO / "app/src/main/kotlin").rglob("*.kt"), *(RESOURCES / "layout").glob("*.xml")]
+    paths = [*(DEMO / "app/src/main/kotlin").rglob("*.kt"), *RESOURCES.glob("layout*/*.xml")]
     paths += [DEMO / "app/src/main/AndroidManifest.xml", *RESOURCES.glob("mipmap*/*.xml")]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
@@ -395,14 +430,14 @@ def sources() -> str:
 def test_every_string_is_translated_with_its_placeholders() -> None:
     english = strings("values")
     translations = [folder.name for folder in RESOURCES.glob("values-*") if (folder / "strings.xml").is_file()]
-    assert translations == ["values-fr"]
+    assert sorted(translations) == [f"values-{language}" for language in LANGUAGES]
     for folder in translations:
         other = strings(folder)
         assert other.keys() == english.keys()
         for name, text in english.items():
             assert placeholders(other[name]) == placeholders(text), name
             assert other[name].strip(), name
-            assert other[name] != text, f"{name} is not translated"
+            assert other[name] != text or (folder, name) in ALIKE, f"{name} is not translated"
 
 
 def test_every_string_is_used_and_every_one_that_is_used_is_there() -> None:
@@ -423,7 +458,7 @@ def test_every_problem_of_the_core_is_said_in_its_own_words() -> None:
 def layouts() -> list[tuple[str, ElementTree.Element]]:
     return [
         (f"{path.name}: {element.tag}", element)
-        for path in sorted((RESOURCES / "layout").glob("*.xml"))
+        for path in sorted(RESOURCES.glob("layout*/*.xml"))
         for element in ElementTree.parse(path).getroot().iter()
     ]
 
@@ -441,21 +476,22 @@ def test_nothing_that_a_person_reads_is_written_into_layouts_or_code() -> None:
 def test_screen_readers_large_text_and_fingers_are_served() -> None:
     said = {
         "ImageView": "contentDescription",
+        "ImageButton": "contentDescription",
         "Spinner": "contentDescription",
         "ProgressBar": "contentDescription",
         "EditText": "hint",
     }
     for name, element in layouts():
-        if element.tag in said:
+        if element.tag in said and element.get(ANDROID_NAMESPACE + "importantForAccessibility") != "no":
             assert element.get(ANDROID_NAMESPACE + said[element.tag]), f"{name} says nothing to a screen reader"
         if element.tag == "Button":
             assert element.get(ANDROID_NAMESPACE + "minHeight") == "48dp", name
             assert element.get(ANDROID_NAMESPACE + "layout_height") == "wrap_content", f"{name} would cut large text"
         for attribute, value in element.attrib.items():
             assert not (attribute.endswith("textSize") and not value.endswith("sp")), name
-    for screen in ("main", "ask", "bundles"):
-        included = [e.get("layout") for _, e in layouts() if e.tag == "include"]
-        assert included.count("@layout/notice") == 3, f"{screen} lacks the line that this is no medical device"
+    for screen in ("layout/main", "layout-w600dp/main", "layout/ask", "layout/bundles"):
+        included = [e.get("layout") for e in ElementTree.parse(RESOURCES / f"{screen}.xml").getroot().iter("include")]
+        assert "@layout/notice" in included, f"{screen} lacks the line that this is no medical device"
 
 
 def test_colours_of_the_day_have_a_night_and_icons_exist() -> None:
@@ -465,7 +501,8 @@ def test_colours_of_the_day_have_a_night_and_icons_exist() -> None:
         }
 
     assert colours("values") == colours("values-night")
-    for name in re.findall(r"@(drawable|mipmap)/(\w+)", sources()):
+    shapes = "\n".join(path.read_text() for path in RESOURCES.glob("values*/styles.xml"))
+    for name in re.findall(r"@(drawable|mipmap)/(\w+)", sources() + shapes):
         assert list(RESOURCES.glob(f"{name[0]}*/{name[1]}.xml")), name
 
 

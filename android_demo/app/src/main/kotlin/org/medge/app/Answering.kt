@@ -16,6 +16,10 @@ class Answering(private val app: MedgeApp) {
         private set
     var message = ""
         private set
+
+    /** Whether the question is being read, of which [message] tells. */
+    var reading = false
+        private set
     private var listener: (() -> Unit)? = null
     @Volatile private var reader: Reader? = null
     @Volatile private var cancelled = false
@@ -58,7 +62,7 @@ class Answering(private val app: MedgeApp) {
     private fun go() {
         running = true
         cancelled = false
-        tell(app.getString(R.string.ask_reading))
+        tell(app.getString(R.string.ask_reading), reading = true)
         val turns = conversation.turns.toList()
         val begun = turns.last().text
         app.models.onTexts({
@@ -108,8 +112,9 @@ class Answering(private val app: MedgeApp) {
         tell(text)
     }
 
-    private fun tell(text: String) {
+    private fun tell(text: String, reading: Boolean = false) {
         message = text
+        this.reading = reading
         listener?.invoke()
     }
 

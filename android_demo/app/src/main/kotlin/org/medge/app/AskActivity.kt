@@ -3,9 +3,11 @@ package org.medge.app
 import android.app.Activity
 import android.os.Bundle
 import android.view.View
+import android.view.ViewGroup
 import android.widget.EditText
 import android.widget.ScrollView
 import android.widget.TextView
+import org.medge.core.Turn
 
 /** Questions about the picture, answered as they are written. */
 class AskActivity : Activity() {
@@ -19,6 +21,7 @@ class AskActivity : Activity() {
         view(R.id.stop).setOnClickListener { answering.cancel() }
         view(R.id.resume).setOnClickListener { answering.resume() }
         view(R.id.clear).setOnClickListener { answering.clear() }
+        view(R.id.back).setOnClickListener { onBackPressed() }
     }
 
     override fun onStart() {
@@ -42,23 +45,40 @@ class AskActivity : Activity() {
     }
 
     private fun show() {
-        val text = answering.conversation.turns.joinToString("\n\n") { turn ->
-            val line = getString(if (turn.fromUser) R.string.ask_you else R.string.ask_model, turn.text)
-            val picture = if (turn.image != null) " " + getString(R.string.ask_with_picture) else ""
-            val cut = if (!turn.fromUser && !turn.complete && !answering.running) " " + getString(R.string.ask_cut_off) else ""
-            line + picture + cut
+        val turns = answering.conversation.turns
+        val rows = view(R.id.conversation) as ViewGroup
+        // While an answer is written, only its last row changes.
+        if (rows.childCount > turns.size) rows.removeAllViews()
+        for ((index, turn) in turns.withIndex()) {
+            if (index == rows.childCount) layoutInflater.inflate(if (turn.fromUser) R.layout.turn_user else R.layout.turn_model, rows)
+            show(turn, rows.getChildAt(index), answering.running && index == turns.size - 1)
         }
-        (view(R.id.conversation) as TextView).text = text
-        (view(R.id.message) as TextView).text = answering.message
+        visible(R.id.empty, turns.isEmpty())
+        val message = text(R.id.message)
+        message.say(if (answering.running && answering.message.isEmpty()) getString(R.string.ask_answering) else answering.message)
+        view(R.id.told).frame(message, answering.message.isNotEmpty() && !answering.reading, plain = 0)
+        visible(R.id.told, message.text.isNotEmpty())
+        visible(R.id.working, answering.running)
         visible(R.id.send, !answering.running)
         visible(R.id.stop, answering.running)
         visible(R.id.resume, !answering.running && answering.conversation.resumable)
         view(R.id.clear).isEnabled = !answering.running
+        visible(R.id.clear, turns.isNotEmpty())
         val scroll = view(R.id.scroll) as ScrollView
+        scroll.isSmoothScrollingEnabled = false // an answer grows many times a second
         scroll.post { scroll.fullScroll(View.FOCUS_DOWN) }
     }
 
-    private fun visible(id: Int, yes: Boolean) {
-        view(id).visibility = if (yes) View.VISIBLE else View.GONE
+    private fun show(turn: Turn, row: View, growing: Boolean) {
+        val words = row.view(R.id.text) as TextView
+        if (words.text.toString() != turn.text) words.text = turn.text
+        words.show(turn.text.isNotEmpty())
+        words.contentDescription = getString(if (turn.fromUser) R.string.ask_said_by_user else R.string.ask_said_by_model, turn.text)
+        val note = when {
+            turn.image != null -> R.string.ask_with_picture
+            !turn.fromUser && !turn.complete && !growing && turn.text.isNotEmpty() -> R.string.ask_cut_off
+            else -> 0
+        }
+        (row.view(R.id.note) as TextView).say(if (note == 0) "" else getString(note))
     }
 }

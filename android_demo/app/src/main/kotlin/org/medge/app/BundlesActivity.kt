@@ -4,9 +4,7 @@ import android.app.Activity
 import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.os.Bundle
-import android.view.View
 import android.widget.ProgressBar
-import android.widget.TextView
 import org.medge.core.Kind
 import org.medge.core.Manifest
 import org.medge.core.MedgeException
@@ -21,6 +19,7 @@ class BundlesActivity : Activity() {
         super.onCreate(state)
         setContentView(R.layout.bundles)
         view(R.id.import_bundle).setOnClickListener { pick() }
+        view(R.id.back).setOnClickListener { onBackPressed() }
         view(R.id.discard).setOnClickListener { app.models.onImages({ app.models.store.discardPartial() }, ::fail) { show() } }
     }
 
@@ -35,35 +34,39 @@ class BundlesActivity : Activity() {
         super.onStop()
     }
 
-    private fun text(id: Int) = view(id) as TextView
-
     private fun show() {
         val device = app.device()
         text(R.id.memory).text = getString(R.string.bundles_memory, device.memoryTotal / MB, device.room / MB, filesDir.usableSpace / MB)
         val encoder = bundle(Kind.ENCODER)
         val generator = bundle(Kind.GENERATOR)
-        text(R.id.encoder).text = encoder?.manifest?.let { warned(it, getString(R.string.bundles_encoder, it.name, it.bytes / MB)) } ?: getString(R.string.bundles_none_encoder)
-        text(R.id.generator).text = generator?.let {
-            warned(it.manifest, getString(R.string.bundles_generator, it.manifest.name, it.manifest.bytes / MB, app.models.plan(it).context))
-        }
-            ?: getString(R.string.bundles_none_generator)
-        text(R.id.licence).text = (encoder ?: generator)?.manifest?.licence.orEmpty()
-        text(R.id.message).text = message
+        text(R.id.encoder).text = encoder?.manifest?.name ?: getString(R.string.bundles_none)
+        text(R.id.encoder_facts).text =
+            encoder?.manifest?.let { warned(it, getString(R.string.bundles_encoder_facts, it.bytes / MB)) } ?: getString(R.string.bundles_none_encoder)
+        text(R.id.generator).text = generator?.manifest?.name ?: getString(R.string.bundles_none)
+        text(R.id.generator_facts).text = generator?.let {
+            warned(it.manifest, getString(R.string.bundles_generator_facts, it.manifest.bytes / MB, app.models.plan(it).context))
+        } ?: getString(R.string.bundles_none_generator)
+        val licence = (encoder ?: generator)?.manifest?.licence.orEmpty()
+        text(R.id.licence).text = licence
+        visible(R.id.licence_card, licence.isNotEmpty())
+        text(R.id.message).say(message)
+        view(R.id.told).frame(text(R.id.message), failed)
+        visible(R.id.told, message.isNotEmpty())
         view(R.id.import_bundle).isEnabled = !importing
         view(R.id.discard).isEnabled = !importing
-        val bar = view(R.id.progress) as ProgressBar
-        bar.visibility = if (importing) View.VISIBLE else View.GONE
-        bar.progress = share
+        visible(R.id.progress, importing)
+        (view(R.id.progress) as ProgressBar).progress = share
     }
 
     /** A line about a bundle, with what its measurement warns of. */
     private fun warned(manifest: Manifest, line: String) =
-        if (manifest.warnings.isEmpty()) line else getString(R.string.bundles_warning, line, manifest.warnings.joinToString("; "))
+        if (manifest.warnings.isEmpty()) line else getString(R.string.bundles_warning, line.trimEnd('.'), manifest.warnings.joinToString("; "))
 
     private fun bundle(kind: Kind) = try {
         app.models.store.current(kind)
     } catch (error: MedgeException) {
         message = explain(error)
+        failed = true
         null
     }
 
@@ -80,20 +83,21 @@ class BundlesActivity : Activity() {
         val tree = data?.data ?: return
         if (request != PICK || result != RESULT_OK) return
         importing = true
+        failed = false
         share = 0
         message = getString(R.string.working)
         show()
         val context = app
         var warning = ""
         app.models.import(TreeSource(contentResolver, tree), { at -> context.report(at) }, { warning = "\n" + context.explain(it) }, { error ->
-            end(context.explain(error))
+            end(context.explain(error), problem = true)
         }) { bundle ->
             val runs = if (bundle.manifest.kind == Kind.ENCODER) "\n" + context.getString(R.string.bundles_provider, context.models.provider(bundle)) else ""
             end(context.getString(R.string.bundles_done, bundle.manifest.name) + warning + runs)
         }
     }
 
-    private fun fail(error: MedgeException) = end(explain(error))
+    private fun fail(error: MedgeException) = end(explain(error), problem = true)
 
     /** An import outlives the screen that began it: its state is the process's. */
     private companion object {
@@ -102,6 +106,7 @@ class BundlesActivity : Activity() {
         var importing = false
         var share = 0
         var message = ""
+        var failed = false
         var current: BundlesActivity? = null
 
         fun MedgeApp.report(at: Progress?) {
@@ -110,8 +115,9 @@ class BundlesActivity : Activity() {
             current?.show()
         }
 
-        fun end(text: String) {
+        fun end(text: String, problem: Boolean = false) {
             importing = false
+            failed = problem
             message = text
             current?.show()
         }

@@ -25,7 +25,15 @@ class Viewer(private val app: MedgeApp) {
     /** What calibrated scores say of the picture; null where the bundle's scores are not calibrated, or nothing is scored yet. */
     var decision: Decision? = null
         private set
-    var message: String = app.getString(R.string.no_picture)
+    var message = ""
+        private set
+
+    /** Whether [message] is a problem's. */
+    var failed = false
+        private set
+
+    /** Whether the problem is that there is no model for pictures. */
+    var lacksModel = false
         private set
     var working = false
         private set
@@ -110,6 +118,8 @@ class Viewer(private val app: MedgeApp) {
 
     private fun <T> work(task: () -> T, done: (T) -> Unit) {
         working = true
+        failed = false
+        lacksModel = false
         message = app.getString(R.string.working)
         listener?.invoke()
         app.models.onImages(task, ::fail) {
@@ -120,8 +130,11 @@ class Viewer(private val app: MedgeApp) {
     }
 
     /** End what was being done with a problem. */
-    fun fail(error: MedgeException) =
-        finish(if (error.problem == Problem.NO_MANIFEST) app.getString(R.string.bundles_none_encoder) else app.explain(error))
+    fun fail(error: MedgeException) {
+        lacksModel = error.problem == Problem.NO_MANIFEST
+        failed = true
+        finish(if (lacksModel) app.getString(R.string.bundles_none_encoder) else app.explain(error))
+    }
 
     /** End what was being done, with a sentence for the user or with "". */
     fun finish(text: String) {
