@@ -139,7 +139,7 @@ class MainActivity : Activity() {
     }
 
     private fun said(says: Says) = when (says) {
-        Says.PRESENT -> Said(getString(R.string.says_present), R.color.paper, R.drawable.chip_present, R.color.good)
+        Says.PRESENT -> Said(getString(R.string.says_present), R.color.paper, R.drawable.chip_present, R.color.accent)
         Says.ABSENT -> Said(getString(R.string.says_absent), R.color.soft, R.drawable.chip_absent, R.color.edge)
         Says.UNCERTAIN -> Said(getString(R.string.says_uncertain), R.color.warn, R.drawable.chip_uncertain, R.color.warn)
         Says.NOT_CALIBRATED -> Said(getString(R.string.says_not_calibrated), R.color.soft, null, R.color.edge)
