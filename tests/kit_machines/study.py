@@ -41,7 +41,9 @@ def wait(port: int, path: str, seconds: float, ends: Any) -> Any:
 
 def main(start: str, image: str, port: int) -> dict[str, Any]:
     begun = time.monotonic()
-    process = subprocess.Popen([start], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [start], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         try:
             wait(port, "/healthz", 600, lambda found: True)

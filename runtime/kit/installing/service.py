@@ -91,7 +91,7 @@ def _unit_word(text: str) -> str:
     """
     if any(sign in text for sign in "\"'\\\n$ \t"):
         raise KitError(
-            f"a service can't use the folder {one_line(text)}: choose one without spaces and quotes (--prefix, --data)"
+            f"a service can't use the folder {one_line(text)}: choose one without spaces or quotes"
         )
     return text.replace("%", "%%")
 

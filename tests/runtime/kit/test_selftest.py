@@ -99,7 +99,9 @@ def real_kit(stick: Path, counter: int, bundle: Path, *, steps: bool = False, wr
         vision = next(name for name in files if "vision" in name and name.endswith(".onnx"))
         files[vision] = files[vision][:-30_000] + bytes(30_000)
     files["python/bin/python3.12"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
-    statement = Statement("station", medge.__version__, counter, "2026-01-01T00:00:00Z", this_target(), kits.entries_of(files))
+    statement = Statement(
+        "station", medge.__version__, counter, "2026-01-01T00:00:00Z", this_target(), kits.entries_of(files)
+    )
     pieces = {entry.sha256: files[entry.path] for entry in statement.entries if entry.sha256 is not None}
     write_kit(stick, statement, pieces, {}, lambda path: b"signed")
 
@@ -117,7 +119,9 @@ def test_medge_updates_itself_and_goes_back(bundle: Path, tmp_path: Path) -> Non
     assert changed.laid is not None
     assert changed.laid.copied < 100_000 < changed.laid.linked
     real_kit(tmp_path / "three", 3, bundle, wrong=True)
-    with pytest.raises(KitError, match="failed its self-test on this machine, and nothing was changed: golden results of eyes"):
+    with pytest.raises(
+        KitError, match="failed its self-test on this machine, and nothing was changed: golden results of eyes"
+    ):
         kits.bring(here, tmp_path / "three")
     assert (here.current(), problems(here)) == (2, [])
     assert rollback(here).counter == 1
