@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift android screens wheels lint docs kill-campaign kit-kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift kit-machines android screens wheels lint docs kill-campaign kit-kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -82,6 +82,13 @@ test-arm: install
 	bash tests/arm/prepare '$(ARM)' $(BIN)/python
 	MEDGE_ARM='$(ARM)' MEDGE_ARM_RESULTS='$(ARM_RESULTS)' MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -m emulated -n $(JOBS) \
 		--dist loadfile tests/arm tests/android $(PYTEST_ARGS)
+
+# The stick on machines made for it: Debian 12 and 13, minimal, one of busybox alone, and an emulated aarch64, each without a network.
+# As root; about fifteen minutes.
+ROOTS ?= $(HOME)/.cache/medge/kit/roots
+kit-machines: install
+	bash tests/kit_machines/prepare '$(ROOTS)'
+	MEDGE_KIT_ROOTS='$(ROOTS)' MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -m kit_machines tests/kit_machines $(PYTEST_ARGS)
 
 # MedgeKit, the Swift package beside CoreML packages, compiled and tested on Linux against stand-ins of Apple's frameworks.
 SWIFT ?= $(HOME)/.cache/medge/swift

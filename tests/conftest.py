@@ -43,6 +43,7 @@ WITH_MAPS = "int8"  # the recipe whose bundle can make maps, too
 
 ASKED_FOR = {
     "full_size": "full-size model: several minutes and 12 GB of disk; run with -m full_size",
+    "kit_machines": "a kit on machines made for it: several minutes, as root; run by make kit-machines",
     "emulated": "an emulated ARM: several minutes; run by make test-arm",
 }
 # Files of minutes: processes that share a run begin with them, so that none is alone with one at the end. Encoders and language

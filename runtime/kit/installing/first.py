@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import os
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ class Refusal(MedgeError):
 
 
 @contextlib.contextmanager
-def refusing(code: int, kinds: tuple[type[MedgeError], ...] = (MedgeError,)) -> Iterator[None]:
+def refusing(code: int) -> Iterator[None]:
     """Give what goes wrong in a block the exit code of its kind; no space left has one of its own."""
     try:
         yield
@@ -52,7 +51,7 @@ def refusing(code: int, kinds: tuple[type[MedgeError], ...] = (MedgeError,)) -> 
         raise
     except StorageError as error:
         raise Refusal(str(error), machine.DISK) from error
-    except kinds as error:
+    except MedgeError as error:
         raise Refusal(str(error), code) from error
 
 
@@ -112,7 +111,7 @@ def outlook(stick: Path, places: Places, scratch: Path, *, service: bool, now: d
             raise KitError(
                 f"the stick is an update of version {kit.statement.base}, and no station is here; bring a whole kit"
             )
-        if (lacking := kit.absent()) and not (places.prefix / "versions").exists():
+        if lacking := kit.absent():
             raise KitError(f"the stick lacks {len(lacking)} of the kit's pieces; copy the kit to it again")
         found = machine.look(kit, places.prefix, now)
         estimate = machine.minutes(kit)
@@ -137,7 +136,7 @@ def put_in(seen: Outlook, *, progress: Progress = no_progress, say: Say = lambda
         Refusal: it can't be put in; no version runs then.
     """
     places = seen.places
-    with refusing(machine.DISK, (StorageError,)):
+    with refusing(machine.DISK):
         _folders(places)
         here = Installation.create(
             places.prefix, places.data, target_named(this_target()), unit=UNIT if seen.scope else "", scope=seen.scope
@@ -146,16 +145,27 @@ def put_in(seen: Outlook, *, progress: Progress = no_progress, say: Say = lambda
             make_trust(here.trust).add(seen.kit.folder / MAKERS)
     with refusing(machine.SERVICE):
         write_service(places, seen.scope)
-    with refusing(machine.UNSIGNED, (TrustError,)), refusing(machine.SELFTEST):
+    try:
         changed = apply(
             here, seen.kit.folder, by_trust, clock=datetime.datetime.now(datetime.UTC), progress=progress, say=say,
             learn=learning(here.trust),
         )  # fmt: skip
+    except MedgeError as error:
+        raise Refusal(str(error), _code(error, seen.kit)) from error
     if seen.scope:
         with refusing(machine.SERVICE):
             say("waiting until the station answers")
             wait_for_page(places.port)
     return changed
+
+
+def _code(error: MedgeError, kit: Kit) -> int:
+    """The exit code of what ended an installation."""
+    if isinstance(error, TrustError):
+        return machine.UNSIGNED
+    if isinstance(error, StorageError):
+        return machine.DISK
+    return machine.DAMAGED if kit.absent() else machine.SELFTEST  # the stick was pulled out
 
 
 def _folders(places: Places) -> None:
@@ -180,12 +190,15 @@ def wait_for_page(port: int) -> None:
     """
     until, said = time.monotonic() + _ANSWER_SECONDS, ""
     while time.monotonic() < until:
+        link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (OSError, urllib.error.URLError) as error:
+            link.request("GET", "/healthz")
+            if link.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException) as error:
             said = str(error)
+        finally:
+            link.close()
         time.sleep(0.5)
     raise KitError(
         f"the station was put in and its service started, but does not answer at port {port} ({said}); look with "

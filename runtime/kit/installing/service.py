@@ -90,9 +90,7 @@ def _unit_word(text: str) -> str:
         KitError: it holds what no unit can name.
     """
     if any(sign in text for sign in "\"'\\\n$ \t"):
-        raise KitError(
-            f"a service can't use the folder {one_line(text)}: choose one without spaces and quotes (--prefix, --data)"
-        )
+        raise KitError(f"a service can't use the folder {one_line(text)}: choose one without spaces or quotes")
     return text.replace("%", "%%")
 
 
