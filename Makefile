@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift kit-machines android wheels lint docs kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift kit-machines android wheels lint docs kill-campaign kit-kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -120,8 +120,13 @@ lint: install
 # Writing commands killed at random moments; each moment is a line of benchmarks/results/kills.jsonl, and a campaign that was
 # stopped goes on. 200 take about two hours on two cores.
 MOMENTS ?= 200
+KIT_MOMENTS ?= 100
 kill-campaign: install
 	$(BIN)/python tests/faults/campaign.py --moments '$(MOMENTS)'
+
+# An install, an update and the way back, killed before a random one of their operations; about five minutes on two cores.
+kit-kill-campaign: install
+	$(BIN)/python tests/faults/kit_campaign.py --moments '$(KIT_MOMENTS)'
 
 $(VENV)/.docs-ready: $(VENV)/.demo-ready
 	$(INSTALL) --group docs

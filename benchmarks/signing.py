@@ -3,8 +3,9 @@
 python benchmarks/signing.py [--gigabytes 3] [--rounds 5] [--place FOLDER]
 
 A bundle of random bytes (its files are real, not sparse) is hashed, opened, verified by `verify_bundle`, opened as
-`medge.load(..., trust=...)` opens it, and verified by the package model-signing, in turns, after one round that fills the page
-cache, as far as it has room, and is not counted. Each is a process of its own, so that imports count. Stores benchmarks/results/signing.json.
+`medge.load(..., trust=...)` opens it, and verified by the package model-signing, in turns. One round before, which fills the page
+cache as far as it has room, is not counted. Each is a process of its own, so that imports count. Stores
+benchmarks/results/signing.json.
 """
 
 from __future__ import annotations

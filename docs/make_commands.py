@@ -25,6 +25,8 @@ PAGES = tuple(
         "station user add", "station user list", "station user remove", "station user password",
         "station token add", "station token list", "station token remove",
         "station backup", "station restore", "station audit",
+        "kit build", "kit install", "kit update", "kit apply", "kit rollback", "kit status", "kit collect", "kit open", "kit key",
+        "kit fleet",
         "doctor", "inspect", "verify",
         "keys new", "keys show", "keys sign", "keys trust", "keys rotate", "keys revoke",
         "golden", "bench", "help",

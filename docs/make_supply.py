@@ -33,7 +33,7 @@ ALLOWED = {
     "Zlib": r"zlib",
 }
 # Packages whose metadata says nothing that can be read, with what their licence file says.
-READ_BY_HAND = {"contourpy": "BSD", "cycler": "BSD", "kiwisolver": "BSD", "matplotlib": "PSF-2.0"}
+READ_BY_HAND = {"contourpy": "BSD", "cycler": "BSD", "kiwisolver": "BSD", "matplotlib": "PSF-2.0", "pyrage": "MIT"}
 
 
 def closure(extras: tuple[str, ...] = EXTRAS) -> dict[str, metadata.Distribution]:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from result_tables import kills
+from result_tables import kills, kits
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
-from result_tables.hardening import decoders, endurance, fuzz, isolation, station_store
+from result_tables.hardening import decoders, endurance, fuzz, isolation, signing, station_store
 from result_tables.language_models import cache, generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +93,7 @@ BENCHMARKS = {
     "station-store": Benchmark(
         "The station's store", "benchmarks/station_store.py", _recorded("station_store"), CORES, station_store
     ),
+    "signing": Benchmark("Verifying signatures", "benchmarks/signing.py", _recorded("signing"), f"{CORES}, busy", signing),
 }  # fmt: skip
 
 
@@ -169,7 +170,9 @@ def render() -> dict[Path, str]:
     found = {path: fill(path.read_text(encoding="utf-8"), name, body) for path, (name, body) in bodies.items()}
     page = folder / "kills.md"
     text = fill(page.read_text(encoding="utf-8"), "kills", kills.commands())
-    return {**found, page: fill(text, "station", kills.station())}
+    text = fill(fill(text, "station", kills.station()), "kits", kits.killed())
+    sizes = folder / "updates.md"
+    return {**found, page: text, sizes: fill(sizes.read_text(encoding="utf-8"), "updates", kits.updates())}
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda content: reworded(
         content, lambda body: body["dsseEnvelope"]["signatures"][0].update(sig="MAYCAQACAQA=")
     ),
+    "loose bits in base64": lambda content: reworded(
+        content, lambda body: body["dsseEnvelope"]["signatures"][0].update(sig="MAYCAQACAQB=")
+    ),
     "blanks in base64": lambda content: reworded(
         content, lambda body: body["dsseEnvelope"].update(payload=" " + body["dsseEnvelope"]["payload"])
     ),

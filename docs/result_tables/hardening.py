@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import median
 from typing import Any
 
 from .form import RESULTS, table
@@ -90,3 +91,32 @@ def station_store() -> str:
     rows += [[name, f"{facts[key]:.3f}"] for key, name in names.items()]
     note = f"{facts['objects']:,} objects; the database takes {facts['database_bytes'] / 1e6:.0f} MB."
     return f"{table(['work', 'seconds'], rows)}\n\n{note}"
+
+
+def signing() -> str:
+    facts = json.loads((RESULTS / "signing.json").read_text())
+    names = {
+        "hash": "hash", "open": "open", "verify": "verify", "open signed": "open, signed", "model-signing": "model-signing",
+    }  # fmt: skip
+    rows = []
+    for way, name in names.items():
+        cells = [name]
+        for clock in ("cpu", "wall"):
+            ratios = sorted(turn[way][clock] / turn["hash"][clock] for turn in facts["rounds"])
+            cells.append(f"{median(turn[way][clock] for turn in facts['rounds']):.2f}")
+            cells.append("1" if way == "hash" else f"{median(ratios):.2f} (at most {ratios[-1]:.2f})")
+        rows.append(cells)
+    head = ["", "processor time, s", "to hashing", "by the clock, s", "to hashing"]
+    weights = [
+        [
+            f"{name} {facts['versions'][name]}", str(facts["weight"][name]["packages"]),
+            f"{facts['weight'][name]['bytes'] / 1e6:.0f}", f"{1e3 * facts['imports'][name]['cpu']:.0f}",
+        ]
+        for name in ("cryptography", "model-signing")
+    ]  # fmt: skip
+    note = (
+        f"A bundle of {facts['bytes'] / 1e9:.1f} GB in {len(facts['rounds'])} rounds; its signature has "
+        f"{facts['signature_bytes']:,} bytes."
+    )
+    needs = table(["verifying by", "packages", "MB installed", "import, ms of processor time"], weights)
+    return f"{table(head, rows)}\n\n{note}\n\n{needs}"

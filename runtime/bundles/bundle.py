@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import BundleError, ParityGateError, ParityWarning, storage_errors
 from .atomic import atomic_folder, replace_bytes, replace_text
 from .facts import FileEntry, TowerFacts
-from .manifest import MANIFEST, Manifest, sha256_file
+from .manifest import MANIFEST, SIGNATURE, Manifest, sha256_file
 
 Identity = tuple[int, int, int, int] | None  # of a file: None where there is none
 
@@ -108,7 +108,7 @@ class Bundle:
         return sum(entry.bytes for entry in self.manifest.files)
 
     def amend(self, manifest: Manifest, files: Mapping[str, tuple[str, str | bytes]]) -> Bundle:
-        """Replace the manifest, and write small files beside it: {path: (role, content)}.
+        """Replace the manifest, and write small files beside it: {path: (role, content)}. A signature goes: it was the old one's.
 
         Each file, and last the manifest, is written to a temporary name and renamed, so an interruption leaves either
         the old or the new state, never a manifest that promises a file which isn't there.
@@ -119,6 +119,7 @@ class Bundle:
                 replace_bytes(self.folder / name, content.encode() if isinstance(content, str) else content)
                 kept.append(_entry(self.folder, name, role))
             manifest = _write(self.folder, dataclasses.replace(manifest, files=tuple(kept)))
+            (self.folder / SIGNATURE).unlink(missing_ok=True)
         return Bundle(self.folder, manifest)
 
 

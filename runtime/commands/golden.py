@@ -37,8 +37,11 @@ def golden(
     from ..golden.files import Inputs
     from ..kinds import KINDS
     from ..pictures.images import find_images
+    from ..trust.verifying import signed_manifest
 
-    opened = Bundle.open(bundle, allow_failed_parity=allow_failed_parity)
+    opened = Bundle.open(
+        bundle, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(bundle, None)
+    )  # fmt: skip
     found = list(islice(find_images(images or []), most))
     with atomic_folder(to, force=force) as folder:
         lines = texts.read_text(encoding="utf-8").splitlines() if texts else []

@@ -83,7 +83,7 @@ def sign(
 ) -> None:
     """Sign a bundle, whose files are hashed first, or a single file; a bundle's signature lies in it, as model.sig.
 
-    Sign last: what changes the bundle later (parity, thresholds) makes the signature one of another bundle.
+    Sign last: what changes the bundle later (parity, thresholds) takes the signature away.
 
     Example: medge keys sign bundle --key makers-2026.key
     """

@@ -6,7 +6,6 @@ everything after reads the copy: a stick can be changed between two looks.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,13 +29,11 @@ class Admitted:
 
     Attributes:
         kit: on the stick, with the statement whose signature was checked.
-        digest: of the statement.
         signer: who has signed it.
         base: an installed version, for the files that it has, too; None of a first one.
     """
 
     kit: Kit
-    digest: str
     signer: str
     base: Kit | None
 
@@ -68,22 +65,21 @@ def admit(
         replace_bytes(scratch / name, read_small(stick / name, most))
     signer = verify(scratch / STATEMENT, scratch / SIGNATURE, here.trust)
     kit = Kit.open(stick, signed=scratch)
-    digest = hashlib.sha256((scratch / STATEMENT).read_bytes()).hexdigest()
     if kit.target != here.state.target:
         raise KitError(f"the kit is for {kit.target}, and this machine is {here.state.target}; ask for its kit")
-    _refuse_older(kit, digest, here)
+    _refuse_older(kit, here)
     _refuse_expired(kit, here, clock, allow_expired=allow_expired)
-    return Admitted(kit, digest, signer, _base(kit, here))
+    return Admitted(kit, signer, _base(kit, here))
 
 
-def _refuse_older(kit: Kit, digest: str, here: Installation) -> None:
+def _refuse_older(kit: Kit, here: Installation) -> None:
     state = here.state
     if kit.counter < state.highest:
         raise KitError(
             f"the kit is number {kit.counter}, and number {state.highest} has run here: an older kit may have faults that are "
             "mended since; ask for a newer one, or go back with medge kit rollback"
         )
-    if kit.counter == state.highest and digest != state.digest:
+    if kit.counter == state.highest and kit.statement.identity != state.digest:
         raise KitError(
             f"the kit says that it is number {kit.counter}, and another kit with that number has run here; "
             "ask its makers which is right"

@@ -10,7 +10,6 @@ comes first, then the link.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from ..progress import Progress, no_progress
 from . import programs, store
 from .admission import Verify, admit
 from .installation import CURRENT, TRUST, Installation, Pending, What
-from .layout import STATEMENT
 from .tree import Laid, differences, lay_out, partial_of
 
 Say = Callable[[str], None]
@@ -79,9 +77,7 @@ def apply(
         _tidy(here, kit.counter)
         say(f"laying out version {kit.counter}")
         laid = lay_out(kit, here.versions, admitted.base, progress)
-        if before == kit.counter:
-            here.save()  # and so remove what a kill has left of the last time
-        else:
+        if before != kit.counter:
             say(f"version {kit.counter} tests itself")
             schema = _tested_before(here, kit.counter, kit.statement.medge)
             _change(here, kit.counter, before, "installed" if before is None else "updated", schema, say)
@@ -128,6 +124,7 @@ def resume(here: Installation, say: Say = lambda text: None) -> Pending | None:
     """
     pending = here.state.pending
     if pending is None:
+        here.save()  # and so remove what a kill has left of the last time
         return None
     say(f"a change to version {pending.to} was interrupted; looking at what there is")
     if here.current() == pending.to:
@@ -237,9 +234,8 @@ def _finish(here: Installation, pending: Pending, say: Say) -> None:
     state = here.state
     changes: dict[str, object] = {"pending": None}
     if pending.to >= state.highest:
-        digest = hashlib.sha256((kit.folder / STATEMENT).read_bytes()).hexdigest()
         newest = max(state.newest or "", kit.statement.created)
-        changes |= {"highest": pending.to, "digest": digest, "newest": newest}
+        changes |= {"highest": pending.to, "digest": kit.statement.identity, "newest": newest}
     here.note(pending.to, kit.statement.medge, pending.what, **changes)
     here.keep(pending.to, pending.before)
     store.keep_newest(here.backups)

@@ -80,7 +80,7 @@ class State:
         unit: systemd's name of the service; "" where none was made.
         scope: whose service it is.
         highest: the highest counter that has run here; kits below it are refused.
-        digest: of the statement with that counter; None before the first.
+        digest: the identity of the version with that counter; None before the first.
         newest: the newest moment at which a kit that has run here was made: the time is at least that, whatever the clock says.
         history: the newest last.
         pending: None where no change was interrupted.

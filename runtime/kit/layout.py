@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import posixpath
 import re
@@ -132,6 +133,11 @@ class Statement:
         for entry in sorted(self.entries, key=lambda one: one.component):
             sizes[entry.component] = sizes.get(entry.component, 0) + (entry.size or 0)
         return sizes
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what the version is, however it was carried: a whole kit and an update to it have the same."""
+        return hashlib.sha256(dataclasses.replace(self, base=None, beside={}).to_json()).hexdigest()
 
     def contents(self) -> dict[str, int]:
         """{SHA-256: bytes} of every content, each once."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..bundles.atomic import atomic_file, flush_folder, replace_file
-from ..bundles.claim import claimed, remove, temporary_name
+from ..bundles.claim import claimed, remove
 from ..errors import KitError, PlaceTakenError, storage_errors
 from ..station.store import audit, schema
 from ..station.store.backup import DATABASE
@@ -121,7 +121,10 @@ def put_back(backup: Path, database: Path) -> None:
     """
     with _opened(database) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")  # a log of the one would be read as the other's
-    with temporary_name(database, "partial") as partial, storage_errors(database):
+    partial = database.with_name(
+        f".{database.name}.put-back"
+    )  # one name: nobody else is here, and the next try takes it
+    with storage_errors(database):
         shutil.copyfile(backup, partial)
         _like(database, partial)
         replace_file(partial, database)

@@ -67,8 +67,9 @@ def lay_out(
     """
     final, partial = versions / str(kit.counter), partial_of(versions, kit.counter)
     if final.exists():
-        problems = list(differences(Kit.open(final)))
-        if problems or (final / STATEMENT).read_bytes() != (kit.signed / STATEMENT).read_bytes():
+        there = Kit.open(final)
+        problems = list(differences(there))
+        if problems or there.statement.identity != kit.statement.identity:
             raise KitError(
                 f"{final} is not what the kit says: {(problems or ['another statement'])[0]}; remove it first"
             )

@@ -186,6 +186,8 @@ class Trust:
     def learn(self, folder: Path) -> list[str]:
         """Take what a carried folder brings: keys that trusted ones have signed, then a revocation list; no plain keys.
 
+        A folder is for many devices: what others know, this one knows already, and an older list than its own is passed over.
+
         Args:
             folder: with files `*.rotation` and `revoked.json`, such as a kit's `trust`; may be missing.
 
@@ -193,20 +195,21 @@ class Trust:
             A sentence for each thing that was new.
 
         Raises:
-            TrustError: as `add` and `revoke` do.
+            TrustError: a file is damaged, or not signed by whom it says; or a newer revocation list is refused, see `revoke`.
         """
         told: list[str] = []
-        waiting = sorted(folder.glob(f"*{ROTATED}"))
-        while waiting:  # a chain: a key that was signed by one that comes only with this folder
+        waiting = [(path, Rotation.read(path)) for path in sorted(folder.glob(f"*{ROTATED}"))]
+        while True:  # a chain: a key that was signed by one that comes only with this folder
             current = Trust.open(self.folder)
-            able = [path for path in waiting if (by := Rotation.read(path).by) in current.keys or by in current.revoked]
-            path = (able or waiting)[0]
-            waiting.remove(path)
-            if Rotation.read(path).key.fingerprint in {*current.keys, *current.revoked}:
-                continue
-            told.append(_trusted_now(self.add(path)))
+            known = {*current.keys, *current.revoked}
+            able = [path for path, one in waiting if one.by in current.keys and one.key.fingerprint not in known]
+            if not able:
+                break
+            told.append(_trusted_now(self.add(able[0])))
         if (folder / REVOKED).exists():
-            told += self.take(folder / REVOKED)
+            have = 0 if current.revocations is None else current.revocations.counter
+            if read_revocations(folder / REVOKED)[0].counter > have:
+                told += self.take(folder / REVOKED)
         return told
 
     def set_policy(self, policy: str) -> None:

@@ -1,4 +1,4 @@
-"""`medge kit build`."""
+"""The group `medge kit`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from .build import build
 from .home import collect, fleet, key, unsealed
 from .install import install
 from .installed import apply, migrate, rollback, selftest, status
+from .update import update
 
 app = typer.Typer(no_args_is_help=True, help="A stick that makes a machine without a network a station.")
 app.command()(build)
 app.command()(install)
+app.command()(update)
 for command in (apply, rollback, status):
     app.command()(command)
 for sent in (collect, fleet, key):

@@ -257,6 +257,14 @@ def test_only_a_whole_bundle_of_listed_files_is_signed(tmp_path: Path, key: Priv
     assert not (folder / SIGNATURE).exists()
 
 
+def test_a_bundle_that_is_amended_loses_its_signature(signed: Path, key: PrivateKey, trust: Trust) -> None:
+    opened = Bundle.open(signed)
+    opened.amend(opened.manifest, {"config.json": ("config", "{}")})
+    refused(signed, trust, "eyes is not signed")
+    sign_bundle(signed, key)
+    assert verify_bundle(signed, trust)
+
+
 def test_a_manifest_can_not_list_the_signature(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="model.sig can't be listed"):
         write_signable(tmp_path / "eyes", files={VISION: ("vision", 9), SIGNATURE: ("config", 9)})

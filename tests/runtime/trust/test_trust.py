@@ -214,9 +214,28 @@ def test_a_kit_brings_what_is_new_in_any_order(makers: Makers) -> None:
     assert makers.trusts() == {"b-new", "a-newer"}
     assert makers.trust.learn(carried) == []
     assert makers.trust.learn(makers.folder / "nothing") == []
-    shutil.copy(makers.rotation("evil", "stranger"), carried / "3.rotation")
-    with pytest.raises(TrustError, match="3.rotation is signed by the key .* which this device does not trust"):
+    shutil.copy(makers.rotation("evil", "stranger"), carried / "3.rotation")  # for devices of others
+    assert makers.trust.learn(carried) == []
+    assert makers.trusts() == {"b-new", "a-newer"}
+
+
+def test_what_a_stick_brings_has_to_be_signed_by_whom_it_says(makers: Makers) -> None:
+    carried = makers.folder / "kit-trust"
+    carried.mkdir()
+    body = json.loads(makers.rotation("evil", "stranger").read_bytes())
+    body["verificationMaterial"]["publicKey"]["hint"] = fingerprint(makers.key("old"))
+    (carried / "1.rotation").write_text(json.dumps(body))
+    with pytest.raises(TrustError, match="1.rotation is not signed by the key that it names, old"):
         makers.trust.learn(carried)
+    (carried / "1.rotation").unlink()
+    shutil.copy(makers.revocations("stranger", makers.bad("old")), carried / "revoked.json")
+    with pytest.raises(TrustError, match="revoked.json is signed by the key .* which this device does not trust"):
+        makers.trust.learn(carried)
+    makers.trust.add(makers.public("second"))
+    makers.trust.revoke(makers.revocations("second", makers.bad("x"), makers.bad("y"), counter=2))
+    shutil.copy(makers.revocations("second", makers.bad("x"), counter=1), carried / "revoked.json")
+    assert makers.trust.learn(carried) == []  # an older stick
+    assert set(Trust.open(makers.trust.folder).revoked) == {fingerprint(makers.key(name)) for name in "xy"}
 
 
 def test_a_damaged_trust_folder_trusts_nobody(makers: Makers) -> None:
