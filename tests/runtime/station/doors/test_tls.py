@@ -128,8 +128,8 @@ def test_a_stolen_authority_passes_for_no_other_place(tmp_path: Path) -> None:
     assert stolen is not None
     for place in (Wanted(("bank.example",), ()), Wanted((), (ipaddress.ip_address("203.0.113.9"),))):
         made, key = authority._server(place, *stolen)
-        authority._write(files.key, authority._pem_of_key(key))
-        authority._write(files.chain, authority._pem(made) + authority._pem(stolen[0]))
+        files.key.write_bytes(authority._pem_of_key(key))
+        files.chain.write_bytes(authority._pem(made) + authority._pem(stolen[0]))
         name = place.names[0] if place.names else str(place.addresses[0])
         with (
             server(Tls(files.chain, files.key, place, None)) as port,
