@@ -89,6 +89,16 @@ def parts_table(found: list[Part]) -> Table:
 
     table = Table(title="What medge can do here", show_header=False)
     for part in found:
-        state = Text("; ".join(part.lacks), "yellow") if part.lacks else Text(part.remark or "yes", "green")
+        state = Text(told_shortly(part.lacks), "yellow") if part.lacks else Text(part.remark or "yes", "green")
         table.add_row(part.purpose, state)
     return table
+
+
+def told_shortly(lacks: list[str]) -> str:
+    """What is missing, with the packages that are not installed named together."""
+    end = " is not installed"
+    gone = [one.removesuffix(end) for one in lacks if one.endswith(end)]
+    rest = [one for one in lacks if not one.endswith(end)]
+    if len(gone) > 1:
+        return "; ".join([f"not installed: {', '.join(gone)}", *rest])
+    return "; ".join(lacks)

@@ -32,6 +32,11 @@ def library() -> Any:
             f"llama.cpp's library can't be opened: {one_line(error)}; medge doctor says more"
         ) from error
     if not _keep:
+        from llama_cpp._ggml import libggml
+
+        libggml.ggml_backend_reg_count.restype = ctypes.c_size_t
+        if not libggml.ggml_backend_reg_count():
+            raise GeneratorError("this llama-cpp-python has no kernels for this CPU; medge doctor says more")
 
         def remember(level: int, text: bytes, _: object) -> None:
             if level >= 3 and text.strip(b".\n "):  # GGML_LOG_LEVEL_WARN and above
@@ -44,11 +49,6 @@ def library() -> Any:
         mtmd_cpp.mtmd_log_set(callback, None)
         mtmd_cpp.mtmd_helper_log_set(callback, None)
         lib.llama_backend_init()
-        from llama_cpp._ggml import libggml
-
-        libggml.ggml_backend_reg_count.restype = ctypes.c_size_t
-        if not libggml.ggml_backend_reg_count():
-            raise GeneratorError("this llama-cpp-python has no kernels for this CPU; medge doctor says more")
     _messages.clear()
     return lib
 

@@ -41,6 +41,18 @@ _OPTIONS = {
 }  # fmt: skip
 # What __FILE__ says would otherwise name a folder of this machine.
 _FLAGS = "-g0 -ffile-prefix-map={source}=llama-cpp-python"
+# Zig names an ARM by its CPU and features: -march=armv8.2-a+dotprod+fp16 is -mcpu=generic+v8_2a+dotprod+fullfp16 there.
+_COMPILER = """#!/bin/sh
+for word do
+  shift
+  case $word in
+    -march=armv*)
+      word=$(echo "$word" | sed -e 's/^-march=arm/-mcpu=generic+/' -e 's/-a/a/' -e 's/\\./_/' -e 's/+fp16/+fullfp16/') ;;
+  esac
+  set -- "$@" "$word"
+done
+exec {zig} {words} "$@"
+"""
 _MOMENT = (2020, 1, 1, 0, 0, 0)  # of each member of the wheel
 _PARALLEL = 2
 
@@ -89,7 +101,9 @@ def build_llama_wheel(
     options = {
         **_OPTIONS, "LLAMA_SOURCE": source, "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": machine.machine,
         "CMAKE_MAKE_PROGRAM": tools / "ninja", "CMAKE_C_FLAGS": flags, "CMAKE_CXX_FLAGS": flags,
-        "CMAKE_SHARED_LINKER_FLAGS": "-s", "CMAKE_MODULE_LINKER_FLAGS": "-s",
+        "CMAKE_SHARED_LINKER_FLAGS": "-s -pthread", "CMAKE_MODULE_LINKER_FLAGS": "-s -pthread",
+        # What only asks whether something compiles is not linked: Zig would build its C++ library anew for each kind of CPU.
+        "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         **{f"CMAKE_{name}": path for name, path in programs.items()},
     }  # fmt: skip
     words = [f"-D{name}={value}" for name, value in options.items()]
@@ -99,7 +113,7 @@ def build_llama_wheel(
         progress("libraries of llama.cpp", done, len(names))
         run([tools / "ninja", "-C", built, "-j", str(jobs), name], purpose=purpose, environment=environment)
     progress("libraries of llama.cpp", len(names), len(names))
-    libraries = {f"lib{name}.so": built / "bin" / f"lib{name}.so" for name in names}
+    libraries = {f"lib{name}.so": next(built.rglob(f"lib{name}.so")) for name in names}
     _check(libraries)
     _write_wheel(wheel, machine, _members(source, libraries))
     return wheel
@@ -107,16 +121,22 @@ def build_llama_wheel(
 
 def _wheel_file(target: Target, folder: Path) -> Path:
     tag = f"py3-none-manylinux_{LIBC[0]}_{LIBC[1]}_{target.machine}"
-    return folder / "wheels" / "llama" / _recipe_hash(target) / f"llama_cpp_python-{WHEEL_VERSION}-{tag}.whl"
+    return folder / "wheels" / "llama" / _wheel_hash(target) / f"llama_cpp_python-{WHEEL_VERSION}-{tag}.whl"
 
 
 def _recipe_hash(target: Target) -> str:
-    """Names what a build follows from: options, what is added to the package, the compiler and the source."""
+    """Names what the libraries follow from: options, the compiler and the source."""
     said = json.dumps([WHEEL_VERSION, LIBC, _OPTIONS, _FLAGS, target.variants])
     whole = hashlib.sha256(said.encode())
     for path in (_RECIPE / "CMakeLists.txt", _RECIPE / "backends.txt", TOOLS_LOCK, SOURCE_LOCK):
         whole.update(path.read_bytes())
     return whole.hexdigest()[:12]
+
+
+def _wheel_hash(target: Target) -> str:
+    """Names what a wheel follows from: its libraries, and what is added to the package."""
+    added = [path.read_bytes() for path in sorted(_RECIPE.glob("*.txt"))]
+    return hashlib.sha256(b"".join([_recipe_hash(target).encode(), *added])).hexdigest()[:12]
 
 
 def _tools(folder: Path) -> Path:
@@ -192,7 +212,7 @@ def _compilers(target: Target, tools: Path, folder: Path) -> dict[str, Path]:
     found = {}
     for name, words in calls.items():
         found[name] = _made(folder) / name.lower()
-        found[name].write_text(f'#!/bin/sh\nexec {shlex.quote(str(zig))} {words} "$@"\n')
+        found[name].write_text(_COMPILER.format(zig=shlex.quote(str(zig)), words=words))
         found[name].chmod(0o755)
     return found
 
@@ -215,8 +235,9 @@ def _members(source: Path, libraries: Mapping[str, Path]) -> dict[str, bytes]:
         if path.is_file() and path.suffix in (".py", ".typed"):
             members[path.relative_to(source).as_posix()] = path.read_bytes()
     # At the end: whoever imports any part of the package has the kernels then.
-    members["llama_cpp/_backends.py"] = (_RECIPE / "backends.txt").read_bytes()
-    members["llama_cpp/__init__.py"] += b"\nfrom . import _backends\n"
+    for name in ("backends", "quietly"):
+        members[f"llama_cpp/_{name}.py"] = (_RECIPE / f"{name}.txt").read_bytes()
+    members["llama_cpp/__init__.py"] += b"\nfrom . import _quietly\n"
     members |= {f"llama_cpp/lib/{name}": path.read_bytes() for name, path in libraries.items()}
     about = f"llama_cpp_python-{WHEEL_VERSION}.dist-info"
     said = (source / "PKG-INFO").read_bytes()

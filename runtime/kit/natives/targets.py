@@ -54,7 +54,7 @@ _TARGETS = (
     ),
     Target(
         "linux-aarch64", "aarch64", "arm64", "aarch64-linux-gnu", "ld-linux-aarch64.so.1",
-        ("armv8.0_1", "armv8.2_1", "armv8.2_2", "armv8.6_1", "armv8.6_2"),
+        ("armv8.0_1", "armv8.2_2", "armv8.6_1"),
     ),
 )  # fmt: skip
 TARGETS = tuple(target.name for target in _TARGETS)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from command_line import medge
 
+from medge.runtime.commands.doctor import told_shortly
 from medge.runtime.console import parts
 from medge.runtime.device import llama_library
 from medge.runtime.errors import GeneratorError
@@ -145,6 +146,12 @@ def test_a_broken_engine_is_a_sentence_everywhere(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(GeneratorError, match=r"can't be opened: .*libgomp\.so\.1"):
         llama_library.library()
     assert llama_library.gpu_memory() == 0
+
+
+def test_packages_that_are_missing_are_named_together() -> None:
+    assert told_shortly(["a is not installed"]) == "a is not installed"
+    lacks = ["a is not installed", "b is 1, and >=2 is needed", "c is not installed"]
+    assert told_shortly(lacks) == "not installed: a, c; b is 1, and >=2 is needed"
 
 
 def test_doctor_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
