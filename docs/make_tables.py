@@ -15,7 +15,7 @@ from result_tables import kills, kits
 from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
-from result_tables.hardening import decoders, endurance, fuzz, isolation, signing, station_store
+from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
 from result_tables.language_models import cache, generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +89,7 @@ BENCHMARKS = {
         "Language models in processes of their own", "benchmarks/isolation.py", _recorded("isolation"), f"{CORES}, busy",
         isolation,
     ),
+    "kit": Benchmark("Putting a kit in", "benchmarks/kit.py", "2026-11-27", f"{CORES}, very busy", kit),
     "endurance": Benchmark("Thousands of requests", "benchmarks/endurance.py", _recorded("endurance"), CORES, endurance),
     "station-store": Benchmark(
         "The station's store", "benchmarks/station_store.py", _recorded("station_store"), CORES, station_store

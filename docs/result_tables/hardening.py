@@ -120,3 +120,14 @@ def signing() -> str:
     )
     needs = table(["verifying by", "packages", "MB installed", "import, ms of processor time"], weights)
     return f"{table(head, rows)}\n\n{note}\n\n{needs}"
+
+
+def kit() -> str:
+    facts = json.loads((RESULTS / "kit.json").read_text())
+    head = ["kit, GB", "files", "minutes", "processor, s", "load", "making it: minutes"]
+    put, built = facts["install"], facts["build"]
+    row = [
+        f"{facts['kit_bytes'] / 1e9:.2f}", f"{facts['files']:,}", f"{put['minutes']:.1f}", f"{put['cpu_seconds']:.0f}",
+        f"{facts['load_before']:.0f}", f"{built['wall_seconds'] / 60:.1f}",
+    ]  # fmt: skip
+    return table(head, [row])

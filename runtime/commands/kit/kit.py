@@ -1,4 +1,4 @@
-"""`medge kit build`."""
+"""The group `medge kit`."""
 
 from __future__ import annotations
 
