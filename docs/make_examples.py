@@ -49,8 +49,14 @@ STATION = (
     "station token remove", "station connect", "station find", "station fetch", "station audit", "station backup",
     "station user remove",
 )  # fmt: skip
+KEYS = ("keys new", "keys show", "keys sign", "keys trust", "keys rotate", "keys revoke")
+# A distillation takes a quarter of an hour; a kit's commands need a stick, and most of them an installation.
+NOT_RUN = (
+    "distill medgemma", "kit build", "kit install", "kit apply", "kit rollback", "kit status", "kit selftest", "kit migrate",
+    "kit update", "kit collect", "kit open", "kit key", "kit fleet",
+)  # fmt: skip
 LAST = ("station restore",)  # where the station is no longer
-MAKING_READER = ("calibrate", "export medgemma", "distill medgemma")
+MAKING_READER = ("calibrate", "export medgemma")
 ANSWERING = ("ask", "chat", "report", "record")
 WITH_READER = ("doctor", *ANSWERING)
 PASSWORD = "one-for-the-examples\n"
@@ -132,7 +138,9 @@ def before(command: str, folder: Path) -> None:
     """What changes in the folder before an example: new images come to an archive that is indexed, a checkpoint is made."""
     if command == "index add":
         (folder / "archive" / "new").mkdir()
-        shutil.copy(folder / "film.dcm", folder / "archive" / "new" / "film.dcm")
+        from pydicom.data import get_testdata_file
+
+        shutil.copy(str(get_testdata_file("RG3_UNCR.dcm", download=False)), folder / "archive" / "new" / "film.dcm")
     checkpoint = "medgemma-mini" if command in MAKING_READER else "medsiglip-mini"
     if (
         command in (*MAKING, *MAKING_READER, "compare")
@@ -149,6 +157,8 @@ def before(command: str, folder: Path) -> None:
     if command == "serve":
         (folder / "bundles").mkdir()
         (folder / "bundles" / "bundle").symlink_to(folder / "bundle")
+    if command == "keys rotate":
+        call(["keys", "new", "Makers 2027", "--out", "makers-2027.key"], folder, "\n\n")
     if command == "station user remove":  # who is not the last admin
         call(["station", "user", "add", "clinic", "Nurse Bintou", "--role", "admin"], folder, PASSWORD)
     if command == "station restore":
@@ -256,7 +266,8 @@ def main() -> None:
             if (source := getattr(given, name)) is not None:
                 borrow(source, folder / name)
         order = (
-            *(() if given.bundle else MAKING), *USING, *STATION, *LAST, *(() if given.reader else MAKING_READER), *WITH_READER,
+            *(() if given.bundle else MAKING), *USING, *KEYS, *STATION, *LAST,
+            *(() if given.reader else MAKING_READER), *WITH_READER,
         )  # fmt: skip
         asked = [name for name in order if not given.only or name in given.only]
         places = {there: str(folder / instead) + "/" * there.endswith("/") for there, instead in ELSEWHERE.items()}

@@ -238,6 +238,18 @@ def checkpoint(once: Once, export_extra: None, towers_exported_once: None) -> Pa
 
 
 @pytest.fixture(scope="session")
+def demo(once: Once, export_extra: None) -> Path:
+    """A folder with the bundle that `medge demo` makes of medsiglip-mini, and with what it told as JSON, in told.json."""
+    from command_line import medge
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "told.json").write_text(medge("demo", "--out", folder / "bundle", "--json").stdout)
+
+    return once("demo", write)
+
+
+@pytest.fixture(scope="session")
 def shallow(once: Once, checkpoint: Path) -> Path:
     """A checkpoint of one block a tower, whose answers say nothing: an export of it takes seconds."""
     from siglip_checkpoints import write_shallow

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import medge as medge_cli
 from tolerances import FP32_EMBEDDING
 
 pytest.importorskip("torch")
@@ -138,8 +137,8 @@ def test_the_demo_asks_for_what_was_trained_in_words_that_were_trained() -> None
     assert {wording for wordings in LABELS.values() for wording in wordings} <= set(every_text())
 
 
-def test_the_demo_names_the_machine_of_the_real_pictures(tmp_path: Path) -> None:
-    done = json.loads(medge_cli("demo", "--out", tmp_path / "bundle", "--json").stdout)
+def test_the_demo_names_the_machine_of_the_real_pictures(demo: Path) -> None:
+    done = json.loads((demo / "told.json").read_text())
     assert done["parity"]["status"] == "passed"
     first = {row["image"]: row["labels"][0]["label"] for row in done["results"]}
     assert first.keys() >= {name for name, package, _ in PICTURES if package == "pydicom"}

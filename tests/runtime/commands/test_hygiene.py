@@ -104,6 +104,10 @@ def test_commands_with_sub_commands() -> None:
     assert found == {
         "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"},
         "index": {"build", "add", "search", "remove", "info"},
+        "keys": {"new", "show", "sign", "trust", "rotate", "revoke"},
+        "kit": {
+            "build", "install", "apply", "rollback", "status", "update", "collect", "open", "key", "fleet", "selftest", "migrate",
+        },
         "probe": {"fit", "predict", "evaluate"},
         "station": {
             "user add", "user list", "user remove", "user password", "token add", "token list", "token remove",
