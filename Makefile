@@ -63,10 +63,10 @@ station: $(VENV)/.demo-ready
 
 # Every test that this machine can run without an emulator, in JOBS processes that share its cores; a process takes up to 8 GB of
 # memory. More processes than cores gain nothing: Ray's own do not start in time on a shared core. Threads that wait sleep, since the
-# other process has work for their core.
+# other process has work for their core. When a process crashes the run ends: with one begun anew, pytest-xdist waits for ever.
 JOBS ?= 2
 test: install
-	OMP_WAIT_POLICY=passive MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive MEDGE_WHEELS='$(WHEELS)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 $(PYTEST_ARGS)
 
 # Files changed at random, each used in a process with limits; goes on where the last run stopped, until medge changes. What fails
 # lies in .fuzz/failures. FUZZ_ARGS=--record writes the counts into benchmarks/results, for docs/make_tables.py.

@@ -121,7 +121,8 @@ def test_nothing_is_sent_and_nothing_is_left(
     commands: list[list[Sequence[object]]] = [
         [["classify", bundle, film, "--json"], ["embed", bundle, film, "--out", "e.safetensors"], ["help", "gate"],
          ["index", "build", bundle, "films.index", few_images], ["index", "search", bundle, "films.index", "--image", film],
-         ["inspect", bundle], ["verify", bundle], ["golden", bundle, "--out", "golden", "--images", labelled]],
+         ["inspect", bundle], ["verify", bundle], ["golden", bundle, "--out", "golden", "--images", labelled],
+         ["keys", "new", "Makers", "--out", "makers.key"], ["kit", "key", "makers.private"]],
         [["doctor"], ["bench", bundle, "--rounds", 1]],
         [["probe", "fit", bundle, labelled, "--out", "p.safetensors"], ["probe", "predict", bundle, "p.safetensors", film],
          ["evaluate", bundle, *folder, "--out", "one"], ["evaluate", bundle, *folder, "--out", "two"], ["compare", "one", "two"]],

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,7 +222,18 @@ def _by_ray(
         ) from error
     finally:
         if started:
+            _let_threads_end()
             ray.shutdown()
+
+
+def _let_threads_end(seconds: float = 20.0) -> None:
+    """Wait for the threads of Ray Data that still run after an error: one that asks Ray for something after its shutdown makes
+    Ray end the whole process, without a word."""
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        work = getattr(thread, "_target", None) or type(thread)
+        if (getattr(work, "__module__", None) or "").startswith("ray.data."):
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class ShardSet:

@@ -160,5 +160,12 @@ def test_no_clock_of_the_wall_is_asked_how_long_something_took() -> None:
         "runtime/station/store/clock.py",
         'runtime/station/api/chat.py: head: dict[str, Any] = {"id"',
         "runtime/station/models/catalogue.py: created =",
-    )  # a date; which file it is; dates of what a station holds, and of what it answers in OpenAI's form
+        "runtime/trust/keys.py: moment =",
+        "runtime/kit/installation.py: event =",
+        "runtime/commands/kit/build.py: now =",
+        "runtime/commands/kit/install.py: stick.absolute()",
+        "runtime/commands/kit/installed.py: here, stick, by_trust, clock=",
+        "runtime/kit/installing/first.py: here, seen.kit.folder, by_trust, clock=",
+    )  # a date; which file it is; dates of what a station holds, and of what it answers in OpenAI's form; of keys and of kits,
+    # whose end by the clock can be overruled
     assert [line for line in asking if not line.startswith(allowed)] == []

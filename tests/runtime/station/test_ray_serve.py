@@ -14,7 +14,7 @@ import pytest
 from tolerances import FP32_SUMS
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
-pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'medge[ray]'", exc_type=ImportError)
+pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'medge[serve]'", exc_type=ImportError)
 
 from medge.runtime.encoder.encoder import load
 
