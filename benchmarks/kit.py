@@ -22,8 +22,10 @@ from pathlib import Path
 
 from medge.runtime.console.terminal import progress
 from medge.runtime.device.cpu import usable_cores
+from medge.runtime.kit.admission import this_target
 from medge.runtime.kit.building.job import BuildJob, build_kit
 from medge.runtime.kit.building.makers import Makers
+from medge.runtime.kit.layout import target_named
 from medge.runtime.trust.keys import PrivateKey
 
 NOBODY = 12345
@@ -50,8 +52,8 @@ def measure(bundle: Path, gigabytes: float) -> dict[str, object]:
         random_file(place / "web" / "model.bin", int((gigabytes - 0.47) * 1e9))
         PrivateKey.make(place / "keys" / "makers.key", "makers")
         makers = Makers.read(place / "keys" / "makers.key", None, lambda: "")
-        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
-        job = BuildJob(place / "stick", (bundle,), f"linux-{machine}", "2026-11-27T09:00:00Z", 1, web=place / "web")  # type: ignore[arg-type]
+        machine = target_named(this_target())
+        job = BuildJob(place / "stick", (bundle,), machine, "2026-11-27T09:00:00Z", 1, web=place / "web")
         begun, used = time.monotonic(), time.process_time()
         with progress() as advance:
             kit = build_kit(job, makers, progress=advance)

@@ -19,9 +19,13 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from medge.runtime.kit.layout import Statement, TargetName
 
 ROOT = Path(__file__).parents[1]
-TARGET, CREATED = "linux-x86_64", "2026-11-27T00:00:00Z"
+TARGET: TargetName = "linux-x86_64"
+CREATED = "2026-11-27T00:00:00Z"
 PYTHON_PACKAGES = ("python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib")
 RESULTS = ROOT / "benchmarks" / "results" / "kit_updates.json"
 
@@ -88,10 +92,9 @@ def bundles(scratch: Path, recipes: Sequence[str]) -> dict[str, Path]:
     return {recipe: scratch / f"made-{recipe}" / "medsiglip-mini" for recipe in recipes}
 
 
-def statement(counter: int, interpreter: Path, packages: Path, bundle: Path):  # type: ignore[no-untyped-def]
+def statement(counter: int, interpreter: Path, packages: Path, bundle: Path) -> Statement:
     """What a kit of these would say."""
     from medge.runtime.kit.building.files import entries_of, sources_of
-    from medge.runtime.kit.layout import Statement
 
     sources = [
         *sources_of(interpreter, "python", "python"), *sources_of(packages, "packages", "packages"),
@@ -100,7 +103,7 @@ def statement(counter: int, interpreter: Path, packages: Path, bundle: Path):  #
     return Statement("station", "0.1.0", counter, CREATED, TARGET, entries_of(sources, lambda size: None)[0])
 
 
-def row(what: str, old, new) -> dict[str, object]:  # type: ignore[no-untyped-def]
+def row(what: str, old: Statement, new: Statement) -> dict[str, Any]:
     """The figures of one change."""
     from medge.runtime.kit.building.update import parts
 
@@ -149,7 +152,7 @@ def main() -> None:
         ]
     asked.out.write_text(json.dumps({"target": TARGET, "llm": False, "rows": rows}, indent=1) + "\n")
     for one in rows:
-        print(f"{one['carried_bytes'] / 1e6:8.2f} of {one['whole_bytes'] / 1e6:8.2f} MB  {one['what']}")  # type: ignore[operator]
+        print(f"{one['carried_bytes'] / 1e6:8.2f} of {one['whole_bytes'] / 1e6:8.2f} MB  {one['what']}")
 
 
 if __name__ == "__main__":

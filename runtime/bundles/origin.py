@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +20,12 @@ class Origin:
     date: str
     medge: str
     source: dict[str, str]
+
+
+def made_at() -> datetime:
+    """Now, UTC; the moment of SOURCE_DATE_EPOCH where that is set, so that what is made twice is the same."""
+    told = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(told), UTC) if told else datetime.now(UTC)
 
 
 def today() -> str:

@@ -44,6 +44,16 @@ def this_target() -> str:
     return f"{platform.system().lower()}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine) }"
 
 
+def copy_statement(stick: Path, scratch: Path) -> None:
+    """Copy a kit's statement and its signature to a folder of this machine, where nobody changes them between two looks.
+
+    Raises:
+        KitError: one is missing, too large, or can't be read.
+    """
+    for name, most in ((STATEMENT, MOST_BYTES), (SIGNATURE, _MOST_SIGNATURE)):
+        replace_bytes(scratch / name, read_small(stick / name, most))
+
+
 def admit(
     stick: Path, here: Installation, scratch: Path, verify: Verify, *, clock: datetime, allow_expired: bool = False
 ) -> Admitted:  # fmt: skip
@@ -61,8 +71,7 @@ def admit(
         KitError: it is for another machine, older than what has run here, expired, of a base that is not here, or incomplete.
         TrustError: nobody whom this device trusts has signed it.
     """
-    for name, most in ((STATEMENT, MOST_BYTES), (SIGNATURE, _MOST_SIGNATURE)):
-        replace_bytes(scratch / name, read_small(stick / name, most))
+    copy_statement(stick, scratch)
     signer = verify(scratch / STATEMENT, scratch / SIGNATURE, here.trust)
     kit = Kit.open(stick, signed=scratch)
     if kit.target != here.state.target:

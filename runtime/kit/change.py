@@ -21,7 +21,8 @@ from ..errors import KitError, MedgeError
 from ..progress import Progress, no_progress
 from . import programs, store
 from .admission import Verify, admit
-from .installation import CURRENT, TRUST, Installation, Pending, What
+from .installation import CURRENT, Installation, Pending, What
+from .layout import TRUST
 from .tree import Laid, differences, lay_out, partial_of
 
 Say = Callable[[str], None]

@@ -28,9 +28,10 @@ from ..bundles.atomic import flush_folder, replace_text
 from ..bundles.claim import claimed, remove
 from ..bundles.typed_json import build, parse
 from ..errors import KitError, PlaceTakenError, storage_errors
-from .layout import Counter, Kit, Moment, Name, Sha256, TargetName, read_small
+from .layout import TRUST, Counter, Kit, Moment, Name, Sha256, TargetName, moment_text, read_small
+from .systemd import Scope
 
-STATE, VERSIONS, CURRENT, TRUST = "state.json", "versions", "current", "trust"
+STATE, VERSIONS, CURRENT = "state.json", "versions", "current"
 _MOST_BYTES, _MOST_EVENTS = 1 << 20, 200
 _LOCK = "installation"
 
@@ -91,7 +92,7 @@ class State:
     data: str
     target: TargetName
     unit: str = ""
-    scope: Literal["", "system", "user"] = ""
+    scope: Scope = ""
     highest: Annotated[int, msgspec.Meta(ge=0)] = 0
     digest: Sha256 | None = None
     newest: Moment | None = None
@@ -134,7 +135,7 @@ class Installation:
 
     @classmethod
     def create(
-        cls, prefix: Path, data: Path, target: TargetName, *, unit: str = "", scope: Literal["", "system", "user"] = ""
+        cls, prefix: Path, data: Path, target: TargetName, *, unit: str = "", scope: Scope = ""
     ) -> Installation:  # fmt: skip
         """Open an installation, made where there is none.
 
@@ -158,12 +159,12 @@ class Installation:
 
     def save(self, **changes: object) -> None:
         """Write the state, with changes, in the place of the one before."""
-        self.state = dataclasses.replace(self.state, **changes)  # type: ignore[arg-type]
+        self.state = dataclasses.replace(self.state, **changes)  # type: ignore[arg-type]  # its callers name fields of `State`
         replace_text(self.prefix / STATE, json.dumps(dataclasses.asdict(self.state), indent=1) + "\n")
 
     def note(self, counter: int, medge: str, what: What, **changes: object) -> None:
         """Add to the history, with other changes of the state."""
-        event = Event(counter, medge, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), what)
+        event = Event(counter, medge, moment_text(int(datetime.now(UTC).timestamp())), what)
         self.save(history=(*self.state.history, event)[-_MOST_EVENTS:], **changes)
 
     @contextlib.contextmanager

@@ -26,12 +26,17 @@ import msgspec
 from ..bundles.typed_json import build, parse
 from ..errors import KitError, one_line
 from ..json_text import holds_controls
+from ..trust.keys import PUBLIC
 
 FORMAT = 1
 STATEMENT, SIGNATURE, PIECES = "kit.json", "kit.sig", "pieces"
+TRUST = "trust"  # the stick's folder of what devices learn of keys, and an installation's of what it trusts
+MAKERS = f"{TRUST}/makers{PUBLIC}"  # the key that a first installation is asked about
 MOST_BYTES = 64 << 20  # of kit.json; a station's, with some 15,000 files, has three million
 MOST_PATH, MOST_NAME = 1024, 255  # bytes: what Linux file systems take
-FILE_MODE, PROGRAM_MODE = 0o644, 0o755
+Mode = Literal[420, 493]
+FILE_MODE: Mode = 0o644
+PROGRAM_MODE: Mode = 0o755
 
 TargetName = Literal["linux-x86_64", "linux-aarch64"]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -60,7 +65,7 @@ class Entry:
     component: ComponentName
     sha256: Sha256 | None = None
     size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    mode: Literal[420, 493] | None = None
+    mode: Mode | None = None
     link: str | None = None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import KitError, one_line
 from .installation import Installation
+from .systemd import systemctl
 
 _SECONDS = 3600.0  # a self-test of large models takes many minutes
 _SERVICE_SECONDS = 120.0
@@ -124,13 +125,9 @@ def service(here: Installation, verb: str) -> None:
     Raises:
         KitError: systemd refuses.
     """
-    state, systemctl = here.state, shutil.which("systemctl")
-    if not state.unit or systemctl is None:
+    state = here.state
+    if not state.unit or shutil.which("systemctl") is None:
         return
-    words = [systemctl, *(["--user"] if state.scope == "user" else []), verb, state.unit]
-    try:
-        run = subprocess.run(words, capture_output=True, text=True, timeout=_SERVICE_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise KitError(f"systemctl {verb} {state.unit} has not ended within {_SERVICE_SECONDS:.0f} s") from error
+    run = systemctl(state.scope, verb, state.unit, seconds=_SERVICE_SECONDS)
     if run.returncode:
         raise KitError(f"systemctl {verb} {state.unit} failed: {one_line(run.stderr.strip())}")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,34 +62,32 @@ def selftest(bundles: Path, database: Path | None, progress: Progress = no_progr
     total = len(folders) + 2
     for number, folder in enumerate(folders):
         progress("checks", number, total)
-        yield _timed(f"golden results of {folder.name}", lambda folder=folder: _replayed(folder))
+        yield _timed(f"golden results of {folder.name}", partial(_replayed, folder))
     progress("checks", len(folders), total)
-    yield _timed("a study from end to end", lambda: _study(bundles))
+    yield _timed("a study from end to end", partial(_study, bundles))
     if database is not None:
-        yield _timed("the store's tables", lambda: upgraded(database))
+        yield _timed("the store's tables", partial(upgraded, database))
     progress("checks", total, total)
 
 
-def _timed(what: str, check: object) -> Tested:
+def _timed(what: str, check: Callable[[], tuple[bool, str]]) -> Tested:
     begun = time.perf_counter()
     try:
-        good, note = check()  # type: ignore[operator]
+        good, note = check()
     except Exception as error:  # whatever it is: a version in which it happens does not work here
         good, note = False, one_line(error) if isinstance(error, MedgeError) else type(error).__name__
     return Tested(what, good, note, round(time.perf_counter() - begun, 2))
 
 
-def _fits(folder: Path) -> bool:
-    bundle = Bundle.open(folder, verify=False)
+def _fits(bundle: Bundle) -> bool:
     return KINDS[bundle.manifest.kind].plan(bundle, Device.here(), Opening()).fits
 
 
 def _replayed(folder: Path) -> tuple[bool, str]:
     bundle = Bundle.open(folder, verify=False)  # its files' hashes are in the kit's statement, and were checked
-    kind = KINDS[bundle.manifest.kind]
-    if not kind.plan(bundle, Device.here(), Opening()).fits:
+    if not _fits(bundle):
         return True, "does not fit this machine's memory, and is not used"
-    rows = list(kind.replay(bundle, "cpu"))
+    rows = list(KINDS[bundle.manifest.kind].replay(bundle, "cpu"))
     bad = [
         f"{what}: {measured:.7g}, and at most {bound:g} is right" for what, measured, bound, good in rows if not good
     ]
@@ -106,7 +105,7 @@ def _study(bundles: Path) -> tuple[bool, str]:
     from ..station.work.worker import Worker
 
     catalogue = Catalogue.read(bundles)
-    fitting = {name: one for name, one in catalogue.entries.items() if _fits(one.folder)}
+    fitting = {name: one for name, one in catalogue.entries.items() if _fits(Bundle.open(one.folder, verify=False))}
     kind = CLASSIFY if any(one.kind == "encoder" for one in fitting.values()) else REPORT
     seeing = sorted(
         name for name, one in fitting.items() if (kind == CLASSIFY) == (one.kind == "encoder") and one.image_size

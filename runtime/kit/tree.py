@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from ..bundles.atomic import flush_folder
 from ..bundles.claim import remove
+from ..bundles.manifest import sha256_file
 from ..errors import KitError, storage_errors
 from ..progress import Progress, no_progress
 from .layout import SIGNATURE, STATEMENT, Entry, Kit
@@ -146,8 +147,7 @@ def _is(path: Path, entry: Entry, *, mode: bool = True) -> bool:
             return False
         if mode and stat.S_IMODE(found.st_mode) != entry.mode:
             return False
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
+        return sha256_file(path) == entry.sha256
     except OSError:
         return False
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..bundles.atomic import refuse_special, replace_bytes
 from ..bundles.claim import claimed
+from ..bundles.manifest import sha256_file
 from ..errors import KitError, storage_errors
 from ..progress import Progress, no_progress
 from .layout import PIECES, SIGNATURE, STATEMENT, Kit, Statement, piece_path
@@ -97,10 +98,9 @@ def _signature(waiting: Path, body: bytes, sign: Callable[[Path], bytes]) -> byt
 
 def _put(place: Path, sha256: str, content: Content) -> None:
     """Write a piece, unless it lies there and is right."""
-    if place.is_file() and not place.is_symlink() and place.stat().st_size == _length(content):
-        with place.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() == sha256:
-                return
+    there = place.is_file() and not place.is_symlink() and place.stat().st_size == _length(content)
+    if there and sha256_file(place) == sha256:
+        return
     if _place(place, content) != sha256:
         place.unlink()
         source = content if isinstance(content, Path) else place

@@ -7,9 +7,7 @@ of its PEM, as model-signing writes it into signatures.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundles.atomic import replace_text, replace_with_mode
 from ..bundles.manifest import MANIFEST
+from ..bundles.origin import made_at
 from ..errors import MissingExtraError, StorageError, TrustError, one_line
 from ..json_text import holds_controls
 from .envelope import Envelope, read_small
@@ -230,9 +229,7 @@ def refuse_carried(path: Path) -> None:
 
 def today() -> str:
     """The day, as YYYY-MM-DD; of SOURCE_DATE_EPOCH where that is set, so that what is made twice is the same."""
-    told = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.datetime.fromtimestamp(int(told), datetime.UTC) if told else datetime.datetime.now(datetime.UTC)
-    return moment.date().isoformat()
+    return made_at().date().isoformat()
 
 
 def checked_name(name: str, path: Path) -> str:

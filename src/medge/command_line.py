@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("runtime.commands.doctor", "doctor", "What this device is, and which bundles fit it.", USE),
     "inspect": Command("runtime.commands.inspect", "inspect", "Say what is in a bundle.", USE),
     "verify": Command("runtime.commands.verify", "verify", "Check hashes and replay golden embeddings here.", USE),
-    "keys": Command("runtime.commands.keys", "app", "Sign bundles and kits, and decide whom a device trusts.", USE),
+    "keys": Command("runtime.commands.kit.keys", "app", "Sign bundles and kits, and decide whom a device trusts.", USE),
     "golden": Command("runtime.commands.golden", "golden", "Files that another runtime must reproduce.", USE),
     "bench": Command("runtime.commands.bench", "bench", "Latency, throughput, cold start, peak memory.", USE),
     "help": Command("runtime.commands.help", "explain", "Explain a term, or the exit codes.", USE),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +9,13 @@ import typer
 
 from ...console.options import ForceOption, JsonOption
 from ...console.terminal import err, out, print_json, progress
+from .keys import asked_passphrase
 
 Station = Annotated[bool, typer.Option("--station", help="A kit for a clinic's station; there is no other kind yet.")]
 Bundles = Annotated[
     list[Path], typer.Option("--bundle", help="A bundle's folder; repeat it for several.", show_default=False)
 ]
 Key = Annotated[Path, typer.Option(help="The makers' private key, which signs the kit.", show_default=False)]
-Out = Annotated[Path, typer.Option(help="The kit's folder, such as an empty one on the stick.", show_default=False)]
 Target = Annotated[str, typer.Option(help="What the kit runs on: linux-x86_64 or linux-aarch64.")]
 CounterOption = Annotated[
     int | None,
@@ -67,20 +65,19 @@ def build(
 
     Example: medge kit build --bundle bundle --key makers.key --out /media/usb/medge
     """
+    from ...bundles.origin import made_at
     from ...errors import KitError
     from ...kit.building.job import BuildJob, build_kit
     from ...kit.building.makers import Makers
     from ...kit.layout import facts, moment_of, moment_text, target_named
 
-    told = os.environ.get("SOURCE_DATE_EPOCH")
-    now = int(told) if told else int(datetime.datetime.now(datetime.UTC).timestamp())
-    moment = created or moment_text(now)
+    moment = created or moment_text(int(made_at().timestamp()))
     for one in filter(None, (moment, expires)):
         try:
             moment_of(one)
         except ValueError as error:
             raise KitError(f"{one} is no moment; write it as 2026-11-27T09:00:00Z, in UTC") from error
-    makers = Makers.read(key, trust, lambda: typer.prompt(f"Passphrase of {key}", hide_input=True, err=True))
+    makers = Makers.read(key, trust, lambda: asked_passphrase(key))
     number = counter or int(moment_of(moment).strftime("%Y%m%d%H%M"))
     job = BuildJob(
         out_folder,

@@ -10,6 +10,7 @@ import typer
 from ...console.options import ForceOption, JsonOption
 from ...console.terminal import out, print_json, progress
 from .build import Key, TrustFolder
+from .keys import asked_passphrase
 
 
 def update(
@@ -38,7 +39,7 @@ def update(
 
     before = Statement.parse(read_small(old, MOST_BYTES), old) if old.is_file() else Kit.open(old).statement
     whole = Kit.open(new)
-    makers = Makers.read(key, trust, lambda: typer.prompt(f"Passphrase of {key}", hide_input=True, err=True))
+    makers = Makers.read(key, trust, lambda: asked_passphrase(key))
     with progress() as advance:
         kit = build_update(before, whole, out_folder, makers, force=force, progress=advance)
     size = sum(path.stat().st_size for path in out_folder.rglob("*") if path.is_file())

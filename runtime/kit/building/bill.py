@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...bundles.bundle import Bundle
 from ...bundles.manifest import Manifest, sha256_json
 from ...bundles.sbom import SPECIFICATION, bill_of_materials
 from ...errors import KitError
@@ -21,20 +22,20 @@ _SPACE = uuid.UUID("3f3b6f7e-6f0a-5d55-8f5e-6d656467656b")  # medge's own, for k
 BILL, LICENCES = "docs/sbom.cdx.json", "docs/licences.txt"
 
 
-def documents(name: str, interpreter: Path, packages: Path, bundles: Mapping[str, Path]) -> Iterator[Source]:
+def documents(name: str, interpreter: Path, packages: Path, bundles: Mapping[str, Bundle]) -> Iterator[Source]:
     """The files that say what a kit is made of, and under which licences.
 
     Args:
         name: the kit's.
         interpreter: its folder; `licenses/packages.json` names the system packages that it was made of.
         packages: the folder of its Python packages.
-        bundles: {name: folder}.
+        bundles: by their names on the device.
 
     Raises:
         KitError: a package says nothing of itself.
     """
     found = [_about(folder) for folder in sorted(packages.glob("*.dist-info"))]
-    manifests = {one: Manifest.read(folder) for one, folder in bundles.items()}
+    manifests = {one: bundle.manifest for one, bundle in bundles.items()}
     system = _system_packages(interpreter)
     document = _bill(name, found, system, manifests)
     yield Source(BILL, "docs", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import KitError
-from ..layout import FILE_MODE, PROGRAM_MODE, Entry, check_entries
+from ..layout import FILE_MODE, PROGRAM_MODE, Entry, Mode, check_entries
 from ..writing import Content
 
 _MADE = re.compile(
@@ -32,7 +32,7 @@ class Source:
     link: str | None = None
 
     @property
-    def mode(self) -> int:
+    def mode(self) -> Mode:
         """Of the file on the device."""
         return PROGRAM_MODE if self.program else FILE_MODE
 
@@ -91,8 +91,7 @@ def entries_of(
             entries.append(Entry(source.path, source.component, link=source.link))
             continue
         sha256, size = _hashed(source.content)
-        mode = 493 if source.program else 420
-        entries.append(Entry(source.path, source.component, sha256, size, mode))  # type: ignore[arg-type]
+        entries.append(Entry(source.path, source.component, sha256, size, source.mode))
         pieces.setdefault(sha256, source.content)
         tell(size)
     entries.sort(key=lambda one: one.path)

@@ -86,24 +86,24 @@ def build_kit(
         BundleError: a bundle is not whole, or its parity gate failed.
         StorageError: the file system refused.
     """
-    names = _bundle_names(job.bundles)
+    bundles = _bundles(job.bundles)
     makers.refuse_on_stick(job.out)
     with scratch_folder() as scratch:
         interpreter = job.interpreter or natively.interpreter(job.target, scratch)
         packages = job.packages or natively.packages(
-            job.target, scratch, llm=_has_generator(job.bundles), wheel=job.wheel
+            job.target, scratch, llm=any(one.manifest.kind == "generator" for one in bundles.values()), wheel=job.wheel
         )
         sources = [
             *sources_of(interpreter, "python", "python"),
             *sources_of(packages, "packages", "packages"),
             Source("bin/medge", "packages", _stick_file("medge"), program=True),
         ]
-        for name, folder in names.items():
-            sources += _bundle(name, folder, makers)
+        for name, bundle in bundles.items():
+            sources += _bundle(name, bundle, makers)
         sources += sources_of(job.docs, "docs", "docs") if job.docs else ()
         carried = list(_carried(job))
         sources += carried
-        sources += bill.documents(job.name, interpreter, packages, names)
+        sources += bill.documents(job.name, interpreter, packages, bundles)
         entries, pieces = _told(sources, progress)
         makers.refuse_among(pieces)
         bootstrap = scratch / "bootstrap.tar"
@@ -121,29 +121,27 @@ def build_kit(
         return write_kit(job.out, statement, pieces, beside, makers.sign, force=force, progress=progress)
 
 
-def _bundle_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """{name on the device: folder} of bundles that are whole and may be used."""
-    names: dict[str, Path] = {}
+def _bundles(folders: Sequence[Path]) -> dict[str, Bundle]:
+    """{name on the device: bundle}, of those that are whole and may be used."""
+    found: dict[str, Bundle] = {}
     for folder in folders:
-        Bundle.open(folder, verify=False)  # every byte is hashed on its way, and the device verifies each bundle
+        bundle = Bundle.open(
+            folder, verify=False
+        )  # every byte is hashed on its way, and the device verifies each bundle
         name = folder.resolve().name
-        if names.setdefault(name, folder) != folder:
+        if found.setdefault(name, bundle).folder != bundle.folder:
             raise KitError(f"two bundles are called {name}; give one of their folders another name")
-    if not names:
+    if not found:
         raise KitError("a station's kit holds at least one bundle; give --bundle")
-    return names
+    return found
 
 
-def _bundle(name: str, folder: Path, makers: Makers) -> Iterator[Source]:
+def _bundle(name: str, bundle: Bundle, makers: Makers) -> Iterator[Source]:
     """A bundle's own files, none that lie beside them; with a signature of the makers where it has none."""
     component = f"bundles/{name}"
-    for path in (MANIFEST, *(entry.path for entry in Bundle.open(folder, verify=False).manifest.files)):
-        yield Source(f"{component}/{path}", component, folder / path)
-    yield Source(f"{component}/{SIGNATURE}", component, makers.bundle_signature(folder))
-
-
-def _has_generator(folders: Sequence[Path]) -> bool:
-    return any(Bundle.open(folder, verify=False).manifest.kind == "generator" for folder in folders)
+    for path in (MANIFEST, *(entry.path for entry in bundle.manifest.files)):
+        yield Source(f"{component}/{path}", component, bundle.folder / path)
+    yield Source(f"{component}/{SIGNATURE}", component, makers.bundle_signature(bundle.folder))
 
 
 def _carried(job: BuildJob) -> Iterator[Source]:

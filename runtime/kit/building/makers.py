@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.claim import scratch_folder
 from ...bundles.manifest import SIGNATURE as BUNDLE_SIGNATURE
+from ...bundles.manifest import sha256_file
 from ...errors import KitError, TrustError
 from ...trust.documents import Rotation, read_revocations
 from ...trust.keys import PUBLIC, PrivateKey, PublicKey
 from ...trust.signing import sign_bundle, sign_file
 from ...trust.trust import REVOKED, ROTATED
+from ..layout import MAKERS, TRUST
 from ..writing import Content
-
-TRUST = "trust"  # the stick's folder
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Makers:
             TrustError: a file of it is damaged.
             KitError: there is nothing of the kind in the folder.
         """
-        yield f"{TRUST}/makers{PUBLIC}", self.public.to_text().encode()
+        yield MAKERS, self.public.to_text().encode()
         if self.carried is None:
             return
         rotations = sorted(self.carried.glob(f"*{ROTATED}"))
@@ -94,7 +93,7 @@ class Makers:
         Raises:
             KitError: it is one of the contents.
         """
-        content = pieces.get(hashlib.sha256(self.key.path.read_bytes()).hexdigest())
+        content = pieces.get(sha256_file(self.key.path))
         if content is not None:
             where = content if isinstance(content, Path) else "a file of the kit"
             raise KitError(f"{where} is the private key {self.key.path}: take it out of what goes onto the stick")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.bundle import Bundle
-from ...bundles.manifest import MANIFEST
+from ...bundles.manifest import MANIFEST, sha256_file
 from ...bundles.origin import today
 from ...device.cpu import pick_target
 from ...errors import MedgeError, fault_of
@@ -117,7 +117,7 @@ def _packages() -> dict[str, str]:
 def _model(folder: Path, given: Mapping[str, str], replay: bool) -> Model | None:
     """A bundle's facts; None where its manifest can't be read, which `medge verify` says more of."""
     try:
-        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        digest = sha256_file(folder / MANIFEST)
         bundle = Bundle.open(folder, verify=False, allow_failed_parity=True)
     except (MedgeError, OSError):
         return None
@@ -146,5 +146,5 @@ def names_of(bundles: Path, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         manifest = bundles / name / MANIFEST
         if manifest.is_file():
-            found[hashlib.sha256(manifest.read_bytes()).hexdigest()] = name
+            found[sha256_file(manifest)] = name
     return found

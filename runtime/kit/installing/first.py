@@ -16,22 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...bundles.atomic import replace_bytes
 from ...errors import KitError, MedgeError, StorageError, TrustError
 from ...progress import Progress, no_progress
-from ...trust.keys import PUBLIC, PublicKey
+from ...trust.keys import PublicKey
+from ...trust.trust import STATE as TRUST_STATE
 from ...trust.trust import Trust, make_trust
-from ..admission import by_trust, learning, this_target
+from ..admission import by_trust, copy_statement, learning, this_target
 from ..change import Changed, Say, apply
 from ..installation import Installation
-from ..layout import MOST_BYTES, SIGNATURE, STATEMENT, Kit, read_small, target_named
+from ..layout import MAKERS, SIGNATURE, STATEMENT, TRUST, Kit, target_named
 from . import machine
 from .machine import Found
 from .service import UNIT, Places, Scope, make_user, scope_here, write_service
 
-MAKERS = f"trust/makers{PUBLIC}"  # on the stick
 _ANSWER_SECONDS = 120.0
-_MOST_SIGNATURE = 1 << 20
 
 
 class Refusal(MedgeError):
@@ -97,12 +95,11 @@ def outlook(stick: Path, places: Places, scratch: Path, *, service: bool, now: d
         Refusal: the kit is not whole, or not signed by the key that it brings or this machine trusts.
     """
     with refusing(machine.DAMAGED):
-        for name, most in ((STATEMENT, MOST_BYTES), (SIGNATURE, _MOST_SIGNATURE)):
-            replace_bytes(scratch / name, read_small(stick / name, most))
-    key, trust = None, places.prefix / "trust"
+        copy_statement(stick, scratch)
+    key, trust = None, places.prefix / TRUST
     with refusing(machine.UNSIGNED):
-        if not (trust / "trust.json").exists() or not Trust.open(trust).keys:
-            key, trust = PublicKey.read(stick / MAKERS), scratch / "trust"
+        if not (trust / TRUST_STATE).exists() or not Trust.open(trust).keys:
+            key, trust = PublicKey.read(stick / MAKERS), scratch / TRUST
             make_trust(trust).add(stick / MAKERS)
         signer = by_trust(scratch / STATEMENT, scratch / SIGNATURE, trust)
     with refusing(machine.DAMAGED):

@@ -14,7 +14,9 @@ from ...device.cpu import cpu_features, pick_target
 from ...generator.planner import Device, Opening
 from ...kinds import KINDS
 from ..admission import this_target
+from ..installation import VERSIONS
 from ..layout import Entry, Kit, moment_of, read_small
+from ..tree import partial_of
 
 # Exit codes of install.sh and `medge kit install`, one for each kind of refusal; docs/guides/stick.md lists them.
 MACHINE, MEMORY, DISK, CLOCK, DAMAGED, DECLINED, UNSIGNED, SELFTEST, SERVICE = 20, 22, 23, 24, 25, 27, 28, 29, 30
@@ -96,13 +98,13 @@ def _manifests(kit: Kit) -> dict[str, Entry]:
 
 
 def _disk(kit: Kit, prefix: Path) -> Found:
-    place = prefix
+    place, versions = prefix, prefix / VERSIONS
     while not place.exists():
         place = place.parent
     wanted = sum(kit.statement.contents().values())
     there = sum(
-        path.lstat().st_size for folder in (f".{kit.counter}.partial", str(kit.counter))
-        for path in (prefix / "versions" / folder).rglob("*") if not path.is_dir()
+        path.lstat().st_size for folder in (partial_of(versions, kit.counter), versions / str(kit.counter))
+        for path in folder.rglob("*") if not path.is_dir()
     )  # fmt: skip
     needed, free = max(0, wanted - there) + _SPARE, shutil.disk_usage(place).free
     said = f"{free / 1e9:.1f} GB free at {place}, {needed / 1e9:.2f} GB needed"

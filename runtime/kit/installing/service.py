@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Literal
 
 from ...bundles.atomic import replace_text
 from ...errors import KitError, one_line
+from ..systemd import Scope, systemctl
 
-Scope = Literal["", "system", "user"]
 UNIT = "medge-station.service"
 USER = "medge"
 START, SERVICE_LIST, DATA_LIST = "start-station", "service", "data-folder"
@@ -55,7 +54,7 @@ def scope_here(root: bool) -> Scope:
         return ""
     if root:
         return "system"
-    done = _systemctl("user", "show-environment", check=False)
+    done = systemctl("user", "show-environment", seconds=_SECONDS)
     return "user" if done.returncode == 0 else ""
 
 
@@ -124,19 +123,11 @@ def write_service(places: Places, scope: Scope) -> None:
     path = unit_path(scope)
     replace_text(path, unit_text(places, scope))
     replace_text(places.prefix / SERVICE_LIST, f"{scope} {UNIT} {path}\n")
-    _systemctl(scope, "daemon-reload")
-    _systemctl(scope, "enable", UNIT)
-
-
-def _systemctl(scope: Scope, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = ["systemctl", *(["--user"] if scope == "user" else []), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise KitError(f"{' '.join(command)} has not ended within {_SECONDS:.0f} s") from error
-    if check and done.returncode:
-        raise KitError(f"{' '.join(command)} failed: {one_line(done.stderr.strip())}; put it in with --no-service")
-    return done
+    for words in (("daemon-reload",), ("enable", UNIT)):
+        done = systemctl(scope, *words, seconds=_SECONDS)
+        if done.returncode:
+            said = one_line(done.stderr.strip())
+            raise KitError(f"{' '.join(done.args)} failed: {said}; put it in with --no-service")
 
 
 def make_user() -> tuple[int, int]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.atomic import replace_file
+from ...bundles.manifest import sha256_file
 from ...errors import KitError
-from .targets import run, sha256_of
+from .targets import run
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # A suite of Debian's, by the names that machines' sources use; what another distribution calls its own is not taken.
@@ -103,7 +104,7 @@ def fetch_packages(
         KitError: the archive no longer has a version, or what it has is another file.
     """
     files = tuple(folder / package.file(architecture) for package in packages)
-    lacking = [p for p, file in zip(packages, files, strict=True) if not file.exists() or sha256_of(file) != p.sha256]
+    lacking = [p for p, file in zip(packages, files, strict=True) if not file.exists() or sha256_file(file) != p.sha256]
     if lacking:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as place:
@@ -113,7 +114,7 @@ def fetch_packages(
                 raise KitError(f"{error}; {advice}") from error
             for package in lacking:
                 file = Path(place) / package.file(architecture)
-                if not file.exists() or sha256_of(file) != package.sha256:
+                if not file.exists() or sha256_file(file) != package.sha256:
                     raise KitError(f"{package.name} {package.version} is not the file that was pinned; {advice}")
                 replace_file(file, folder / file.name)
     return files

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...bundles.atomic import atomic_file, replace_text
-from .targets import sha256_of
+from ...bundles.manifest import sha256_file
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -45,7 +45,7 @@ def write_index(wheels: Iterable[Path], folder: Path) -> Path:
     for name, wheel in sorted(chosen.items()):
         with atomic_file(folder / name) as partial:
             shutil.copyfile(wheel, partial)
-        address = f"{quote(name)}#sha256={sha256_of(folder / name)}"
+        address = f"{quote(name)}#sha256={sha256_file(folder / name)}"
         links.append(f'<li><a href="{html.escape(address)}">{html.escape(name)}</a></li>')
     page = folder / "index.html"
     replace_text(page, _PAGE.format(links="\n".join(links)))

@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...bundles.atomic import atomic_file
+from ...bundles.manifest import sha256_file
 from ...bundles.typed_json import build, parse
 from ...errors import KitError
 from .debian import Package, fetch_packages
-from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, sha256_of, target_named
+from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, target_named
 
 SUITE = "trixie"
 PACKAGES = (
@@ -103,7 +104,7 @@ def fetch_interpreter(target: str, cache: Path | None = None) -> Path:
     machine, folder = target_named(target), cache or cache_folder()
     lock = InterpreterLock.read(machine)
     # Another lock and another way of making it make another file.
-    made_by = sha256_of(lock_file(machine))[:6] + sha256_of(Path(__file__))[:6]
+    made_by = sha256_file(lock_file(machine))[:6] + sha256_file(Path(__file__))[:6]
     made = folder / "interpreters" / f"python-{lock.python}-{target}-{made_by}.tar"
     if not made.exists():
         debs = fetch_packages(lock.packages, lock.suite, machine.debian, folder / "debs", _ADVICE)
@@ -196,7 +197,6 @@ class Tree:
 
 
 def _data(deb: Path) -> bytes:
-
     program = shutil.which("dpkg-deb")
     if program is None:
         raise KitError("unpacking Debian's packages needs the program dpkg-deb, which is not on this machine")

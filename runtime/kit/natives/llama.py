@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -21,9 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...bundles.atomic import atomic_file
+from ...bundles.manifest import sha256_file
 from ...errors import KitError
 from ...progress import Progress, no_progress
-from .targets import LOCKS, TARGETS, Target, cache_folder, run, sha256_of, target_named
+from .targets import LOCKS, TARGETS, Target, cache_folder, run, target_named
 
 LLAMA_VERSION = "0.3.36"
 # As pip orders versions, above the source of the same version: it is another build of it, with a line added.
@@ -115,7 +115,7 @@ def build_llama_wheel(
     progress("libraries of llama.cpp", len(names), len(names))
     libraries = {f"lib{name}.so": next(built.rglob(f"lib{name}.so")) for name in names}
     _check(libraries)
-    _write_wheel(wheel, machine, _members(source, libraries))
+    _write_wheel(wheel, _members(source, libraries))
     return wheel
 
 
@@ -141,7 +141,7 @@ def _wheel_hash(target: Target) -> str:
 
 def _tools(folder: Path) -> Path:
     """The programs of an environment with Zig, CMake and Ninja, whose wheels are pinned."""
-    place = folder / "tools" / sha256_of(TOOLS_LOCK)[:12]
+    place = folder / "tools" / sha256_file(TOOLS_LOCK)[:12]
     ready = place / ".ready"
     if not ready.exists():
         purpose = "fetching the compiler of llama.cpp"
@@ -164,7 +164,7 @@ def _source(folder: Path) -> Path:
     place = folder / "llama" / f"{name}-{hashlib.sha256(' '.join([wanted, *variants]).encode()).hexdigest()[:12]}"
     if not place.exists():
         kept = [path / f"{name}.tar.gz" for path in (Path(said) if said else folder, folder / "llama")]
-        archive = next((path for path in kept if path.exists() and sha256_of(path) == wanted), None)
+        archive = next((path for path in kept if path.exists() and sha256_file(path) == wanted), None)
         with tempfile.TemporaryDirectory(prefix=".source-", dir=_made(folder / "llama")) as scratch:
             if archive is None:
                 run(
@@ -247,7 +247,7 @@ def _members(source: Path, libraries: Mapping[str, Path]) -> dict[str, bytes]:
     return members
 
 
-def _write_wheel(wheel: Path, target: Target, members: dict[str, bytes]) -> None:
+def _write_wheel(wheel: Path, members: dict[str, bytes]) -> None:
     about = f"llama_cpp_python-{WHEEL_VERSION}.dist-info"
     tag = wheel.stem.split("-", 2)[2]
     members[f"{about}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: medge\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
@@ -259,7 +259,6 @@ def _write_wheel(wheel: Path, target: Target, members: dict[str, bytes]) -> None
             member = zipfile.ZipInfo(name, _MOMENT)
             member.external_attr, member.compress_type = 0o100644 << 16, zipfile.ZIP_DEFLATED
             archive.writestr(member, content, compresslevel=9)
-    shutil.rmtree(wheel.parent / f".{target.name}", ignore_errors=True)
 
 
 def _digest(content: bytes) -> str:

@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...bundles.atomic import replace_text
+from ...bundles.manifest import sha256_file
 from . import interpreter, wheels
 from .debian import Archive, Package
-from .targets import PYTHON_VERSION, TARGETS, Target, run, sha256_of, target_named
+from .targets import PYTHON_VERSION, TARGETS, Target, run, target_named
 
 EXTRAS = ("station", "llm")
 BUILT_HERE = "llama-cpp-python"
@@ -55,7 +56,7 @@ def lock_wheels(target: Target, repository: Path) -> None:
         for pin in pins.split():
             name, _, version = pin.partition("==")
             file = files[_normal(name)]
-            found.append(wheels.LockedWheel(_normal(name), version, sha256_of(file), file.name))
+            found.append(wheels.LockedWheel(_normal(name), version, sha256_file(file), file.name))
     head = (
         f"# What medge[{','.join(EXTRAS)}] needs on {target.name}, Python {PYTHON_VERSION}; made by {__spec__.name}.\n"
     )
@@ -72,7 +73,7 @@ def lock_interpreter(target: Target) -> None:
         found = []
         for deb in folder.glob("*.deb"):
             name, version, _ = deb.name.split("_")
-            found.append(Package(name, version.replace("%3a", ":"), sha256_of(deb)))
+            found.append(Package(name, version.replace("%3a", ":"), sha256_file(deb)))
     found.sort(key=lambda package: package.name)
     python = next(package.version for package in found if package.name == f"python{PYTHON_VERSION}-minimal")
     lock = interpreter.InterpreterLock(python.split("-")[0], interpreter.SUITE, found)

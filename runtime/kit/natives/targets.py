@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -76,12 +75,6 @@ def cache_folder() -> Path:
     """Where fetched and built parts are kept, for all clones: $MEDGE_KIT_CACHE, or a folder of the user's cache."""
     said = os.environ.get("MEDGE_KIT_CACHE")
     return Path(said) if said else Path.home() / ".cache" / "medge" / "kit"
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Runner(Protocol):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.atomic import replace_file
+from ...bundles.manifest import sha256_file
 from ...errors import KitError
-from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, run, sha256_of, target_named
+from .targets import LOCKS, PYTHON_VERSION, Target, cache_folder, run, target_named
 
 _LINE = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>\S+\.whl)"
@@ -72,7 +73,9 @@ def fetch_wheels(target: str, cache: Path | None = None) -> tuple[Path, ...]:
     machine = target_named(target)
     folder = (cache or cache_folder()) / "wheels" / target
     wheels = locked_wheels(machine)
-    lacking = [one for one in wheels if not (folder / one.file).exists() or sha256_of(folder / one.file) != one.sha256]
+    lacking = [
+        one for one in wheels if not (folder / one.file).exists() or sha256_file(folder / one.file) != one.sha256
+    ]
     if lacking:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as place:

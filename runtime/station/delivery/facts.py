@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ...bundles.manifest import MANIFEST
+from ...bundles.manifest import MANIFEST, sha256_file
 from ..reading.intake import CLASSIFY
 from ..store.records import Result, Study
 
@@ -213,6 +213,6 @@ def _of_image(one: Mapping[str, Any]) -> list[Finding]:
 def manifest_hash(bundle: Path) -> str:
     """SHA-256 of a bundle's manifest, in hexadecimal; "" where it can't be read."""
     try:
-        return hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+        return sha256_file(bundle / MANIFEST)
     except OSError:
         return ""

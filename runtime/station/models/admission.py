@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from ...bundles.atomic import replace_text
 from ...bundles.bundle import Bundle
-from ...bundles.manifest import SIGNATURE
+from ...bundles.manifest import SIGNATURE, sha256_file, sha256_json
 from ...json_text import loads
 from ...trust.verifying import signed_manifest
 
@@ -62,6 +61,6 @@ class Admission:
 
 def _stamp(bundle: Bundle, manifest: str) -> str:
     """Changes with the manifest, the signature, or any file's number, size or time of change; the disk's number may change."""
-    signature = hashlib.sha256((bundle.folder / SIGNATURE).read_bytes()).hexdigest()
+    signature = sha256_file(bundle.folder / SIGNATURE)
     files = {path: found and found[1:] for path, found in bundle.checked.items()}
-    return hashlib.sha256(json.dumps([manifest, signature, files], sort_keys=True).encode()).hexdigest()
+    return sha256_json([manifest, signature, files])

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,8 +58,8 @@ def job(place: Path, bundle: Path, out: Path, **facts: object) -> BuildJob:
     python, packages = place / "python", place / "packages"
     if not python.exists():
         parts(place)
-    told: dict[str, object] = {"interpreter": python, "packages": packages, **facts}
-    return BuildJob(out, (bundle,), "linux-x86_64", CREATED, 7, **told)  # type: ignore[arg-type]
+    told: dict[str, Any] = {"interpreter": python, "packages": packages, **facts}
+    return BuildJob(out, (bundle,), "linux-x86_64", CREATED, 7, **told)
 
 
 def everything(folder: Path) -> dict[str, bytes]:

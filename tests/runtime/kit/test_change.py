@@ -339,7 +339,7 @@ def test_a_stick_that_is_pulled_out_and_put_in_again(here: Installation, tmp_pat
         with pytest.raises(KitError, match="is the stick in its place"):
             bring(here, tmp_path / "two")
     finally:
-        Kit.absent = real  # type: ignore[method-assign]
+        Kit.absent = real  # type: ignore[method-assign]  # as it was
     kit.piece(gone).write_bytes(content)
     changed = bring(here, tmp_path / "two")
     assert changed.laid is not None

@@ -15,17 +15,20 @@ import pydicom.data
 import pytest
 
 from medge.runtime.errors import MedgeError
+from medge.runtime.kit.admission import this_target
 from medge.runtime.kit.building import job as building
 from medge.runtime.kit.building.job import BuildJob, build_kit
 from medge.runtime.kit.building.makers import Makers
 from medge.runtime.kit.installing.service import Places, start_text, unit_text
+from medge.runtime.kit.layout import target_named
+from medge.runtime.kit.systemd import Scope
 from medge.runtime.trust.keys import PrivateKey
 
 STUDY = Path(__file__).parents[2] / "kit_machines" / "study.py"
 NOBODY = 12345  # a user that no machine has, so that a test run by root puts nothing into the system
 SCRIPT = Path(building.__file__).parent / building.STICK / "install.sh"
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
-MACHINE = f"linux-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(os.uname().machine, os.uname().machine) }"
+MACHINE = target_named(this_target())
 
 
 def as_somebody(*words: object, home: Path, said: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -134,7 +137,7 @@ def stick(place: Path, bundle: Path) -> tuple[Path, str]:
         pytest.skip(f"there are no kits for {MACHINE}")
     PrivateKey.make(place / "keys" / "makers.key", "makers")
     makers = Makers.read(place / "keys" / "makers.key", None, lambda: "")
-    asked = BuildJob(place / "stick", (bundle,), MACHINE, "2026-11-27T09:00:00Z", 7)  # type: ignore[arg-type]
+    asked = BuildJob(place / "stick", (bundle,), MACHINE, "2026-11-27T09:00:00Z", 7)
     try:
         build_kit(asked, makers)
     except MedgeError as error:
@@ -183,10 +186,11 @@ PLACES = Places(Path("/opt/medge"), Path("/var/lib/medge"), 8642, root=True)
 def test_the_units_are_what_systemd_reads(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    for scope in ("system", "user"):
+    scopes: tuple[Scope, ...] = ("system", "user")
+    for scope in scopes:
         unit = tmp_path / scope / "medge-station.service"
         unit.parent.mkdir()
-        text = unit_text(PLACES, scope)  # type: ignore[arg-type]
+        text = unit_text(PLACES, scope)
         for program in ("/opt/medge/current/bin/medge",):  # verify looks whether it is there
             text = text.replace(program, "/bin/true")
         unit.write_text(text)

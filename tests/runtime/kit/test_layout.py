@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from medge.runtime.kit.writing import SUMS, write_kit
 
 def file(path: str, content: bytes = b"x", component: str = "packages", mode: int = 0o644) -> Entry:
     sha256 = hashlib.sha256(content).hexdigest()
-    return Entry(path, component, sha256, len(content), mode)  # type: ignore[arg-type]
+    return Entry(path, component, sha256, len(content), mode)  # type: ignore[arg-type]  # any number: what is refused, too
 
 
 def link(path: str, leads: str) -> Entry:
@@ -23,14 +24,14 @@ def link(path: str, leads: str) -> Entry:
 
 
 def statement(*entries: Entry, **facts: object) -> Statement:
-    told = {
+    told: dict[str, Any] = {
         "name": "station",
         "medge": "0.1.0",
         "counter": 3,
         "created": "2026-11-27T09:00:00Z",
         "target": "linux-x86_64",
     }
-    return Statement(entries=tuple(sorted(entries, key=lambda one: one.path)), **{**told, **facts})  # type: ignore[arg-type]
+    return Statement(entries=tuple(sorted(entries, key=lambda one: one.path)), **{**told, **facts})
 
 
 def signed(path: Path) -> bytes:

@@ -36,7 +36,8 @@ def makers(tmp_path: Path) -> Makers:
 def pair(makers: Makers, tmp_path: Path) -> tuple[Kit, Kit]:
     """Two whole kits of the same makers; the second has another page."""
     more = {"docs/guide.html": b"a guide " * 1000}
-    return tuple(make_kit(tmp_path / str(number), number, sign=makers.sign, more=more) for number in (1, 2))  # type: ignore[return-value]
+    old, new = (make_kit(tmp_path / str(number), number, sign=makers.sign, more=more) for number in (1, 2))
+    return old, new
 
 
 def device(tmp_path: Path, makers: Makers) -> Installation:

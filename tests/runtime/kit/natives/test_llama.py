@@ -73,7 +73,7 @@ def test_the_wheel_is_the_same_each_time_and_installs(tmp_path: Path) -> None:
     target = target_named("linux-aarch64")
     wheels = [llama._wheel_file(target, tmp_path / place) for place in ("one", "two")]
     for wheel in wheels:
-        llama._write_wheel(wheel, target, llama._members(source, {"libllama.so": library}))
+        llama._write_wheel(wheel, llama._members(source, {"libllama.so": library}))
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
     with zipfile.ZipFile(wheels[0]) as archive:
         assert archive.read("llama_cpp/__init__.py").endswith(b"import *\n\nfrom . import _quietly\n")

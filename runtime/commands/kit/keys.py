@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console.options import ForceOption, JsonOption
-from ..console.terminal import out, print_json
+from ...console.options import ForceOption, JsonOption
+from ...console.terminal import out, print_json
 
 if TYPE_CHECKING:
-    from ..trust.keys import PrivateKey, PublicKey
+    from ...trust.keys import PrivateKey, PublicKey
 
 app = typer.Typer(no_args_is_help=True, help="Sign bundles and kits, and decide whose signatures a device trusts.")
 SigningKey = Annotated[
@@ -34,10 +34,10 @@ def new(
 
     Example: medge keys new "Makers 2026" --out makers-2026.key
     """
-    from ..trust.keys import PrivateKey, refuse_carried
+    from ...trust.keys import PrivateKey, refuse_carried
 
     refuse_carried(to)  # before a passphrase is thought of
-    made = PrivateKey.make(to, name, passphrase=_asked(to, twice=True) if passphrase else None)
+    made = PrivateKey.make(to, name, passphrase=asked_passphrase(to, twice=True) if passphrase else None)
     if as_json:
         print_json({"private": str(to), "public": str(to.with_suffix(".pub")), **_facts(made)})
         return
@@ -54,9 +54,9 @@ def show(
 
     Example: medge keys show makers-2026.pub
     """
-    from ..trust.documents import Rotation
-    from ..trust.keys import PublicKey
-    from ..trust.trust import ROTATED
+    from ...trust.documents import Rotation
+    from ...trust.keys import PublicKey
+    from ...trust.trust import ROTATED
 
     if path.is_dir():
         _show_trust(path, as_json)
@@ -87,8 +87,8 @@ def sign(
 
     Example: medge keys sign bundle --key makers-2026.key
     """
-    from ..errors import TrustError
-    from ..trust.signing import sign_bundle, sign_file
+    from ...errors import TrustError
+    from ...trust.signing import sign_bundle, sign_file
 
     if path.is_dir() and signature is not None:
         raise TrustError("a bundle's signature lies in the bundle; --signature is for files")
@@ -122,7 +122,7 @@ def trust(
 
     Example: medge keys trust makers-2026.pub --to trust --policy refuse
     """
-    from ..trust.trust import Trust, checked_policy, make_trust
+    from ...trust.trust import Trust, checked_policy, make_trust
 
     if policy is not None:
         checked_policy(policy)
@@ -153,11 +153,11 @@ def rotate(
 
     Example: medge keys rotate makers-2027.pub --key makers-2026.key --out makers-2027.rotation
     """
-    from ..bundles.atomic import refuse_existing, replace_bytes
-    from ..errors import TrustError
-    from ..trust.documents import sign_rotation
-    from ..trust.keys import PublicKey
-    from ..trust.trust import ROTATED
+    from ...bundles.atomic import refuse_existing, replace_bytes
+    from ...errors import TrustError
+    from ...trust.documents import sign_rotation
+    from ...trust.keys import PublicKey
+    from ...trust.trust import ROTATED
 
     if to.suffix != ROTATED:
         raise TrustError(f"{to} needs the ending {ROTATED}, by which devices know it")
@@ -190,9 +190,9 @@ def revoke(
 
     Example: medge keys revoke makers-2026.pub --key makers-2027.key --keep makers-2027.pub --list revoked.json
     """
-    from ..bundles.atomic import replace_bytes
-    from ..trust.documents import Revoked, read_revocations, sign_revocations
-    from ..trust.keys import PublicKey
+    from ...bundles.atomic import replace_bytes
+    from ...trust.documents import Revoked, read_revocations, sign_revocations
+    from ...trust.keys import PublicKey
 
     old = read_revocations(to)[0] if to.exists() else None
     entry = Revoked(
@@ -209,7 +209,7 @@ def revoke(
 def _show_trust(folder: Path, as_json: bool) -> None:
     from rich.table import Table
 
-    from ..trust.trust import Trust, short
+    from ...trust.trust import Trust, short
 
     found = Trust.open(folder)
     if as_json:
@@ -236,13 +236,18 @@ def _facts(key: PublicKey) -> dict[str, Any]:
 
 
 def _private(path: Path) -> PrivateKey:
-    from ..trust.keys import PrivateKey
+    from ...trust.keys import PrivateKey
 
-    return PrivateKey.read(path, lambda: _asked(path))
+    return PrivateKey.read(path, lambda: asked_passphrase(path))
 
 
-def _asked(path: Path, *, twice: bool = False) -> str:
-    from ..console.asked import asked_secret
-    from ..errors import TrustError
+def asked_passphrase(path: Path, *, twice: bool = False) -> str:
+    """The passphrase of a private key.
+
+    Raises:
+        TrustError: there is none, or the two differ.
+    """
+    from ...console.asked import asked_secret
+    from ...errors import TrustError
 
     return asked_secret(f"Passphrase of {path}", "passphrase", twice=twice, error=TrustError)
