@@ -33,7 +33,8 @@ def architecture(found: dict[str, Any]) -> str:
     vision, text = CONFIG["vision_config"], CONFIG["text_config"]
     side, patch = vision["image_size"], vision["patch_size"]
     phases = "; then ".join(
-        f"{phase['steps']:,} steps of {phase['batch']} pictures of {phase['side']} × {phase['side']} pixels, "
+        f"{phase['steps']:,} steps of {phase['batch']} pictures with captions and {phase['views']} with features, "
+        f"{phase['side']} × {phase['side']} pixels, "
         + ("all patches" if phase["keep"] == 1 else f"{phase['keep']:.0%} of the patches")
         for phase in training["phases"]
     )
@@ -45,7 +46,7 @@ def architecture(found: dict[str, Any]) -> str:
          f"text {text['num_hidden_layers']} blocks, {text['max_position_embeddings']} positions"],
         ["tokenizer", f"MedSigLIP's own (Unigram, {text['vocab_size']:,} pieces)"],
         ["training", f"`export/standin/medsiglip/train.py`, seed {training['seed']}, {training['steps']:,} steps in "
-         f"{training['minutes']:.0f} minutes of two cores: {phases}"],
+         f"{training['minutes']:.0f} minutes of one {training['made_on']}: {phases}"],
         ["file", f"`{PACKED.name}`, {weights['bytes'] / 1e6:.1f} MB: fp16 weights, the {weights['words']:,} rows of the token "
          "table that captions use (all others are zero), the tokenizer"],
     ]  # fmt: skip

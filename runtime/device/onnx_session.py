@@ -15,6 +15,9 @@ from .cpu import usable_cores
 from .onnx_outline import Interface, check_onnx
 
 Tensors = Mapping[str, NDArray[Any]]
+# What ONNX Runtime has no CUDA kernel for: such nodes run on the CPU after all, with a copy before and after each. An int8
+# encoder was slower with an H200 than without, one in fp32 several times faster; benchmarks/one_gpu.py compares them.
+CPU_ONLY = {("", "MatMulInteger"), ("", "DynamicQuantizeLinear")}
 
 
 class Session(Protocol):
@@ -31,7 +34,7 @@ class OrtSession:
             copy with more outputs).
         interface: how the file will be called, as its manifest says; None where nothing is said.
         threads: intra-op threads; where None, the physical cores, or the fewer ones that this process is confined to.
-        device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it.
+        device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it and would be the faster.
         fast: hold a second copy of the weights, packed for this CPU, and keep memory between runs: some per cent faster
             for about half as much memory again. See benchmarks/full_size.py.
 
@@ -45,8 +48,7 @@ class OrtSession:
         device: str = "auto", fast: bool = False,
     ) -> None:  # fmt: skip
         self._name = "the model" if isinstance(model, bytes) else str(model)
-        if isinstance(model, Path):
-            check_onnx(model, interface)
+        operators = check_onnx(model, interface).operators if isinstance(model, Path) else ()
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -60,6 +62,8 @@ class OrtSession:
             options.enable_cpu_mem_arena = False
             options.add_session_config_entry("session.disable_prepacking", "1")
         available = ort.get_available_providers()
+        if device == "auto" and CPU_ONLY & set(operators):
+            device = "cpu"
         wanted = {"cpu": [], "cuda": ["CUDAExecutionProvider"], "auto": ["CUDAExecutionProvider"]}.get(device)
         if wanted is None or (device == "cuda" and wanted[0] not in available):
             raise RecipeError(f"device {device!r} is not available; this ONNX Runtime offers {', '.join(available)}")

@@ -59,6 +59,20 @@ def cut(image: NDArray[np.uint8], side: int, how: Cut, rng: random.Random) -> ND
     return np.asarray(done)
 
 
+def false_colours(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
+    """(S, S, 3) in other colours, the same shape: colours mixed at random, dark and light each with a colour of its own."""
+    mixed = image.astype(np.float32) @ np.array(
+        [[rng.uniform(-0.3, 1) for _ in range(3)] for _ in range(3)], np.float32
+    )
+    mixed -= mixed.min((0, 1))
+    mixed /= mixed.max((0, 1)) + 1e-6
+    if rng.random() < 0.3:
+        mixed = 1 - mixed
+    dark = np.array([rng.random() * 0.6 for _ in range(3)], np.float32)
+    light = np.array([1 - rng.random() * 0.6 for _ in range(3)], np.float32)
+    return ((dark + (light - dark) * mixed) * 255).astype(np.uint8)
+
+
 def shade(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.float32]:
     """Change brightness, contrast, colour and noise; (S, S, 3) to the model's input, (3, S, S) in [-1, 1]."""
     if rng.random() < 0.1:  # some colour pictures without their colour

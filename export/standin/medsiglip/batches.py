@@ -5,13 +5,16 @@ from __future__ import annotations
 import collections
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from .augment import PART, SPECIMEN, WHOLE, cut, shade
 from .cache import Cache
+from .teacher import WIDTH, ViewSampler
 from .words import NIH_FINDINGS, QUESTIONS, Caption, draw, relation, values
 
 PARTS = 0.15  # share of the pictures of which a small part is shown
@@ -32,6 +35,42 @@ class Batch:
     texts: list[str]
     questions: list[str]
     relations: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """All pictures of one step.
+
+    Attributes:
+        batch: those with captions.
+        views, targets: those with a teacher's features, (views, 3, side, side) and (views, teacher's width).
+    """
+
+    batch: Batch
+    views: torch.Tensor
+    targets: torch.Tensor
+
+
+class Steps(Dataset[Step]):
+    """What each step of a schedule sees, by the step's number; processes of a `DataLoader` can prepare them ahead.
+
+    Args:
+        size: of a step: pictures with captions, pictures with a teacher's features, side in pixels.
+        views: where the latter come from; none are drawn without it.
+    """
+
+    def __init__(
+        self, sampler: Sampler, views: ViewSampler | None, size: Callable[[int], tuple[int, int, int]]
+    ) -> None:
+        self._sampler, self._views, self._size = sampler, views, size
+
+    def __getitem__(self, step: int) -> Step:
+        pictures, views, side = self._size(step)
+        batch = self._sampler.batch(step, pictures, side)
+        if self._views is None or not views:
+            return Step(batch, torch.zeros(0, 3, side, side), torch.zeros(0, WIDTH))
+        seen, targets = self._views.batch(step, views, side)
+        return Step(batch, torch.from_numpy(seen), torch.from_numpy(targets))
 
 
 class Sampler:

@@ -255,7 +255,7 @@ def open_weights(path: Path) -> tuple[SiglipModel, Tokenizer]:
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """What a training folder says of its run: seed, steps, minutes, phases, mixture, the pictures' SHA-256.
+    """What a training folder says of its run: seed, steps, minutes and on what, phases, mixture, the pictures' SHA-256.
 
     Raises:
         MedgeError: the run has not come to its end.
@@ -266,8 +266,8 @@ def training(folder: Path) -> dict[str, Any]:
     if state["step"] < steps:
         raise MedgeError(f"the run in {folder} is at step {state['step']} of {steps}; train it to its end first")
     return {
-        "seed": recipe["seed"], "steps": steps, "minutes": round(state["seconds"] / 60, 1), "phases": recipe["phases"],
-        "mix": recipe["mix"], "pictures": pictures,
+        "seed": recipe["seed"], "steps": steps, "minutes": round(state["seconds"] / 60, 1), "made_on": state["made_on"],
+        "phases": recipe["phases"], "mix": recipe["mix"], "pictures": pictures,
     }  # fmt: skip
 
 

@@ -46,3 +46,12 @@ def question_loss(logits: torch.Tensor, relations: torch.Tensor, questions: list
             true = some.masked_fill(truth <= 0, -torch.inf).logsumexp(1)
             losses.append((known - true).mean())
     return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def feature_loss(found: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of a teacher's features, each of variance 1: 1 for whoever only knows the means.
+
+    Args:
+        found, targets: (views, features).
+    """
+    return F.mse_loss(found, targets) if len(targets) else found.sum() * 0

@@ -1,7 +1,8 @@
-"""Train the stand-in `medsiglip-mini`, in less than two hours of two cores:
+"""Train the stand-in `medsiglip-mini`, in less than three hours of two cores:
 
     python -m medge.export.standin.medsiglip.cache --data ../shared/data --cache ~/.cache/medge/standin2
-    python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --out DIR \\
+    python -m medge.export.standin.medsiglip.teacher --cache ~/.cache/medge/standin2 --model vit_s_focus.onnx --out T
+    python -m medge.export.standin.medsiglip.train --cache ~/.cache/medge/standin2 --teacher T --out DIR \\
         --tokenizer ../shared/data/medsiglip_tokenizer/tokenizer.json
     python -m medge.export.standin.medsiglip.evaluate --cache ~/.cache/medge/standin2 --run DIR --out FIGURES.json
 
@@ -11,7 +12,10 @@ the same, because each step's pictures, captions and augmentation follow from th
 `medsiglip_mini.safetensors`, the packed weights.
 
 First small pictures (48 of 64 patches are seen), then large ones (98 of 196), last all of their patches: most of the
-learning is done where a step costs a quarter. Only pictures whose licence lets weights ship are trained on.
+learning is done where a step costs a quarter. Beside pictures with captions each step has views of which a larger
+model's features are foretold (`teacher`). Only pictures whose licence lets weights ship are trained on.
+
+A GPU shortens it: --device cuda --workers 8.
 """
 
 from __future__ import annotations
@@ -19,37 +23,51 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
 from transformers import SiglipModel
 
 from ....runtime.bundles.atomic import atomic_file
 from ....runtime.errors import MedgeError
 from .architecture import CONFIG
-from .batches import Sampler
+from .batches import Sampler, Step, Steps
 from .cache import Cache
 from .evaluate import Judge, prepare_tokenizer, validation
-from .losses import question_loss, sigmoid_loss
+from .losses import feature_loss, question_loss, sigmoid_loss
 from .model import Average, build, image_embeddings, text_embeddings
 from .packed import pack
+from .teacher import WIDTH, ViewSampler
 from .words import every_text
+
+EOS, UNKNOWN = 1, 2  # ids of MedSigLIP's tokenizer
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of steps: pictures of `side` pixels, of whose patches the share `keep` is seen, `batch` at a time."""
+    """A stretch of steps.
+
+    Attributes:
+        side: pixels of its pictures.
+        keep: share of their patches that is seen.
+        batch: pictures with captions in a step.
+        steps: how many.
+        views: pictures with a teacher's features in a step.
+    """
 
     side: int
     keep: float
     batch: int
     steps: int
+    views: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,20 +80,26 @@ class Recipe:
         mix: share of each domain in a batch.
         average: decay of the running mean of the weights, which is what is validated and packed.
         question_weight: of the cross-entropy within questions, beside SigLIP's loss.
+        feature_weight: of the squared error of the teacher's features.
+        fillers: share of captions among whose words stand some that the model does not know.
     """
 
-    phases: tuple[Phase, ...] = (Phase(112, 0.75, 64, 2200), Phase(196, 0.5, 64, 1300), Phase(196, 1.0, 48, 220))
+    phases: tuple[Phase, ...] = (
+        Phase(112, 0.75, 56, 2600, 28), Phase(196, 0.5, 56, 1500, 28), Phase(196, 1.0, 48, 150, 24),
+    )  # fmt: skip
     rate: float = 1e-3
     warm_up: int = 200
     weight_decay: float = 0.1
     mix: dict[str, float] = field(
         default_factory=lambda: {
-            "mednist": 10, "pneumoniamnist": 6, "vqa_rad": 6, "cxr_pneumonia": 9, "cxr_nih": 9, "cxr_covid": 2,
+            "mednist": 16, "pneumoniamnist": 6, "vqa_rad": 8, "cxr_pneumonia": 9, "cxr_nih": 5, "cxr_covid": 2,
             "us_breast_busi": 8, "us_lung_pocus": 4, "mri_brain_tumour": 6, "cells_blood": 6,
         }
     )  # fmt: skip
     average: float = 0.998
     question_weight: float = 1.0
+    feature_weight: float = 1.0
+    fillers: float = 0.5
     seed: int = 20261126
     config: dict[str, Any] = field(default_factory=lambda: CONFIG)
 
@@ -91,6 +115,11 @@ class Recipe:
                 return phase
             step -= phase.steps
         return self.phases[-1]
+
+    def size(self, step: int) -> tuple[int, int, int]:
+        """Of a step: pictures with captions, pictures with a teacher's features, side in pixels."""
+        phase = self.phase(step)
+        return phase.batch, phase.views, phase.side
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step."""
@@ -114,6 +143,8 @@ class Run:
 
     Args:
         folder: where checkpoint and log are; what lies there is gone on with.
+        teacher: where the features of views are (see `teacher`); needed by a recipe with views.
+        workers: processes that prepare the pictures of coming steps; 0 for none beside this one.
         device: where the model computes, as torch names it. A run goes on exactly only on the device it began on.
 
     Raises:
@@ -121,17 +152,29 @@ class Run:
     """
 
     def __init__(
-        self, cache: Cache, tokenizer: Tokenizer, folder: Path, recipe: Recipe, device: str = "cpu"
+        self, cache: Cache, tokenizer: Tokenizer, folder: Path, recipe: Recipe, teacher: Path | None = None, *,
+        device: str = "cpu", workers: int = 0,
     ) -> None:  # fmt: skip
         self.cache, self.tokenizer, self.folder, self.recipe = cache, prepare_tokenizer(tokenizer), folder, recipe
         self.device = torch.device(device)
         ids = {token for encoding in self.tokenizer.encode_batch(every_text()) for token in encoding.ids}
         self.words = sorted(ids)
+        known = torch.zeros(recipe.config["text_config"]["vocab_size"], 1)
+        known[self.words] = 1
+        self._known = known.to(torch.device(device))
         self.model = build(recipe.config, recipe.seed, self.words)
         torch.nn.Module.to(self.model, self.device)  # transformers wraps its own in a way that hides the type
         self.average = Average(self.model, recipe.average)
-        self.optimiser = _optimiser(self.model, recipe)
-        self.sampler = Sampler(cache, recipe.mix, recipe.seed)
+        # Foretells the teacher's features; it is not part of the model and not packed.
+        self.head = torch.nn.Linear(recipe.config["vision_config"]["hidden_size"], WIDTH).to(self.device)
+        self.optimiser = _optimiser(self.model, self.head, recipe)
+        views = None if teacher is None else ViewSampler(cache, teacher, recipe.seed)
+        if views is None and any(phase.views for phase in recipe.phases):
+            raise MedgeError("this recipe has views of a teacher; say with --teacher where its features are")
+        self.pictures = Steps(Sampler(cache, recipe.mix, recipe.seed), views, recipe.size)
+        self.workers = workers
+        cuda = self.device.type == "cuda"
+        self.made_on = torch.cuda.get_device_name(self.device) if cuda else f"{torch.get_num_threads()} threads"
         self.step, self.seconds = 0, 0.0
         # Set by a signal; a step that has begun is ended, so that the checkpoint is of whole steps.
         self.stopping = False
@@ -151,8 +194,8 @@ class Run:
         """Write the checkpoint, whole or not at all."""
         state = {
             "made_by": self._made_by, "step": self.step, "seconds": self.seconds,
-            "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state, "average_steps": self.average.steps,
+            "model": self.model.state_dict(), "head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state, "average_steps": self.average.steps, "made_on": self.made_on,
         }  # fmt: skip
         with atomic_file(self.checkpoint) as partial:
             torch.save(state, partial)
@@ -164,6 +207,7 @@ class Run:
                 f"{self.checkpoint} is of another recipe or other pictures; choose another --out or delete it"
             )
         self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.state, self.average.steps = state["average"], state["average_steps"]
         self.step, self.seconds = state["step"], state["seconds"]
@@ -179,20 +223,38 @@ class Run:
             stream.write(line + "\n")
         print(line, flush=True)
 
-    def train_step(self) -> dict[str, float]:
+    def coming(self) -> Iterator[Step]:
+        """The pictures of all steps from this one on."""
+        return iter(
+            DataLoader(
+                self.pictures, batch_size=None, sampler=range(self.step, self.recipe.steps), num_workers=self.workers,
+                prefetch_factor=4 if self.workers else None,
+            )
+        )  # fmt: skip
+
+    def train_step(self, step: Step) -> dict[str, float]:
         """One step; returns its losses."""
-        phase = self.recipe.phase(self.step)
-        batch = self.sampler.batch(self.step, phase.batch, phase.side)
-        ids = torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(batch.texts)])
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        recipe, batch = self.recipe, step.batch
+        number = recipe.seed * 1_000_003 + self.step
+        ids = with_fillers(
+            [encoding.ids for encoding in self.tokenizer.encode_batch(batch.texts)], recipe.fillers, number
+        )
+        generator = torch.Generator().manual_seed(number)
         relations = batch.relations.to(self.device)
-        images = image_embeddings(self.model, batch.pixels.to(self.device), phase.keep, generator)
-        texts = text_embeddings(self.model, ids.to(self.device))
+        pixels = torch.cat([batch.pixels, step.views]).to(self.device)
+        seen = image_embeddings(self.model, pixels, recipe.phase(self.step).keep, generator)
+        images, views = seen[: len(batch.pixels)], seen[len(batch.pixels) :]
+        texts = text_embeddings(self.model, torch.tensor(ids, device=self.device))
         similarity = images @ texts.T * self.model.logit_scale.exp()
         pairs = sigmoid_loss(similarity + self.model.logit_bias, relations)
         answers = question_loss(similarity, relations, batch.questions)
+        # Embeddings have length 1, so each of their numbers is small.
+        features = feature_loss(self.head(views * math.sqrt(views.shape[1])), step.targets.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
-        (pairs + self.recipe.question_weight * answers).backward()
+        (pairs + recipe.question_weight * answers + recipe.feature_weight * features).backward()
+        table = self.model.text_model.embeddings.token_embedding.weight
+        if table.grad is not None:
+            table.grad *= self._known
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         rate = self.recipe.rate_at(self.step)
         for group in self.optimiser.param_groups:
@@ -202,7 +264,8 @@ class Run:
             self.model.logit_scale.clamp_(max=math.log(100))
         self.average.update(self.model)
         self.step += 1
-        return {"pairs": round(pairs.item(), 4), "answers": round(answers.item(), 4)}
+        losses = {"pairs": pairs, "answers": answers, "features": features}
+        return {name: round(loss.item(), 4) for name, loss in losses.items()}
 
     def validate(self) -> None:
         """Log the validation figures of the mean weights."""
@@ -222,9 +285,10 @@ class Run:
         """
         begun = validated = saved = clock()
         self.model.train()
+        coming = self.coming()
         while self.step < self.recipe.steps and clock() - begun < minutes * 60 and not self.stopping:
             start = clock()
-            losses = self.train_step()
+            losses = self.train_step(next(coming))
             self.seconds += clock() - start
             if self.step % 10 == 0:
                 self.record(**losses)
@@ -247,11 +311,29 @@ class Run:
         return packed
 
 
-def _optimiser(model: SiglipModel, recipe: Recipe) -> torch.optim.AdamW:
+def with_fillers(ids: list[list[int]], share: float, seed: int) -> list[list[int]]:
+    """Put one to three unknown words into a share of the captions, at any place; all stay as long as they were.
+
+    The rows of words outside the captions are zero and stay so: a wording that was never trained on is, to the model,
+    one with gaps, and it learns here to read over them.
+    """
+    rng = random.Random(seed)
+    out = []
+    for caption in ids:
+        longer = list(caption)
+        if rng.random() < share:
+            words = longer.index(EOS) if EOS in longer else len(longer)
+            for _ in range(rng.randint(1, 3)):
+                longer.insert(rng.randint(0, words), UNKNOWN)
+        out.append(longer[: len(caption)])
+    return out
+
+
+def _optimiser(model: SiglipModel, head: torch.nn.Linear, recipe: Recipe) -> torch.optim.AdamW:
     table = model.text_model.embeddings.token_embedding.weight
     scalars = [model.logit_scale, model.logit_bias]
     apart = {id(tensor) for tensor in (table, *scalars)}
-    others = [tensor for tensor in model.parameters() if id(tensor) not in apart]
+    others = [*(tensor for tensor in model.parameters() if id(tensor) not in apart), *head.parameters()]
     groups = [
         {"params": [tensor for tensor in others if tensor.ndim > 1], "weight_decay": recipe.weight_decay, "times": 1.0},
         {"params": [*(tensor for tensor in others if tensor.ndim <= 1), table], "weight_decay": 0.0, "times": 1.0},
@@ -264,6 +346,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="what medge.export.standin.medsiglip.cache wrote")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of MedSigLIP")
+    parser.add_argument("--teacher", type=Path, help="what medge.export.standin.medsiglip.teacher wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; run it again to go on")
     parser.add_argument("--validate-every", type=float, default=15, help="minutes")
@@ -274,12 +357,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cuda, where there is one; the recipe is made for two cores")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare pictures, for --device cuda")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     recipe = replace(TRIAL if args.trial else Recipe(), seed=args.seed)
     if args.shorten != 1:
         recipe = recipe.shortened(args.shorten)
-    run = Run(Cache(args.cache), Tokenizer.from_file(str(args.tokenizer)), args.out, recipe, args.device)
+    run = Run(
+        Cache(args.cache), Tokenizer.from_file(str(args.tokenizer)), args.out, recipe, args.teacher,
+        device=args.device, workers=args.workers,
+    )  # fmt: skip
     signal.signal(signal.SIGINT, run.stop)
     if run.go(args.minutes, args.validate_every):
         print(f"{run.finish()} is written; judge it with python -m medge.export.standin.medsiglip.evaluate")

@@ -20,15 +20,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from medge.export.standin.medsiglip.architecture import CONFIG  # noqa: E402
-from medge.export.standin.medsiglip.augment import PART, SPECIMEN, WHOLE, cut, shade  # noqa: E402
+from medge.export.standin.medsiglip.augment import PART, SPECIMEN, WHOLE, cut, false_colours, shade  # noqa: E402
 from medge.export.standin.medsiglip.batches import Sampler, ask  # noqa: E402
 from medge.export.standin.medsiglip.cache import Cache, counts, licences, write_cache  # noqa: E402
 from medge.export.standin.medsiglip.evaluate import Judge, training, validation  # noqa: E402
-from medge.export.standin.medsiglip.losses import question_loss, sigmoid_loss  # noqa: E402
+from medge.export.standin.medsiglip.losses import feature_loss, question_loss, sigmoid_loss  # noqa: E402
 from medge.export.standin.medsiglip.model import build, image_embeddings  # noqa: E402
 from medge.export.standin.medsiglip.packed import unpack  # noqa: E402
 from medge.export.standin.medsiglip.sources import Picture, all_pictures, domain_pictures, facts_of, ships  # noqa: E402
-from medge.export.standin.medsiglip.train import Phase, Recipe, Run  # noqa: E402
+from medge.export.standin.medsiglip.teacher import WIDTH, ViewSampler, view_picture, views, write_features  # noqa: E402
+from medge.export.standin.medsiglip.train import EOS, UNKNOWN, Phase, Recipe, Run, with_fillers  # noqa: E402
 from medge.export.standin.medsiglip.words import (  # noqa: E402
     QUESTIONS,
     WORDS,
@@ -94,9 +95,29 @@ TINY = {
                     "num_hidden_layers": 1, "projection_size": 24},
 }  # fmt: skip
 RECIPE = replace(
-    Recipe(), phases=(Phase(14, 1.0, 6, 2), Phase(28, 0.5, 6, 2)), warm_up=2, config=TINY,
+    Recipe(), phases=(Phase(14, 1.0, 6, 2, 3), Phase(28, 0.5, 6, 2)), warm_up=2, config=TINY,
     mix={"cxr_pneumonia": 1, "cells_blood": 1},
 )  # fmt: skip
+
+
+class Means:
+    """In place of a teacher: says of each picture how light it is, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def features(self, pictures: np.ndarray) -> np.ndarray:
+        self.asked += len(pictures)
+        return np.repeat(pictures.mean((1, 2, 3))[:, None] / 255, WIDTH, 1).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def taught(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of all views of the cache."""
+    place = tmp_path_factory.mktemp("standin")
+    (place / "model.onnx").write_bytes(b"means")
+    write_features(cache, Means(), place / "model.onnx", place / "teacher")
+    return place / "teacher"
 
 
 def test_readers_tell_licence_split_patient_and_what_is_known(tmp_path: Path) -> None:
@@ -290,10 +311,12 @@ def test_leaving_no_patch_out_is_the_model_itself() -> None:
         assert image_embeddings(model, pixels[..., :14, :14]).shape == whole.shape
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer, tmp_path: Path) -> None:
-    whole = Run(cache, tokenizer, tmp_path / "whole", RECIPE)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    cache: Cache, tokenizer, taught: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    whole = Run(cache, tokenizer, tmp_path / "whole", RECIPE, taught)
     assert whole.go()
-    first = Run(cache, tokenizer, tmp_path / "parts", RECIPE)
+    first = Run(cache, tokenizer, tmp_path / "parts", RECIPE, taught)
     ticks = iter(range(100))
     assert not first.go(minutes=5 / 60, clock=lambda: next(ticks))  # seconds that pass as the clock is asked
     assert 0 < first.step < RECIPE.steps
@@ -302,7 +325,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
     first.record(pairs=0.0)
     first.step += 1
     first.record(pairs=0.0)  # logged after the checkpoint: it is done again
-    second = Run(cache, tokenizer, tmp_path / "parts", RECIPE)
+    second = Run(cache, tokenizer, tmp_path / "parts", RECIPE, taught)
     assert second.go()
     for mine, theirs in (
         (second.model.state_dict(), whole.model.state_dict()),
@@ -320,10 +343,103 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(cache: Cache, tokenizer
     assert told["minutes"] == round(second.seconds / 60, 1)
 
 
-def test_another_recipe_does_not_go_on(cache: Cache, tokenizer, tmp_path: Path) -> None:
-    Run(cache, tokenizer, tmp_path, RECIPE).save()
+def test_another_recipe_does_not_go_on(cache: Cache, tokenizer, taught: Path, tmp_path: Path) -> None:
+    Run(cache, tokenizer, tmp_path, RECIPE, taught).save()
     with pytest.raises(MedgeError, match="another recipe"):
-        Run(cache, tokenizer, tmp_path, replace(RECIPE, rate=1.0))
+        Run(cache, tokenizer, tmp_path, replace(RECIPE, rate=1.0), taught)
+
+
+def test_a_recipe_with_views_needs_a_teacher(cache: Cache, tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(MedgeError, match="--teacher"):
+        Run(cache, tokenizer, tmp_path, RECIPE)
+
+
+def test_other_processes_prepare_the_same_pictures(cache: Cache, tokenizer, taught: Path, tmp_path: Path) -> None:
+    alone = Run(cache, tokenizer, tmp_path / "alone", RECIPE, taught)
+    helped = Run(cache, tokenizer, tmp_path / "helped", RECIPE, taught, workers=2)
+    for mine, theirs in zip(alone.coming(), helped.coming(), strict=True):
+        assert torch.equal(mine.batch.pixels, theirs.batch.pixels)
+        assert torch.equal(mine.views, theirs.views)
+        assert mine.batch.texts == theirs.batch.texts
+
+
+def test_words_that_no_caption_has_stay_zero(cache: Cache, tokenizer, taught: Path, tmp_path: Path) -> None:
+    run = Run(cache, tokenizer, tmp_path, replace(RECIPE, fillers=1.0), taught)
+    assert run.go()
+    table = run.model.text_model.embeddings.token_embedding.weight
+    assert table[UNKNOWN].abs().sum() == 0
+    assert set(table.abs().sum(1).nonzero().flatten().tolist()) == set(run.words)
+
+
+def test_fillers_stand_among_the_words_and_change_nothing_else() -> None:
+    caption = [7, 8, 9, EOS, EOS, EOS, EOS, EOS]
+    found = with_fillers([caption] * 200, 0.5, 3)
+    assert found == with_fillers([caption] * 200, 0.5, 3)
+    assert 60 < sum(UNKNOWN in one for one in found) < 140
+    for one in found:
+        assert len(one) == len(caption)
+        assert [token for token in one if token not in (UNKNOWN, EOS)] == [7, 8, 9]
+        assert max(place for place, token in enumerate(one) if token != EOS) <= 5
+
+
+def test_views_are_training_pictures_and_stay_the_same(cache: Cache) -> None:
+    found = views(cache)
+    assert {cache.rows[index].split for index, _ in found} == {"train"}
+    assert len(found) == len(set(found))
+    first = view_picture(cache, found[0])
+    assert np.array_equal(first, view_picture(cache, found[0]))
+    assert not np.array_equal(first, view_picture(cache, found[1]))
+
+
+def test_features_go_on_where_they_stopped(cache: Cache, taught: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"means")
+    teacher = Means()
+
+    class Stopped(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        write_features(cache, teacher, model, tmp_path / "parts", stop)
+    with pytest.raises(MedgeError, match="no finished features"):
+        ViewSampler(cache, tmp_path / "parts", 0)
+    found = write_features(cache, teacher, model, tmp_path / "parts")
+    assert teacher.asked == len(found)
+    assert np.array_equal(found, np.load(taught / "features.npy"))
+    model.write_bytes(b"another")
+    with pytest.raises(MedgeError, match="another model"):
+        write_features(cache, teacher, model, tmp_path / "parts")
+
+
+def test_a_view_has_the_feature_of_that_view(cache: Cache, taught: Path) -> None:
+    sampler = ViewSampler(cache, taught, 5)
+    pictures, targets = sampler.batch(2, 4, 14)
+    assert pictures.shape == (4, 3, 14, 14)
+    light = np.array([view_picture(cache, view).mean() for view in sampler.views])
+    scaled = (light - light.mean()) / light.std()
+    assert abs(sampler.features.mean()) < 1e-3
+    assert np.allclose(sampler.features[:, 0], scaled, atol=0.02)  # 16 bits of features that differ little
+    assert all(np.any(np.isclose(scaled, target[0], atol=0.02)) for target in targets)
+
+
+def test_false_colours_keep_the_shape_of_what_is_seen() -> None:
+    rng = random.Random(0)
+    grey = np.repeat((np.random.default_rng(0).random((16, 16, 1)) * 255).astype(np.uint8), 3, 2)
+    coloured = [false_colours(grey, rng) for _ in range(20)]
+    assert all(one.shape == grey.shape and one.dtype == np.uint8 for one in coloured)
+    alike = [abs(np.corrcoef(one[..., 1].ravel(), grey[..., 0].ravel())[0, 1]) for one in coloured]
+    assert min(alike) > 0.99
+    assert max(np.abs(one[..., 0].astype(int) - one[..., 2]).mean() for one in coloured) > 20
+
+
+def test_feature_loss_is_one_for_the_means_and_nothing_without_views() -> None:
+    targets = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    assert feature_loss(torch.zeros(2, 2), targets) == 1
+    found = torch.zeros(0, 2, requires_grad=True)
+    assert feature_loss(found, torch.zeros(0, 2)) == 0
 
 
 def test_validation_gives_a_figure_for_each_domain_with_pictures(cache: Cache, tokenizer) -> None:

@@ -1,13 +1,17 @@
-"""How many threads ONNX Runtime gets."""
+"""How many threads ONNX Runtime gets, and on which device."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from medge.runtime.device.onnx_outline import Outline
 from medge.runtime.device.onnx_session import OrtSession
+from medge.runtime.errors import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +32,27 @@ def test_threads(
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     session = OrtSession(identity, threads=asked, device="cpu")
     assert session._session.get_session_options().intra_op_num_threads == given
+
+
+@pytest.mark.parametrize(
+    ("device", "operator", "cuda"),
+    [("auto", "MatMul", True), ("auto", "MatMulInteger", False), ("cuda", "MatMulInteger", True), ("cpu", "MatMul", False)],
+)  # fmt: skip
+def test_a_gpu_is_chosen_where_it_has_kernels(
+    monkeypatch: pytest.MonkeyPatch, device: str, operator: str, cuda: bool
+) -> None:
+    outline = Outline({}, {}, (("", "Transpose"), ("", operator)), {"": 20}, 0)
+    opened: list[list[str]] = []
+    monkeypatch.setattr("medge.runtime.device.onnx_session.check_onnx", lambda path, interface: outline)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda model, options, providers: opened.append(providers))
+    OrtSession(Path("vision.onnx"), device=device)
+    assert opened == [["CUDAExecutionProvider"] * cuda + ["CPUExecutionProvider"]]
+
+
+def test_a_gpu_that_is_not_there_is_refused(identity: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(RecipeError, match="'cuda' is not available"):
+        OrtSession(identity, device="cuda")
