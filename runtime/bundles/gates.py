@@ -17,6 +17,9 @@ from .bounds import Count, Figure, Name, Sentence
 # of them, 97% of 6. From fewer than 6 passages or images no interval of 95% can be had.
 FEWEST = 6
 FEWEST_TOKENS = 100  # of fewer, the 99% is the greatest of all
+# A share of n images comes in steps of 1/n. Of 22 images, a bound of 1% would allow none to change, not even one whose two best
+# labels tie; so one may, of this many images or more, and it is told. A bound of 0 stays 0.
+FEWEST_FOR_ONE = 20
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,18 @@ class Gate:
         """Hold a figure against the bounds; None was not measured. A figure that came out as NaN fails."""
         if measured is None:
             return GateResult(self.figure, self.sense, float(self.bound), None, None, self.warn)
-        passed = not math.isnan(measured.value) and self.passes(measured.value)
+        gate = self._in_steps(measured)
+        passed = not math.isnan(measured.value) and gate.passes(measured.value)
         return GateResult(
-            self.figure, self.sense, float(self.bound), measured.value, passed, self.warn, measured.low, measured.high,
+            self.figure, self.sense, float(gate.bound), measured.value, passed, self.warn, measured.low, measured.high,
             measured.rests_on, self._warning(measured) if passed else "",
         )  # fmt: skip
+
+    def _in_steps(self, measured: Measured) -> Gate:
+        """This gate, or, on a share of images of which the bound would allow none to change, one that allows one."""
+        if self.figure.endswith("flips") and self.bound > 0 and measured.units >= FEWEST_FOR_ONE:
+            return replace(self, bound=max(self.bound, 1 / measured.units))
+        return self
 
     def _warning(self, measured: Measured) -> str:
         """What must be told of a figure that passes; "" where there is nothing."""

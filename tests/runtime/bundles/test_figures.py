@@ -16,7 +16,8 @@ from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES, RECIPES_OF
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe, all_gates
 from medge.runtime.bundles.figures import EncoderFigures, GeneratorFigures, Interval, KLDivergence, Spread, check_figure
-from medge.runtime.bundles.gates import FEWEST, Gate
+from medge.runtime.bundles.gates import FEWEST, Gate, Measured
+from medge.runtime.bundles.metrics import wilson
 from medge.runtime.bundles.parity_report import GeneratorReport, ParityReport, judge
 from medge.runtime.errors import BundleError
 
@@ -67,6 +68,19 @@ def test_a_figure_that_is_none_was_not_measured_and_nan_fails() -> None:
     assert results == {
         "pixels.max_error": (False, True), "vision.max_error": (False, False), "text.centred_cosine.min": (True, None),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bound", "changed", "images", "passed"),
+    [(0.01, 1, 22, True), (0.01, 2, 22, False), (0.01, 1, 19, False), (0.0, 1, 22, False), (0.01, 1, 100, True),
+     (0.01, 2, 199, False), (0.01, 2, 200, True)],
+)  # fmt: skip
+def test_one_of_few_images_may_change_and_is_told(bound: float, changed: int, images: int, passed: bool) -> None:
+    low, high = wilson(changed, images)
+    found = Gate("scores.flips", "<=", bound).judge(Measured(changed / images, low, high, images, "images"))
+    assert found.passed is passed
+    assert not found.contradicts
+    assert bool(found.warning) is passed  # the interval reaches beyond the bound in each of these
 
 
 def test_ids_are_gated_as_numbers() -> None:
