@@ -13,9 +13,10 @@ WHEELS ?= $(HOME)/.cache/medge/wheels
 
 install: $(VENV)/.ready
 
-# pip compiles modules on one core; afterwards all cores do. Some packages hold files of other Pythons, which do not compile.
+# pip would compile every module, of which a third is ever imported. Python compiles these when they are, and keeps them for all
+# the processes of tests, as it does with pytest's and medge's own, whatever the environment says.
 INSTALL := $(BIN)/pip install -q --no-compile
-COMPILE = @$(BIN)/python -m compileall -qq -j 0 "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true
+unexport PYTHONDONTWRITEBYTECODE
 
 # First what the demo needs and no more; a second step adds language models, Ray, tests and linters.
 $(VENV)/.demo-ready: pyproject.toml Makefile
@@ -24,13 +25,11 @@ $(VENV)/.demo-ready: pyproject.toml Makefile
 	$(INSTALL) --upgrade 'pip>=25.1'
 	$(INSTALL) '$(TORCH)'
 	$(INSTALL) -e '.[export]' --group demo
-	$(COMPILE)
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.demo-ready
 	bash .ci/llama-wheel '$(BIN)/pip' '$(LLAMA)' '$(WHEELS)'
 	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray,station,kit]' --group test --group lint
-	$(COMPILE)
 	touch $@
 
 # An environment beside the first with transformers 4.57 and optimum-onnx, which needs it; it borrows everything else.
@@ -138,7 +137,6 @@ kit-kill-campaign: install
 
 $(VENV)/.docs-ready: $(VENV)/.demo-ready
 	$(INSTALL) --group docs
-	$(COMPILE)
 	touch $@
 
 # The documentation site, into site/; a broken link or a page outside the navigation fails.

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -300,6 +301,21 @@ def full_precision(checkpoint: Path) -> Iterator[FullPrecision]:
 def reference(full_precision: FullPrecision) -> Reference:
     """The stand-in in PyTorch, what everything is measured against."""
     return full_precision.reference
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[str]:
+    """The address of a Ray of two cores on this machine, which this process is connected with: a start of Ray is a dozen seconds
+    of a core. Its processes import what lies beside this file."""
+    ray = pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+    from medge.quant.distill.shards import let_threads_end
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+        ray.init(include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray.get_runtime_context().gcs_address
+    let_threads_end()
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

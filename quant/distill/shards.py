@@ -222,17 +222,18 @@ def _by_ray(
         ) from error
     finally:
         if started:
-            _let_threads_end()
+            let_threads_end()
             ray.shutdown()
 
 
-def _let_threads_end(seconds: float = 20.0) -> None:
+def let_threads_end(seconds: float = 20.0) -> None:
     """Wait for the threads of Ray Data that still run after an error: one that asks Ray for something after its shutdown makes
-    Ray end the whole process, without a word."""
+    Ray end the whole process, without a word. An iterator's prefetcher, which nothing ends after an error, waits for work that
+    no longer comes."""
     until = time.monotonic() + seconds
     for thread in threading.enumerate():
         work = getattr(thread, "_target", None) or type(thread)
-        if (getattr(work, "__module__", None) or "").startswith("ray.data."):
+        if (getattr(work, "__module__", None) or "").startswith("ray.data.") and thread.name != "Prefetcher":
             thread.join(max(0.0, until - time.monotonic()))
 
 

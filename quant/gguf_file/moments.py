@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.device.gguf_header import read_header
+from ..rounding.outer_products import OuterProducts
 from .inputs import STRIDE, CalibrationRun, evened, input_of
 
 BUDGET = 4 << 30  # bytes of second moments that are gathered in one pass
@@ -47,7 +48,7 @@ class Gathering:
     """
 
     def __init__(self, columns: Mapping[str, int], prompts: int) -> None:
-        self._moments = {name: np.zeros((count, count), np.float32) for name, count in columns.items()}
+        self._moments = {name: OuterProducts(count) for name, count in columns.items()}
         self._judged: dict[str, list[NDArray[np.float32]]] = {name: [] for name in columns}
         self.prompts = chosen(prompts)
         self._number: int | None = None
@@ -72,15 +73,14 @@ class Gathering:
         waiting, self._waiting = self._waiting, []
         for name, even in waiting:
             if self._number is not None and self._number % JUDGED_PROMPT:
-                # Of one and the same array NumPy makes half of the product, then mirrors it, which takes longer than the whole.
-                self._moments[name] += even.T @ even.copy()
+                self._moments[name].add(even)
             elif (room := JUDGED_POSITIONS - sum(map(len, self._judged[name]))) > 0:
                 self._judged[name].append(even[:: -(-len(even) // room)])
 
     def take(self) -> Iterator[tuple[str, Inputs]]:
         """What was gathered, matrix by matrix; each is let go."""
         for name in list(self._moments):
-            yield name, Inputs(self._moments.pop(name), np.concatenate(self._judged.pop(name)))
+            yield name, Inputs(self._moments.pop(name).total(), np.concatenate(self._judged.pop(name)))
 
 
 def chosen(prompts: int) -> list[int]:

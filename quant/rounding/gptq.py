@@ -13,8 +13,8 @@ DAMPING = 0.01  # of the mean diagonal, GPTQ's own choice
 
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 
-# Inside a slab of inputs each error is spread at once, over the rest by one matrix product a slab.
-SLAB = 128
+# Among so many neighbouring inputs each error is spread at once; over the others by products of ever larger matrices.
+TOGETHER = 8
 
 # Rounds one input's weights, (N,) float32, given the input's number: their codes, (N,) uint8, and their values, (N,) float32.
 Rounding = Callable[[int, NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
@@ -47,18 +47,19 @@ def block_grid(
     return best_scale, best_zero
 
 
-def inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+def inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float32]:
     """The upper triangular U with U.T @ U = inverse of a positive definite (K, K) matrix.
 
     Its rows hold how the error of one input is best spread over the inputs that follow. Without forming the inverse:
     H = V @ V.T with an upper V is Cholesky's factorization seen from the far corner, and U is V's inverse. That is a
-    quarter of the work, which at 4352 inputs a layer is minutes of an export.
+    quarter of the work, which at 4352 inputs a layer is minutes of an export. V's condition is the square root of H's: for
+    its inverse float32 is enough, while H itself is taken apart in float64.
     """
-    lower = np.asarray(np.linalg.cholesky(hessian[::-1, ::-1]), np.float64)
+    lower = np.linalg.cholesky(hessian[::-1, ::-1]).astype(np.float32)
     return _upper_inverse(lower[::-1, ::-1])
 
 
-def _upper_inverse(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+def _upper_inverse(upper: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inverse of an upper triangular matrix by halves, so that nearly all the work is matrix products."""
     size = len(upper)
     if size <= 128:
@@ -85,7 +86,7 @@ class Spreading:
         damped = hessian[np.ix_(self.order, self.order)].astype(np.float64)
         mean = float(np.diag(damped).mean()) or 1.0
         damped[np.diag_indices(len(damped))] += damping * mean
-        self.factor = inverse_factor(damped).astype(np.float32)
+        self.factor = inverse_factor(damped)
 
     def round(self, weight: NDArray[np.float32], rounding: Rounding) -> NDArray[np.uint8]:
         """Round a weight, (K, N), input by input; each input's error is made up for by those that follow.
@@ -93,18 +94,23 @@ class Spreading:
         Returns:
             the codes, (K, N) uint8.
         """
-        order, factor, k = self.order, self.factor, len(self.order)
-        work = weight[order].astype(np.float32)
+        order, factor = self.order, self.factor
+        work = weight[order].astype(np.float32)  # of the inputs that are rounded, their errors
         codes = np.empty(work.shape, np.uint8)
-        for start in range(0, k, SLAB):
-            end = min(start + SLAB, k)
-            errors = np.empty((end - start, work.shape[1]), np.float32)
+
+        def spread(start: int, end: int) -> None:
+            if end - start > TOGETHER:
+                half = (start + end) // 2
+                spread(start, half)
+                work[half:end] -= factor[start:half, half:end].T @ work[start:half]
+                spread(half, end)
+                return
             for row in range(start, end):
                 codes[order[row]], values = rounding(int(order[row]), work[row])
-                error = errors[row - start] = (work[row] - values) / factor[row, row]
-                if row + 1 < end:
-                    work[row + 1 : end] -= factor[row, row + 1 : end, None] * error
-            work[end:] -= factor[start:end, end:].T @ errors
+                work[row] = (work[row] - values) / factor[row, row]
+                work[row + 1 : end] -= factor[row, row + 1 : end, None] * work[row]
+
+        spread(0, len(order))
         return codes
 
 

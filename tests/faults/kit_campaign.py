@@ -122,10 +122,11 @@ def copied(source: Path, to: Path) -> Any:
 
 
 def start(job: str, prefix: Path, stick: Path, stop_at: int) -> subprocess.Popen[str]:
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    # Modules that Python compiled and kept on the way would be among the operations, once.
+    own = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
         [sys.executable, __file__, "--one", job, str(prefix), str(stick), str(stop_at)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **own},
     )  # fmt: skip
 
 

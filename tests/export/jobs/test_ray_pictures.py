@@ -77,34 +77,39 @@ def test_the_items_are_those_of_one_process_to_the_bit(bundle: Path, data: Path,
     assert f"{PER_SHARD + 6} done before" in again.stderr
 
 
-def test_a_checkpoint_goes_through_ray_as_well(shallow: Path, data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install 'medge[ray]'")
-    asked = (
-        "evaluate",
-        shallow,
-        "--task",
-        "folder",
-        "--data",
-        data,
-        "--items",
-        "csv",
-        "--threads",
-        "1",
-        "--limit",
-        "9",
-    )
-    medge_process(*asked, "--out", tmp_path / "here", code=None)
-    medge_process(*asked, "--out", tmp_path / "ray", "--engine", "ray", code=None)
-    assert rows_of(tmp_path / "ray") == rows_of(tmp_path / "here")
-    assert len(rows_of(tmp_path / "ray")) in (8, 9)
-
-
 def embeddings(place: Path, **dies: int) -> RayPictures:
     place.mkdir(exist_ok=True)
     return RayPictures(Dying(place, None, "cpu", **dies), "0", place, workers=2, per_shard=3)
 
 
 @pytest.mark.usefixtures("found_by_ray")
+def test_what_is_written_before_ray_gives_up_is_gone_on_with(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The first run starts a Ray of its own, and ends it after the error; the tests from here on share one."""
+    columns = Columns("id", {"made_with": "0"}, (), ("square",))
+
+    def run(engine: RayPictures) -> ImageRun:
+        made = ImageRun(inputs(LEVELS), DEFAULT_VIEW, tmp_path / "items.csv", TABLES, force=False)
+        made.go_through(engine, columns, lambda one, _: Outcome({}, {"square": float(one[1])}))
+        return made
+
+    with pytest.raises(DistillationError, match="items 3 to 5 ended 4 workers.*; the same command goes on from there"):
+        run(embeddings(tmp_path / "run", always=3, others=3))
+    written = [int(row["id"]) for row in csv.DictReader((tmp_path / "items.csv").open(newline=""))]
+    assert written == [0, 1, 2, 6, 7, 8, 9, 10]
+    (tmp_path / "run" / "embedded").unlink()
+    request.getfixturevalue("local_ray")
+    done = run(embeddings(tmp_path / "run"))
+    assert (done.before, len(done.results), len(done.failed)) == (8, 2, 1)
+    again = {int(level) for level in (tmp_path / "run" / "embedded").read_text().split()}
+    assert again == {3, 4, UNREADABLE}  # what has a row is not embedded again
+    rows = list(csv.DictReader((tmp_path / "items.csv").open(newline="")))
+    assert {int(row["id"]): float(row["square"]) for row in rows} == {
+        level: level**2 for level in range(LEVELS) if level != UNREADABLE
+    }
+    assert not list((tmp_path / "run").glob(".shards-*"))
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_a_worker_that_dies_loses_nothing(tmp_path: Path) -> None:
     found = list(embeddings(tmp_path / "run", once=4)(inputs(LEVELS), DEFAULT_VIEW))
     assert (tmp_path / "run" / "died").exists()
@@ -120,29 +125,26 @@ def test_a_worker_that_dies_loses_nothing(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"died", "embedded"}  # no shard is left
 
 
-@pytest.mark.usefixtures("found_by_ray")
-def test_what_is_written_before_ray_gives_up_is_gone_on_with(tmp_path: Path) -> None:
-    columns = Columns("id", {"made_with": "0"}, (), ("square",))
-
-    def run(engine: RayPictures) -> ImageRun:
-        made = ImageRun(inputs(LEVELS), DEFAULT_VIEW, tmp_path / "items.csv", TABLES, force=False)
-        made.go_through(engine, columns, lambda one, _: Outcome({}, {"square": float(one[1])}))
-        return made
-
-    with pytest.raises(DistillationError, match="items 3 to 5 ended 4 workers.*; the same command goes on from there"):
-        run(embeddings(tmp_path / "run", always=3, others=3))
-    written = [int(row["id"]) for row in csv.DictReader((tmp_path / "items.csv").open(newline=""))]
-    assert written == [0, 1, 2, 6, 7, 8, 9, 10]
-    (tmp_path / "run" / "embedded").unlink()
-    done = run(embeddings(tmp_path / "run"))
-    assert (done.before, len(done.results), len(done.failed)) == (8, 2, 1)
-    again = {int(level) for level in (tmp_path / "run" / "embedded").read_text().split()}
-    assert again == {3, 4, UNREADABLE}  # what has a row is not embedded again
-    rows = list(csv.DictReader((tmp_path / "items.csv").open(newline="")))
-    assert {int(row["id"]): float(row["square"]) for row in rows} == {
-        level: level**2 for level in range(LEVELS) if level != UNREADABLE
-    }
-    assert not list((tmp_path / "run").glob(".shards-*"))
+def test_a_checkpoint_goes_through_ray_as_well(shallow: Path, data: Path, tmp_path: Path, local_ray: str) -> None:
+    """One that runs already: of it, no more than the address is known."""
+    asked = (
+        "evaluate",
+        shallow,
+        "--task",
+        "folder",
+        "--data",
+        data,
+        "--items",
+        "csv",
+        "--threads",
+        "1",
+        "--limit",
+        "9",
+    )
+    medge_process(*asked, "--out", tmp_path / "here", code=None)
+    medge_process(*asked, "--out", tmp_path / "ray", "--engine", "ray", "--address", local_ray, code=None)
+    assert rows_of(tmp_path / "ray") == rows_of(tmp_path / "here")
+    assert len(rows_of(tmp_path / "ray")) in (8, 9)
 
 
 def test_ray_is_for_encoders_and_needs_its_extra(

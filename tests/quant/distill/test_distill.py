@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -292,16 +291,15 @@ def test_shards_of_another_teacher_are_not_mixed_in(tmp_path: Path) -> None:
         run_pass(PassPlan(tmp_path, 3, 3, {"teacher": "b"}), lambda: make_squares(tmp_path / "log"))
 
 
-@pytest.fixture
-def found_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's processes import `ray_workers`, whatever process the tests run in."""
-    tests = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")]))
-
-
-@pytest.mark.usefixtures("found_by_ray")
-def test_a_ray_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+def test_a_ray_cluster_that_is_not_there_is_said_so_at_once(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+    plan = PassPlan(tmp_path / "shards", 11, 3, {})
+    with pytest.raises(DistillationError, match=r"Ray can't be reached at 127\.0\.0\.1:1: .*refused"):
+        run_pass(plan, partial(make_dying, tmp_path / "log", -1), engine="ray", address="127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_ray_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
     plan = PassPlan(tmp_path / "shards", 11, 3, {})
     found = run_pass(plan, partial(make_dying, log, -1), engine="ray", workers=2)
@@ -310,16 +308,8 @@ def test_a_ray_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     assert found.skipped == (5,)
 
 
-def test_a_ray_cluster_that_is_not_there_is_said_so_at_once(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install 'medge[ray]'")
-    plan = PassPlan(tmp_path / "shards", 11, 3, {})
-    with pytest.raises(DistillationError, match=r"Ray can't be reached at 127\.0\.0\.1:1: .*refused"):
-        run_pass(plan, partial(make_dying, tmp_path / "log", -1), engine="ray", address="127.0.0.1:1")
-
-
-@pytest.mark.usefixtures("found_by_ray")
+@pytest.mark.usefixtures("local_ray")
 def test_a_shard_that_kills_every_ray_worker_ends_in_words(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install 'medge[ray]'")
     plan = PassPlan(tmp_path / "shards", 11, 3, {})
     with pytest.raises(
         DistillationError,

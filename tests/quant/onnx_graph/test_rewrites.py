@@ -7,7 +7,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tolerances import EXACT_REWRITE, MLP_RELATIVE
+from tolerances import EXACT_REWRITE, FP32_ROUNDING, MLP_RELATIVE
 
 from medge.quant.onnx_graph.calibrate import channel_ranges, second_moments
 from medge.quant.onnx_graph.eight_bit import quantize_columns, tables_to_8_bit, to_dynamic, to_static
@@ -192,8 +192,8 @@ def test_external_data_over_the_limit(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_inverse_factor_is_the_inverses_cholesky_factor(size: int) -> None:
     rows = np.random.default_rng(size).normal(size=(size + 40, size))
     hessian = rows.T @ rows
-    factor = inverse_factor(hessian)
+    factor, condition = inverse_factor(hessian), np.linalg.cond(hessian)
     np.testing.assert_array_equal(factor, np.triu(factor))
     np.testing.assert_allclose(
-        factor.T @ factor @ hessian, np.eye(size), rtol=0, atol=1e-9
-    )  # float64, a well-conditioned matrix of 300 rows
+        factor.astype(np.float64).T @ factor @ hessian, np.eye(size), rtol=0, atol=FP32_ROUNDING * condition
+    )  # the factor is of float32, whose rounding the Hessian that it is multiplied with makes greater
