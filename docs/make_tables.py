@@ -13,7 +13,7 @@ from pathlib import Path
 
 from result_tables import kills, kits
 from result_tables.devices import android, arm, web
-from result_tables.encoders import coreml, distillation, full_size, maps, merging, parity
+from result_tables.encoders import coreml, coverage, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
 from result_tables.language_models import cache, generator_full_size, generators, image_tower
@@ -68,6 +68,9 @@ BENCHMARKS = {
     ),
     "token-merging": Benchmark(
         "Merging similar patches", "benchmarks/token_merging.py", "2026-11-25", CORES, merging
+    ),
+    "coverage": Benchmark(
+        "Are calibration images of the right kinds?", "benchmarks/coverage.py", _recorded("coverage"), f"{CORES}, busy", coverage
     ),
     "maps": Benchmark("Where is it?", "benchmarks/maps.py", _recorded("maps"), f"{CORES}, busy", maps),
     "distillation": Benchmark("Distillation", "benchmarks/distillation.py", "2026-11-25", CORES, distillation),

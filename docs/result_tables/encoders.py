@@ -144,6 +144,21 @@ def distillation() -> str:
     return "\n\n".join(parts)
 
 
+def coverage() -> str:
+    facts = json.loads((RESULTS / "coverage.json").read_text())
+    rows = [
+        [
+            f"{'among the chosen' if row['among'] else 'missing'}{', each chosen image five times' if row['copied'] else ''}",
+            str(row["cases"]), *(f"{100 * row[figure]:.0f}%" for figure in ("median", "least", "most", "refused")),
+        ]
+        for row in facts["rows"]
+    ]  # fmt: skip
+    counts = ", ".join(f"{kind} {count}" for kind, count in facts["images"].items())
+    head = ["the images' kind is", "cases", "unlike, median", "least", "most", "cases refused"]
+    by = f"By the bundle of `{facts['bundle']}` that `make demo` writes:"
+    return f"{by}\n\n{table(head, rows)}\n\nImages: {counts}; every second was chosen on."
+
+
 def maps() -> str:
     facts = json.loads((RESULTS / "maps.json").read_text())
     rows = [
