@@ -212,7 +212,8 @@ def main() -> None:
             if GGUF_RECIPES[name].importance:
                 baseline = place / "plain.gguf"
                 quantize_language(full, baseline, GGUF_RECIPES[name])
-            report = measure_generator(generator, logits, material, baseline=baseline)
+            made = (lambda path=baseline: path) if baseline is not None else None
+            report = measure_generator(generator, logits, material, baseline=made)
             generator.close()
             reports.append(report)
             row = {"recipe": name, "status": report.verdict, **asdict(report.figures)}

@@ -5,7 +5,8 @@
 On medgemma-mini, everything in full precision, so that merging alone is seen: how far the tokens of an image are from PyTorch's,
 how far the next words after them, and what becomes of the questions that the stand-in was trained for, on held-back images; and
 for the recipes, how much they merge by themselves. --full-size makes a tower of MedGemma 4B's size (random weights, one layer of
-language model) under DIR and times an image in each, every engine in a process of its own, in turns. Stores what was run in
+language model) under DIR and times an image in each, every engine in a process of its own, in turns, with the same number of
+threads; a ratio of times stands with its 95% interval, or not at all where that stays wide. Stores what was run in
 benchmarks/results/image_tower.json.
 """
 
@@ -14,11 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from medge.export.to_gguf.write import write_language
 from medge.export.to_onnx.image_tokens import write_image_tokens
 from medge.quant.recipes.gguf import PROJECTOR_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
-from medge.runtime.bench.in_turns import compare
+from medge.runtime.bench.in_turns import Measured, compare
 from medge.runtime.bundles.bundle import BundleWriter
 from medge.runtime.device.cpu import pick_target
 from medge.runtime.generator.load import load
@@ -144,7 +144,7 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
     if not language.is_file():
         write_language(opened, language, "f16")
     # One image: with random weights, what calibration decides changes no time.
-    samples = replace(builtin_samples(), images=builtin_samples().images[:1])
+    samples = builtin_samples().only([0])
     target, _ = pick_target()
     files: dict[tuple[str, int], Path] = {}
     for recipe, merged in FULL:
@@ -158,7 +158,7 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
             write_projector_file(opened, kept, PROJECTOR_RECIPES[recipe])
             continue
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            making = Projecting(opened, BundleWriter(Path(scratch)), target, samples, merged, recipe, no_progress)
+            making = Projecting(opened, BundleWriter(Path(scratch)), target, samples, None, merged, recipe, no_progress)
             facts = write_image_tokens(making, ONNX_RECIPES[recipe])
             shutil.move(Path(scratch) / facts.file, kept)
         print(f"{recipe}, {merged} merged: written", flush=True)
@@ -168,19 +168,25 @@ def full_size(folder: Path, only: list[str]) -> list[dict[str, Any]]:
     for (recipe, merged), path in files.items():
         if recipe not in only:
             continue
-        baseline, tower = compare({BASE: base, f"{recipe}, {merged} merged": [*command, str(path)]}, rounds=2)
-        seconds = statistics.mean(tower.runs)
+        baseline, tower = compare({BASE: base, f"{recipe}, {merged} merged": [*command, str(path)]}, rounds=6)
         rows.append(
             {
                 "recipe": recipe, "merged": merged, "tokens_left": tokens_after(4096, 27, merged)[-1],
                 "engine": "llama.cpp" if path.suffix == ".gguf" else "ONNX Runtime",
-                "bytes": path.stat().st_size, "seconds": seconds,
-                "time_ratio": seconds / statistics.mean(baseline.runs),
+                "bytes": path.stat().st_size, **timed_beside(tower, baseline),
                 "peak_bytes_beside": tower.peak_bytes - language.stat().st_size,
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def timed_beside(tower: Measured, baseline: Measured) -> dict[str, Any]:
+    facts = tower.facts_beside(baseline)
+    kept = {"seconds": "latency_seconds_median", "cpu_seconds": "cpu_seconds_median"}
+    return {name: facts[key] for name, key in kept.items()} | {
+        key: facts[key] for key in ("rounds", "threads", "time_ratio")
+    }
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ class Making:
         target: the CPU whose kernels decide the 8-bit format.
         inputs: {tower: calibration inputs}, one a batch.
         images: to choose on; none of them is judged on.
+        given: the user's own images to judge on, whose kinds those to choose on must cover; None where one set was halved.
         profile: the preprocessing of images.
         merge: similar image tokens to merge in each block; None for what the recipe says.
         maps: whether the vision tower shall also say what each patch gives to an embedding.
@@ -58,6 +59,7 @@ class Making:
     target: Target
     inputs: Mapping[str, list[NDArray[Any]]]
     images: Samples
+    given: Samples | None
     profile: str
     merge: int | None
     maps: bool
@@ -75,6 +77,7 @@ class Projecting:
         writer: of the half-made bundle.
         target: the CPU whose kernels decide the 8-bit format of an ONNX tower.
         images: to calibrate and to choose on; none of them is judged on.
+        given: as in `Making`.
         merge: patches that each block merges; None for what the recipe says.
         label: the beginning of a GGUF's name.
         progress: called as work advances.
@@ -84,6 +87,7 @@ class Projecting:
     writer: BundleWriter
     target: Target
     images: Samples
+    given: Samples | None
     merge: int | None
     label: str
     progress: Progress

@@ -71,6 +71,17 @@ def test_it_and_its_methods_are_documented(name: str) -> None:
     assert [what for what, one in documented if not (one.__doc__ or "").strip()] == []
 
 
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(getattr(medge, name))])
+def test_every_method_has_an_example(name: str) -> None:
+    kind = getattr(medge, name)
+    named = {what for one in ours(kind) for what in vars(one) if not what.startswith("_")}
+    functions = {what: getattr(getattr(kind, what), "__func__", getattr(kind, what)) for what in named}
+    without = [
+        what for what, one in functions.items() if inspect.isfunction(one) and ">>>" not in (inspect.getdoc(one) or "")
+    ]
+    assert without == []
+
+
 @pytest.mark.parametrize("name", [name for name in PUBLIC if not inspect.isclass(getattr(medge, name))])
 def test_every_argument_is_described(name: str) -> None:
     function = getattr(medge, name)

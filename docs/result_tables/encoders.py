@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .form import RESULTS, table, with_interval
+from .form import RATIO_NOTE, RESULTS, ratio_text, table, with_interval
 
 
 def parity() -> str:
@@ -33,28 +33,27 @@ def full_size() -> str:
             table(["recipe", "both towers MB", "to fp32"], sizes),
             f"Making them took {facts['export_peak_bytes'] / 1e9:.0f} GB of memory at its peak.",
             "Vision tower in fp32, one image (a cold start says little here, since the others export first):",
-            table(["engine", "seconds", "to medge"], _ratios(facts["engines"], "latency_seconds_median")),
+            table(
+                ["engine", "seconds", "time, to medge's"],
+                [[row["engine"], f"{row['latency_seconds_median']:.1f}", ratio_text(row)] for row in facts["engines"]],
+            ),
             "Classifying with a baked label bank, against the same answer from transformers in fp32:",
             _task(facts["task"]),
         ]
     )
 
 
-def _ratios(rows: Sequence[dict[str, Any]], key: str) -> list[list[str]]:
-    return [[row["engine"], f"{row[key]:.1f}", f"{row[key] / rows[0][key]:.2f}"] for row in rows]
-
-
 def _task(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0]
-    keys = ("cold_start_seconds", "peak_bytes", "latency_seconds_median")
     body = [
         [
-            row["engine"], f"{row[keys[0]]:.1f}", f"{row[keys[0]] / first[keys[0]]:.2f}",
-            f"{row[keys[1]] / 1e6:.0f}", f"{row[keys[1]] / first[keys[1]]:.2f}", f"{row[keys[2]] / first[keys[2]]:.2f}",
+            row["engine"], f"{row['cold_start_seconds']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}",
+            f"{row['peak_bytes'] / first['peak_bytes']:.2f}", f"{row['latency_seconds_median']:.1f}", ratio_text(row),
         ]
         for row in rows
     ]  # fmt: skip
-    return table(["engine", "cold start s", "ratio", "peak memory MB", "ratio", "time of an image, ratio"], body)
+    head = ["engine", "cold start s", "peak memory MB", "ratio", "seconds an image", "time, to transformers'"]
+    return f"{table(head, body)}\n\n{RATIO_NOTE}"
 
 
 def coreml() -> str:
@@ -156,6 +155,21 @@ def distillation() -> str:
             f"teacher's at {100 * figures['same_first_choice']:.0f}% of the places."
         )
     return "\n\n".join(parts)
+
+
+def coverage() -> str:
+    facts = json.loads((RESULTS / "coverage.json").read_text())
+    rows = [
+        [
+            f"{'among the chosen' if row['among'] else 'missing'}{', each chosen image five times' if row['copied'] else ''}",
+            str(row["cases"]), *(f"{100 * row[figure]:.0f}%" for figure in ("median", "least", "most", "refused")),
+        ]
+        for row in facts["rows"]
+    ]  # fmt: skip
+    counts = ", ".join(f"{kind} {count}" for kind, count in facts["images"].items())
+    head = ["the images' kind is", "cases", "unlike, median", "least", "most", "cases refused"]
+    by = f"By the bundle of `{facts['bundle']}` that `make demo` writes:"
+    return f"{by}\n\n{table(head, rows)}\n\nImages: {counts}; every second was chosen on."
 
 
 def maps() -> str:

@@ -11,11 +11,14 @@ import typer
 
 from ...runtime.bundles.atomic import atomic_folder
 from ...runtime.bundles.bundle import Bundle
+from ...runtime.console.layouts import TABLES, check_ending
 from ...runtime.console.options import BundleArgument, ForceOption, JsonOption, LabelsOption
-from ...runtime.console.terminal import Warned, out, print_json, progress
-from ..jobs.measure import Measuring, check, measure
+from ...runtime.console.terminal import Warned, out, print_json, progress, warn
+from ...runtime.encoder.labels import read_labels
+from ..jobs.measure import Measuring, check, made_with, measure
 from .losses import tell_losses
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
+from .rows import rows_into
 
 
 def parity(
@@ -43,6 +46,13 @@ def parity(
             "--out", help="Folder for the reports; the bundle stays as it is.", show_default="into the bundle"
         ),
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            help="Write a row for each image, prompt or question as it comes: .csv, .jsonl or .parquet. It names the images.",
+        ),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,6 +61,9 @@ def parity(
     An encoder is measured on images and texts, its scores with the prompts of --labels; a language model on texts, prompts
     with images, and questions with options. The report is a table here, and parity.json and parity.html. The exit
     code is 4 when a gate fails; of a bundle that passes with a warning, stderr says what was lost.
+
+    Interrupted, the same command goes on where it was: what it had computed lies in a hidden file beside the bundle, or
+    beside --out, until all is done.
 
     With --out, an encoder's run also keeps what the checkpoint gave, in reference.safetensors. Given as --reference, that file
     measures bundles of the same checkpoint, on the same images and labels, without it; stages and times are left out then.
@@ -68,10 +81,22 @@ def parity(
     asked = Measuring(
         reference, images, labelled, tuple(texts or ()), tuple(task or ()), labels, tuple(beside or ()), told,
         thumbnails=thumbnails,
+        place=to,
     )  # fmt: skip
+    if rows is not None:
+        check_ending(rows, TABLES)
     check(opened, asked)  # what is wrong is said before torch is imported
-    with atomic_folder(to, force=force) if to else nullcontext() as folder, progress() as advance:
-        measured = measure(opened, replace(asked, progress=advance, out=folder))
+    made = [made_with(opened, asked), read_labels(labels) if labels else None]
+    try:
+        with (
+            atomic_folder(to, force=force) if to else nullcontext() as folder,
+            rows_into(rows, opened, made, force=force) as row,
+            progress() as advance,
+        ):
+            measured = measure(opened, replace(asked, progress=advance, out=folder, row=row))
+    except KeyboardInterrupt:
+        warn("stopped; the same command goes on where it was")
+        raise typer.Exit(130) from None
     reports = list(measured.values())
     if as_json:
         facts = [

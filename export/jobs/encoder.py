@@ -25,6 +25,7 @@ from ..pages.parity import render_parity
 from ..pages.thumbnails import thumbnails
 from ..pages.web_page import write_page
 from ..parity.encoder import Inside, measure
+from ..parity.kept_outputs import NOT_FOLLOWED, Course
 from ..parity.kept_reference import NAME, KeptReference, Recorder, Reference
 from ..parity.student import measure_against_teacher
 from ..source.checkpoint import Checkpoint
@@ -83,6 +84,7 @@ def export_medsiglip(
                 plan.target,
                 inputs,
                 parts.choosing,
+                given,
                 profile,
                 job.merge,
                 job.maps,
@@ -95,7 +97,8 @@ def export_medsiglip(
             bundle = Bundle(writer.folder, writer.finish(manifest))
             form.complete(writer, form.open(bundle))
             reports[name] = replace(
-                _measure(form, bundle, full.reference, full, judged, recipes, None, progress), held_back=parts.held_back
+                _measure(form, bundle, full.reference, full, judged, recipes, None, Course(progress)),
+                held_back=parts.held_back,
             )
             manifest = manifest.with_artefact(name, Artefact(towers, reports[name].summary()))
             shown = judged if job.thumbnails else None
@@ -137,7 +140,7 @@ def measure_artefact(
         progress: called as work advances.
     """
     recipes = FORMATS[form].recipes_of(bundle.manifest.artefacts[form].recipes)
-    return _measure(FORMATS[form], bundle, full.reference, full, samples, recipes, prompts, progress)
+    return _measure(FORMATS[form], bundle, full.reference, full, samples, recipes, prompts, Course(progress))
 
 
 def measure_bundle(
@@ -146,7 +149,7 @@ def measure_bundle(
     samples: Samples,
     *,
     prompts: Prompts | None = None,
-    progress: Progress = no_progress,
+    course: Course = NOT_FOLLOWED,
     small_copies: bool = False,
     out: Path | None = None,
 ) -> tuple[Bundle, dict[str, EncoderReport]]:
@@ -160,7 +163,7 @@ def measure_bundle(
             there are no stages and no time in the reports.
         samples: real images, labelled or not.
         prompts: as in `parity.encoder.measure`.
-        progress: called as work advances.
+        course: how it is followed, and gone on with.
         small_copies: put small copies of images into the page.
         out: a folder that gets the reports, and what of the reference is worth keeping; where None, the bundle gets the reports.
 
@@ -173,11 +176,11 @@ def measure_bundle(
     shown = samples if small_copies else None
     if reference.is_file():
         kept = KeptReference.read(reference, bundle.manifest)
-        return _put(bundle, _measure_formats(bundle, kept, None, samples, prompts, progress), shown, out)
+        return _put(bundle, _measure_formats(bundle, kept, None, samples, prompts, course), shown, out)
     opened = open_encoder(reference)
     source = bundle.manifest.source
     if source.teacher and opened.checkpoint.hashes == source.teacher.sha256:
-        report = measure_against_teacher(bundle, opened, samples, prompts=prompts, progress=progress)
+        report = measure_against_teacher(bundle, opened, samples, prompts=prompts, course=course)
         texts = {
             "teacher/parity.json": ("teacher.parity", report.to_json()),
             "teacher/parity.html": ("teacher.parity.page", _page(report, shown)),
@@ -186,8 +189,8 @@ def measure_bundle(
     if opened.checkpoint.hashes != source.sha256:
         raise CheckpointError(not_made_from(bundle, reference))
     with FullPrecision(opened) as full:
-        recorder = Recorder(opened)
-        reports = _measure_formats(bundle, recorder, full, samples, prompts, progress)
+        recorder = Recorder(opened, course.outputs)
+        reports = _measure_formats(bundle, recorder, full, samples, prompts, course)
     if out is not None:
         recorder.save(out / NAME, f"{len(samples)} images, {samples.source}")
     return _put(bundle, reports, shown, out)
@@ -195,14 +198,14 @@ def measure_bundle(
 
 def _measure_formats(
     bundle: Bundle, reference: Reference, full: FullPrecision | None, samples: Samples, prompts: Prompts | None,
-    progress: Progress,
+    course: Course,
 ) -> dict[str, EncoderReport]:  # fmt: skip
     fitted = calibrated_on(samples, bundle.manifest.source.calibration)
     reports = {}
     for name, artefact in bundle.manifest.artefacts.items():
         form = FORMATS[name]
         recipes = form.recipes_of(artefact.recipes)
-        report = _measure(form, bundle, reference, full, samples, recipes, prompts, progress)
+        report = _measure(form, bundle, reference, full, samples, recipes, prompts, replace(course, side=name))
         reports[name] = replace(report, held_back=not fitted)
     return reports
 
@@ -296,7 +299,8 @@ def _draft(full: FullPrecision, job: ExportJob, plan: ExportPlan, profile: str, 
         target=plan.target.name, artefacts={}, labels=tuple(plan.prompts or ()), medge_version=__version__,
         source=Source(
             checkpoint.folder.name, checkpoint.hashes, plan.target_reason,
-            Calibration(samples.source, images=len(samples)), read_teacher(checkpoint.folder),
+            Calibration(samples.source, images=len(samples), fingerprints=samples.fingerprints()),
+            read_teacher(checkpoint.folder),
         ),
     )  # fmt: skip
 
@@ -312,13 +316,13 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
 
 def _measure(
     form: Format, bundle: Bundle, reference: Reference, full: FullPrecision | None, samples: Samples,
-    recipes: Mapping[str, Recipe], prompts: Prompts | None, progress: Progress,
+    recipes: Mapping[str, Recipe], prompts: Prompts | None, course: Course,
 ) -> EncoderReport:  # fmt: skip
     encoder = form.open(bundle)
     inside = Inside(full.reference, form.stages(encoder, full)) if full is not None else None
     return measure(
         encoder, reference, samples, inside=inside, engine=form.engine(encoder), gates=all_gates(recipes, PIXELS),
-        prompts=prompts, progress=progress,
+        prompts=prompts, course=course,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..format import Projecting
 from ..pages.parity import render_parity
 from ..parity.divergence import CachedLogits
 from ..parity.generator import Material, measure_generator
+from ..parity.kept_outputs import NOT_FOLLOWED, Course
 from ..source.checkpoint import Checkpoint
 from ..source.choices import read_choices
 from ..source.corpus import Choice, iterate_texts
@@ -123,7 +125,7 @@ def export_medgemma_recipes(
 
 def measure_generator_bundle(
     bundle: Bundle, reference: Path, material: Material, *, beside: Sequence[Path] = (),
-    logits: CachedLogits | None = None, progress: Progress = no_progress, out: Path | None = None,
+    logits: CachedLogits | None = None, course: Course = NOT_FOLLOWED, out: Path | None = None,
 ) -> tuple[Bundle, GeneratorReport]:  # fmt: skip
     """`medge parity` of a generator: measure an existing bundle, and put the result into it or into the folder `out`.
 
@@ -136,10 +138,10 @@ def measure_generator_bundle(
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
     with scratch_folder() as place:
-        full = FullLanguage(checkpoint, place, logits=logits, progress=progress)
+        full = FullLanguage(checkpoint, place, logits=logits, progress=course.progress)
         weighed = "importance_chunks" in bundle.manifest.towers["language"].decisions
-        baseline = _baseline(recipe, full) if weighed else None
-        report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
+        baseline = partial(_baseline, recipe, full) if weighed else None
+        report = measure_generator(generator, full.logits, material, baseline=baseline, course=course)
     generator.close()
     calibration = bundle.manifest.source.calibration
     report = replace(report, held_back=material.images is None or not calibrated_on(material.images, calibration))
@@ -160,8 +162,7 @@ def material_of(
     chosen = list(iterate_texts(texts)) if texts else medical_texts(held_back=True)
     samples = (read_samples(images).told(warn) if images else builtin_samples()) if sees else None
     if samples is not None:
-        picks = [samples.images[index] for index in spread(len(samples), MEASURED_IMAGES)]
-        samples = replace(samples, images=picks, truth=None)
+        samples = samples.only(spread(len(samples), MEASURED_IMAGES))
     questions: dict[str, Sequence[Choice]] = {}
     for path in tasks:
         if path.stem in questions:
@@ -204,8 +205,8 @@ def _export(
     write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
     report = None
     if not job.skip_parity:
-        baseline = _baseline(recipe, full) if _weighed(job, recipe) else None
-        report = measure_generator(generator, full.logits, material, baseline=baseline, progress=progress)
+        baseline = partial(_baseline, recipe, full) if _weighed(job, recipe) else None
+        report = measure_generator(generator, full.logits, material, baseline=baseline, course=Course(progress))
         report = replace(report, held_back=_held_back(work, material))
         manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
         for path, (role, text) in _report_files(report).items():
@@ -222,11 +223,13 @@ def _tower_images(work: _Work) -> Samples:
 
 def _held_back(work: _Work, material: Material) -> bool:
     """Whether none of the images that the bundle is measured on served to make it; its texts are others (`check_held_back`)."""
-    if material.images is None:
-        return True
+    return material.images is None or len(material.images.without(_served(work))) == len(material.images)
+
+
+def _served(work: _Work) -> Samples:
+    """The images that something of the bundle was calibrated on."""
     onnx = work.projector is not None and work.projector.format == "onnx"
-    served = _tower_images(work) if onnx else work.full.corpus.images
-    return len(material.images.without(served)) == len(material.images)
+    return _tower_images(work) if onnx else work.full.corpus.images
 
 
 def _make(work: _Work, material: Material) -> Manifest:
@@ -240,7 +243,10 @@ def _make(work: _Work, material: Material) -> Manifest:
         if material.images is not None and len(others := images.without(material.images)) >= LEAST_TO_HOLD_BACK:
             images = others
         cpu, why = pick_target(job.target)
-        projecting = Projecting(checkpoint, work.writer, cpu, images, job.merge, work.label, work.progress)
+        projecting = Projecting(
+            checkpoint, work.writer, cpu, images, material.images if job.images else None, job.merge, work.label,
+            work.progress,
+        )  # fmt: skip
         towers["projector"] = PROJECTORS[work.projector.format](projecting, work.projector)
         if towers["projector"].format == "onnx":
             target, reason = cpu.name, f"the vision tower in ONNX: {why}"
@@ -254,7 +260,8 @@ def _make(work: _Work, material: Material) -> Manifest:
         kind="generator", name=job.out.name, model=generator_facts(checkpoint), target=target,
         preprocessing=generator_preprocessing(checkpoint), artefacts={"gguf": Artefact(towers)},
         source=Source(
-            checkpoint.folder.name, checkpoint.hashes, reason, Calibration(corpus.source, texts=len(corpus.texts))
+            checkpoint.folder.name, checkpoint.hashes, reason,
+            Calibration(corpus.source, texts=len(corpus.texts), fingerprints=_served(work).fingerprints()),
         ),
         medge_version=__version__,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.manifest import KindName, sha256_file
 from ...runtime.bundles.parity_report import ParityReport
+from ...runtime.device.cpu import pick_target
 from ...runtime.encoder.labels import read_labels
 from ...runtime.errors import CheckpointError
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
+from ..parity.kept_outputs import Course, TellRow, kept_outputs, no_row, versions
 from ..parity.kept_reference import KeptReference
 from ..source.checkpoint import Checkpoint
 from ..source.given import check_files, check_images, check_labelled, check_material, not_made_from
@@ -33,8 +36,10 @@ class Measuring:
         beside: measured bundles of the same language model, drawn beside it.
         warn: told of every image that can't be read.
         progress: called as work advances.
+        row: told of each image, prompt or question as it is done.
         thumbnails: put small copies of single images into an encoder's page.
         out: a folder that gets the reports in the place of the bundle.
+        place: beside which outputs are kept until all is done; the bundle where None.
     """
 
     reference: Path
@@ -46,8 +51,10 @@ class Measuring:
     beside: tuple[Path, ...] = ()
     warn: Warn = no_warning
     progress: Progress = no_progress
+    row: TellRow = no_row
     thumbnails: bool = False
     out: Path | None = None
+    place: Path | None = None
 
 
 def check(bundle: Bundle, asked: Measuring) -> None:
@@ -96,13 +103,31 @@ def _check_material(bundle: Bundle, asked: Measuring) -> None:
 def measure(bundle: Bundle, measuring: Measuring) -> Reports:
     """Measure every artefact of a bundle, and put the results into it or into `measuring.out`.
 
+    What was computed is kept beside `measuring.place` until all is done: stopped, the same measurement goes on where it was.
+
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
+        PlaceTakenError: another process measures for the same place.
+        StorageError: the file system refused.
     """
-    return MEASURES[bundle.manifest.kind](bundle, measuring)
+    with kept_outputs(measuring.place or bundle.folder, made_with(bundle, measuring)) as outputs:
+        course = Course(measuring.progress, outputs, measuring.row)
+        return MEASURES[bundle.manifest.kind](bundle, measuring, course)
 
 
-def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
+def made_with(bundle: Bundle, asked: Measuring) -> list[object]:
+    """What decides a measurement's outputs, apart from what it is measured on; `check` has found all of it."""
+    manifest, reference = bundle.manifest, asked.reference
+    of = reference if reference.is_file() else reference / "config.json"
+    made = [(entry.path, entry.sha256) for entry in manifest.files if "parity" not in entry.role]
+    teacher = manifest.source.teacher.sha256 if manifest.source.teacher else {}
+    return [
+        made, manifest.profile, sorted(manifest.source.sha256.items()), sorted(teacher.items()), sha256_file(of),
+        versions(), platform.machine(), pick_target()[0].name,
+    ]  # fmt: skip
+
+
+def _measure_encoder(bundle: Bundle, asked: Measuring, course: Course) -> Reports:
     given = read_samples(asked.images, labelled=asked.labelled).told(asked.warn) if asked.images else None
     samples = given or builtin_samples()
     prompts = read_labels(asked.labels) if asked.labels else None
@@ -114,23 +139,23 @@ def _measure_encoder(bundle: Bundle, asked: Measuring) -> Reports:
         asked.reference,
         samples,
         prompts=prompts,
-        progress=asked.progress,
+        course=course,
         small_copies=asked.thumbnails,
         out=asked.out,
     )[1]
 
 
-def _measure_generator(bundle: Bundle, asked: Measuring) -> Reports:
+def _measure_generator(bundle: Bundle, asked: Measuring, course: Course) -> Reports:
     from .generator import material_of, measure_generator_bundle
 
     sees = bundle.manifest.generator.image_tokens > 0
     material = material_of(asked.texts, asked.images, asked.tasks, sees=sees, warn=asked.warn)
     _, report = measure_generator_bundle(
-        bundle, asked.reference, material, beside=asked.beside, progress=asked.progress, out=asked.out
+        bundle, asked.reference, material, beside=asked.beside, course=course, out=asked.out
     )
     return {"gguf": report}
 
 
-MEASURES: dict[KindName, Callable[[Bundle, Measuring], Reports]] = {
+MEASURES: dict[KindName, Callable[[Bundle, Measuring, Course], Reports]] = {
     "encoder": _measure_encoder, "generator": _measure_generator,
 }  # fmt: skip

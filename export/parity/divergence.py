@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from ...runtime.bundles import metrics
 from ...runtime.bundles.atomic import atomic_file
 from ...runtime.bundles.figures import DivergenceFigures, Interval, KLDivergence, Places
-from ...runtime.generator.engine import Engine
 from ...runtime.generator.prompt import Item, Picture
-from ...runtime.progress import Progress
 from ..families.generator_reference import GeneratorReference
 from ..source.corpus import SKIP
+from .kept_outputs import NOT_FOLLOWED, Course
 
 Array = NDArray[Any]
 
@@ -71,6 +70,11 @@ class Divergence:
         self.same.append(best == other)
         self.reference_nll.append(math.log(total) - after[0])
         self.bundle_nll.append(math.log(its) - after[1])
+
+    def extend(self, other: Divergence) -> None:
+        """Add the positions of another."""
+        for name in (field.name for field in fields(self)):
+            getattr(self, name).extend(getattr(other, name))
 
     def figures(self) -> DivergenceFigures:
         kld, same = np.array(self.kld), np.array(self.same, float)
@@ -126,7 +130,7 @@ class CachedLogits:
         self._last: tuple[str, Array] | None = None
 
     def __call__(self, items: Sequence[Item], first: int = 0) -> Array:
-        prompt = repr(([item.key if isinstance(item, Picture) else item for item in items], first))
+        prompt = repr((key_of(items), first))
         if self.folder is None:
             if self._last is None or self._last[0] != prompt:
                 self._last = prompt, self.reference.logits(items, first)
@@ -138,17 +142,23 @@ class CachedLogits:
         return np.load(path)
 
 
+def key_of(items: Sequence[Item]) -> list[int | str]:
+    """Of a prompt, with an image's hash in its place."""
+    return [item.key if isinstance(item, Picture) else item for item in items]
+
+
 def diverge(
-    engine: Engine, logits: Callable[[Sequence[Item]], Array], prompts: Sequence[Sequence[Item]],
-    progress: Progress, what: str, passages: Sequence[Sequence[int]] | None = None,
+    ours: Callable[[Sequence[Item]], Array], logits: Callable[[Sequence[Item]], Array],
+    prompts: Sequence[Sequence[Item]], what: str, passages: Sequence[Sequence[int]] | None = None, course: Course = NOT_FOLLOWED,
 ) -> Divergence:  # fmt: skip
     """Compare the distributions after every token of prompts.
 
     Args:
-        engine, logits: the bundle and the reference.
+        ours, logits: of the bundle and of the reference.
         prompts: token ids, and images among them.
-        progress, what: what is told of the work.
+        what: names this work.
         passages: what each prompt's tokens but the first belong to; where None, each prompt stands for itself.
+        course: how it is followed, and gone on with.
     """
     found = Divergence.empty()
     for number, items in enumerate(prompts):
@@ -156,6 +166,16 @@ def diverge(
         # The token that follows a text token in the text; an image between two is no token to predict.
         skip = SKIP if len(ids) > SKIP * 2 else 0
         units = [number] * (len(ids) - 1) if passages is None else passages[number]
-        found.add(logits(items)[:-1], engine.logits(items)[:-1], ids[1:], skip, units)
-        progress(what, number + 1, len(prompts))
+
+        def compute(items: Sequence[Item] = items, ids: Sequence[int] = ids, skip: int = skip) -> dict[str, Any]:
+            part = Divergence.empty()
+            part.add(logits(items)[:-1], ours(items)[:-1], ids[1:], skip, [0] * (len(ids) - 1))
+            return asdict(part)
+
+        part = Divergence(**course.outputs.value((what, key_of(items)), compute))
+        found.extend(replace(part, unit=list(units[skip:])))  # what else was measured decides the numbers of passages
+        if part.kld:
+            told = {"kld": round(float(np.mean(part.kld)), 6), "same_first": round(float(np.mean(part.same)), 6)}
+            course.row({"of": what, "number": number + 1, **told})
+        course.progress(what, number + 1, len(prompts))
     return found

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,13 @@ from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
 from ...runtime.pictures.preprocess import Pixels, get_profile
-from ...runtime.progress import Progress, no_progress
 from ..families.encoder import EncoderReference, at_once
 from ..format import StageSource
 from ..source.samples import Samples, spread
-from .kept_reference import Reference
+from .kept_outputs import NOT_FOLLOWED, Course
+from .kept_reference import Reference, image_key, text_key
 from .pixels import reference_pixels
-from .scores import compare_scores, score, score_plots
+from .scores import Banks, banks_of, compare_scores, score_plots
 from .stages import STAGE_SAMPLES, compare_stages
 
 Array = NDArray[Any]
@@ -71,7 +72,7 @@ class Inside:
 
 def measure(
     encoder: Encoder, reference: Reference, samples: Samples, *, inside: Inside | None, engine: Mapping[str, str],
-    gates: Iterable[Gate], prompts: Prompts | None = None, progress: Progress = no_progress,
+    gates: Iterable[Gate], prompts: Prompts | None = None, course: Course = NOT_FOLLOWED,
 ) -> EncoderReport:  # fmt: skip
     """Compare a bundle with its reference.
 
@@ -84,18 +85,19 @@ def measure(
         gates: what the figures are held against.
         prompts: prompts per label for the scores. Without: the bundle's baked labels; where it has none, the folder names
             in the default wordings.
-        progress: called as work advances.
+        course: how it is followed, and gone on with.
 
     Raises:
         LabelError: the images' folders are not all labels.
     """
     manifest = encoder.manifest
-    vision = run_vision(encoder, reference, samples, progress)
+    banks = banks_of(encoder, reference, samples, prompts)
+    vision = run_vision(encoder, reference, samples, banks, course)
     texts = calibration_texts() if "text" in encoder.towers else []
     runs = {"vision": vision}
     if texts:
-        runs["text"] = run_text(encoder, reference, texts, progress)
-    scores = score(encoder, reference, vision.reference, vision.bundle, samples, prompts)
+        runs["text"] = run_text(encoder, reference, texts, course)
+    scores = banks.score(vision.reference, vision.bundle, samples)
     figures = EncoderFigures(
         pixels=compare_pixels(encoder, samples), vision=compare_embeddings(vision.reference, vision.bundle),
         text=compare_texts(encoder, texts, runs["text"], lambda embeddings: embeddings) if texts else None,
@@ -127,7 +129,9 @@ def compare_pixels(encoder: Encoder, samples: Samples) -> PixelFigures:
     return PixelFigures(worst, unequal / total)
 
 
-def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progress: Progress) -> TowerRun:
+def run_vision(
+    encoder: Encoder, reference: Reference, samples: Samples, banks: Banks, course: Course = NOT_FOLLOWED
+) -> TowerRun:
     """Embed images on both sides, each at its own size: a student's is not its teacher's."""
     facts = reference.facts
     side, theirs_side = encoder.manifest.encoder.image_size, facts.image_size
@@ -143,15 +147,19 @@ def run_vision(encoder: Encoder, reference: Reference, samples: Samples, progres
         part = samples.images[start : start + step]
         small = pixels(part, side)
         theirs.append(reference.image_embeddings(small if theirs_side == side else pixels(part, theirs_side)))
-        ours.append(encoder.embed_pixels(small))
-        progress("images", min(start + step, len(samples)), len(samples))
+        compute = partial(encoder.embed_pixels, small)
+        ours.append(course.outputs.rows(course.side, list(map(image_key, small)), compute))
+        for offset, both in enumerate(zip(theirs[-1], ours[-1], strict=True)):
+            course.row({"side": course.side, **samples.named(start + offset), **banks.row(*both)})
+        course.progress("images", min(start + step, len(samples)), len(samples))
     stage_inputs = pixels([samples.images[index] for index in spread(len(samples), STAGE_SAMPLES)], side)
     return TowerRun(np.concatenate(theirs), np.concatenate(ours), stage_inputs)
 
 
-def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], progress: Progress) -> TowerRun:
-    theirs, ours = reference.embed_texts(texts), encoder.embed_texts(texts)
-    progress("texts", len(texts), len(texts))
+def run_text(encoder: Encoder, reference: Reference, texts: Sequence[str], course: Course = NOT_FOLLOWED) -> TowerRun:
+    theirs = reference.embed_texts(texts)
+    ours = course.outputs.rows(course.side, list(map(text_key, texts)), lambda: encoder.embed_texts(texts))
+    course.progress("texts", len(texts), len(texts))
     return TowerRun(theirs, ours, reference.text_ids(texts))
 
 

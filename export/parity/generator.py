@@ -6,9 +6,11 @@ Perplexity hides damage that changes answers, so the distance is taken between t
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,13 @@ from ...runtime.generator.engine import Engine
 from ...runtime.generator.generator import Generator
 from ...runtime.generator.prompt import Item, Picture
 from ...runtime.pictures.preprocess import normalise_pixels
-from ...runtime.progress import Progress, no_progress
 from ..families.generator_reference import GeneratorReference
 from ..source.corpus import Choice, passage_prompts
 from ..source.samples import Samples, spread
 from .divergence import CachedLogits, Divergence, diverge
 from .encoder import cosine_intervals, speed_in_turns, spread_of
 from .generator_stages import VISION_STAGES, llama_stages
+from .kept_outputs import NOT_FOLLOWED, Course
 from .questions import compare_task
 
 QUESTION = "What does this image show?"
@@ -67,8 +69,8 @@ class Material:
 
 
 def measure_generator(
-    generator: Generator, logits: CachedLogits, material: Material, *, baseline: Path | None = None,
-    progress: Progress = no_progress,
+    generator: Generator, logits: CachedLogits, material: Material, *, baseline: Callable[[], Path] | None = None,
+    course: Course = NOT_FOLLOWED,
 ) -> GeneratorReport:  # fmt: skip
     """Compare a bundle with its reference.
 
@@ -76,8 +78,8 @@ def measure_generator(
         generator: the bundle, opened.
         logits: of the PyTorch model that it was made from; several bundles can share them.
         material: what to measure on.
-        baseline: the same model by llama.cpp's quantizer without a matrix, to be no worse than.
-        progress: called as work advances.
+        baseline: makes the same model by llama.cpp's quantizer without a matrix, to be no worse than.
+        course: how it is followed, and gone on with.
     """
     reference, manifest = logits.reference, generator.manifest
     language, projector = generator.bundle.path("language"), generator.bundle.path("projector")
@@ -86,24 +88,24 @@ def measure_generator(
     with Engine(language, projector, context=2048, measuring=True) as engine:
         prompts, passages = passage_prompts(engine.tokenize, material.texts, BOS)
         stages = {"language": llama_stages(language, None, prompts[0], logits)}
-        found = diverge(engine, logits, prompts, progress, "text", passages)
+        found = diverge(engine.logits, logits, prompts, "text", passages, course)
         text, plain = found.figures(), None
         speed = _speed(engine, reference, prompts[0])
         same_ids = _same_ids(engine, reference, material.texts)
         if baseline is not None:
-            unweighed = _without_matrix(baseline, logits, prompts, passages, progress)
+            unweighed = _without_matrix(baseline, logits, prompts, passages, course)
             text, plain = found.against(unweighed), unweighed.figures()
         image = None
         if samples is not None:
             asked = [generator.encode([user(image, QUESTION)]) for image in samples.images]
-            image = _compare_images(engine, logits, asked, progress)
+            image = _compare_images(engine, logits, asked, course)
             stages["vision"] = _vision_stages(generator, asked[0], logits)
     figures = GeneratorFigures(
         size=_sizes(generator), text=text, tokenizer=SameIds(same_ids), speed=speed, baseline=plain, image=image,
         pixels=_compare_pixels(generator, reference, samples) if samples is not None else None,
         prompt=SameIds(_same_prompt(generator, reference, samples)) if samples is not None else None,
         tasks={
-            name: compare_task(generator, logits, choices, progress, name)
+            name: compare_task(generator, logits, choices, name, course)
             for name, choices in (material.tasks or {}).items()
         },
     )  # fmt: skip
@@ -124,10 +126,13 @@ def gates_of(recipes: dict[str, str]) -> tuple[Gate, ...]:
 
 
 def _without_matrix(
-    path: Path, logits: CachedLogits, prompts: Sequence[Sequence[Item]], passages: Sequence[Sequence[int]], progress: Progress
+    make: Callable[[], Path], logits: CachedLogits, prompts: Sequence[Sequence[Item]], passages: Sequence[Sequence[int]],
+    course: Course,
 ) -> Divergence:  # fmt: skip
-    with Engine(path, context=2048, measuring=True) as engine:
-        return diverge(engine, logits, prompts, progress, "without a matrix", passages)
+    """Of the file without a matrix, which is made and opened only where a prompt is not known yet."""
+    with contextlib.ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(Engine(make(), context=2048, measuring=True)))
+        return diverge(lambda items: opened().logits(items), logits, prompts, "without a matrix", passages, course)
 
 
 def _vision_stages(generator: Generator, items: Sequence[Item], logits: CachedLogits) -> tuple[StageRow, ...]:
@@ -138,17 +143,22 @@ def _vision_stages(generator: Generator, items: Sequence[Item], logits: CachedLo
 
 
 def _compare_images(
-    engine: Engine, logits: CachedLogits, prompts: Sequence[Sequence[Item]], progress: Progress
+    engine: Engine, logits: CachedLogits, prompts: Sequence[Sequence[Item]], course: Course
 ) -> ImageFigures:
     """The projected tokens of every picture, and the distributions on the prompts that hold them."""
     pictures = [item for items in prompts for item in items if isinstance(item, Picture)]
-    theirs, ours = [], []
+    theirs: list[Array] = []
+    ours: list[Array] = []
     for number, picture in enumerate(pictures):
-        theirs.append(logits.reference.image_embedding(picture))
-        ours.append(engine.image_embedding(picture))
-        progress("image embeddings", number + 1, len(pictures))
+        tokens = [picture.key.encode() + str(token).encode() for token in range(picture.tokens)]
+        for side, found, embed in (
+            ("reference", theirs, logits.reference.image_embedding),
+            ("bundle", ours, engine.image_embedding),
+        ):
+            found.append(course.outputs.rows(side, tokens, partial(embed, picture)))
+        course.progress("image embeddings", number + 1, len(pictures))
     a, b = np.concatenate(theirs), np.concatenate(ours)
-    seen = diverge(engine, logits, prompts, progress, "images").figures()
+    seen = diverge(engine.logits, logits, prompts, "images", course=course).figures()
     centred, of_image = (
         metrics.centred_cosine(a, b),
         np.repeat(np.arange(len(pictures)), [len(rows) for rows in theirs]),

@@ -25,6 +25,7 @@ from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.origin import Origin, today
 from ...runtime.bundles.tensors import Declared, read_tensors
 from ...runtime.errors import CheckpointError
+from .kept_outputs import KeptOutputs
 
 NAME = "reference.safetensors"
 DECLARED = {
@@ -65,9 +66,10 @@ class Reference(Protocol):
 
 @dataclass
 class Recorder:
-    """A reference that keeps what it was asked."""
+    """A reference that keeps what it was asked, for later measurements and for this one, should it be stopped."""
 
     reference: Reference
+    outputs: KeptOutputs = field(default_factory=KeptOutputs)
     embeddings: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     ids: dict[bytes, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -83,18 +85,20 @@ class Recorder:
         return self.reference.made_today()
 
     def image_embeddings(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = self.reference.image_embeddings(pixels)
-        self.embeddings |= zip(map(_image_key, pixels), found, strict=True)
+        keys = list(map(image_key, pixels))
+        found = self.outputs.rows("reference", keys, lambda: self.reference.image_embeddings(pixels))
+        self.embeddings |= zip(keys, found, strict=True)
         return found
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        found = self.reference.embed_texts(texts)
-        self.embeddings |= zip(map(_text_key, texts), found, strict=True)
+        keys = list(map(text_key, texts))
+        found = self.outputs.rows("reference", keys, lambda: self.reference.embed_texts(texts))
+        self.embeddings |= zip(keys, found, strict=True)
         return found
 
     def text_ids(self, texts: Sequence[str]) -> NDArray[np.int64]:
         found = self.reference.text_ids(texts)
-        self.ids |= zip(map(_text_key, texts), found, strict=True)
+        self.ids |= zip(map(text_key, texts), found, strict=True)
         return found
 
     def save(self, path: Path, material: str) -> None:
@@ -172,13 +176,13 @@ class KeptReference:
         return Origin(today(), __version__, self.sha256)
 
     def image_embeddings(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.stack([self._found(self.embeddings, _image_key(row), "these images") for row in pixels])
+        return np.stack([self._found(self.embeddings, image_key(row), "these images") for row in pixels])
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.stack([self._found(self.embeddings, _text_key(text), "these labels or texts") for text in texts])
+        return np.stack([self._found(self.embeddings, text_key(text), "these labels or texts") for text in texts])
 
     def text_ids(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        return np.stack([self._found(self.ids, _text_key(text), "these labels or texts") for text in texts])
+        return np.stack([self._found(self.ids, text_key(text), "these labels or texts") for text in texts])
 
     def _found(self, known: dict[bytes, Any], key: bytes, what: str) -> NDArray[Any]:
         if key not in known:
@@ -189,11 +193,13 @@ class KeptReference:
         return np.asarray(known[key])
 
 
-def _image_key(pixels: NDArray[np.float32]) -> bytes:
+def image_key(pixels: NDArray[np.float32]) -> bytes:
+    """Of an image as the model reads it, (3, side, side)."""
     return hashlib.sha256(b"image" + np.ascontiguousarray(pixels, "<f4").tobytes()).digest()
 
 
-def _text_key(text: str) -> bytes:
+def text_key(text: str) -> bytes:
+    """Of a text."""
     return hashlib.sha256(b"text" + text.encode()).digest()
 
 

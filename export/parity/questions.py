@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from ...runtime.generator.conversation import user
 from ...runtime.generator.engine import Engine
 from ...runtime.generator.generator import Generator
 from ...runtime.generator.prompt import Item
-from ...runtime.progress import Progress
 from ..source.corpus import Choice
-from .divergence import CachedLogits
+from .divergence import CachedLogits, key_of
+from .kept_outputs import NOT_FOLLOWED, Course
 
 Array = NDArray[Any]
 
@@ -38,7 +39,7 @@ def score_options(
 
 
 def compare_task(
-    generator: Generator, logits: CachedLogits, choices: Sequence[Choice], progress: Progress, name: str
+    generator: Generator, logits: CachedLogits, choices: Sequence[Choice], name: str, course: Course = NOT_FOLLOWED
 ) -> TaskFigures:
     """Accuracy of both by option log-likelihood, with paired bootstrap intervals, and how many answers changed."""
     scores: dict[str, list[list[float]]] = {"reference": [], "bundle": []}
@@ -49,9 +50,14 @@ def compare_task(
             parts = [choice.question] if choice.image is None else [choice.image, choice.question]
             items = generator.encode([user(*parts)])
             options = [engine.tokenize(option) for option in choice.options]
-            scores["reference"].append(score_options(logits, items, options))
-            scores["bundle"].append(score_options(engine.logits, items, options))
-            progress(name, number + 1, len(choices))
+            row = {"of": name, "number": number + 1, "label": choice.options[choice.answer]}
+            for side, ask in (("reference", logits), ("bundle", engine.logits)):
+                compute = partial(score_options, ask, items, options)
+                found = course.outputs.value((side, key_of(items), options), compute)
+                scores[side].append(found)
+                row[f"{side}_says"] = choice.options[int(np.argmax(found))]
+            course.row(row)
+            course.progress(name, number + 1, len(choices))
     right = np.array([choice.answer for choice in choices])
     picked = {side: np.array([int(np.argmax(row)) for row in rows]) for side, rows in scores.items()}
     good = {side: (values == right).astype(float) for side, values in picked.items()}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.bundles import metrics
+from ...runtime.bundles.facts import EncoderFacts
 from ...runtime.bundles.figures import (
     MOST_SHOWN,
     Calibration,
@@ -68,30 +69,56 @@ class Scores:
         return self.reference.columns(order), self.bundle.columns(order)
 
 
-def score(
-    encoder: Encoder, reference: Reference, theirs: Array, ours: Array, samples: Samples, prompts: Prompts | None
-) -> Scores:
-    """Score images on both sides.
+@dataclass(frozen=True)
+class Banks:
+    """The same labels embedded by the reference and by the bundle."""
+
+    reference: LabelBank
+    bundle: LabelBank
+    facts: EncoderFacts
+
+    def score(self, theirs: Array, ours: Array, samples: Samples) -> Scores:
+        """Score images on both sides.
+
+        Args:
+            theirs, ours: the images' embeddings by the reference and by the bundle, (N, D), each of its own width.
+            samples: the images, for their labels.
+        """
+        sides = Side.of(self._logits(theirs, self.reference)), Side.of(self._logits(ours, self.bundle))
+        return Scores(tuple(self.reference.names), *sides, samples.truth, samples.labels)
+
+    def row(self, theirs: Array, ours: Array) -> dict[str, Any]:
+        """What an image's two embeddings say, (D,) each, for the user's file of rows."""
+        answers = [
+            self.reference.names[int(self._logits(embedding, bank).argmax())]
+            for embedding, bank in ((theirs, self.reference), (ours, self.bundle))
+        ]
+        same_space = theirs.shape == ours.shape  # a student's is another
+        cosine = round(float(metrics.cosine(theirs[None], ours[None])[0]), 6) if same_space else None
+        return {"reference_says": answers[0], "bundle_says": answers[1], "cosine": cosine}
+
+    def _logits(self, embeddings: Array, bank: LabelBank) -> NDArray[np.float64]:
+        cosines = (embeddings @ bank.embeddings.T).astype(np.float64)
+        return cosines * self.facts.logit_scale + self.facts.logit_bias
+
+
+def banks_of(encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None) -> Banks:
+    """Embed labels on both sides.
 
     Args:
         encoder, reference: the bundle and the model in PyTorch.
-        theirs, ours: the images' embeddings by the reference and by the bundle, (N, D), each of its own width.
         samples: the images, for their labels.
         prompts: as in `encoder.measure`.
+
+    Raises:
+        LabelError: the images' folders are not all labels.
     """
-    bank, own = _score_banks(encoder, reference, samples, prompts)
-    facts = encoder.manifest.encoder
-
-    def side(embeddings: Array, labels: LabelBank) -> Side:
-        return Side.of((embeddings @ labels.embeddings.T).astype(np.float64) * facts.logit_scale + facts.logit_bias)
-
-    return Scores(tuple(bank.names), side(theirs, bank), side(ours, own), samples.truth, samples.labels)
+    return Banks(*_score_banks(encoder, reference, samples, prompts), encoder.manifest.encoder)
 
 
 def _score_banks(
     encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None
 ) -> tuple[LabelBank, LabelBank]:
-    """The same labels on both sides: (reference's bank, bundle's bank)."""
     baked = encoder.label_bank
     if prompts is None:
         usual = as_prompts(samples.labels or ["x-ray", "CT scan", "MRI", "ultrasound image", "photograph"])

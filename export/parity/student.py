@@ -16,18 +16,19 @@ from ...runtime.bundles.figures import EncoderFigures, Paired, TowerSizes
 from ...runtime.bundles.parity_report import EncoderReport, judge
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
-from ...runtime.progress import Progress, no_progress
 from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
 from ..source.student_files import ROLE, read_subspace
 from .encoder import compare_embeddings, compare_pixels, compare_texts, machine, run_text, run_vision
-from .scores import compare_scores, score, score_plots
+from .kept_outputs import NOT_FOLLOWED, Course
+from .kept_reference import Recorder
+from .scores import banks_of, compare_scores, score_plots
 
 
 def measure_against_teacher(
     bundle: Bundle, teacher: EncoderReference, samples: Samples, *, prompts: Prompts | None = None,
-    progress: Progress = no_progress,
+    course: Course = NOT_FOLLOWED,
 ) -> EncoderReport:  # fmt: skip
     """Compare a student with its teacher.
 
@@ -38,16 +39,18 @@ def measure_against_teacher(
         teacher: in full precision.
         samples: real images, labelled for the gates.
         prompts: as in `parity.measure`.
-        progress: called as work advances.
+        course: how it is followed, and gone on with.
     """
     encoder, manifest = Encoder(bundle, device="cpu"), bundle.manifest
     path = bundle.path(ROLE)
     width = manifest.encoder.embedding_size
     subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)
-    vision = run_vision(encoder, teacher, samples, progress)
+    kept = Recorder(teacher, course.outputs)
+    banks = banks_of(encoder, kept, samples, prompts)
+    vision = run_vision(encoder, kept, samples, banks, course)
     texts = calibration_texts() if "text" in encoder.towers else []
-    run = run_text(encoder, teacher, texts, progress) if texts else None
-    scores = score(encoder, teacher, vision.reference, vision.bundle, samples, prompts)
+    run = run_text(encoder, kept, texts, course) if texts else None
+    scores = banks.score(vision.reference, vision.bundle, samples)
     answers, projected = compare_scores(scores), subspace.project(vision.reference)
     weights = sum(bundle.tower_bytes(tower) for tower in encoder.towers.values())
     figures = EncoderFigures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundles.facts import Calibration
 from ...runtime.errors import ImageError, LabelError, RecipeError
-from ...runtime.pictures.images import Refused, find_images, labelled_folder, read_image
+from ...runtime.pictures.images import UNREAD, Refused, find_images, labelled_folder, read_image, unread
 from ...runtime.pictures.preprocess import SIGLIP, Normalisation, Pixels, preprocess
 from ...runtime.progress import Warn
 
@@ -24,6 +25,7 @@ MOST_TO_CHOOSE = 256  # more cost time and say no more
 BATCH = 8
 BUILTIN = "pydicom's own files"
 LEAST_TO_HOLD_BACK = 32  # of fewer calibration images none can be spared for the gates
+FINGERPRINT, MOST_FINGERPRINTS = 8, 1 << 17
 # A tower that reads a thousand tokens gives a thousand rows an image: eight images are more rows than any layer is wide.
 CALIBRATION_ROWS = 8192
 
@@ -48,6 +50,7 @@ class Samples:
         labels: the names of the sub-folders, sorted.
         skipped: the images that could not be read.
         source: what to call them in a report; a folder's name, never its path.
+        files: where each image was read, for the user's own file of rows; reports and manifests name no file.
     """
 
     images: list[Pixels]
@@ -55,6 +58,7 @@ class Samples:
     labels: tuple[str, ...]
     skipped: tuple[Refused, ...]
     source: str
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -83,7 +87,13 @@ class Samples:
                 f"kinds that it is for with --calibration, or {LEAST_TO_CHOOSE} there and others with --images; to choose it "
                 f"from are {len(self)}. Or set it yourself with --merge"
             )
-        single = self.inputs(profile, side, MOST_TO_CHOOSE, normalise)
+        return self.in_batches(profile, side, MOST_TO_CHOOSE, normalise)
+
+    def in_batches(
+        self, profile: str, side: int, count: int, normalise: Normalisation = SIGLIP
+    ) -> list[NDArray[np.float32]]:
+        """At most `count` inputs, (up to `BATCH`, 3, side, side) each."""
+        single = self.inputs(profile, side, count, normalise)
         return [np.concatenate(single[start : start + BATCH]) for start in range(0, len(single), BATCH)]
 
     def inputs(
@@ -95,14 +105,38 @@ class Samples:
 
     def halves(self) -> tuple[Samples, Samples]:
         """Every second image, and the others: to choose on the ones and to judge on the others. Copies of a picture are one."""
-        images = list({_identity(image): image for image in self.images}.values())
-        return replace(self, images=images[::2], truth=None), replace(self, images=images[1::2], truth=None)
+        unique = list({_identity(image): index for index, image in enumerate(self.images)}.values())
+        return self.only(unique[::2]), self.only(unique[1::2])
 
     def without(self, others: Samples) -> Samples:
         """The images that are not among others, by what they show, not by their names; their labels are dropped."""
         known = set(map(_identity, others.images))
-        images = [image for image in self.images if _identity(image) not in known]
-        return self if len(images) == len(self) else replace(self, images=images, truth=None)
+        kept = [index for index, image in enumerate(self.images) if _identity(image) not in known]
+        return self if len(kept) == len(self) else self.only(kept)
+
+    def only(self, indices: Iterable[int]) -> Samples:
+        """These of the images, without their labels."""
+        picks = list(indices)
+        files = tuple(self.files[index] for index in picks) if self.files else ()
+        return replace(self, images=[self.images[index] for index in picks], truth=None, files=files)
+
+    def named(self, index: int) -> dict[str, str]:
+        """The file and the label of an image, for the user's own file of rows."""
+        truth = "" if self.truth is None else self.labels[self.truth[index]]
+        return {"image": os.path.abspath(self.files[index]) if self.files else str(index + 1), "label": truth}
+
+    def fingerprints(self) -> str | None:
+        """Of what the images show, for the manifest: eight hexadecimal digits each, sorted; None of more than it may hold.
+
+        So few that they name nobody's image, and enough to see whether one of some hundreds of others is among them.
+        """
+        found = sorted({_identity(image).hex()[:FINGERPRINT] for image in self.images})
+        return "".join(found) if len(found) <= MOST_FINGERPRINTS else None
+
+    def and_unread(self, paths: Sequence[Path]) -> Samples:
+        """The same, with the files in folders that are images by their endings, but none that medge reads, among the skipped."""
+        left = (Refused(str(path), f"{path}: {UNREAD}") for path in unread(paths))
+        return replace(self, skipped=(*self.skipped, *left))
 
     def told(self, warn: Warn) -> Self:
         """These samples, after telling which images could not be read."""
@@ -158,7 +192,7 @@ def read_samples(folder: Path, *, labelled: bool = False) -> Samples:
     if labelled:
         paths, names = labelled_folder(folder)
         labels = tuple(sorted(set(names)))
-        return _read(paths, [labels.index(name) for name in names], labels, folder.name)
+        return _read(paths, [labels.index(name) for name in names], labels, folder.name).and_unread([folder])
     return read_images([folder], folder.name)
 
 
@@ -168,18 +202,23 @@ def read_images(paths: Sequence[Path], source: str) -> Samples:
     Raises:
         ImageError: no image could be read.
     """
-    return _read(find_images(list(paths)), None, (), source)
+    return _read(find_images(list(paths)), None, (), source).and_unread(paths)
 
 
 def calibrated_on(samples: Samples, calibration: Calibration | None) -> bool:
-    """Whether images are those that a bundle was calibrated on, as far as their names and how many they are tell.
+    """Whether one of the images is among those that a bundle was calibrated on, by what they show.
 
     Args:
         samples: what is measured on.
-        calibration: of the manifest's `source`; where it counts images, half of what was given may have been held back.
+        calibration: of the manifest's `source`. Of a bundle without fingerprints, the folder's name and the number of images
+            decide; half of what was given may have been held back.
     """
     if calibration is None:
         return False
+    if calibration.fingerprints is not None:
+        text = calibration.fingerprints
+        known = {text[start : start + FINGERPRINT] for start in range(0, len(text), FINGERPRINT)}
+        return any(_identity(image).hex()[:FINGERPRINT] in known for image in samples.images)
     if samples.source == BUILTIN:
         return BUILTIN in calibration.source
     if calibration.images is None:  # of a language model, which is measured on a few of a folder's images
@@ -197,21 +236,23 @@ def builtin_samples() -> Samples:
     # By path: pydicom's own look-up tries to download the files that it does not carry.
     paths = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
     samples = _read(paths, None, (), BUILTIN)
-    unique = {_identity(image): image for image in samples.images if min(image.shape[:2]) >= 32}
-    return Samples(list(unique.values()), None, (), (), samples.source)
+    unique = {_identity(image): index for index, image in enumerate(samples.images) if min(image.shape[:2]) >= 32}
+    return replace(samples.only(unique.values()), skipped=())
 
 
 def _read(paths: Iterable[Path], truth: list[int] | None, labels: tuple[str, ...], source: str) -> Samples:
     images: list[Pixels] = []
     kept: list[int] = []
+    files: list[Path] = []
     skipped: list[Refused] = []
     for index, path in enumerate(paths):
         try:
             images.append(read_image(path))
             kept.append(index)
+            files.append(path)
         except ImageError as error:
             skipped.append(Refused(str(path), str(error)))
     if not images:
         raise ImageError(f"{source}: no image could be read" + (f"; the first: {skipped[0].error}" if skipped else ""))
     chosen = None if truth is None else np.array([truth[index] for index in kept], np.intp)
-    return Samples(images, chosen, labels, tuple(skipped), source)
+    return Samples(images, chosen, labels, tuple(skipped), source, tuple(files))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
 from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
+from ..source.coverage import MOST_LOOKED_AT, check_covered
 from .maps import add_map_output, followed, map_graph
 from .stages import OnnxStages, engine, full_graph
 from .towers import export_tower, write_tower
@@ -62,13 +63,18 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     inputs = full.kept(("choosing", of_these), lambda: (images, _choosing_inputs(making)))[1]
 
     @torch.inference_mode()
-    def embed(merged: int) -> NDArray[np.float32]:
+    def embed(merged: int, batches: Sequence[NDArray[np.float32]] = inputs) -> NDArray[np.float32]:
         merging = MergingTower(tower, merged)
-        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in inputs]))
+        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in batches]))
 
     def embedded(merged: int) -> NDArray[np.float32]:  # a recipe with other gates tries some of the same counts
         return full.kept(("merged", merged, of_these), lambda: embed(merged))
 
+    if given := making.given:
+        facts, normalise = full.reference.facts, full.reference.normalisation
+        asked = given.in_batches(making.profile, facts.image_size, MOST_LOOKED_AT, normalise)
+        judged = full.kept(("judged kinds", id(given), making.profile), lambda: (given, embed(0, asked)))[1]
+        check_covered(embedded(0), judged, images, given, CHOSEN)
     gates = part_gates("vision", recipe)
     count = full.kept(("merge", gates, of_these), lambda: largest_merge(embedded, tower, gates))
     return MergingTower(tower, count, follow=making.maps) if count else None

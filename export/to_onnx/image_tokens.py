@@ -21,6 +21,7 @@ from ...quant.recipes.gguf import GOLDEN
 from ...quant.recipes.onnx import OnnxRecipe
 from ...quant.recipes.recipe import MERGED_GOLDEN, part_gates
 from ...runtime.bundles.facts import TowerFacts
+from ...runtime.encoder.labels import unit_length
 from ...runtime.errors import CheckpointError
 from ...runtime.generator.image_tower import IMAGE_FEATURES
 from ..families.encoder import Signature
@@ -29,6 +30,7 @@ from ..families.token_merging import CHOSEN, MergingEncoder, largest_merge
 from ..families.transformers_versions import vision_transformer
 from ..format import Projecting
 from ..source.checkpoint import Checkpoint
+from ..source.coverage import MOST_LOOKED_AT, check_covered
 from .towers import export_tower, write_tower
 
 SIGNATURE = Signature(("pixel_values",), (IMAGE_FEATURES,))
@@ -113,6 +115,10 @@ def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
     if merge is None and recipe.merge_within:
         progress("vision tower: how many patches can be merged", 0, 1)
         images = making.images.for_choosing(PROFILE, tower.config.image_size, what=CHOSEN)
+        if given := making.given:
+            asked = given.in_batches(PROFILE, tower.config.image_size, MOST_LOOKED_AT)
+            chosen, judged = mean_tokens(tower, projector, images), mean_tokens(tower, projector, asked)
+            check_covered(chosen, judged, making.images, given, CHOSEN)
         merge = most_merged(tower, projector, recipe, images)
     tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)
@@ -122,6 +128,13 @@ def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
     decisions |= tokens.encoder.facts()
     golden = MERGED_GOLDEN if merge else GOLDEN
     return write_tower(making.writer, "projector", STEM, recipe, small, decisions, SIGNATURE, golden)
+
+
+@torch.inference_mode()
+def mean_tokens(tower: Any, projector: Any, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What images look like to the model, (N, width) of unit length: the mean of the tokens that it reads out."""
+    model = ImageTokens(tower, projector, 0)
+    return unit_length(np.concatenate([model(torch.from_numpy(batch)).mean(dim=1).numpy() for batch in inputs]))
 
 
 def most_merged(tower: Any, projector: Any, recipe: OnnxRecipe, inputs: Sequence[NDArray[np.float32]]) -> int:

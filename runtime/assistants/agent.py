@@ -162,6 +162,14 @@ class Agent:
 
         Raises:
             GeneratorError: another thread is in the middle of an answer.
+
+        Examples:
+            >>> def room_of(patient: str) -> str:
+            ...     "Say in which room a patient lies."
+            ...     return "room 4"
+            >>> agent = medge.Agent(medge.load_generator("reader", context=1024), [room_of], most_steps=1)
+            >>> isinstance(agent.run(Path("film.dcm"), "In which room was this film taken?").answer, str)
+            True
         """
         outcome = Outcome()
         for step in self.steps(*parts):
@@ -176,6 +184,14 @@ class Agent:
 
         Raises:
             GeneratorError: another thread is in the middle of an answer.
+
+        Examples:
+            >>> def room_of(patient: str) -> str:
+            ...     "Say in which room a patient lies."
+            ...     return "room 4"
+            >>> agent = medge.Agent(medge.load_generator("reader", context=1024), [room_of], most_steps=1)
+            >>> isinstance([*agent.steps("Where does Mr. Smith lie?")][-1], str)  # the answer
+            True
         """
         with self._conversation():
             yield from self._steps(parts)

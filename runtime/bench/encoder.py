@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from ..bundles.manifest import Manifest
@@ -29,13 +28,11 @@ def bench(folder: Path, asked: Asked, progress: Progress = no_progress) -> Bench
         table.add_column(column, justify="left" if column == "engine" else "right")
     facts = []
     for result in results:
-        ratio = result.ratio_to(results[0]) if result is not results[0] else None
-        told = "1" if result is results[0] else str(ratio or "not sure")
-        fact = result.facts()
-        facts.append({**fact, "threads": usable_cores(), "time_ratio": asdict(ratio) if ratio else None})
+        fact = result.facts_beside(results[0])
+        facts.append(fact)
         table.add_row(
             result.name, f"{result.cold_start:.2f}", f"{result.median:.4f}",
             f"{fact['cpu_seconds_median']:.4f}", f"{asked.batch / result.median:.2f}",
-            f"{result.peak_bytes / 1e6:.0f}", told,
+            f"{result.peak_bytes / 1e6:.0f}", result.told_beside(results[0]),
         )  # fmt: skip
     return Benched(facts, table)

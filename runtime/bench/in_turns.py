@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..device.cpu import usable_cores
 from ..errors import MedgeError
 from ..progress import Progress, no_progress
 from .ratio import Ratio, Took, time_ratio
@@ -61,6 +62,15 @@ class Measured:
     def ratio_to(self, other: Measured) -> Ratio | None:
         """How many times as long a run takes as the other's; None where that can't be said."""
         return time_ratio(self.took, other.took)
+
+    def facts_beside(self, first: Measured) -> dict[str, Any]:
+        """`facts`, with the threads of every engine and the ratio of times to the first's, None where it can't be said."""
+        ratio = self.ratio_to(first) if self is not first else None
+        return {**self.facts(), "threads": usable_cores(), "time_ratio": asdict(ratio) if ratio else None}
+
+    def told_beside(self, first: Measured) -> str:
+        """The ratio of times to the first's for a table, with its interval; "not sure" where it can't be said."""
+        return "1" if self is first else str(self.ratio_to(first) or "not sure")
 
 
 class _Worker:

@@ -15,6 +15,7 @@ _PRINTABLE = (
 )
 
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Fingerprints = Annotated[str, Meta(max_length=1 << 20, pattern=r"\A(?:[0-9a-f]{8})*\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"\A{_PRINTABLE}+\Z")]
 Sentence = Annotated[str, Meta(max_length=4000)]
 Label = Annotated[str, Meta(min_length=1, max_length=1000)]

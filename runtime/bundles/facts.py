@@ -11,6 +11,7 @@ from .bounds import (
     Context,
     Count,
     Deviation,
+    Fingerprints,
     FormatName,
     Mean,
     Name,
@@ -211,11 +212,19 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a recipe was chosen or scaled on: what to call it, and how many images or texts it was."""
+    """What a recipe was chosen or scaled on.
+
+    Attributes:
+        source: what to call it.
+        images, texts: how many it was.
+        fingerprints: of its images, eight hexadecimal digits each: whether another image is among them is seen by these, and
+            none of them can be made out.
+    """
 
     source: Sentence
     images: Count | None = None
     texts: Count | None = None
+    fingerprints: Fingerprints | None = None
 
 
 @dataclass(frozen=True)

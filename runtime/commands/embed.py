@@ -18,7 +18,9 @@ def embed(
     bundle: BundleArgument,
     images: OptionalImagesArgument = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to embed instead; repeat it.")] = None,
-    to: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")] = Path("embeddings.safetensors"),
+    to: Annotated[
+        Path, typer.Option("--out", help="File to write, each result as it comes: .safetensors, .parquet or .jsonl.")
+    ] = Path("embeddings.safetensors"),
     frame: FrameOption = None,
     window: WindowOption = None,
     device: DeviceOption = "auto",
@@ -26,9 +28,10 @@ def embed(
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write unit-length embeddings of images, or of texts, to a safetensors file.
+    """Write unit-length embeddings of images, or of texts, to a file.
 
-    The file holds one (N, D) float32 tensor "embeddings"; its metadata lists the inputs in the same order. Interrupted, the same
+    A .safetensors file holds one (N, D) float32 tensor "embeddings", and its metadata lists the inputs in the same order;
+    .parquet has a row for each, with a column of lists, "embedding"; .jsonl has an object a line. Interrupted, the same
     command goes on; run again with more images, it adds theirs.
 
     Example: medge embed bundle films/ --out films.safetensors
@@ -42,38 +45,46 @@ def embed(
         return
     from ..bundles.manifest import sha256_json
     from ..console.image_run import ImageRun, Outcome, inputs_of
-    from ..console.layouts import EMBEDDINGS, Columns, as_text
+    from ..console.layouts import EMBEDDINGS, Columns, as_numbers
     from ..encoder.encoder import load
 
     view = view_of(frame, window)
     run = ImageRun(inputs_of(images or []), view, to, EMBEDDINGS, force=force)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, asdict(view)])[:16]}
-    run.go(encoder, Columns("image", same), lambda embedding, _: Outcome({}, {"embedding": as_text(embedding)}))
+    columns = Columns("image", same, vectors=("embedding",))
+    run.go(encoder, columns, lambda embedding, _: Outcome({}, {"embedding": as_numbers(embedding)}))
     size = encoder.manifest.encoder.embedding_size
     if not as_json and (count := run.before + len(run.results)):
-        out.print(f"{count} embeddings of {size} numbers in {to}")
+        out.print(told(count, size, to))
     run.end({"bundle": encoder.manifest.name, "out": str(to), "size": size} if as_json else None)
 
 
 def _embed_texts(
     bundle: Path, texts: Sequence[str], to: Path, device: str, *, allow_failed_parity: bool, force: bool, as_json: bool
 ) -> None:
-    """Texts are few and quick: their file is written in one go."""
-    from ..bundles.atomic import atomic_file, only_writer
-    from ..console.layouts import EMBEDDINGS, Columns, Embeddings, check_ending
+    from ..bundles.manifest import sha256_json
+    from ..console.layouts import EMBEDDINGS, Columns, as_numbers, check_ending
+    from ..console.result_file import ResultFile
     from ..encoder.encoder import load
 
     check_ending(to, EMBEDDINGS)
-    with only_writer(to, force=force):
-        encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-        with cuts_told(encoder, texts):
-            table = encoder.embed_texts(list(texts))
-        rows = [{"text": text, "embedding": row} for text, row in zip(texts, table, strict=True)]
-        with atomic_file(to) as partial:
-            Embeddings(Columns("text", {"model": encoder.fingerprint})).write(partial, rows)
+    encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
+    same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint, "texts"])[:16]}
+    with ResultFile(to, Columns("text", same, vectors=("embedding",)), force=force) as file:
+        fresh = [text for text in dict.fromkeys(texts) if text not in file.done]
+        with cuts_told(encoder, fresh):
+            table = encoder.embed_texts(fresh)
+        for text, row in zip(fresh, table, strict=True):
+            file.add({"text": text, **same, "embedding": as_numbers(row)})
+        count = len(file.done)
+    size = encoder.manifest.encoder.embedding_size
     if as_json:
-        print_json({"bundle": encoder.manifest.name, "out": str(to), "size": table.shape[1],
+        print_json({"bundle": encoder.manifest.name, "out": str(to), "size": size,
                     "results": [{"text": text} for text in texts]})  # fmt: skip
     else:
-        out.print(f"{len(rows)} embeddings of {table.shape[1]} numbers in {to}")
+        out.print(told(count, size, to))
+
+
+def told(count: int, size: int, to: Path) -> str:
+    return f"{count} embedding{'s' * (count != 1)} of {size} numbers in {to}"

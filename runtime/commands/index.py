@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..console.options import AllowFailed, BundleArgument, DeviceOption, ForceOption, ImagesArgument, JsonOption
-from ..console.terminal import of_many, out, print_json, progress, warn
+from ..console.terminal import cuts_told, of_many, out, print_json, progress, warn
 from ..console.view_options import FrameOption, WindowOption, view_of
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ def build(
 
     Example: medge index build bundle archive.index archive/ --relative-to archive/
     """
+    from ..console.image_run import tell_unread
     from ..encoder.encoder import load
     from ..encoder.vector_index import build_index
     from ..pictures.images import find_images
 
     view = view_of(frame, window)
+    tell_unread(images)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with progress() as advance:
         done, resumed = build_index(
@@ -59,11 +61,13 @@ def add(
 
     Example: medge index add bundle archive.index archive/new/ --relative-to archive/
     """
+    from ..console.image_run import tell_unread
     from ..encoder.encoder import load
     from ..encoder.vector_index import VectorIndex
     from ..pictures.images import find_images
 
     view = view_of(frame, window)
+    tell_unread(images)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
     with VectorIndex.open(index, encoder.fingerprint) as opened, progress() as advance:
         done = opened.add(encoder, find_images(images), advance, view=view, base=relative_to)
@@ -142,10 +146,9 @@ def search(
         raise typer.BadParameter("--frame and --window are for --image")
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)
-    for cut in encoder.cuts([text]) if text is not None else []:
-        warn(str(cut))
     if text is not None:
-        query = encoder.embed_ids(encoder.tokenizer.encode([text])[0])[0]
+        with cuts_told(encoder, [text]):
+            query = encoder.embed_texts(text)[0]
     else:
         assert image is not None
         query = encoder.embed_images(image, view=view)[0]

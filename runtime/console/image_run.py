@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 import typer
 
 from ..errors import ImageError
-from ..pictures.images import ImageSource, Refused, describe, find_images
+from ..pictures.images import UNREAD, ImageSource, Refused, describe, find_images, unread
 from .layouts import Columns, Row, check_ending
 from .result_file import ResultFile, image_name
 from .terminal import SOME_FAILED, err, of_many, print_json, progress, warn
@@ -74,10 +74,18 @@ def inputs_of(images: Sequence[Path]) -> list[Input]:
     Raises:
         ImageError: there is no image.
     """
+    tell_unread(images)
     named = {image_name(path): path for path in find_images(list(images))}
     if not named:
         raise ImageError("no image found in " + ", ".join(map(str, images)))
     return [Input(name, str(path), partial(Path, path)) for name, path in named.items()]
+
+
+def tell_unread(images: Sequence[Path]) -> None:
+    """Tell of files in folders that are images by their endings, but none that medge reads: nobody else would miss them."""
+    if left := unread(images):
+        which = str(left[0]) if len(left) == 1 else f"{len(left)} files, the first {left[0]}"
+        warn(f"{which}: {UNREAD}")
 
 
 def through(encoder: Streams[T]) -> Through[T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -25,16 +24,18 @@ class Columns:
         same: fields that are the same in every row, with their values: the bundle, a hash of what was asked.
         texts: further fields that are texts.
         numbers: fields that are numbers, or None.
+        vectors: fields that are lists of numbers, as `as_numbers` makes them; a .csv holds none.
     """
 
     key: str
     same: Row
     texts: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        return [self.key, *self.same, *self.texts, *self.numbers]
+        return [self.key, *self.same, *self.texts, *self.numbers, *self.vectors]
 
 
 class Lines(Protocol):
@@ -144,8 +145,10 @@ class Parquet:
         import pyarrow
         from pyarrow import parquet
 
-        texts = [name for name in self.columns.names if name not in self.columns.numbers]
-        fields = [(name, pyarrow.string() if name in texts else pyarrow.float64()) for name in self.columns.names]
+        kinds = dict.fromkeys(self.columns.names, pyarrow.string())
+        kinds |= dict.fromkeys(self.columns.numbers, pyarrow.float64())
+        kinds |= dict.fromkeys(self.columns.vectors, pyarrow.list_(pyarrow.float32()))
+        fields = list(kinds.items())
         parquet.write_table(pyarrow.Table.from_pylist(list(rows), pyarrow.schema(fields)), path)
 
     def read(self, path: Path) -> list[Row]:
@@ -158,10 +161,7 @@ class Parquet:
 
 
 class Embeddings:
-    """A safetensors file of one (N, D) float32 tensor, "embeddings"; its metadata names the inputs in the same order.
-
-    Before they are in such a file, rows hold their embedding as text (`as_text`).
-    """
+    """A safetensors file of one (N, D) float32 tensor, "embeddings"; its metadata names the inputs in the same order."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -173,13 +173,10 @@ class Embeddings:
         import numpy as np
         from safetensors.numpy import save_file
 
-        table = np.stack([
-            np.frombuffer(base64.b64decode(found), "<f4") if isinstance(found := row["embedding"], str) else found
-            for row in rows
-        ])  # fmt: skip
+        table = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
         same = {name: str(value) for name, value in self.columns.same.items()}
         inputs = json.dumps([row[self.columns.key] for row in rows])
-        save_file({"embeddings": table.astype(np.float32)}, path, {"inputs": inputs, **same})
+        save_file({"embeddings": table}, path, {"inputs": inputs, **same})
 
     def read(self, path: Path) -> list[Row]:
         from safetensors import SafetensorError, safe_open
@@ -194,13 +191,13 @@ class Embeddings:
         return [{self.columns.key: name, **same, "embedding": row} for name, row in zip(inputs, table, strict=True)]
 
 
-def as_text(embedding: Any) -> str:
-    """An embedding, (D,) float32, as a field of a row: base64 of its bytes, the lowest first."""
-    return base64.b64encode(embedding.astype("<f4").tobytes()).decode()
+def as_numbers(embedding: Any) -> list[float]:
+    """An embedding, (D,) float32, as a field of a row: the shortest numbers that are the same in float32."""
+    return [float(str(number)) for number in embedding]
 
 
 TABLES = (".csv", ".jsonl", ".parquet")
-EMBEDDINGS = (".safetensors",)
+EMBEDDINGS = (".safetensors", ".parquet", ".jsonl")  # a spreadsheet can do nothing with a thousand columns
 
 
 def layout_of(path: Path, columns: Columns) -> JSONLines | CSV | Parquet | Embeddings:

@@ -140,5 +140,5 @@ class ResultFile:
             self._stream.close()
             if not error:
                 self._finish()
-            elif self._whole is not None and not self._rows.stat().st_size:
+            elif not self._rows.stat().st_size:
                 self._rows.unlink()

@@ -101,6 +101,14 @@ class ScoreCalibration:
             embeddings: (N, D), of unit length.
             logits: (N, L), scale * cosine + bias of the calibrated labels; None where the images are scored for other
                 labels: then it is only said whether a picture is unlike all, and of which kind.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> films = encoder.embed_images([np.full((32, 32), grey, np.uint8) for grey in range(60)])
+            >>> fitted = medge.calibrate_scores(encoder, films, list(encoder.manifest.labels[:2]) * 30)
+            >>> [decision] = fitted.decide(encoder.embed_images("film.dcm"), None)  # a film among grey squares
+            >>> decision.findings
+            ()
         """
         distances, places = self.density.nearest(embeddings)
         found = []
@@ -127,7 +135,15 @@ class ScoreCalibration:
         return tuple(findings), None if kind.likely_from is None else tuple(likely)
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """The file's content.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> films = encoder.embed_images([np.full((32, 32), grey, np.uint8) for grey in range(60)])
+            >>> fitted = medge.calibrate_scores(encoder, films, list(encoder.manifest.labels[:2]) * 30)
+            >>> Path("to_bytes.safetensors").write_bytes(fitted.to_bytes()) > 0
+            True
+        """
         tensors = {"whitening": self.density.whitening, "centres": self.density.centres}
         return save(tensors, {"facts": json.dumps(asdict(self.facts), ensure_ascii=False)})
 
@@ -141,6 +157,14 @@ class ScoreCalibration:
 
         Raises:
             BundleError: missing, damaged, or of another format.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> films = encoder.embed_images([np.full((32, 32), grey, np.uint8) for grey in range(60)])
+            >>> fitted = medge.calibrate_scores(encoder, films, list(encoder.manifest.labels[:2]) * 30)
+            >>> _ = Path("scores.safetensors").write_bytes(fitted.to_bytes())
+            >>> medge.ScoreCalibration.load(Path("scores.safetensors"), encoder.facts.embedding_size).facts == fitted.facts
+            True
         """
         declared = {"whitening": Declared("F32", (size or "size", size or "size")),
                     "centres": Declared("F32", ("centres", size or "size"))}  # fmt: skip

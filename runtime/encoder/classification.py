@@ -67,7 +67,13 @@ class Classification:
         return self.labels[int(np.argmax(self.cosine))]
 
     def ranked(self) -> list[Score]:
-        """Every label with its scores, most likely first."""
+        """Every label with its scores, most likely first.
+
+        Examples:
+            >>> [found] = medge.load_encoder("bundle").classify("film.dcm", ["a chest x-ray", "an abdomen CT"])
+            >>> [score.label for score in found.ranked()]
+            ['an abdomen CT', 'a chest x-ray']
+        """
         none = [None] * len(self.labels)
         shares, holds = (none if values is None else values.tolist() for values in (self.softmax, self.sigmoid))
         rows = zip(self.labels, self.cosine.tolist(), shares, holds, strict=True)

@@ -61,7 +61,12 @@ class Embedder(abc.ABC):
         """Which of these texts the text tower would cut, and where."""
 
     def prepare(self, source: ImageSource, view: View = DEFAULT_VIEW) -> NDArray[np.float32]:
-        """An image to the model's input, (3, side, side) float32."""
+        """An image to the model's input, (3, side, side) float32.
+
+        Examples:
+            >>> medge.load_encoder("bundle").prepare("film.dcm").dtype
+            dtype('float32')
+        """
         return self._read(source, view)[1]
 
     def _read(self, source: ImageSource, view: View) -> tuple[Pixels, NDArray[np.float32]]:
@@ -70,11 +75,23 @@ class Embedder(abc.ABC):
         return picture, self.normalise(self.resize(picture))
 
     def resize(self, image: Pixels) -> NDArray[np.uint8]:
-        """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's size, (side, side, 3) uint8."""
+        """A decoded image, (H, W, 3) of 8 or 16 bits, to the model's size, (side, side, 3) uint8.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> encoder.resize(medge.image("film.dcm")).shape == (encoder.facts.image_size,) * 2 + (3,)
+            True
+        """
         return get_profile(self.profile).resize(image, self.facts.image_size)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(side, side, 3) uint8 to the model's input, (3, side, side) float32."""
+        """(side, side, 3) uint8 to the model's input, (3, side, side) float32.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> encoder.normalise(np.zeros((4, 4, 3), np.uint8)).shape
+            (3, 4, 4)
+        """
         return self.normalisation(pixels)
 
     def stream_images(
@@ -144,7 +161,14 @@ class Embedder(abc.ABC):
         return [Classification(bank.names, *row) for row in zip(cosine, shares, holds, decisions, strict=True)]
 
     def logits(self, cosine: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What probabilities are made of, from cosines of any shape."""
+        """What probabilities are made of, from cosines of any shape.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> low, high = encoder.logits(np.float32([0.0, 0.1]))
+            >>> bool(low < high)
+            True
+        """
         return cosine.astype(np.float64) * self.facts.logit_scale + self.facts.logit_bias
 
     def _decide(

@@ -16,8 +16,9 @@ from ..decisions.calibration import ROLE, Decision, ScoreCalibration
 from ..device.cpu import check_threads
 from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface, Shape
 from ..device.onnx_session import OrtSession, Session
-from ..errors import BundleError, ImageError
+from ..errors import BundleError, ImageError, LabelError
 from ..notebook import fact_table, shorten
+from ..pictures.endings import names_an_image
 from ..pictures.images import ImageSource, as_sources
 from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
@@ -180,11 +181,24 @@ class Encoder(Embedder):
         return f"{vision.sha256 if vision else ''}/{self.manifest.profile}"
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32."""
+        """Prepared inputs, (N, 3, side, side) float32, to unit-length embeddings, (N, D) float32.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> encoder.embed_pixels(encoder.prepare("film.dcm")[None]).shape
+            (1, 192)
+        """
         return self._run("vision", pixels)
 
     def embed_ids(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token ids, (N, length) int64, to unit-length embeddings, (N, D) float32."""
+        """Token ids, (N, length) int64, to unit-length embeddings, (N, D) float32.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> ids, cuts = encoder.tokenizer.encode(["a chest x-ray", "an abdomen CT"])
+            >>> encoder.embed_ids(ids).shape
+            (2, 192)
+        """
         return self._run("text", ids)
 
     def _run(self, tower: str, inputs: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -342,11 +356,17 @@ class Encoder(Embedder):
         Returns:
             (N, D) float32, of unit length, in order.
 
+        Raises:
+            LabelError: a text is the name of an image.
+
         Examples:
             >>> medge.load_encoder("bundle").embed_texts(["a chest x-ray", "an abdomen CT"]).shape
             (2, 192)
         """
-        ids, cuts = self.tokenizer.encode([texts] if isinstance(texts, str) else texts)
+        texts = [texts] if isinstance(texts, str) else texts
+        if named := next(filter(names_an_image, texts), None):
+            raise LabelError(f"{named!r} names an image, but is given as a text; embed it as an image")
+        ids, cuts = self.tokenizer.encode(texts)
         for cut in cuts:
             warnings.warn(str(cut), TextCutWarning, stacklevel=2)
         parts = [self.embed_ids(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)]
@@ -415,14 +435,26 @@ class Encoder(Embedder):
         return self.calibration.decide(embeddings, logits if self.calibrated(bank) else None)
 
     def calibrated(self, bank: LabelBank) -> bool:
-        """Whether the scores for these labels are calibrated: those of the bundle's own labels can be."""
+        """Whether the scores for these labels are calibrated: those of the bundle's own labels can be.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> encoder.calibrated(encoder.bank(["a chest x-ray"]))
+            False
+        """
         own = self.label_bank
         # In their order, too: thresholds and logits are matched by place.
         same = own is not None and (bank is own or list(bank.prompts.items()) == list(own.prompts.items()))
         return self.calibration is not None and same
 
     def cuts(self, texts: Sequence[str]) -> list[Cut]:
-        """Which of these texts the text tower would cut, and where."""
+        """Which of these texts the text tower would cut, and where.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> len(encoder.cuts(["a chest x-ray", "findings " * 90]))
+            1
+        """
         return self.tokenizer.encode(texts)[1]
 
 

@@ -123,6 +123,11 @@ class LabelBank:
 
         Raises:
             LabelError: a mean is zero or not finite.
+
+        Examples:
+            >>> prompts = {"CT": ["an abdomen CT", "a chest CT"], "x-ray": ["a chest x-ray"]}
+            >>> medge.LabelBank.build(prompts, medge.load_encoder("bundle").embed_texts)
+            <LabelBank: CT, x-ray>
         """
         flat = [prompt for group in prompts.values() for prompt in group]
         ends = np.cumsum([len(group) for group in prompts.values()])[:-1]
@@ -137,7 +142,13 @@ class LabelBank:
         return cls({name: list(group) for name, group in prompts.items()}, embeddings)
 
     def save(self, path: Path) -> None:
-        """Write it, as safetensors."""
+        """Write it, as safetensors.
+
+        Examples:
+            >>> medge.load_encoder("bundle").bank(["a chest x-ray", "an abdomen CT"]).save(Path("saved.safetensors"))
+            >>> medge.LabelBank.load(Path("saved.safetensors"))
+            <LabelBank: a chest x-ray, an abdomen CT>
+        """
         save_file({"embeddings": self.embeddings}, path, {"prompts": json.dumps(self.prompts, ensure_ascii=False)})
 
     @classmethod
@@ -150,6 +161,13 @@ class LabelBank:
 
         Raises:
             BundleError: missing, damaged, or its embeddings are not one of unit length for each label.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> encoder.bank(["a chest x-ray", "an abdomen CT"]).save(Path("bank.safetensors"))
+            >>> bank = medge.LabelBank.load(Path("bank.safetensors"), encoder.facts.embedding_size)
+            >>> encoder.classify("film.dcm", bank)[0].best
+            'an abdomen CT'
         """
         try:
             tensors, metadata = read_tensors(path, {"embeddings": Declared("F32", (None, size))})

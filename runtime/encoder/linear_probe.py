@@ -61,6 +61,12 @@ class Probe:
 
         Raises:
             ProbeError: embeddings of another bundle, or not finite.
+
+        Examples:
+            >>> rows = np.eye(192, dtype=np.float32)[:4]
+            >>> probe = medge.fit_probe(rows, ["ill", "ill", "well", "well"], medge.load_encoder("bundle").fingerprint)
+            >>> probe.logits(rows).shape
+            (4, 2)
         """
         if embeddings.shape[-1] != self.weight.shape[1]:
             sizes = f"{self.weight.shape[1]} numbers, these have {embeddings.shape[-1]}"
@@ -75,6 +81,12 @@ class Probe:
 
         Raises:
             ProbeError: embeddings of another length, or such that are not finite.
+
+        Examples:
+            >>> rows = np.eye(192, dtype=np.float32)[:4]
+            >>> probe = medge.fit_probe(rows, ["ill", "ill", "well", "well"], medge.load_encoder("bundle").fingerprint)
+            >>> [probe.labels[column] for column in probe.predict(rows).argmax(axis=1)]
+            ['ill', 'ill', 'well', 'well']
         """
         return softmax(self.logits(embeddings))
 
@@ -83,6 +95,13 @@ class Probe:
 
         Raises:
             StorageError: `path` exists and `force` is false, or it can't be written.
+
+        Examples:
+            >>> rows = np.eye(192, dtype=np.float32)[:4]
+            >>> probe = medge.fit_probe(rows, ["ill", "ill", "well", "well"], medge.load_encoder("bundle").fingerprint)
+            >>> probe.save(Path("saved.probe"), force=True)
+            >>> medge.Probe.load(Path("saved.probe"), probe.fingerprint)
+            <Probe of ill, well, fitted on 4 images>
         """
         refuse_existing(path, force=force)
         tensors = {"weight": self.weight, "bias": self.bias}
@@ -100,6 +119,15 @@ class Probe:
 
         Raises:
             ProbeError: missing, damaged, or of another bundle.
+
+        Examples:
+            >>> encoder, rows = medge.load_encoder("bundle"), np.eye(192, dtype=np.float32)[:4]
+            >>> medge.fit_probe(rows, ["ill", "ill", "well", "well"], encoder.fingerprint).save(Path("my.probe"), force=True)
+            >>> medge.Probe.load(Path("my.probe"), encoder.fingerprint).predict(encoder.embed_images("film.dcm")).shape
+            (1, 2)
+            >>> medge.Probe.load(Path("my.probe"), "another bundle")
+            Traceback (most recent call last):
+            medge.runtime.errors.ProbeError: my.probe was fitted on another bundle's embeddings; ...
         """
         try:
             shapes = {"weight": Declared("F32", ("classes", None)), "bias": Declared("F32", ("classes",))}

@@ -67,6 +67,11 @@ class PatchMap:
 
         Raises:
             LabelError: it is none of the map's labels.
+
+        Examples:
+            >>> found = medge.load_encoder("bundle").map("film.dcm", ["an abdomen CT", "a chest x-ray"])
+            >>> np.array_equal(found.grid(), found.grid("an abdomen CT"))  # of the best label
+            True
         """
         wanted = self.best if label is None else label
         if wanted not in self.labels:
@@ -79,6 +84,11 @@ class PatchMap:
 
         Raises:
             LabelError: it is none of the map's labels.
+
+        Examples:
+            >>> found = medge.load_encoder("bundle").map("film.dcm", ["an abdomen CT", "a chest x-ray"])
+            >>> found.at_size("a chest x-ray").shape == found.picture.shape[:2]
+            True
         """
         height, width = self.picture.shape[:2]
         return spread(self.grid(label), self.area, (height, width))
@@ -88,6 +98,11 @@ class PatchMap:
 
         Raises:
             LabelError: it is none of the map's labels.
+
+        Examples:
+            >>> found = medge.load_encoder("bundle").map("film.dcm", ["an abdomen CT", "a chest x-ray"])
+            >>> found.overlay().shape[2], found.overlay().dtype
+            (3, dtype('uint8'))
         """
         return overlay(to_8_bit(self.picture), self.grid(label), self.area)
 

@@ -131,6 +131,13 @@ class VectorIndex:
         Raises:
             IndexFileError: missing, damaged, or of another bundle.
             StorageError: the disk is full, or the file can't be written.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> _ = medge.build_index(Path("opened.medge"), encoder, [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("opened.medge"), encoder.fingerprint) as index:
+            ...     len(index)
+            1
         """
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
@@ -175,7 +182,14 @@ class VectorIndex:
             return int(self._db.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def facts(self) -> dict[str, Any]:
-        """What the index says of itself, for `medge index info`."""
+        """What the index says of itself, for `medge index info`.
+
+        Examples:
+            >>> _ = medge.build_index(Path("facts.medge"), medge.load_encoder("bundle"), [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("facts.medge"), None) as index:
+            ...     index.facts()["images"], index.facts()["size"], index.facts()["paths"]
+            (1, 192, 'absolute')
+        """
         with self._alone():
             row = self._db.execute("SELECT length(vector) FROM items LIMIT 1").fetchone()
             model, _, profile = str(self._facts().get("fingerprint")).partition("/")
@@ -195,6 +209,12 @@ class VectorIndex:
 
         Raises:
             IndexFileError: the index's names are of the other kind, or the image is not below the folder.
+
+        Examples:
+            >>> _ = medge.build_index(Path("name.medge"), medge.load_encoder("bundle"), [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("name.medge"), None) as index:
+            ...     index.name(Path("film.dcm"), None) == str(Path("film.dcm").resolve())
+            True
         """
         if self.relative != (base is not None):
             kind, hint = ("relative", "say to which folder with") if self.relative else ("absolute", "leave out")
@@ -217,6 +237,12 @@ class VectorIndex:
         Raises:
             IndexFileError: one of them is not in the index; nothing is taken out then.
             StorageError: another process is changing the index.
+
+        Examples:
+            >>> _ = medge.build_index(Path("remove.medge"), medge.load_encoder("bundle"), [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("remove.medge"), None) as index:
+            ...     index.remove([Path("film.dcm")]), len(index)
+            (1, 0)
         """
         with self._alone(), claimed(self.path):
             return self._remove(images, base)
@@ -248,6 +274,13 @@ class VectorIndex:
 
         Raises:
             StorageError: another process is changing the index.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> _ = medge.build_index(Path("add.medge"), encoder, [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("add.medge"), encoder.fingerprint) as index:
+            ...     index.add(encoder, [Path("film.dcm")]).added  # it is there already
+            0
         """
         with self._alone(), claimed(self.path):
             return self._add(encoder, images, progress, view, base)
@@ -368,6 +401,14 @@ class VectorIndex:
 
         Raises:
             IndexFileError: the index is damaged or empty, or the query is no embedding of its bundle.
+
+        Examples:
+            >>> encoder = medge.load_encoder("bundle")
+            >>> _ = medge.build_index(Path("search.medge"), encoder, [Path("film.dcm")])
+            >>> with medge.VectorIndex.open(Path("search.medge"), encoder.fingerprint) as index:
+            ...     [hit] = index.search(encoder.embed_images("film.dcm")[0], count=3)
+            >>> Path(hit.path).name, hit.cosine > 0.99
+            ('film.dcm', True)
         """
         with self._alone():
             return self._search(query, count)

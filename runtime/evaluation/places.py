@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import TaskError
-from ..pictures.images import SUFFIXES
+from ..pictures.endings import READ
 
 NO_IMAGE = "image not in the folder"  # why an entry is left out
 
@@ -84,16 +84,14 @@ class Pictures:
             if start and start == len(parts) - 1:
                 return None  # other folders' pictures have the same bare name
             path = self.folder.joinpath(*parts[start:])
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() in READ and path.is_file():
                 return path
         return self._by_name.get(parts[-1]) or self._by_stem.get(_stem(parts[-1]))
 
     @cached_property
     def _by_name(self) -> dict[str, Path]:
         walk = os.walk(self.folder)
-        found = [
-            Path(where, name) for where, _, files in walk for name in files if Path(name).suffix.lower() in SUFFIXES
-        ]
+        found = [Path(where, name) for where, _, files in walk for name in files if Path(name).suffix.lower() in READ]
         return {path.name: path for path in sorted(found, reverse=True)}
 
     @cached_property
@@ -104,4 +102,4 @@ class Pictures:
 def _stem(name: str) -> str:
     """A name without the ending of a picture; another dot belongs to the name."""
     stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in SUFFIXES else name
+    return stem if ending.lower() in READ else name

@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 
 from ..errors import GeneratorError
 from ..notebook import folded, paragraph
-from ..pictures.images import SUFFIXES, ImageSource, as_sources, read_image
+from ..pictures.endings import names_an_image
+from ..pictures.images import ImageSource, as_sources, read_image
 from ..pictures.view import DEFAULT_VIEW, View
 
 Part = str | ImageSource
@@ -98,7 +99,7 @@ def _names_an_image(text: str) -> bool:
     if len(text) > 1000 or "\n" in text or "\0" in text:
         return False
     try:
-        return Path(text).suffix.lower() in SUFFIXES or Path(text).is_file()
+        return names_an_image(text) or Path(text).is_file()
     except OSError:  # longer than a file's name can be
         return False
 

@@ -141,6 +141,13 @@ class Generator:
 
         Raises:
             GeneratorError: this process was forked from the one in which the model is loaded.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> reader.close()
+            >>> reader.context  # opened again, since it is needed
+            512
+            >>> reader.close()
         """
         check_process()
         with self._turn.alone(), self._opening:
@@ -183,6 +190,10 @@ class Generator:
 
         Returns:
             the positions of the context.
+
+        Examples:
+            >>> medge.load_generator("reader", context=512).make_room(600)  # the caller has set the length
+            512
         """
         if self._wanted.context is None and tokens > self._longest:
             self._longest = tokens
@@ -192,14 +203,28 @@ class Generator:
     # Prompts
 
     def picture(self, source: ImageSource) -> Picture:
-        """An image as the vision tower takes it: resized here, as the original's processor does."""
+        """An image as the vision tower takes it: resized here, as the original's processor does.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> picture = reader.picture("film.dcm")
+            >>> picture.tokens == reader.image_tokens, picture.pixels.shape == (reader.facts.image_size,) * 2 + (3,)
+            (True, True)
+        """
         if not self.facts.image_tokens:
             raise GeneratorError(f"{self.manifest.name} reads text only, it has no vision tower for an image")
         pixels: NDArray[np.uint8] = get_profile(self.manifest.profile).resize(read_image(source), self.facts.image_size)
         return Picture.of(pixels, self.facts.image_tokens)
 
     def encode(self, turns: Sequence[Turn]) -> list[Item]:
-        """A conversation to token ids and images, as the original's processor writes it."""
+        """A conversation to token ids and images, as the original's processor writes it.
+
+        Examples:
+            >>> reader = medge.load_generator("reader", context=512)
+            >>> items = reader.encode([medge.user(Path("film.dcm"), "Is it a CT?")])
+            >>> sum(not isinstance(item, int) for item in items)  # one image among the tokens
+            1
+        """
         return self._items(*self._prepared(turns))
 
     def _prepared(self, turns: Sequence[Turn]) -> tuple[list[Message], list[Picture]]:

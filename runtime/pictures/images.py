@@ -21,13 +21,12 @@ from ..errors import ImageError
 from .decoding.pillow import raster
 from .decoding.protocol import PILLOW, Refusal
 from .decoding.worker import WORKERS
+from .endings import DICOM, READ, is_unread
 from .limits import MAX_BYTES
 from .preprocess import Pixels, spread_grey
 from .view import DEFAULT_VIEW, View
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".webp", ".ima"})
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _from_stream(stream: BinaryIO, name: str, suffix: str, view: View) -> Pixels
     if not head:
         raise ImageError(f"{name}: the file is empty")
     stream.seek(0)
-    if head[128:132] == b"DICM" or suffix in {".dcm", ".dicom", ".ima"}:
+    if head[128:132] == b"DICM" or suffix in DICOM:
         from .dicom import read_dicom
 
         return read_dicom(stream, name, view)
@@ -185,9 +184,18 @@ def find_images(paths: list[Path]) -> Iterator[Path]:
                 yield found
 
 
+UNREAD = "left out, since of a folder's files PNG, JPEG, TIFF, BMP, WebP and DICOM are read, unpacked"
+
+
+def unread(paths: Sequence[Path]) -> list[Path]:
+    """Files in these folders that are images by their endings, and that `find_images` passes over; sorted."""
+    folders = [path for path in paths if path.is_dir()]
+    return [found for path in folders for found in sorted(path.rglob("*")) if is_unread(found) and found.is_file()]
+
+
 def is_image(path: Path) -> bool:
     """Whether a file is taken for an image when its folder is walked: by its suffix or, without one, by DICOM's mark."""
-    return path.is_file() and (path.suffix.lower() in SUFFIXES or (not path.suffix and _has_dicom_mark(path)))
+    return path.is_file() and (path.suffix.lower() in READ or (not path.suffix and _has_dicom_mark(path)))
 
 
 def _has_dicom_mark(path: Path) -> bool:

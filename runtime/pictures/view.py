@@ -42,6 +42,13 @@ class View:
 
         Raises:
             ImageError: no such window.
+
+        Examples:
+            >>> medge.View.of(window="40,400")
+            View(frame=None, window=(40.0, 400.0))
+            >>> medge.View.of(window="no such window")
+            Traceback (most recent call last):
+            medge.runtime.errors.ImageError: there is no window 'no such window'; ...
         """
         if window is None or window in CT_WINDOWS:
             return cls(frame, CT_WINDOWS[window] if window else None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...bundles.manifest import sha256_json
 from ...console.image_run import ImageRun, Outcome
-from ...console.layouts import EMBEDDINGS, TABLES, Columns, as_text, check_ending, read_rows
+from ...console.layouts import EMBEDDINGS, TABLES, Columns, as_numbers, check_ending, read_rows
 from ...console.result_file import ResultFile
 from ...console.terminal import warn
 from ...errors import MissingExtraError, ProbeError, TaskError
@@ -55,7 +55,7 @@ def score_by_probe(subject: Subject, asked: Asked, material: Material, view: Vie
     fingerprint = subject.encoder.fingerprint
     same = {"model": fingerprint, "made_with": sha256_json([fingerprint, asked.no_names])[:16]}
     columns = Columns("id", same)
-    run.go_through(subject.through, columns, lambda embedding, _: Outcome({}, {"embedding": as_text(embedding)}))
+    run.go_through(subject.through, columns, lambda embedding, _: Outcome({}, {"embedding": as_numbers(embedding)}))
     embeddings = {row["id"]: row["embedding"] for row in read_rows(asked.place / EMBEDDED, columns)}
     train = [item for item in material.train if item.key in embeddings]
     test = [item for item in material.test if item.key in embeddings]

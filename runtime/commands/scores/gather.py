@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...bundles.manifest import sha256_json
 from ...console.image_run import ImageRun, Input, Outcome
-from ...console.layouts import EMBEDDINGS, Columns, as_text, read_rows
+from ...console.layouts import EMBEDDINGS, Columns, as_numbers, read_rows
 from ...decisions.labelled import Labelled
 from ...encoder.encoder import Encoder
 from ...encoder.labels import read_labels
@@ -114,7 +114,7 @@ def embed(
 
     def measure(embedding: NDArray[np.float32], key: str) -> Outcome:
         rows[key] = embedding
-        return Outcome({}, {"embedding": as_text(embedding)} if keep else {})
+        return Outcome({}, {"embedding": as_numbers(embedding)} if keep else {})
 
     run = ImageRun([Input(item.key, item.key, item.open) for item in items], view, keep, EMBEDDINGS, force=force)
     same = {"model": encoder.fingerprint, "made_with": sha256_json([encoder.fingerprint])[:16]}

@@ -280,13 +280,31 @@ def test_what_is_fitted_on_is_not_judged_on(
     assert manifest.parity is not None
     assert manifest.parity.held_back is False
     # Nor does measuring again on the same images take the doubt away.
-    for measured, held_back in ((few_images, False), (folder, True)):
+    renamed = Path(shutil.copytree(few_images, tmp_path / "renamed"))
+    others = tmp_path / "others" / few_images.name  # of the same name, and as many
+    others.parent.mkdir()
+    copies(few_images, others, len(list(few_images.iterdir())))
+    for measured, held_back in ((few_images, False), (renamed, False), (folder, True), (others, True)):
         _, reports = measure_bundle(Bundle.open(tmp_path / "b"), shallow, read_samples(measured))
         assert reports["onnx"].held_back is held_back
     _, reports = export_medsiglip(
         ExportJob(shallow, tmp_path / "c", "fp32", calibration=few_images, images=folder), full=shallow_full
     )
     assert (reports["onnx"].images, reports["onnx"].held_back) == (32, True)
+
+
+def test_merging_is_not_chosen_on_kinds_that_do_not_cover_the_users(
+    shallow: Path, shallow_full: FullPrecision, few_images: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (120, 32, 32, 3), np.uint8)
+    (tmp_path / "noise").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{number}.png")
+    films = copies(few_images, tmp_path / "films", 12)
+    job = ExportJob(shallow, tmp_path / "a", "fast", calibration=tmp_path / "noise", images=films)
+    with pytest.raises(RecipeError, match="is chosen on noise, but .* of 12 images of films are unlike all in there"):
+        export_medsiglip(job, full=shallow_full)
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_stands_in_both_folders_serves_once(

@@ -120,13 +120,36 @@ def test_messages_of_classify(bundle: Path, few_images: Path, tmp_path: Path) ->
     assert "no image found" in medge("classify", bundle, tmp_path / "nothing", code=1).stderr
 
 
+def test_files_of_a_folder_that_are_passed_over_are_named(bundle: Path, few_images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "0.dcm").write_bytes((few_images / "CT_small.dcm").read_bytes())
+    for name in ("notes.txt", "loop.gif", "packed.dcm.gz"):
+        (folder / name).write_bytes(b"x")
+    said = f"2 files, the first {folder / 'loop.gif'}: left out, since of a folder's files PNG"
+    index = tmp_path / "i.index"
+    for words in (("classify", bundle, folder), ("index", "build", bundle, index, folder)):
+        assert said in medge(*words).stderr
+    assert "names an image" in medge("index", "search", bundle, index, "--text", "film.dcm", code=1).stderr
+
+
 def test_embed_index_probe_inspect_verify(bundle: Path, few_images: Path, tmp_path: Path) -> None:
     medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors")
     embeddings = load_file(tmp_path / "e.safetensors")["embeddings"]
     assert embeddings.shape[0] == len(list(few_images.iterdir()))
     other = medge("embed", bundle, few_images, "--out", tmp_path / "e.safetensors", "--window", "lung", code=1)
     assert "--force" in other.stderr
-    medge("embed", bundle, "--text", "chest x-ray", "--out", tmp_path / "t.safetensors")
+    for ending in ("parquet", "jsonl"):
+        medge("embed", bundle, few_images, "--out", tmp_path / f"e.{ending}")
+    lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    np.testing.assert_array_equal(np.array([line["embedding"] for line in lines], np.float32), embeddings)
+    texts = tmp_path / "t.safetensors"
+    medge("embed", bundle, "--text", "chest x-ray", "--out", texts)
+    assert "2 embeddings" in medge("embed", bundle, "--text", "chest x-ray", "--text", "head CT", "--out", texts).stdout
+    assert "holds other results" in medge("embed", bundle, few_images, "--out", texts, code=1).stderr
+    said = medge("embed", bundle, "--text", "film.dcm", "--out", tmp_path / "no.jsonl", code=1).stderr
+    assert "'film.dcm' names an image" in said
+    assert not (tmp_path / "no.jsonl").exists()
 
     medge("index", "build", bundle, tmp_path / "i.index", few_images)
     hits = json.loads(

@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from medge.runtime.console.layouts import EMBEDDINGS, TABLES, Columns, as_text, check_ending
+from medge.runtime.console.layouts import EMBEDDINGS, TABLES, Columns, as_numbers, check_ending, read_rows
 from medge.runtime.console.result_file import ResultFile
 from medge.runtime.errors import MissingExtraError, StorageError
 
@@ -99,20 +99,41 @@ def test_rows_of_another_question_beside_a_whole_file_are_not_taken_up(tmp_path:
     path = tmp_path / "e.safetensors"
     row = np.ones(3, np.float32)
     with pytest.raises(KeyboardInterrupt), ResultFile(path, Columns("image", {"model": "a"})) as file:
-        file.add({"image": "a.dcm", "model": "a", "embedding": as_text(row)})
+        file.add({"image": "a.dcm", "model": "a", "embedding": as_numbers(row)})
         raise KeyboardInterrupt
     with ResultFile(path, Columns("image", {"model": "b"})) as file:
         assert file.done == set()
-        file.add({"image": "b.dcm", "model": "b", "embedding": as_text(2 * row)})
+        file.add({"image": "b.dcm", "model": "b", "embedding": as_numbers(2 * row)})
     np.testing.assert_array_equal(load_file(path)["embeddings"], [[2, 2, 2]])
     with safe_open(path, "np") as found:
         assert found.metadata() == {"inputs": '["b.dcm"]', "model": "b"}
     assert [path.name for path in tmp_path.iterdir()] == ["e.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["e.safetensors", "e.parquet", "e.jsonl"])
+def test_embeddings_are_the_same_in_every_form_after_a_stop(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path, table = tmp_path / name, np.random.default_rng(3).normal(size=(3, 5)).astype(np.float32)
+    table[0, :2] = 1e-42, np.nextafter(np.float32(1), np.float32(2))
+    columns = Columns("image", {"model": "a"}, vectors=("embedding",))
+    rows = [{"image": f"{n}.dcm", "model": "a", "embedding": as_numbers(row)} for n, row in enumerate(table)]
+    with pytest.raises(KeyboardInterrupt), ResultFile(path, columns) as file:
+        file.add(rows[0])
+        raise KeyboardInterrupt
+    for row in rows[1:]:  # into a file that is whole by then, too
+        with ResultFile(path, columns) as file:
+            file.add(row)
+    found = read_rows(path, columns)
+    assert [row["image"] for row in found] == ["0.dcm", "1.dcm", "2.dcm"]
+    np.testing.assert_array_equal(np.array([row["embedding"] for row in found], np.float32), table)
+    if name.endswith("parquet"):
+        assert read_parquet(path)[1]["embedding"] == table[1].tolist()
+
+
 def test_a_missing_package_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'medge\[parquet\]'"):
         check_ending(tmp_path / "r.parquet", TABLES)
-    with pytest.raises(StorageError, match=r"written as \.safetensors$"):
+    with pytest.raises(StorageError, match=r"written as \.safetensors or \.parquet or \.jsonl$"):
         check_ending(tmp_path / "r.csv", EMBEDDINGS)

@@ -334,10 +334,19 @@ def test_a_thread_that_would_wait_for_itself_is_told(tiny: Generator) -> None:
 def test_a_path_is_no_text(tmp_path: Path, few_images: Path) -> None:
     there = tmp_path / "film"
     there.write_bytes((few_images / "CT_small.dcm").read_bytes())
-    for text in ("film.jpg", "/nowhere/scan.DCM", str(there)):
+    named = (
+        "scan.jp2",
+        "loop.gif",
+        "head.DCM.gz",
+        "brain.nii.gz",
+        "photo.HEIC ",
+        "films.dcm.zip",
+        r"C:\\films\\CT.dic",
+    )
+    for text in ("film.jpg", "/nowhere/scan.DCM", str(there), *named):
         with pytest.raises(GeneratorError, match="names an image"):
             user("Explain: ", text)
-    assert user("What does a film.jpg\nshow?", "a" * 5000, "Is it like film.jpg?").role == "user"
+    assert user("What does a film.jpg\nshow?", "a" * 5000, "Is it like film.jpg?", "Dr. No", "a.m.", "").role == "user"
     picture = medge.image(there, window="lung")
     assert picture.shape[2] == 3
     assert user("Explain: ", picture).parts[1] is picture

@@ -1,0 +1,105 @@
+"""How often images of kinds that nothing was chosen on are told from the others, for docs/results/coverage.md.
+
+    python benchmarks/coverage.py demo-bundle [--data ../shared/data]
+
+Embeds held-back images of eight kinds with an encoder's bundle (that of `make demo`). Of every one, two and three kinds,
+half of the images stand for those that a recipe chooses on; the other halves of all kinds are held against them, of kinds
+that are among them and of others. A second time each chosen image comes five times, a little changed, as slices of one
+series do. Stores benchmarks/results/coverage.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medge.export.source.coverage import OUTSIDE, unlike
+from medge.export.source.samples import LEAST_TO_CHOOSE
+from medge.export.standin.public_data import mednist, pneumoniamnist, vqa_rad
+from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.bundles.metrics import wilson
+from medge.runtime.bundles.origin import today
+from medge.runtime.encoder.encoder import load
+from medge.runtime.encoder.labels import unit_length
+
+RESULTS = Path(__file__).parent / "results" / "coverage.json"
+IMAGES = 200  # of a kind, at most: half of them serve to choose on
+COPIES, MOVED = 5, 0.002  # of an embedding's numbers
+Embeddings = NDArray[np.float32]
+
+
+def kinds(data: Path) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    labelled = ((f"MedNIST {example.label}", example) for example in mednist(data, "test"))
+    films = (("PneumoniaMNIST", example) for example in pneumoniamnist(data, "test"))
+    mixed = (("VQA-RAD", example) for example in vqa_rad(data, "test"))
+    for kind, example in itertools.chain(labelled, films, mixed):
+        if len(found[kind]) < IMAGES:
+            found[kind].append(np.asarray(example.image))
+    return found
+
+
+def embed(bundle: Path, data: Path) -> dict[str, Embeddings]:
+    encoder = load(bundle)
+    return {kind: encoder.embed_images(images) for kind, images in kinds(data).items()}
+
+
+def copies(chosen: Embeddings) -> Embeddings:
+    noise = np.random.default_rng(0)
+    moved = [chosen + noise.normal(0, MOVED, chosen.shape).astype(np.float32) for _ in range(COPIES)]
+    return unit_length(np.concatenate(moved))
+
+
+def cases(embedded: dict[str, Embeddings], *, copied: bool) -> Iterator[tuple[bool, float, bool]]:
+    """(whether the kind is among the chosen, the share that is unlike them, whether that is refused)."""
+    for count in (1, 2, 3):
+        for chosen in itertools.combinations(embedded, count):
+            rows = np.concatenate([embedded[kind][::2] for kind in chosen])
+            if len(rows) < LEAST_TO_CHOOSE:
+                continue
+            known = copies(rows) if copied else rows
+            judged = [images[1::2] for images in embedded.values()]
+            everything = unlike(known, np.concatenate(judged))
+            for kind, found in zip(embedded, np.split(everything, np.cumsum([*map(len, judged)])[:-1]), strict=True):
+                refused = wilson(int(found.sum()), len(found))[0] > OUTSIDE
+                yield kind in chosen, float(found.mean()), refused
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    arguments = parser.parse_args()
+    embedded = embed(arguments.bundle, arguments.data)
+    rows = []
+    every = {copied: [*cases(embedded, copied=copied)] for copied in (False, True)}
+    for copied, among in itertools.product(every, (True, False)):
+        found = [case for case in every[copied] if case[0] == among]
+        shares = np.array([share for _, share, _ in found])
+        rows.append({
+            "copied": copied, "among": among, "cases": len(found),
+            "median": float(np.median(shares)), "least": float(shares.min()), "most": float(shares.max()),
+            "refused": float(np.mean([refused for _, _, refused in found])),
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+    kinds_of = {kind: len(rows) for kind, rows in embedded.items()}
+    facts = {
+        "date": today(),
+        "bundle": Manifest.read(arguments.bundle).source.name,
+        "images": kinds_of,
+        "outside": OUTSIDE,
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
