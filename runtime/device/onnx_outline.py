@@ -96,11 +96,13 @@ class Interface:
         inputs: all of them: {name: (TensorProto.DataType, shape)}; None stands for a dimension of any length.
         outputs: those that are read: {name: shape}, in float32.
         opset: of its operators.
+        batch_invariant: whether it is said to give of a batch what it gives of single inputs.
     """
 
     inputs: Mapping[str, tuple[int, Shape]]
     outputs: Mapping[str, Shape]
     opset: int
+    batch_invariant: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,9 @@ def _compare(outline: Outline, interface: Interface) -> None:
         raise MalformedError(f"it gives {_ends(outline.outputs)}, the manifest says {_ends(wanted)}")
     if outline.opsets.get("") != interface.opset:
         raise MalformedError(f"its operator set is {outline.opsets.get('')}, the manifest says {interface.opset}")
+    # One scale for all that comes in: what stands beside an input in a batch changes its result.
+    if interface.batch_invariant and ("", "DynamicQuantizeLinear") in outline.operators:
+        raise MalformedError("it quantizes a batch as a whole, the manifest says that it gives what single inputs give")
 
 
 def _ends(ends: Mapping[str, tuple[int, Shape]]) -> str:

@@ -118,7 +118,7 @@ class Encoder(Embedder):
         given: dict[str, Shape] = {facts.output: (BATCH, self.facts.embedding_size)}
         if facts.map_output:
             given[facts.map_output] = (BATCH, self._cells**2 + 1, self.facts.embedding_size)
-        return Interface(dict.fromkeys(facts.inputs, taken), given, facts.opset)
+        return Interface(dict.fromkeys(facts.inputs, taken), given, facts.opset, facts.batch_invariant)
 
     @property
     def _cells(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_a_sound_file_is_read_and_runs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         OrtSession(path, interface=INTERFACE, device="cpu").run(["y"], {"x": x})[0][0], [18, 22, 26]
     )
+
+
+def test_what_quantizes_a_batch_as_a_whole_gives_something_else_of_a_batch(tmp_path: Path) -> None:
+    made = model()
+    made.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["h"], ["q", "scale", "zero"]))
+    path = write(tmp_path, made)
+    assert ("", "DynamicQuantizeLinear") in check_onnx(path, INTERFACE).operators
+    with pytest.raises(BundleError, match="quantizes a batch as a whole"):
+        check_onnx(path, replace(INTERFACE, batch_invariant=True))
 
 
 def _loop(made: ModelProto) -> None:
