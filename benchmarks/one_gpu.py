@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,13 @@ def compare(bundle: Path, images: int, turns: int) -> dict[str, Any]:
     took: dict[str, list[Took]] = {device: [] for device in encoders}
     for _ in range(turns):
         for device, encoder in encoders.items():
-            wall = timed(lambda encoder=encoder: encoder.embed_images(pictures)).wall  # type: ignore[misc]
+            wall = timed(partial(encoder.embed_images, pictures)).wall
             took[device].append(Took(wall, wall))
     ratio = time_ratio(took["cpu"], took["cuda"])
     cosines = (found["cpu"] * found["cuda"]).sum(1)
     return {
         "bundle": bundle.name, "images": images, "turns": turns, "lowest_cosine": float(cosines.min()),
-        "seconds": {device: sorted(one.wall for one in all_of)[turns // 2] for device, all_of in took.items()},
+        "seconds": {device: statistics.median(one.wall for one in all_of) for device, all_of in took.items()},
         "times_faster": None if ratio is None else [ratio.value, ratio.low, ratio.high],
     }  # fmt: skip
 

@@ -46,7 +46,7 @@ def architecture(found: dict[str, Any]) -> str:
          f"text {text['num_hidden_layers']} blocks, {text['max_position_embeddings']} positions"],
         ["tokenizer", f"MedSigLIP's own (Unigram, {text['vocab_size']:,} pieces)"],
         ["training", f"`export/standin/medsiglip/train.py`, seed {training['seed']}, {training['steps']:,} steps in "
-         f"{training['minutes']:.0f} minutes of one {training['made_on']}: {phases}"],
+         f"{training['minutes']:.0f} minutes on {training['made_on']}: {phases}"],
         ["file", f"`{PACKED.name}`, {weights['bytes'] / 1e6:.1f} MB: fp16 weights, the {weights['words']:,} rows of the token "
          "table that captions use (all others are zero), the tokenizer"],
     ]  # fmt: skip

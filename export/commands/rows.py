@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.manifest import sha256_json
-from ...runtime.console.layouts import TABLES, Columns, check_ending
+from ...runtime.console.layouts import Columns
 from ...runtime.console.result_file import ResultFile
 from ..parity.kept_outputs import Row, TellRow, no_row
 
@@ -21,7 +21,7 @@ def rows_into(path: Path | None, bundle: Bundle, made_with: object, *, force: bo
     """What writes rows as they come; those that stand in the file already are left as they are.
 
     Args:
-        path: .csv, .jsonl or .parquet; where None, rows go nowhere.
+        path: .csv, .jsonl or .parquet, as `check_ending` has found; where None, rows go nowhere.
         bundle: what is measured.
         made_with: what decides the rows.
         force: begin the file anew.
@@ -33,7 +33,6 @@ def rows_into(path: Path | None, bundle: Bundle, made_with: object, *, force: bo
     if path is None:
         yield no_row
         return
-    check_ending(path, TABLES)
     manifest = bundle.manifest
     key, (texts, numbers) = ("image", ENCODER) if manifest.kind == "encoder" else ("item", GENERATOR)
     same = {"bundle": manifest.name, "made_with": sha256_json(made_with)[:16]}

@@ -53,9 +53,9 @@ class KeptOutputs:
         Raises:
             StorageError: the file system refused.
         """
-        key = hashlib.sha256(repr(of).encode()).hexdigest()
         if self._stream is None:
             return compute()
+        key = hashlib.sha256(repr(of).encode()).hexdigest()
         if key not in self._known:
             self._add({key: compute()})
         return self._known[key]
@@ -82,8 +82,9 @@ class KeptOutputs:
     def _add(self, found: dict[str, Any]) -> None:
         assert self._stream is not None
         self._known |= found
-        self._stream.write("".join(json.dumps([key, value]) + "\n" for key, value in found.items()).encode())
-        self._stream.flush()
+        with storage_errors(Path(self._stream.name)):
+            self._stream.write("".join(json.dumps([key, value]) + "\n" for key, value in found.items()).encode())
+            self._stream.flush()
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def kept_outputs(place: Path, made_with: object) -> Iterator[KeptOutputs]:
         with storage_errors(path):
             known, size = _read(path, head)
             stream = path.open("r+b" if size else "wb")
-        with stream:
+        try:
             with storage_errors(path):
                 stream.truncate(size)
                 stream.seek(size)
@@ -134,6 +135,11 @@ def kept_outputs(place: Path, made_with: object) -> Iterator[KeptOutputs]:
                     stream.write(head)
                     stream.flush()
             yield KeptOutputs(stream, known)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what a full disk did not take would be tried again
+                stream.close()
+            raise
+        stream.close()
         path.unlink()
 
 

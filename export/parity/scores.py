@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.bundles import metrics
-from ...runtime.bundles.facts import EncoderFacts
 from ...runtime.bundles.figures import (
     MOST_SHOWN,
     Calibration,
@@ -75,7 +74,7 @@ class Banks:
 
     reference: LabelBank
     bundle: LabelBank
-    facts: EncoderFacts
+    logits: Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of cosines
 
     def score(self, theirs: Array, ours: Array, samples: Samples) -> Scores:
         """Score images on both sides.
@@ -98,8 +97,7 @@ class Banks:
         return {"reference_says": answers[0], "bundle_says": answers[1], "cosine": cosine}
 
     def _logits(self, embeddings: Array, bank: LabelBank) -> NDArray[np.float64]:
-        cosines = (embeddings @ bank.embeddings.T).astype(np.float64)
-        return cosines * self.facts.logit_scale + self.facts.logit_bias
+        return self.logits(embeddings @ bank.embeddings.T)
 
 
 def banks_of(encoder: Encoder, reference: Reference, samples: Samples, prompts: Prompts | None) -> Banks:
@@ -113,7 +111,7 @@ def banks_of(encoder: Encoder, reference: Reference, samples: Samples, prompts: 
     Raises:
         LabelError: the images' folders are not all labels.
     """
-    return Banks(*_score_banks(encoder, reference, samples, prompts), encoder.manifest.encoder)
+    return Banks(*_score_banks(encoder, reference, samples, prompts), encoder.logits)
 
 
 def _score_banks(

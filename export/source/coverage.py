@@ -13,9 +13,8 @@ from ...runtime.bundles import metrics
 from ...runtime.errors import RecipeError
 from .samples import Samples
 
-NEIGHBOUR = (
-    10  # the distance to the tenth: slices of one series, or copies, lie close together and say nothing of others
-)
+# The distance to the tenth: slices of one series, or copies, lie close together and say nothing of others.
+NEIGHBOUR = 10
 KNOWN = 0.99  # of the images themselves that lie near one another, by definition
 # Of images of the same kinds, how many may seem unlike: by definition one in a hundred, and some more, since the others'
 # distances are themselves a sample.

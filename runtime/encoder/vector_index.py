@@ -31,22 +31,11 @@ from ..errors import ImageError, IndexFileError, StorageError, one_line, storage
 from ..pictures.images import Refused
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
+from .index_tables import TABLES, VERSION, forget_journal, make_tables, sqlite_errors, tables_of
 
 if TYPE_CHECKING:
     from .encoder import Encoder
 
-VERSION = "3"  # the hashes of the graph and of the images stand beside them
-# What a file must hold, to the letter: a view, a trigger or another column is none of ours.
-_TABLES = {
-    "facts": "CREATE TABLE facts (key TEXT PRIMARY KEY, value)",
-    "items": "CREATE TABLE items (id INTEGER PRIMARY KEY, path TEXT UNIQUE, vector BLOB)",
-}
-# What SQLite says of the place where a file lies, rather than of the file.
-_REFUSED = {
-    sqlite3.SQLITE_FULL: "no space left", sqlite3.SQLITE_IOERR: "the disk refuses",
-    sqlite3.SQLITE_READONLY: "the file can't be written", sqlite3.SQLITE_CANTOPEN: "the file can't be written",
-    sqlite3.SQLITE_BUSY: "another program holds it",
-}  # fmt: skip
 COMMIT_EVERY = 32  # images; what an interruption costs at most
 
 
@@ -65,28 +54,6 @@ class Added:
     added: int
     present: int
     failed: tuple[Refused, ...]
-
-
-@contextlib.contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
-    """What SQLite says of an index file, in medge's words."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if reason := _REFUSED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF):
-            raise StorageError(
-                f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
-            ) from error
-        raise IndexFileError(f"{path} is no index, or damaged ({one_line(error)})") from error
-
-
-def _tables_of(connection: sqlite3.Connection) -> dict[str, str]:
-    """{name: the statement that made it}; empty where they are no text."""
-    made = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    try:
-        return dict(connection.execute(made).fetchall())
-    except UnicodeDecodeError:  # SQLite's complaint quotes a damaged statement
-        return {}
 
 
 class VectorIndex:
@@ -141,10 +108,10 @@ class VectorIndex:
         """
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
-        with _sqlite_errors(path), contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+        with sqlite_errors(path), contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")
             index = cls(path, connection)
-            if _tables_of(connection) != _TABLES:
+            if tables_of(connection) != TABLES:
                 raise IndexFileError(f"{path} is no index: its tables are others")
             facts = index._facts()
             if facts.get("version") != VERSION:
@@ -486,18 +453,9 @@ def build_index(
             if not len(index):
                 first = f"; the first problem: {done.failed[0].error}" if done.failed else ""
                 raise IndexFileError(f"{path}: no image could be read, so there is nothing to search{first}")
-        _forget_journal(path)
+        forget_journal(path)
         replace_file(partial, path)
     return done, resumed
-
-
-def _forget_journal(path: Path) -> None:
-    """Let SQLite undo what a killed `add` left half-done in a file that is about to go: it would do so to the new file."""
-    journal = path.with_name(f"{path.name}-journal")
-    if journal.exists():
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as old:
-            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        journal.unlink(missing_ok=True)
 
 
 def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> None:
@@ -510,12 +468,7 @@ def _begin(partial: Path, fingerprint: str, view: View, *, relative: bool) -> No
         except IndexFileError:
             pass
         # Of another bundle or view, with other paths, or damaged: nothing that could be taken up.
-        _forget_journal(partial)
+        forget_journal(partial)
         partial.unlink()
-    with _sqlite_errors(partial), contextlib.closing(sqlite3.connect(partial)) as connection, connection:
-        for statement in _TABLES.values():
-            connection.execute(statement)
-        facts = [
-            ("version", VERSION), ("fingerprint", fingerprint), ("relative", str(int(relative))), ("view", str(view)),
-        ]  # fmt: skip
-        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+    facts = {"fingerprint": fingerprint, "relative": str(int(relative)), "view": str(view)}
+    make_tables(partial, facts)

@@ -31,6 +31,11 @@ WHOLE, SPECIMEN = Cut((0.6, 1.1), 15), Cut((0.6, 1.1), 180, upside_down=True)
 PART = Cut((0.06, 0.4), 15)
 
 
+def usual_cut(modality: str | None) -> Cut:
+    """What is cut out of a picture that was made in this way."""
+    return SPECIMEN if modality == "microscopy" else WHOLE
+
+
 def cut(image: NDArray[np.uint8], side: int, how: Cut, rng: random.Random) -> NDArray[np.uint8]:
     """A random part, (side, side, 3) uint8, of (H, W) or (H, W, 3).
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .augment import PART, SPECIMEN, WHOLE, cut, shade
+from .augment import PART, cut, shade, usual_cut
 from .cache import Cache
 from .teacher import WIDTH, ViewSampler
 from .words import NIH_FINDINGS, QUESTIONS, Caption, draw, relation, values
@@ -101,7 +101,7 @@ class Sampler:
             for label in rng.choices(labels, weights, k=share):
                 index = rng.choice(self.pools[domain][label])
                 known = self.cache.rows[index].facts
-                how = SPECIMEN if known.get("modality") == "microscopy" else WHOLE
+                how = usual_cut(known.get("modality"))
                 if rng.random() < PARTS and "modality" in known:
                     how, known = PART, {"modality": known["modality"]}
                 images.append(shade(cut(self.cache.image(index), side, how, rng), rng))

@@ -28,11 +28,16 @@ def build(config: dict[str, Any], seed: int, words: list[int] | None = None) -> 
         model.logit_scale.fill_(2.3)
         model.logit_bias.fill_(-4.0)
         tokens = model.text_model.embeddings.token_embedding.weight
-        used = torch.zeros(len(tokens), 1)
-        used[words or []] = 1
-        tokens.mul_(used)
+        tokens.mul_(word_rows(len(tokens), words or []))
         table.copy_(sine_positions(vision["image_size"] // vision["patch_size"], table.shape[1]))
     return model
+
+
+def word_rows(count: int, words: list[int]) -> torch.Tensor:
+    """(count, 1): 1 where a row of the token table is a word's, 0 elsewhere."""
+    rows = torch.zeros(count, 1)
+    rows[words] = 1
+    return rows
 
 
 def sine_positions(side: int, width: int) -> torch.Tensor:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import hashlib
 import json
 import random
 from pathlib import Path
@@ -29,9 +28,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ....runtime.bundles.atomic import atomic_file
+from ....runtime.bundles.manifest import sha256_file, sha256_json
 from ....runtime.errors import MedgeError
 from ....runtime.progress import Progress, no_progress
-from .augment import PART, SPECIMEN, WHOLE, cut, false_colours, shade
+from .augment import PART, WHOLE, cut, false_colours, shade, usual_cut
 from .cache import Cache
 
 SIDE = 224  # pixels that the teacher sees
@@ -62,9 +62,9 @@ def view_picture(cache: Cache, view: View) -> NDArray[np.uint8]:
     """A view, (SIDE, SIDE, 3) uint8: a random part in true or false colours; the same at each call."""
     index, copy = view
     rng = random.Random(f"view/{index}/{copy}")
-    how = PART if rng.random() < PARTS else WHOLE
-    if cache.rows[index].facts.get("modality") == "microscopy":
-        how = SPECIMEN
+    part, how = rng.random() < PARTS, usual_cut(cache.rows[index].facts.get("modality"))
+    if part and how is WHOLE:
+        how = PART
     picture = cut(cache.image(index), SIDE, how, rng)
     return false_colours(picture, rng) if rng.random() < FALSE else picture
 
@@ -107,8 +107,8 @@ def write_features(
     """
     wanted = views(cache)
     made_by = {
-        "pictures": cache.digest, "views": _digest(json.dumps([wanted, SIDE, PARTS, FALSE]).encode()),
-        "model": _digest(model.read_bytes()),
+        "pictures": cache.digest, "views": sha256_json([wanted, SIDE, PARTS, FALSE]),
+        "model": sha256_file(model),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / "features.npy"
@@ -125,10 +125,6 @@ def write_features(
         features[rows] = teacher.features(np.stack([view_picture(cache, wanted[row]) for row in rows]))
         progress("views", start + len(rows), len(missing))
     return features
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class ViewSampler:

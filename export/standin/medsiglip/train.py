@@ -43,7 +43,7 @@ from .batches import Sampler, Step, Steps
 from .cache import Cache
 from .evaluate import Judge, prepare_tokenizer, validation
 from .losses import feature_loss, question_loss, sigmoid_loss
-from .model import Average, build, image_embeddings, text_embeddings
+from .model import Average, build, image_embeddings, text_embeddings, word_rows
 from .packed import pack
 from .teacher import WIDTH, ViewSampler
 from .words import every_text
@@ -159,11 +159,11 @@ class Run:
         self.device = torch.device(device)
         ids = {token for encoding in self.tokenizer.encode_batch(every_text()) for token in encoding.ids}
         self.words = sorted(ids)
-        known = torch.zeros(recipe.config["text_config"]["vocab_size"], 1)
-        known[self.words] = 1
-        self._known = known.to(torch.device(device))
         self.model = build(recipe.config, recipe.seed, self.words)
         torch.nn.Module.to(self.model, self.device)  # transformers wraps its own in a way that hides the type
+        table = self.model.text_model.embeddings.token_embedding.weight
+        known = word_rows(len(table), self.words).to(self.device)
+        table.register_hook(lambda gradient: gradient * known)  # fillers stay zero
         self.average = Average(self.model, recipe.average)
         # Foretells the teacher's features; it is not part of the model and not packed.
         self.head = torch.nn.Linear(recipe.config["vision_config"]["hidden_size"], WIDTH).to(self.device)
@@ -252,9 +252,6 @@ class Run:
         features = feature_loss(self.head(views * math.sqrt(views.shape[1])), step.targets.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         (pairs + recipe.question_weight * answers + recipe.feature_weight * features).backward()
-        table = self.model.text_model.embeddings.token_embedding.weight
-        if table.grad is not None:
-            table.grad *= self._known
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         rate = self.recipe.rate_at(self.step)
         for group in self.optimiser.param_groups:

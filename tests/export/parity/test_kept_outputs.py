@@ -19,6 +19,7 @@ from medge.export.families.encoder import EncoderReference
 from medge.export.parity.divergence import diverge
 from medge.export.parity.kept_outputs import Course, KeptOutputs, kept_outputs
 from medge.runtime.encoder.encoder import Encoder
+from medge.runtime.errors import StorageError
 
 NAMES = ("CT_small", "MR_small", "693_J2KI", "examples_ybr_color")
 
@@ -92,6 +93,14 @@ def steady(report: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(report.read_text())
     facts["figures"].pop("speed", None)
     return facts
+
+
+def test_a_full_disk_is_told() -> None:
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(StorageError, match="writing /dev/full: no space left"),
+    ):
+        KeptOutputs(full).value(("text",), lambda: 1)
 
 
 def test_a_stopped_parity_goes_on(

@@ -328,18 +328,16 @@ def test_extraneous_files_stay_on_the_stick(here: Installation, tmp_path: Path) 
     assert not (here.folder(2) / "packages" / "sitecustomize.py").exists()
 
 
-def test_a_stick_that_is_pulled_out_and_put_in_again(here: Installation, tmp_path: Path) -> None:
+def test_a_stick_that_is_pulled_out_and_put_in_again(
+    here: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kit = make_kit(tmp_path / "two", 2, more={f"docs/{number}.html": b"%d" % number for number in range(20)})
     gone = next(entry.sha256 for entry in kit.entries if entry.path == "docs/9.html") or ""
     content = kit.piece(gone).read_bytes()
-    real = Kit.absent
     kit.piece(gone).unlink()
-    try:
-        Kit.absent = lambda self: {}  # type: ignore[method-assign]  # it is pulled out after the first look
-        with pytest.raises(KitError, match="is the stick in its place"):
-            bring(here, tmp_path / "two")
-    finally:
-        Kit.absent = real  # type: ignore[method-assign]  # as it was
+    with monkeypatch.context() as patch, pytest.raises(KitError, match="is the stick in its place"):
+        patch.setattr(Kit, "absent", lambda self: {})  # it is pulled out after the first look
+        bring(here, tmp_path / "two")
     kit.piece(gone).write_bytes(content)
     changed = bring(here, tmp_path / "two")
     assert changed.laid is not None
