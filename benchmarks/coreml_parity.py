@@ -1,10 +1,11 @@
-"""Every CoreML recipe on the six-block stand-in against PyTorch, and the evaluator's time at full size.
+"""Every CoreML recipe on `medsiglip-mini` against PyTorch, and the evaluator's time at full size.
 
-    python benchmarks/coreml_parity.py [--data ../shared/data] [--recipes w8,palette4] [--full-size DIR]
+    python benchmarks/coreml_parity.py [--data ../shared/data] [--recipes w8,palette4] [--limit N] [--full-size DIR] [--json FILE]
 
 Calibrated on training images, judged on the three held-back test sets; CoreML packages are computed by medge's evaluator,
 since there is no CoreML here. --full-size makes the 878 M-parameter stand-in under DIR (12 GB of memory) and times its vision
-package beside PyTorch in one run. Stores what was run in benchmarks/results/coreml_parity.json.
+package beside PyTorch in one run. Stores what was run in FILE, benchmarks/results/coreml_parity.json
+if left out. --limit, which is for trying the script, takes N test images of a label.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import builtin_samples, read_samples
+from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
-from medge.export.standin.six_blocks.write import write_six_blocks
-from medge.export.standin.write import write_medsiglip_random
+from medge.export.standin.write import write_medsiglip_mini, write_medsiglip_random
 from medge.export.to_coreml.mil.evaluator import Program
 from medge.export.to_coreml.options import PackageOptions
 from medge.export.to_coreml.precision import selector
@@ -38,16 +38,16 @@ from medge.quant.recipes.coreml import COREML_RECIPES
 RESULTS = Path(__file__).parent / "results" / "coreml_parity.json"
 
 
-def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
+def measure_recipes(data: Path, recipes: list[str], limit: int | None) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        write_six_blocks(place / "checkpoint")
+        write_medsiglip_mini(place / "checkpoint")
         reference = Reference(Checkpoint.open(place / "checkpoint", "siglip"))
         calibration = write_calibration(data, place / "calibration")
         held_back = {
-            dataset: read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
-            for dataset in ZERO_SHOT
+            dataset: read_samples(write_folder(data, dataset, "test", place / dataset, limit), labelled=True)
+            for dataset in SETS
         }
         with FullPrecision(reference) as full:
             for recipe in recipes:
@@ -57,8 +57,8 @@ def measure_recipes(data: Path, recipes: list[str]) -> list[dict[str, Any]]:
                 bundle, _ = export_medsiglip(job, full=full)
                 towers = bundle.manifest.artefacts["coreml"].towers
                 size = {tower: bundle.tower_bytes(facts) for tower, facts in towers.items()}
-                for dataset, classes in ZERO_SHOT.items():
-                    words = {label: prompts(facts) for label, facts in classes.items()}
+                for dataset in SETS:
+                    words = held_out_prompts(dataset)
                     report = measure_artefact("coreml", bundle, full, held_back[dataset], prompts=words)
                     rows.append({**row(recipe, dataset, report), "bytes": size})
                 print(f"{recipe}: {size}, {[item['status'] for item in rows[-3:]]}", flush=True)
@@ -104,19 +104,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--recipes", default=",".join(COREML_RECIPES))
+    parser.add_argument("--limit", type=int, help="test images a label; all if left out")
     parser.add_argument("--full-size", type=Path)
+    parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
+    stored: Path = arguments.json
+    results: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {"rows": []}
     chosen = [name for name in arguments.recipes.split(",") if name]
     if chosen:
         kept = [item for item in results["rows"] if item["recipe"] not in chosen]
         order = list(COREML_RECIPES)
-        results["rows"] = sorted(kept + measure_recipes(arguments.data, chosen), key=lambda r: order.index(r["recipe"]))
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        rows = kept + measure_recipes(arguments.data, chosen, arguments.limit)
+        results["rows"] = sorted(rows, key=lambda r: order.index(r["recipe"]))
+        stored.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.full_size:
         arguments.full_size.mkdir(parents=True, exist_ok=True)
         results["full_size"] = time_full_size(arguments.full_size)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        stored.write_text(json.dumps(results, indent=1) + "\n")
         print(json.dumps(results["full_size"], indent=1))
 
 

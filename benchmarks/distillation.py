@@ -1,16 +1,18 @@
 """What distillation brings: students of the stand-ins against their teachers, and what their shapes cost at full size.
 
     python benchmarks/distillation.py WORK [--data ../shared/data] [--only encoder|finish|latency|language]
+        [--steps N] [--json FILE]
 
-- encoder: the six-block stand-in into a student of less than a quarter of the operations, beginning with the teacher's
+- encoder: `medsiglip-mini` into a student of less than a quarter of the operations, beginning with the teacher's
   weights and from nothing, on the training images without their labels; each against the teacher on the three held-back
   test sets.
 - finish: the student at int4 as it is, and after a finish with the rounding in place.
 - latency: vision towers of base, small and tiny against the full one, random weights, ONNX Runtime fp32, in turns in one run.
 - language: medgemma-mini into nine of its eighteen layers, on PubMedQA texts; perplexity on held-back ones.
 
-What is already in WORK is not made again: delete it for a fresh run. About an hour on two cores. Stores what was run in
-benchmarks/results/distillation.json.
+What is already in WORK is not made again: delete it for a fresh run. About two hours on two cores. Stores what was run in
+FILE, benchmarks/results/distillation.json if left out. --steps, which is for trying the script, trains encoders for N steps on
+one view of 20 images of a label, and judges them on as many.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,9 @@ from medge.export.pages.distillation import Distillation
 from medge.export.source.samples import read_samples
 from medge.export.source.student_files import FACTS
 from medge.export.standin.medgemma_mini import write_medgemma_mini
+from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
-from medge.export.standin.six_blocks.write import write_six_blocks
-from medge.export.standin.write import FULL_CONFIG
+from medge.export.standin.write import FULL_CONFIG, write_medsiglip_mini
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.distill.student import STUDENTS, operations, student_config
 from medge.runtime.bundles.bundle import Bundle
@@ -47,17 +48,26 @@ from medge.runtime.bundles.parity_report import EncoderReport
 from medge.runtime.device.onnx_session import OrtSession
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"
-STUDENT, STEPS, VIEWS = "width=96,heads=3,depth=5", 1000, 4
+STUDENT, STEPS, VIEWS = "width=96,heads=3,depth=10", 1000, 2
+TRIAL = 20  # images a label, where the script is tried
 SEED = 0
 
 
-def archive(data: Path, work: Path) -> tuple[Path, ...]:
-    """The training images in one folder a source; their labels are the names of folders that nothing reads."""
-    folders = tuple(work / "images" / name for name in ("mednist", "pneumoniamnist", "vqa_rad"))
-    for folder in folders:
-        if not folder.is_dir():
-            write_folder(data, folder.name, "train", folder)
-    return folders
+@dataclass(frozen=True)
+class Place:
+    """Where the data lie and the work is done; with `trial`, encoders are trained for that many steps on a few images."""
+
+    data: Path
+    work: Path
+    trial: int | None = None
+
+    def images(self, part: str) -> tuple[Path, ...]:
+        """The images of a part ("train" or "test") of every set, a folder each, in folders named by their labels."""
+        folders = tuple(self.work / part / dataset for dataset in SETS)
+        for folder in folders:
+            if not folder.is_dir():
+                write_folder(self.data, folder.name, part, folder, None if self.trial is None else TRIAL)
+        return folders
 
 
 def made(job: EncoderDistillation) -> Distillation:
@@ -68,31 +78,29 @@ def made(job: EncoderDistillation) -> Distillation:
     return Distillation.from_json((job.out / FACTS).read_text())
 
 
-def jobs(data: Path, work: Path) -> dict[str, EncoderDistillation]:
-    teacher = work / "six-blocks"
+def jobs(place: Place) -> dict[str, EncoderDistillation]:
+    teacher = place.work / "medsiglip-mini"
     if not teacher.is_dir():
-        write_six_blocks(teacher)
+        write_medsiglip_mini(teacher)
+    steps, views = (STEPS, VIEWS) if place.trial is None else (place.trial, 1)
     inherited = EncoderDistillation(
-        teacher, work / "student", STUDENT, archive(data, work), views=VIEWS, work=work / "pass",
-        training=TrainOptions(steps=STEPS, seed=SEED),
+        teacher, place.work / "student", STUDENT, place.images("train"), views=views, work=place.work / "pass",
+        training=TrainOptions(steps=steps, seed=SEED),
     )  # fmt: skip
     return {
         "inherited": inherited,
-        "from scratch": replace(inherited, out=work / "scratch", inherit=False),
+        "from scratch": replace(inherited, out=place.work / "scratch", inherit=False),
         # As long without rounding as the student, then the finish: the two differ by nothing else.
-        "finished": replace(inherited, out=work / "finished", quantize="int4", quantize_steps=200),
+        "finished": replace(inherited, out=place.work / "finished", quantize="int4", quantize_steps=steps // 5),
     }
 
 
-def against_teacher(bundle: Bundle, teacher: Path, data: Path, work: Path) -> dict[str, dict[str, Any]]:
+def against_teacher(bundle: Bundle, teacher: Path, place: Place) -> dict[str, dict[str, Any]]:
     rows = {}
-    for dataset, classes in ZERO_SHOT.items():
-        folder = work / "test" / dataset
-        if not folder.is_dir():
-            write_folder(data, dataset, "test", folder)
-        words = {label: prompts(facts) for label, facts in classes.items()}
-        _, reports = measure_bundle(bundle, teacher, read_samples(folder, labelled=True), prompts=words)
-        rows[dataset] = row(reports["teacher"])
+    for folder in place.images("test"):
+        samples = read_samples(folder, labelled=True)
+        _, reports = measure_bundle(bundle, teacher, samples, prompts=held_out_prompts(folder.name))
+        rows[folder.name] = row(reports["teacher"])
     return rows
 
 
@@ -106,24 +114,24 @@ def row(report: EncoderReport) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def exported(checkpoint: Path, recipe: str, data: Path, work: Path) -> Bundle:
-    out = work / f"{checkpoint.name}-{recipe}"
+def exported(checkpoint: Path, recipe: str, place: Place) -> Bundle:
+    out = place.work / f"{checkpoint.name}-{recipe}"
     if not out.is_dir():
-        calibration = work / "calibration"
+        calibration = place.work / "calibration"
         if not calibration.is_dir():
-            write_calibration(data, calibration)
+            write_calibration(place.data, calibration)
         export_medsiglip(ExportJob(checkpoint, out, recipe, calibration=calibration))
     return Bundle.open(out, allow_failed_parity=True)
 
 
-def encoder(data: Path, work: Path) -> dict[str, Any]:
+def encoder(place: Place) -> dict[str, Any]:
     rows = {}
     for name in ("inherited", "from scratch"):
-        job = jobs(data, work)[name]
+        job = jobs(place)[name]
         run = made(job)
         rows[name] = {
             "figures": run.figures, "facts": run.facts,
-            "tests": against_teacher(exported(job.out, "fp32", data, work), job.teacher, data, work),
+            "tests": against_teacher(exported(job.out, "fp32", place), job.teacher, place),
         }  # fmt: skip
         print(
             name,
@@ -134,19 +142,19 @@ def encoder(data: Path, work: Path) -> dict[str, Any]:
     return {"student": STUDENT, "rows": rows}
 
 
-def finish(data: Path, work: Path) -> dict[str, Any]:
-    all_jobs, rows = jobs(data, work), {}
+def finish(place: Place) -> dict[str, Any]:
+    all_jobs, rows = jobs(place), {}
     for name, key, recipe in (
         ("student, fp32", "inherited", "fp32"), ("student, int4", "inherited", "int4"),
         ("finished for int4, int4", "finished", "int4"),
     ):  # fmt: skip
         made(all_jobs[key])
-        rows[name] = against_teacher(exported(all_jobs[key].out, recipe, data, work), all_jobs[key].teacher, data, work)
+        rows[name] = against_teacher(exported(all_jobs[key].out, recipe, place), all_jobs[key].teacher, place)
         print(name, {k: (v["centred_cosine"], v["text_centred_cosine"]) for k, v in rows[name].items()}, flush=True)
     return rows
 
 
-def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
+def latency(place: Place) -> list[dict[str, Any]]:
     import torch
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
@@ -158,7 +166,7 @@ def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
         vision = SiglipVisionConfig(**config)
         vision._attn_implementation = "eager"
         tower = vision_transformer(SiglipVisionModel(vision)).eval().requires_grad_(False)
-        path = work / f"{name}.onnx"
+        path = place.work / f"{name}.onnx"
         export_tower(tower, Reference.signatures["vision"]).save(path)
         sessions[name] = OrtSession(path, device="cpu")
         side = config["image_size"]
@@ -171,7 +179,7 @@ def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
                 start = time.perf_counter()
                 session.run(["pooler_output"], {"pixel_values": inputs[name]})
                 times[name].append(time.perf_counter() - start)
-    for leftover in work.glob("*.onnx*"):
+    for leftover in place.work.glob("*.onnx*"):
         leftover.unlink()
     base = statistics.median(times["full"])
     return [
@@ -184,11 +192,12 @@ def latency(_data: Path, work: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def language(data: Path, work: Path) -> dict[str, Any]:
+def language(place: Place) -> dict[str, Any]:
+    work = place.work
     teacher, out = work / "medgemma-mini", work / "medgemma-half"
     if not teacher.is_dir():
         write_medgemma_mini(teacher)
-    entries = json.loads((data / "pubmedqa" / "pqal.json").read_text())
+    entries = json.loads((place.data / "pubmedqa" / "pqal.json").read_text())
     keys = sorted(entries)
     parts = {"held": keys[::8], "train": [key for number, key in enumerate(keys) if number % 8][:520]}
     for name, part in parts.items():
@@ -218,13 +227,16 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    place = Place(arguments.data, arguments.work, arguments.steps)
+    results: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     for name, part in PARTS.items():
         if not arguments.only or name in arguments.only:
-            results[name] = part(arguments.data, arguments.work)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            results[name] = part(place)
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Every recipe on the six-block stand-in against PyTorch, on the three held-back test sets: docs/results/encoder-parity.md.
+"""Every recipe on `medsiglip-mini` against PyTorch, on the three held-back test sets: docs/results/encoder-parity.md.
 
-    python benchmarks/standin_parity.py [--data ../shared/data] [--recipes int8,int4] [--target auto] [--json FILE]
+    python benchmarks/standin_parity.py [--data ../shared/data] [--recipes int8,int4] [--target auto] [--limit N] [--json FILE]
 
-Each bundle is calibrated on training images and judged on test images that the stand-in never saw.
+Each bundle is calibrated on training images and judged on test images that the stand-in never saw, N of a label
+with --limit, which is for trying the script.
 """
 
 from __future__ import annotations
@@ -23,34 +24,33 @@ from medge.export.jobs.encoder import export_medsiglip, measure_artefact
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
+from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
 from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.six_blocks.captions import ZERO_SHOT, prompts
-from medge.export.standin.six_blocks.write import write_six_blocks
+from medge.export.standin.write import write_medsiglip_mini
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.runtime.bundles.figures import Paired
 from medge.runtime.bundles.parity_report import EncoderReport
 
 
-def run(data: Path, recipes: list[str], target: str) -> dict[str, dict[str, EncoderReport]]:
+def run(data: Path, recipes: list[str], target: str, limit: int | None) -> dict[str, dict[str, EncoderReport]]:
     """{recipe: {dataset: report}}."""
     reports: dict[str, dict[str, EncoderReport]] = {}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        write_six_blocks(place / "checkpoint")
+        write_medsiglip_mini(place / "checkpoint")
         calibration = write_calibration(data, place / "calibration")
         samples = {}
-        for dataset in ZERO_SHOT:
-            samples[dataset] = read_samples(write_folder(data, dataset, "test", place / dataset), labelled=True)
+        for dataset in SETS:
+            samples[dataset] = read_samples(write_folder(data, dataset, "test", place / dataset, limit), labelled=True)
         with FullPrecision(Reference(Checkpoint.open(place / "checkpoint", "siglip"))) as full:
             for recipe in recipes:
                 job = ExportJob(place / "checkpoint", place / recipe, recipe, target=target, calibration=calibration)
                 bundle, _ = export_medsiglip(job, full=full)
                 reports[recipe] = {
                     dataset: measure_artefact(
-                        "onnx", bundle, full, samples[dataset],
-                        prompts={label: prompts(facts) for label, facts in classes.items()},
+                        "onnx", bundle, full, samples[dataset], prompts=held_out_prompts(dataset)
                     )
-                    for dataset, classes in ZERO_SHOT.items()
+                    for dataset in SETS
                 }  # fmt: skip
     return reports
 
@@ -76,14 +76,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--recipes", default=",".join(ONNX_RECIPES))
     parser.add_argument("--target", default="auto")
+    parser.add_argument("--limit", type=int, help="test images a label; all if left out")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = [
         row(recipe, dataset, report)
-        for recipe, by_dataset in run(args.data, args.recipes.split(","), args.target).items()
+        for recipe, by_dataset in run(args.data, args.recipes.split(","), args.target, args.limit).items()
         for dataset, report in by_dataset.items()
     ]
-    table = Table(title="The six-block stand-in against PyTorch")
+    table = Table(title="medsiglip-mini against PyTorch")
     for column in ("recipe", "test images", "centred cosine mean", "min", "text min", "flips", "PyTorch", "bundle",
                    "AUC difference", "gates"):  # fmt: skip
         table.add_column(column)

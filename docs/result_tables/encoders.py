@@ -96,12 +96,25 @@ def merging() -> str:
         [str(row["merged"]), str(row["tokens_left"]), f"{row['seconds']:.1f}", f"{row['time_ratio']:.2f}"]
         for row in facts["full_size"]
     ]
-    return "\n\n".join(
-        [
-            table(head, rows),
-            "The full-size vision tower (random weights, fp32), where speed is all that can be measured:",
-            table(["merged a block", "tokens left", "seconds", "time of an image"], full),
-        ]
+    parts = [
+        table(head, rows),
+        "The full-size vision tower (random weights, fp32), where speed is all that can be measured:",
+        table(["merged a block", "tokens left", "seconds", "time of an image"], full),
+    ]
+    # A run from before recipes were timed has none.
+    return "\n\n".join([*parts, *(_merges_within_its_gates(row) for row in facts.get("recipes", []))])
+
+
+def _merges_within_its_gates(row: dict[str, Any]) -> str:
+    where = f"On the stand-in (target {row['target']}) `{row['recipe']}`"
+    if not row["merged"]:
+        return f"{where} merges nothing: its gates leave no room. It is `{row['without']}` there, and not faster."
+    failed = [images for images, verdict in row["gates"].items() if verdict == "failed"]
+    gates = f"fails its gates on {' and '.join(failed)}" if failed else "passes its gates on every test set"
+    return (
+        f"{where} merges {row['merged']} patches a block, {gates}, and is "
+        f"{'faster' if row['time_ratio'] < 1 else 'not faster'} than `{row['without']}`: an image takes "
+        f"{row['time_ratio']:.2f} of its time."
     )
 
 

@@ -19,14 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# A finding of "none" means that no caption about the lungs on a chest film is true of the image.
 MEDNIST_FACTS: dict[str, dict[str, str]] = {
-    "AbdomenCT": {"modality": "ct", "part": "abdomen", "finding": "none"},
-    "BreastMRI": {"modality": "mri", "part": "breast", "finding": "none"},
+    "AbdomenCT": {"modality": "ct", "part": "abdomen"},
+    "BreastMRI": {"modality": "mri", "part": "breast"},
     "CXR": {"modality": "xray", "part": "chest"},
-    "ChestCT": {"modality": "ct", "part": "chest", "finding": "none"},
-    "Hand": {"modality": "xray", "part": "hand", "finding": "none"},
-    "HeadCT": {"modality": "ct", "part": "head", "finding": "none"},
+    "ChestCT": {"modality": "ct", "part": "chest"},
+    "Hand": {"modality": "xray", "part": "hand"},
+    "HeadCT": {"modality": "ct", "part": "head"},
 }
 VQA_RAD_PARTS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
 
@@ -73,8 +72,7 @@ def pneumoniamnist(data: Path, split: str) -> Iterator[Example]:
         zip(arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel(), strict=True)
     ):
         label = "pneumonia" if value else "normal"
-        facts = {"modality": "xray", "part": "chest", "finding": label}
-        yield Example(f"{split}/{index:05d}", image, label, facts)
+        yield Example(f"{split}/{index:05d}", image, label, {"modality": "xray", "part": "chest"})
 
 
 def _vqa_modality(entries: list[dict[str, str]]) -> str | None:
@@ -106,7 +104,7 @@ def vqa_rad(data: Path, split: str) -> Iterator[Example]:
     names = sorted(entries, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     for name in names[:100] if split == "test" else names[100:]:
         label = VQA_RAD_PARTS[entries[name][0]["image_organ"]]
-        facts = {"part": label} if label == "chest" else {"part": label, "finding": "none"}
+        facts = {"part": label}
         if (modality := _vqa_modality(entries[name])) is not None:
             facts["modality"] = modality
         yield Example(name, _grey((data / "vqa_rad" / "images" / name).read_bytes()), label, facts)

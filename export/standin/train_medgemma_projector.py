@@ -1,5 +1,8 @@
 """Train medgemma-mini's projector: python -m medge.export.standin.train_medgemma_projector --data ../shared/data
 
+writes the projector and its figures beside this file, in about half an hour on two cores; docs/make_card.py puts the figures
+into the card. After a change of medsiglip-mini's weights it must be run again.
+
 Both Gemma and the vision tower stay as they are; the 123 thousand weights between them learn to make image tokens
 that Gemma answers right about. Loss is cross-entropy on the answer alone. Half of each batch is MedNIST, half VQA-RAD.
 
@@ -145,7 +148,9 @@ def evaluate(model: Gemma3ForConditionalGeneration, stop: torch.Tensor, prompts:
     return right / len(items)
 
 
-def train(data: Path, out: Path, steps: int, batch: int, rate: float, seed: int) -> dict[str, Any]:
+def train(
+    data: Path, out: Path, steps: int, batch: int, rate: float, seed: int, limit: int | None
+) -> dict[str, Any]:  # fmt: skip
     """Train, judge on held-back images, write the projector; returns the facts for the model card."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -181,13 +186,13 @@ def train(data: Path, out: Path, steps: int, batch: int, rate: float, seed: int)
     for value in state.values():
         value.copy_(value.to(torch.bfloat16))
     save_file({name: value.contiguous().numpy() for name, value in state.items()}, out)
-    facts = {
+    facts: dict[str, Any] = {
         "steps": steps, "batch": batch, "rate": rate, "seed": seed, "minutes": round((time.monotonic() - started) / 60, 1),
     }  # fmt: skip
-    return judge(data, out, facts)
+    return judge(data, out, facts, limit)
 
 
-def judge(data: Path, projector: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def judge(data: Path, projector: Path, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
     """Score the finished checkpoint, as `medge standin` writes it, on held-back images; writes and returns the facts."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "finished"
@@ -198,7 +203,7 @@ def judge(data: Path, projector: Path, facts: dict[str, Any]) -> dict[str, Any]:
     for name, key, read in (
         ("mednist", "mednist_kind_accuracy", mednist), ("vqa_rad", "vqa_rad_organ_accuracy", vqa_rad),
     ):  # fmt: skip
-        test = list(read(data, "test"))
+        test = list(read(data, "test"))[:limit]
         facts[key] = evaluate(model, stop, prompts, list(items_of(test, read_pixels(test, side), name, None)))
         facts.setdefault("images", {})[name] = len(test)
     projector.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -213,11 +218,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="Test images of a set, for trying the script; all if left out.")
     parser.add_argument("--judge", action="store_true", help="Only score what is there.")
     options = vars(parser.parse_args())
     if options.pop("judge"):
         before = json.loads(options["out"].with_suffix(".json").read_text())
-        print(json.dumps(judge(options["data"], options["out"], before), indent=2))
+        print(json.dumps(judge(options["data"], options["out"], before, options["limit"]), indent=2))
     else:
         print(json.dumps(train(**options), indent=2))
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from ...runtime.bundles.atomic import atomic_folder
 from ..families.siglip import processor_config
 from .medsiglip.architecture import CONFIG
-from .medsiglip.packed import PACKED, unpack
+from .medsiglip.packed import unpack
 from .spiece import siglip_spiece
 
 TOKENIZER_CONFIG = {
@@ -42,22 +42,15 @@ FULL_CONFIG: dict[str, Any] = {
 
 
 def write_medsiglip_mini(out: Path, *, force: bool = False) -> None:
-    """The trained stand-in, fp32, as a checkpoint folder."""
-    write_packed(out, CONFIG, PACKED, force=force)
-
-
-def write_packed(out: Path, config: dict[str, Any], packed: Path, *, force: bool = False) -> None:
-    """A packed file, fp32, as a checkpoint folder.
+    """The trained stand-in, fp32, as a checkpoint folder.
 
     Args:
         out: the folder.
-        config: the architecture of what is packed.
-        packed: what `medsiglip.packed.pack` wrote.
-        force: replace the folder.
+        force: replace it.
     """
-    state, tokenizer = unpack(packed)
+    state, tokenizer = unpack()
     with atomic_folder(out, force=force) as folder:
-        _write_common(folder, config, tokenizer.to_str())
+        _write_common(folder, CONFIG, tokenizer.to_str())
         save_file(state, folder / "model.safetensors", {"format": "pt"})
 
 

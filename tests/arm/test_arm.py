@@ -53,33 +53,32 @@ def machine() -> Path:
 @pytest.fixture(scope="session")
 def arm_bundles(
     machine: Path,
-    checkpoint: Path,
-    full_precision: FullPrecision,
+    short: Path,
+    short_full: FullPrecision,
     few_images: Path,
     labels_file: Path,
-    make_bundle: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """Bundles by recipe. Where no weight is signed, a bundle for ARM is this machine's."""
+    """Bundles of two blocks, by recipe: what an emulator can compute in minutes, by every kernel of the whole."""
     place = tmp_path_factory.mktemp("arm")
 
     def make(name: str) -> Path:
         # Signed weights may fail their gate here, on x86 without VNNI; what counts is the gate there. Of a few images no
         # recipe may choose how many patches to merge.
         job = ExportJob(
-            checkpoint, place / name, name, target="arm-dotprod", calibration=few_images, labels=labels_file,
+            short, place / name, name, target="arm-dotprod", calibration=few_images, labels=labels_file,
             merge=2 if ONNX_RECIPES[name].merge_within else None,
         )  # fmt: skip
-        export_medsiglip(job, full=full_precision)
+        export_medsiglip(job, full=short_full)
         return place / name
 
-    return {name: make(name) if name in SIGNED else make_bundle(name) for name in ONNX_RECIPES}
+    return {name: make(name) for name in ONNX_RECIPES}
 
 
 @pytest.fixture(scope="session")
-def job(checkpoint: Path, few_images: Path, arm_bundles: dict[str, Path]) -> tuple[Embeddings, Embeddings]:
+def job(short: Path, few_images: Path, arm_bundles: dict[str, Path]) -> tuple[Embeddings, Embeddings]:
     """(inputs, what PyTorch makes of them)."""
-    reference = Reference(Checkpoint.open(checkpoint, "siglip"))
+    reference = Reference(Checkpoint.open(short, "siglip"))
     side = reference.model.config.vision_config.image_size
     pixels = np.concatenate(list(read_samples(few_images).inputs("eval-tf", side, COUNT)))[:COUNT]
     texts = calibration_texts()[:COUNT]

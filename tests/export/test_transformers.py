@@ -21,6 +21,7 @@ import medge
 from medge.export.families.siglip import Reference
 from medge.export.families.transformers_versions import features, with_pillow
 from medge.export.source.checkpoint import Checkpoint
+from medge.export.standin.medsiglip.architecture import SIDE
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.bundles.facts import TokenizerFacts
 from medge.runtime.bundles.manifest import Manifest
@@ -45,7 +46,7 @@ def siglip_opened(checkpoint: Path) -> dict[str, Any]:
 
 def test_the_encoder_opens_with_the_auto_classes(siglip_opened: dict[str, Any], reference: Reference) -> None:
     ids = np.random.default_rng(0).integers(0, 32_000, (2, 64))
-    processor, pixels = siglip_opened["processor"], normalise_pixels(get_profile("hf-bicubic").resize(phantom(), 112))
+    processor, pixels = siglip_opened["processor"], normalise_pixels(get_profile("hf-bicubic").resize(phantom(), SIDE))
     theirs = processor(text="CT", images=phantom(), padding="max_length", return_tensors="np")
     np.testing.assert_allclose(theirs["pixel_values"][0], pixels, rtol=0, atol=RUNTIME_TOLERANCE)
     model = siglip_opened["model"]
@@ -89,7 +90,7 @@ def test_an_encoder_saved_by_transformers_is_read(
 ) -> None:
     siglip_opened["model"].save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
-    again, pixels = Reference(Checkpoint.open(tmp_path, "siglip")), np.zeros((1, 3, 112, 112), np.float32)
+    again, pixels = Reference(Checkpoint.open(tmp_path, "siglip")), np.zeros((1, 3, SIDE, SIDE), np.float32)
     np.testing.assert_allclose(
         again.images(pixels).embedding, reference.images(pixels).embedding, rtol=0, atol=EXACT_REWRITE
     )
@@ -168,7 +169,7 @@ def test_the_benchmarks_optimum_engine(checkpoint: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx needs transformers 4.57: make test-transformers")
     from medge.export.bench.engines import optimum
 
-    pixels = np.zeros((1, 3, 112, 112), np.float32)
+    pixels = np.zeros((1, 3, SIDE, SIDE), np.float32)
     expected = Reference(Checkpoint.open(checkpoint, "siglip")).images(pixels).stages["pooled"]
     np.testing.assert_allclose(optimum(checkpoint)(pixels)[-1], expected, rtol=0, atol=FP32_EMBEDDING * 10)
 

@@ -252,7 +252,7 @@ def prepare(scratch: Path) -> Places:
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
     from medge.export.standin.medgemma_mini import write_medgemma_mini
-    from medge.export.standin.six_blocks.write import write_six_blocks
+    from medge.export.standin.write import write_medsiglip_mini
 
     source = Path(pydicom.data.__file__).parent / "test_files"
     images, bundle = scratch / "images", scratch / "bundle"
@@ -260,7 +260,7 @@ def prepare(scratch: Path) -> Places:
     for name in ("CT_small", "MR_small", "examples_rgb_color", "examples_palette", "examples_ybr_color"):
         if (source / f"{name}.dcm").is_file():
             shutil.copy(source / f"{name}.dcm", images)
-    write_six_blocks(scratch / "mini")
+    write_medsiglip_mini(scratch / "mini")
     write_shallow(scratch / "mini", scratch / "shallow")
     write_medgemma_mini(scratch / "medgemma-mini")
     write_tiny_gemma(scratch / "tiny", scratch / "medgemma-mini")

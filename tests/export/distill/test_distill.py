@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 from command_line import medge, medge_process
 from PIL import Image
+from siglip_checkpoints import write_shallow
 from tolerances import FP32_SUMS
 
 from medge.export.distill.encoder import balanced, distill_medsiglip
@@ -31,10 +33,20 @@ from medge.export.pages.distillation import Distillation
 from medge.export.source.checkpoint import Checkpoint
 from medge.export.source.samples import read_samples
 from medge.export.source.student_files import FACTS
+from medge.runtime.bundles.metrics import accuracy, macro_auc
+from medge.runtime.encoder.labels import LabelBank
 from medge.runtime.errors import CheckpointError, CorpusError, DistillationError, ImageError, RecipeError, StorageError
+from medge.runtime.pictures.images import labelled_folder, read_image
+from medge.runtime.pictures.preprocess import preprocess
 
 STUDENT = "width=96,heads=3,depth=2"
 FEW = TrainOptions(steps=6, batch=4, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def teacher(once: Callable[..., Path], checkpoint: Path) -> Path:
+    """The stand-in's first three blocks, and its text tower: what a distillation is made of says little of answers."""
+    return once("teacher", lambda folder: write_shallow(checkpoint, folder, 3))
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +68,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     return folder
 
 
-def job(checkpoint: Path, archive: Path, out: Path, **changes: Any) -> EncoderDistillation:
+def job(teacher: Path, archive: Path, out: Path, **changes: Any) -> EncoderDistillation:
     made = EncoderDistillation(
-        checkpoint, out, STUDENT, (archive,), data=PassOptions(per_shard=8), training=FEW, quantize_steps=3
+        teacher, out, STUDENT, (archive,), data=PassOptions(per_shard=8), training=FEW, quantize_steps=3
     )
     return replace(made, **changes)
 
@@ -75,7 +87,7 @@ def same_weights(a: Path, b: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def distilled(
-    checkpoint: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
+    teacher: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[EncoderDistillation, Distillation, list[str]]:
     """A run with labels and captions: its job, what came of it, and what was said of images that could not be read."""
     place = tmp_path_factory.mktemp("distilled")
@@ -85,12 +97,12 @@ def distilled(
     captions.write_text(
         '{"image": "00-0.png", "caption": "a CT slice"}\n{"image": "01-1.png", "caption": "a CT slice"}\n'
     )
-    made = job(checkpoint, archive, place / "student", labels=labels, captions=captions)
+    made = job(teacher, archive, place / "student", labels=labels, captions=captions)
     return made, *distill_medsiglip(made)
 
 
 def test_a_student_is_an_ordinary_checkpoint(
-    distilled: tuple[EncoderDistillation, Distillation, list[str]], checkpoint: Path, few_images: Path, tmp_path: Path
+    distilled: tuple[EncoderDistillation, Distillation, list[str]], teacher: Path, few_images: Path, tmp_path: Path
 ) -> None:
     """It exports, passes its own gates, and is measured against its teacher under the teacher's name."""
     (made, result, skipped), out = distilled, distilled[0].out
@@ -106,7 +118,7 @@ def test_a_student_is_an_ordinary_checkpoint(
     )
     assert reports["onnx"].status == "passed"
     assert bundle.manifest.encoder.embedding_size == 96
-    measured, reports = measure_bundle(bundle, checkpoint, read_samples(few_images))
+    measured, reports = measure_bundle(bundle, teacher, read_samples(few_images))
     (report,) = reports.values()
     assert list(reports) == ["teacher"]
     assert "teacher" in report.reference
@@ -118,22 +130,22 @@ def test_a_student_is_an_ordinary_checkpoint(
     assert report.figures.text.centred_cosine.min > 0.98  # the text tower was kept, projected to half its width
     with pytest.raises(CheckpointError, match="hashes differ"):
         other = tmp_path / "other"
-        shutil.copytree(checkpoint, other)
+        shutil.copytree(teacher, other)
         (other / "config.json").write_text((other / "config.json").read_text() + "\n")
         measure_bundle(bundle, other, read_samples(few_images))
 
 
-def test_a_kept_text_tower_of_full_width_is_the_teachers(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+def test_a_kept_text_tower_of_full_width_is_the_teachers(teacher: Path, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "student"
-    distill_medsiglip(job(checkpoint, archive, out, student="patch=28"))
-    mine, theirs = weights(out), weights(checkpoint)
+    distill_medsiglip(job(teacher, archive, out, student="patch=28"))
+    mine, theirs = weights(out), weights(teacher)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs if name.startswith("text_model"))
     assert not torch.equal(mine["vision_model.head.mlp.fc2.weight"], theirs["vision_model.head.mlp.fc2.weight"])
 
 
-def test_a_smaller_text_tower_and_a_finish(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+def test_a_smaller_text_tower_and_a_finish(teacher: Path, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "student"
-    small = job(checkpoint, archive, out, text="depth=2,width=96,heads=3", quantize="int4")
+    small = job(teacher, archive, out, text="depth=2,width=96,heads=3", quantize="int4")
     result, _ = distill_medsiglip(small)
     assert set(result.curves) == {"vision", "text", "vision, int4 in place", "text, int4 in place"}
     reference = Reference(Checkpoint.open(out, "siglip"))
@@ -142,30 +154,30 @@ def test_a_smaller_text_tower_and_a_finish(checkpoint: Path, archive: Path, tmp_
     assert all(len(block.unique()) <= 16 for block in weight.reshape(-1, 32)[:200])
 
 
-def words(out: Path, checkpoint: Path, archive: Path, *more: str, steps: int = 16) -> list[str]:
+def words(out: Path, teacher: Path, archive: Path, *more: str, steps: int = 16) -> list[str]:
     """A distillation as it is typed."""
-    return ["distill", "medsiglip", "--teacher", str(checkpoint), "--images", str(archive),
+    return ["distill", "medsiglip", "--teacher", str(teacher), "--images", str(archive),
             "--student", STUDENT, "--steps", str(steps), "--batch", "4", "--save-every", "4",
             "--out", str(out), *more]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(teacher: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The student of a run that nothing cut off."""
     out = tmp_path_factory.mktemp("whole") / "student"
     # In a process of its own, as the runs that it is held against: sums depend on the number of threads.
-    done = medge_process(*words(out, checkpoint, archive), code=3)  # one image was skipped
+    done = medge_process(*words(out, teacher, archive), code=3)  # one image was skipped
     assert "broken.png" in done.stderr
     return out
 
 
 @pytest.mark.parametrize("moment", ["pass", "training"])
 def test_killed_and_started_again_it_ends_the_same(
-    whole: Path, checkpoint: Path, archive: Path, tmp_path: Path, moment: str
+    whole: Path, teacher: Path, archive: Path, tmp_path: Path, moment: str
 ) -> None:
     parts = tmp_path / "parts"
     process = subprocess.Popen(
-        [sys.executable, "-m", "medge", *words(parts, checkpoint, archive)], stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "medge", *words(parts, teacher, archive)], stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     watched = {
@@ -177,13 +189,13 @@ def test_killed_and_started_again_it_ends_the_same(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL  # it had not ended by itself
     assert not parts.exists()
-    medge_process(*words(parts, checkpoint, archive), code=3)
+    medge_process(*words(parts, teacher, archive), code=3)
     assert same_weights(whole, parts)
     assert json.loads((whole / FACTS).read_text())["curves"] == json.loads((parts / FACTS).read_text())["curves"]
 
 
 def test_a_ray_cluster_gives_the_same_student(
-    distilled: tuple[EncoderDistillation, Distillation, list[str]], checkpoint: Path, archive: Path, tmp_path: Path
+    distilled: tuple[EncoderDistillation, Distillation, list[str]], teacher: Path, archive: Path, tmp_path: Path
 ) -> None:
     """Two of Ray's nodes on this machine, reached by address as a cluster is."""
     pytest.importorskip("ray", reason="pip install 'medge[ray]'")
@@ -193,7 +205,7 @@ def test_a_ray_cluster_gives_the_same_student(
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
-        made = distill_medsiglip(job(checkpoint, archive, there, data=PassOptions("ray", cluster.address, 2, 8)))
+        made = distill_medsiglip(job(teacher, archive, there, data=PassOptions("ray", cluster.address, 2, 8)))
     finally:
         cluster.shutdown()
     assert len(made[1]) == 1  # the image that was skipped
@@ -202,12 +214,12 @@ def test_a_ray_cluster_gives_the_same_student(
     np.testing.assert_allclose(mine, theirs, atol=FP32_SUMS)  # another number of threads adds up in another order
 
 
-def test_two_processes_make_one_student(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+def test_two_processes_make_one_student(teacher: Path, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "student"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--module"]  # fmt: skip
     done = subprocess.run(
-        [*launch, "medge", *words(out, checkpoint, archive, "--cpu", steps=30)],
+        [*launch, "medge", *words(out, teacher, archive, "--cpu", steps=30)],
         capture_output=True,
         text=True,
         timeout=400,
@@ -227,29 +239,29 @@ def test_two_processes_make_one_student(checkpoint: Path, archive: Path, tmp_pat
     ],
 )
 def test_what_can_not_be_is_refused_at_once(
-    checkpoint: Path, archive: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+    teacher: Path, archive: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        distill_medsiglip(job(checkpoint, archive, tmp_path / "student", **changes))
+        distill_medsiglip(job(teacher, archive, tmp_path / "student", **changes))
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_overwritten_and_nothing_readable_is_said(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_nothing_readable_is_said(teacher: Path, archive: Path, tmp_path: Path) -> None:
     (tmp_path / "student").mkdir()
     with pytest.raises(StorageError, match="--force"):
-        distill_medsiglip(job(checkpoint, archive, tmp_path / "student"))
+        distill_medsiglip(job(teacher, archive, tmp_path / "student"))
     broken = tmp_path / "archive"
     broken.mkdir()
     shutil.copy(archive / "broken.png", broken)
     with pytest.raises(DistillationError, match="none of 1 images"):
-        distill_medsiglip(job(checkpoint, broken, tmp_path / "other"))
+        distill_medsiglip(job(teacher, broken, tmp_path / "other"))
 
 
-def test_captions_of_images_that_are_not_there_are_named(checkpoint: Path, archive: Path, tmp_path: Path) -> None:
+def test_captions_of_images_that_are_not_there_are_named(teacher: Path, archive: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.jsonl"
     captions.write_text('{"image": "gone.png", "caption": "x"}')
     with pytest.raises(CorpusError, match="line 1: gone.png is not below"):
-        distill_medsiglip(job(checkpoint, archive, tmp_path / "student", captions=captions))
+        distill_medsiglip(job(teacher, archive, tmp_path / "student", captions=captions))
 
 
 def test_views_are_the_same_on_every_call_and_the_first_is_the_image() -> None:
@@ -268,35 +280,47 @@ def test_small_folders_are_seen_more_often() -> None:
     assert (shown >= 900).sum() == 90
 
 
+def held_out_scores(judged: Reference, shared: Path, place: Path) -> dict[str, float]:
+    """Accuracy (of pneumonia, where one cut decides, AUC) on some test pictures, asked in wordings nobody trained on."""
+    from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
+    from medge.export.standin.public_data import write_folder
+
+    scores = {}
+    for dataset in SETS:
+        if not (place / dataset).is_dir():
+            write_folder(shared, dataset, "test", place / dataset, 30)
+        bank = LabelBank.build(held_out_prompts(dataset), judged.embed_texts)
+        paths, labels = labelled_folder(place / dataset)
+        pixels = np.stack([preprocess(read_image(path), "eval-tf", judged.facts.image_size) for path in paths])
+        cosines = judged.image_embeddings(pixels) @ bank.embeddings.T
+        truth = np.array([bank.names.index(label) for label in labels])
+        scores[dataset] = (macro_auc if dataset == "pneumoniamnist" else accuracy)(cosines.astype(np.float64), truth)
+    return scores
+
+
 def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
-    checkpoint: Path, shared: Path, tmp_path: Path
+    checkpoint: Path, reference: Reference, shared: Path, tmp_path: Path
 ) -> None:
     """A part of the training images and a hundred steps; benchmarks/distillation.py has the whole."""
-    from tokenizers import Tokenizer
-
     from medge.export.standin.public_data import write_folder
-    from medge.export.standin.six_blocks.architecture import PACKED
-    from medge.export.standin.six_blocks.train import evaluate
 
-    for name, limit in (("mednist", 120), ("pneumoniamnist", 250), ("vqa_rad", None)):
+    for name, limit in (("mednist", 30), ("pneumoniamnist", 60), ("vqa_rad", None)):
         write_folder(shared, name, "train", tmp_path / "images" / name, limit)
     inherited = EncoderDistillation(
         checkpoint, tmp_path / "inherited", "width=96,heads=3,depth=5", tuple(sorted((tmp_path / "images").iterdir())),
-        work=tmp_path / "work", training=TrainOptions(steps=80, batch=48),
+        views=1, work=tmp_path / "work", training=TrainOptions(steps=80, batch=32),
     )  # fmt: skip
     scratch = replace(inherited, out=tmp_path / "scratch", inherit=False)
     results = {run.out.name: distill_medsiglip(run)[0] for run in (inherited, scratch)}
     assert results["inherited"].facts["operations_to_teacher"] <= 0.25
     unexplained = {name: result.figures["regression"] for name, result in results.items()}
-    # A student that gave the mean for every image would leave 1 unexplained.
-    assert unexplained["inherited"] < 0.1
+    # A student that gave the mean for every image would leave 1 unexplained; on so few images this one leaves 0.09.
+    assert unexplained["inherited"] < 0.15
     assert unexplained["inherited"] < 0.7 * unexplained["scratch"]
-    tokenizer = Tokenizer.from_file(str(inherited.out / "tokenizer.json"))
-    scores = evaluate(Reference(Checkpoint.open(inherited.out, "siglip")).model, tokenizer, shared, True)
-    teachers = json.loads(PACKED.with_suffix(".json").read_text())["held_out_wordings"]  # by the same function
-    assert scores.keys() == teachers.keys() == {"mednist_accuracy", "pneumoniamnist_auc", "vqa_rad_accuracy"}
-    for test, reached in scores.items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
-        assert reached > 0.9 * teachers[test], test
+    teachers = held_out_scores(reference, shared, tmp_path / "test")
+    reached = held_out_scores(Reference(Checkpoint.open(inherited.out, "siglip")), shared, tmp_path / "test")
+    for dataset, score in teachers.items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
+        assert reached[dataset] > 0.9 * score, dataset
 
 
 # Language models

@@ -14,7 +14,7 @@ from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_T
 from medge.export.families import token_merging
 from medge.export.families.full_precision import FullPrecision
 from medge.export.families.siglip import Reference
-from medge.export.families.token_merging import MergingTower, largest_merge, merge, tokens_after
+from medge.export.families.token_merging import MergingTower, largest_merge, merge, patches, tokens_after
 from medge.export.jobs.encoder import export_medsiglip
 from medge.export.jobs.encoder_job import ExportJob
 from medge.export.source.samples import builtin_samples
@@ -39,6 +39,12 @@ def pixels(reference: Reference) -> np.ndarray:
 def two_blocks(reference: Reference) -> Any:
     """The vision tower's first two blocks: what the first merges, the second weighs; more would show nothing new."""
     return first_blocks(reference.model.vision_model, 2)
+
+
+def left(full: FullPrecision, merged: int) -> int:
+    """Tokens that leave the vision tower when each block merges so many."""
+    tower = full.reference.model.vision_model
+    return tokens_after(patches(tower), len(tower.encoder.layers), merged)[-1]
 
 
 @torch.inference_mode()
@@ -93,7 +99,7 @@ def test_queries_may_be_taken_in_parts(
 ) -> None:
     tower, given = reference.model.vision_model, torch.from_numpy(pixels)
     whole = MergingTower(tower, 2)(given).pooler_output
-    monkeypatch.setattr(token_merging, "SCORES", 20 * tower.config.num_attention_heads * 64)
+    monkeypatch.setattr(token_merging, "SCORES", 20 * tower.config.num_attention_heads * patches(tower))
     parted = MergingTower(tower, 2)
     assert parted.encoder.layers[0].queries == 20
     torch.testing.assert_close(parted(given).pooler_output, whole, rtol=FP32_SUMS, atol=FP32_SUMS)
@@ -119,7 +125,7 @@ def test_a_merged_bundle(
     bundle, reports = export_medsiglip(job, full=full_precision)
     report = reports["onnx"]
     decisions = bundle.manifest.towers["vision"].decisions
-    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (2, 52)
+    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (2, left(full_precision, 2))
     assert not bundle.manifest.towers["vision"].batch_invariant
     assert (
         report.figures.vision.centred_cosine.mean > 0.999
@@ -129,11 +135,12 @@ def test_a_merged_bundle(
     assert len(report.stages["text"]) > 2
 
 
-def test_too_many(checkpoint: Path, full_precision: FullPrecision, few_images: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="32 tokens a block can't be merged: this tower has 64, at most 31"):
-        export_medsiglip(
-            ExportJob(checkpoint, tmp_path / "b", "fp32", merge=32, calibration=few_images), full=full_precision
-        )
+def test_too_many(short: Path, short_full: FullPrecision, few_images: Path, tmp_path: Path) -> None:
+    tokens = patches(short_full.reference.model.vision_model)
+    most = tokens // 2
+    said = f"{most} tokens a block can't be merged: this tower has {tokens}, at most {most - 1}"
+    with pytest.raises(RecipeError, match=said):
+        export_medsiglip(ExportJob(short, tmp_path / "b", "fp32", merge=most, calibration=few_images), full=short_full)
 
 
 @pytest.mark.parametrize("image_input", [True, False])
@@ -142,8 +149,9 @@ def test_a_coreml_package_merges_as_pytorch_does(
 ) -> None:
     options = PackageOptions(merge=3, image_input=image_input)
     module = rewrite(two_blocks, "vision", options)
-    graph = trace(module, "vision", 112, options)
-    program = Program(save(convert(graph, "vision", 112, options), tmp_path / "m.mlpackage"))
+    side = two_blocks.config.image_size
+    graph = trace(module, "vision", side, options)
+    program = Program(save(convert(graph, "vision", side, options), tmp_path / "m.mlpackage"))
     given = (np.rint((pixels.clip(-1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)  # what comes from bytes
     with torch.inference_mode():
         expected = MergingTower(two_blocks, 3)(torch.from_numpy(given)).pooler_output.numpy()
@@ -152,18 +160,18 @@ def test_a_coreml_package_merges_as_pytorch_does(
 
 
 def test_a_merged_coreml_bundle(
-    checkpoint: Path, full_precision: FullPrecision, few_images: Path, labels_file: Path, tmp_path: Path
+    short: Path, short_full: FullPrecision, few_images: Path, labels_file: Path, tmp_path: Path
 ) -> None:
-    job = ExportJob(checkpoint, tmp_path / "b", "w8", merge=1, formats=("coreml",), calibration=few_images,
+    job = ExportJob(short, tmp_path / "b", "w8", merge=1, formats=("coreml",), calibration=few_images,
                     labels=labels_file, with_text=False)  # fmt: skip
-    artefact = export_medsiglip(job, full=full_precision)[0].manifest.artefacts["coreml"]
+    artefact = export_medsiglip(job, full=short_full)[0].manifest.artefacts["coreml"]
     decisions = artefact.towers["vision"].decisions
-    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (1, 58)
+    assert (decisions["merged_tokens_a_block"], decisions["tokens_left"]) == (1, left(short_full, 1))
     parity = artefact.parity
     assert parity is not None
-    # Whether a stand-in of 64 patches can spare any is its own matter: what counts is that it is measured and judged.
+    # Whether the stand-in can spare any is its own matter: what counts is that it is measured and judged.
     judged = {gate.figure: gate.passed for gate in parity.gates}
     assert "vision.centred_cosine.mean" in judged
     assert parity.status == ("failed" if False in judged.values() else "passed")
     with pytest.raises(RecipeError, match="merged patches go with fp16 or w8, not with palette4"):
-        export_medsiglip(ExportJob(checkpoint, tmp_path / "c", "palette4", merge=1, formats=("coreml",)))
+        export_medsiglip(ExportJob(short, tmp_path / "c", "palette4", merge=1, formats=("coreml",)))

@@ -11,6 +11,7 @@ from tolerances import FP32_EMBEDDING
 
 from medge.export.families.siglip import Reference
 from medge.export.source.checkpoint import INDEX, Checkpoint
+from medge.export.standin.medsiglip.architecture import SIDE
 from medge.runtime.errors import CheckpointError
 
 
@@ -41,7 +42,7 @@ def test_one_file_and_shards_hold_the_same(checkpoint: Path, copy: Path) -> None
     assert one.names() == many.names()
     name = "vision_model.head.probe"
     np.testing.assert_array_equal(one.tensor(name).numpy(), many.tensor(name).numpy())
-    pixels = np.zeros((1, 3, 112, 112), np.float32)
+    pixels = np.zeros((1, 3, SIDE, SIDE), np.float32)
     both = [Reference(opened).images(pixels).embedding for opened in (one, many)]
     np.testing.assert_allclose(*both, atol=FP32_EMBEDDING)  # a busy machine splits PyTorch's sums in other places
 

@@ -19,6 +19,7 @@ from gemma_shapes import TEXT, VISION
 from tolerances import EXACT_REWRITE, PERMUTED_LOGITS
 
 from medge.export.families.gemma3 import open_gemma, published_name
+from medge.export.standin.medgemma_mini import IMAGE_TOKENS
 from medge.export.to_gguf.write import write_language, write_projector
 from medge.runtime.device.gguf_header import TYPES, _Reader, read_header
 from medge.runtime.errors import CheckpointError
@@ -303,7 +304,8 @@ def test_padding_the_projector_is_exact(fewer_tokens: Path, tmp_path: Path) -> N
 
     checkpoint = open_gemma(fewer_tokens)
     write_language(checkpoint, tmp_path / "model.gguf", "bf16")
-    picture = Picture.of(get_profile("finetune-pil").resize(phantom(), 112), 16)
+    side, tokens = checkpoint.config["vision_config"]["image_size"], checkpoint.config["mm_tokens_per_image"]
+    picture = Picture.of(get_profile("finetune-pil").resize(phantom(), side), tokens)
     found = []
     for pad in (False, True):
         write_projector(checkpoint, tmp_path / "mm.gguf", "f32", pad=pad)
@@ -376,6 +378,6 @@ def test_bundle_loads_in_plain_llama_cpp(reader_bundles: Callable[[str], Path]) 
         {"type": "text", "text": "What kind of image is this?"},
     ]
     answer = model.create_chat_completion([{"role": "user", "content": content}], max_tokens=8, temperature=0)
-    assert answer["usage"]["prompt_tokens"] > 16  # the image's tokens are among them
+    assert answer["usage"]["prompt_tokens"] > IMAGE_TOKENS  # the image's tokens are among them
     assert answer["usage"]["completion_tokens"] > 0
     model.close()

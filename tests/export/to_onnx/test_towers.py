@@ -13,6 +13,7 @@ from medge.export.families.full_precision import FullPrecision
 from medge.export.families.pooling import pooling_attention
 from medge.export.families.siglip import Reference
 from medge.export.source.samples import read_samples
+from medge.export.standin.medsiglip.architecture import SIDE
 from medge.export.to_onnx.stages import full_graph
 from medge.export.to_onnx.towers import describe_graph, stage_names
 from medge.quant.onnx_graph.graph import Graph
@@ -61,7 +62,7 @@ def test_graphs_carry_nothing_of_the_machine(graphs: dict[str, Graph]) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_both_towers_equal_pytorch_stage_by_stage(graphs: dict[str, Graph], reference: Reference, batch: int) -> None:
     rng = np.random.default_rng(batch)
-    inputs = {"vision": rng.uniform(-1, 1, (batch, 3, 112, 112)).astype(np.float32),
+    inputs = {"vision": rng.uniform(-1, 1, (batch, 3, SIDE, SIDE)).astype(np.float32),
               "text": rng.integers(0, 32000, (batch, 64))}  # fmt: skip
     for tower, graph in graphs.items():
         expected = reference.images(inputs[tower]) if tower == "vision" else reference.texts(inputs[tower])
@@ -81,7 +82,7 @@ def test_targets_change_the_number_format(graphs: dict[str, Graph], few_images: 
     from medge.quant.recipes.onnx import ONNX_RECIPES
     from medge.runtime.device.cpu import TARGETS
 
-    inputs = read_samples(few_images).inputs("eval-tf", 112, 2)
+    inputs = read_samples(few_images).inputs("eval-tf", SIDE, 2)
     for name, target in TARGETS.items():
         small, decisions = quantize(graphs["vision"], ONNX_RECIPES["int8"], target, inputs)
         kinds = {small.weights[n].data_type for n in small.weights if n.endswith(".quantized")}

@@ -17,6 +17,7 @@ from command_line import hears_ctrl_c, medge
 
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
+from medge.export.standin.medgemma_mini import IMAGE_TOKENS
 from medge.runtime.assistants.health_record import read_record
 from medge.runtime.device.cpu import usable_cores
 
@@ -90,7 +91,7 @@ def test_doctor_inspect_verify_bench(reader: Path, tmp_path: Path) -> None:
     assert facts["results"][0]["fits"]
     assert facts["device"]["cores"] == usable_cores()
     assert "does not fit" in medge("doctor", reader, "--context", 2_000_000_000, code=1).stdout
-    assert "16 tokens" in medge("inspect", reader).stdout
+    assert f"{IMAGE_TOKENS} tokens" in medge("inspect", reader).stdout
     assert json.loads(medge("verify", reader, "--json").stdout)["holds"]
     speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)["results"][0]
     timed = {"cold_start_seconds", "prefill_tokens_per_second", "tokens_per_second", "first_question_seconds",

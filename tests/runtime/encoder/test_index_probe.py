@@ -178,7 +178,8 @@ def test_a_probe_learns_what_the_bundle_sees(make_bundle: Callable[[str], Path],
         paths, labels = labelled_folder(write_folder(shared, "pneumoniamnist", split, tmp_path / split, limit))
         data[split] = encoder.embed_images(paths), labels
     probe = fit_probe(*data["train"], encoder.fingerprint)
-    assert evaluate_probe(probe, *data["test"])["auc"]["low"] > 0.8  # zero-shot reaches an AUC of 0.95 (MODEL_CARD.md)
+    low = evaluate_probe(probe, *data["test"])["auc"]["low"]
+    assert low > 0.8  # a probe on all training films reaches an AUC of 0.9 (MODEL_CARD.md)
 
 
 def test_the_same_file_is_there_once_and_can_be_taken_out(

@@ -35,7 +35,7 @@ PROMPTS = {"abdomen CT": ["CT of the abdomen"], "2": ["a second label"], "1 [odd
 
 @pytest.fixture(scope="module")
 def web_bundles(
-    checkpoint: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    short: Path, few_images: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[[str], Path]:
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
@@ -51,10 +51,8 @@ def web_bundles(
     def make(recipe: str) -> Path:
         if recipe not in made:
             out = tmp_path_factory.mktemp("web") / recipe
-            job = ExportJob(
-                checkpoint, out, recipe, target="web", calibration=few_images, labels=labels, with_text=False
-            )
-            export_medsiglip(job, full=request.getfixturevalue("full_precision"))
+            job = ExportJob(short, out, recipe, target="web", calibration=few_images, labels=labels, with_text=False)
+            export_medsiglip(job, full=request.getfixturevalue("short_full"))
             made[recipe] = out
         return made[recipe]
 
@@ -507,14 +505,12 @@ def test_a_file_that_is_no_image(page: Any, tmp_path: Path) -> None:
     assert page.is_hidden(".result .scores")
 
 
-def test_the_page_needs_labels_and_its_libraries(checkpoint: Path, labels_file: Path, tmp_path: Path) -> None:
+def test_the_page_needs_labels_and_its_libraries(shallow: Path, labels_file: Path, tmp_path: Path) -> None:
     from medge.export.jobs.encoder import export_medsiglip
     from medge.export.jobs.encoder_job import ExportJob
     from medge.runtime.errors import MedgeError
 
     with pytest.raises(MedgeError, match="bake some in with --labels"):
-        export_medsiglip(ExportJob(checkpoint, tmp_path / "x", target="web"))
+        export_medsiglip(ExportJob(shallow, tmp_path / "x", target="web"))
     with pytest.raises(MedgeError, match=r"lacks onnxruntime-web/.*; get it with: npm install"):
-        export_medsiglip(
-            ExportJob(checkpoint, tmp_path / "x", target="web", labels=labels_file, web_libraries=tmp_path)
-        )
+        export_medsiglip(ExportJob(shallow, tmp_path / "x", target="web", labels=labels_file, web_libraries=tmp_path))
