@@ -5,32 +5,12 @@ import java.io.File
 import java.util.concurrent.CancellationException
 import java.util.concurrent.atomic.AtomicBoolean
 
-/** A part of a prompt: a [Token] or a [Picture]. Not sealed: the dexer of CI's build does not know sealed classes. */
-interface Item {
-    /** Positions that it takes in the context. */
-    val length: Int
-}
-
-/** One token. */
-data class Token(val id: Int) : Item {
-    override val length: Int get() = 1
-}
-
-/** An image, side × side × 3 bytes; [key] is its SHA-256, by which it is known again. */
-class Picture(val rgb: ByteArray, val side: Int, override val length: Int) : Item {
-    val key: String = sha256(rgb)
-
-    override fun equals(other: Any?): Boolean = other is Picture && other.key == key
-
-    override fun hashCode(): Int = key.hashCode()
-}
-
 /**
  * A language model by llama.cpp, its vision tower by llama.cpp or, where it is an ONNX file, ONNX Runtime: prompt in, tokens out, likeliest
  * first.
  *
- * What two prompts share at their beginning is evaluated once, and an image goes through the tower once. For one thread at a time, except
- * [cancel].
+ * What two prompts share at their beginning is evaluated once, without a change to any answer (see [cuts]), and an image goes through the
+ * tower once. For one thread at a time, except [cancel].
  *
  * @param load loads the JNI library that fits this processor, see [Device.llamaVariant]
  * @throws MedgeException the library, the model or the tower can't be loaded, or memory does not suffice
@@ -40,7 +20,7 @@ class Engine(
     eyes: Eyes?,
     private val positions: Int,
     threads: Int,
-    batch: Int = Planner.BATCH,
+    private val batch: Int = Planner.BATCH,
     cache: Cache = Cache.F16,
     load: () -> Unit,
 ) : Closeable {
@@ -49,8 +29,9 @@ class Engine(
     private var vision = 0L
     private val tower = eyes?.takeIf { it.facts.format == "onnx" }?.let { OnnxTower(it, threads) }
     private val vocabulary: Int
-    private val batchSize = batch
+    private val step = minOf(STEP, batch)
     private val evaluated = ArrayList<Item>()
+    private val steps = LinkedHashSet<Int>() // items up to which `evaluated` was evaluated in a prompt's steps
     private val seen = LinkedHashMap<String, FloatArray>()
     private val cancelled = AtomicBoolean()
 
@@ -138,48 +119,57 @@ class Engine(
         demand(sees || prompt.none { it is Picture }, Problem.TEXT_ONLY)
         val shared = reusable(prompt)
         rewind(shared)
-        var index = shared
-        while (index < prompt.size) {
-            val item = prompt[index]
-            if (item is Picture) {
-                look(item)
-                evaluated += item
-                index++
-                continue
-            }
-            val run = ArrayList<Int>()
-            while (index < prompt.size && run.size < batchSize) run += (prompt[index] as? Token ?: break).id.also { index++ }
-            decode(run.toIntArray())
-            run.forEach { evaluated += Token(it) }
-        }
+        advance(prompt.drop(shared))
     }
 
-    /** How many leading items are evaluated already and can be kept. */
+    /** How many leading items are evaluated already, in the steps in which a fresh start would do it. */
     private fun reusable(prompt: List<Item>): Int {
-        var shared = 0
-        while (shared < minOf(evaluated.size, prompt.size) && evaluated[shared] == prompt[shared]) shared++
-        if (shared == prompt.size) shared-- // the last has to be evaluated for its logits
+        val same = evaluated.zip(prompt).takeWhile { (mine, wanted) -> mine == wanted }.size
+        val most = minOf(same, prompt.size - 1) // the last has to be evaluated for its logits
+        // An answer's tokens were evaluated one by one, and end no step.
+        val shared = steps.intersect(cuts(prompt, step).toSet()).filter { it <= most }.maxOrNull() ?: 0
         val at = evaluated.take(shared).sumOf { it.length }
-        // Windowed layers have forgotten what lies before their window: going back must stay within it.
-        if (shared < evaluated.size && at > 0 && Native.oldest(context) > maxOf(0, at - Native.window(handle))) return 0
+        val end = evaluated.sumOf { it.length }
+        val window = Native.window(handle)
+        if (window > 0 && at in 1 until end) {
+            // Windowed layers have forgotten what lies before their window. Going back is possible only as far as the window before the
+            // new end is still there, and in the same lap of their ring: sums then have the order that they have after a fresh start.
+            val ring = Planner.ring(window, batch, positions)
+            if (Native.oldest(context) > maxOf(0, at - window) || at / ring != (end - 1) / ring) return 0
+        }
         return shared
     }
 
     private fun rewind(shared: Int) {
         val at = evaluated.take(shared).sumOf { it.length }
-        if (shared < evaluated.size && at > 0 && !Native.forget(context, at)) {
-            val kept = evaluated.take(shared)
-            forget()
-            prefill(kept)
+        if (shared == evaluated.size) return
+        if (at > 0 && Native.forget(context, at)) {
+            while (evaluated.size > shared) evaluated.removeAt(evaluated.size - 1)
+            steps.removeAll { it > shared }
             return
         }
-        if (at == 0) forget() else while (evaluated.size > shared) evaluated.removeAt(evaluated.size - 1)
+        val kept = evaluated.take(shared)
+        forget()
+        advance(kept) // llama.cpp refused to go back part of the way
+    }
+
+    private fun advance(items: List<Item>) {
+        val start = evaluated.size
+        var begin = 0
+        for (end in cuts(items, step)) {
+            val part = items.subList(begin, end)
+            (part[0] as? Picture)?.let(::look) ?: decode(IntArray(part.size) { (part[it] as Token).id })
+            evaluated += part
+            steps += start + end
+            begin = end
+        }
     }
 
     /** Drop everything evaluated; what was seen of images is kept. */
     fun forget() {
         Native.forget(context, 0)
         evaluated.clear()
+        steps.clear()
     }
 
     private fun decode(tokens: IntArray) = checked(Native.evaluate(context, tokens))

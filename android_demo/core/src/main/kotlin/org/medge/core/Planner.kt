@@ -78,7 +78,7 @@ object Planner {
     const val LONGEST_CONTEXT = 4096 // an image, a conversation and room to answer; a phone reads a longer one for minutes
     const val LEAST_CONTEXT = 512
     const val BATCH = 256 // an image's tokens see each other, so they must fit; every token more costs a row of the vocabulary
-    private const val STEP = 256
+    private const val MULTIPLE = 256 // llama.cpp makes the room of windowed layers a multiple of this
     private const val FIXED = 160L shl 20
     private const val VISION_WIDTH = 1152L
     private const val VISION_ROWS = 12 // of that width for each patch, in llama.cpp's tower
@@ -127,7 +127,7 @@ object Planner {
      */
     fun need(facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false, cache: Cache = Cache.F16): Need {
         val whole = if (facts.globalEvery > 0) facts.layers / facts.globalEvery else facts.layers
-        val window = if (facts.window > 0) min(context, roundUp(facts.window + BATCH)) else context
+        val window = if (facts.window > 0) ring(facts.window, BATCH, context) else context
         val positions = whole.toLong() * context + (facts.layers - whole).toLong() * window
         val kept = cache.bytes(positions * facts.kvHeads * facts.headSize)
         val patches = if (facts.imageTokens > 0) (facts.imageSize.toLong() / facts.patchSize).let { it * it } else 0L
@@ -137,7 +137,10 @@ object Planner {
         return Need(weights, kept, max(language, vision), FIXED)
     }
 
-    private fun roundUp(value: Int): Int = (value + STEP - 1) / STEP * STEP
+    /** Positions that windowed layers keep, in a ring. */
+    internal fun ring(window: Int, batch: Int, context: Int): Int = min(context, roundUp(window + batch))
+
+    private fun roundUp(value: Int): Int = (value + MULTIPLE - 1) / MULTIPLE * MULTIPLE
 }
 
 /** What a trial measured of one way to run the vision tower: seconds for an image, and the least cosine with the bundle's golden ones. */

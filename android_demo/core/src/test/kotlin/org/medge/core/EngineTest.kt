@@ -25,6 +25,36 @@ class EngineTest : GoldenEngine() {
     }
 
     @Test
+    fun textIsCutEachStepAndAnImageIsAStepOfItsOwn() {
+        val picture = Picture(ByteArray(3), 1, 16)
+        val text = List(5) { Token(it) }
+        assertEquals(emptyList<Int>(), cuts(emptyList()))
+        assertEquals(listOf(2, 4, 5), cuts(text, 2))
+        assertEquals(listOf(3, 4, 7, 9), cuts(text.take(3) + picture + text, 3))
+        // The rest of a prompt, from any of its cuts on, is cut at the same places.
+        val prompt = text + picture + picture + text + text + picture
+        val all = cuts(prompt, 4)
+        for ((index, place) in all.withIndex()) assertEquals(all.drop(index + 1), cuts(prompt.drop(place), 4).map { it + place })
+    }
+
+    /** Kernels round by the number of tokens that go through together, so what is kept of a prompt must end where a step does. */
+    @Test
+    fun whatWasAskedBeforeChangesNoAnswer() {
+        val golden = GoldenFiles.generator()
+        val rows = answers(golden)
+        val images = golden.tensors("answers.safetensors")
+        open(golden).use { engine ->
+            val chat = chat(golden, engine)
+            for (row in rows.reversed() + rows.flatMap { listOf(it, it) }) {
+                val prompt = chat.prompt(turns(row)) { imageOf(images[it.path]) }
+                val tokens = ArrayList<Int>()
+                engine.generate(prompt, row.int("limit")!!) { tokens.add(it) }
+                assertEquals(row.text("question"), row.list("tokens")!!.map { it.asInt }, tokens)
+            }
+        }
+    }
+
+    @Test
     fun textThatNamesControlTokensIsText() {
         val golden = GoldenFiles.generator()
         open(golden, vision = false).use { engine ->
