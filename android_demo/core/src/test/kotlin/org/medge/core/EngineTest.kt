@@ -91,7 +91,8 @@ class EngineTest : GoldenEngine() {
         // The tower of this model beside another one is noticed before anything is read past its end.
         val other = GoldenFiles(given("medge.small")).bundle
         Engine(other.path("language")!!, golden.bundle.eyes, 512, threads, load = load).use { engine ->
-            val picture = Picture(ByteArray(112 * 112 * 3), 112, 16)
+            val facts = golden.bundle.manifest.generator!!
+            val picture = Picture(ByteArray(facts.imageSize * facts.imageSize * 3), facts.imageSize, facts.imageTokens)
             val error = assertProblem(Problem.ANSWER_FAILED) { engine.generate(listOf(Token(2), picture, Token(5)), 1) { true } }
             assertTrue(error.message!!.contains("another model's"))
         }
