@@ -63,5 +63,6 @@ REST_DIVERGENCE = 1e-4
 # Mean centred cosine of a CLIP with random weights, 64 wide: no recipe's gate is meant for it, since its weights lie nowhere
 # close together and its texts do. A layer that is computed wrongly gives less than 0.9.
 RANDOM_CLIP = {"fp32": 0.999999, "fp16": 0.9999, "int8": 0.998, "int4": 0.98}
-# Cosines through the stand-in's pooling head in 8 bits against the same head in fp32 on the same tokens, as maps take it apart.
-INT8_HEAD = 0.03
+# Cosines through the stand-in's pooling head in 8 bits against the same head in fp32 on the same tokens, as maps take it apart:
+# 0.011 to 0.053 on nine of pydicom's pictures. The centred cosines of 0.998 that int8 reaches allow 0.063.
+INT8_HEAD = 0.06
