@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from ..bundles.bundle import Bundle
 from ..bundles.facts import GeneratorFacts
 from ..device.cpu import cpu_features, usable_cores
 from ..device.llama_library import gpu_memory
+from ..device.memory_limit import memory_limits
 from ..errors import ContextError
 from .cache import CacheName, cache_types
 from .engine import BATCH
@@ -42,24 +42,15 @@ class Device:
 
     @classmethod
     def here(cls) -> Device:
-        """This machine; inside a container, what the container may use."""
+        """This machine; in a container or a service with a limit, what that leaves."""
         import psutil
 
         memory = psutil.virtual_memory()
         total, free = memory.total, memory.available
-        if (limit := _cgroup("memory.max")) is not None:
-            total = min(total, limit)
-            free = min(free, limit - (_cgroup("memory.current") or 0))
+        for limit in memory_limits():
+            total, free = min(total, limit.most), min(free, limit.most - limit.used)
         known = cpu_features()
         return cls(total, max(free, 0), usable_cores(), tuple(n for n in FEATURES if n in known), gpu_memory())
-
-
-def _cgroup(name: str) -> int | None:
-    path = Path("/sys/fs/cgroup") / name
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # not Linux, or "max"
-        return None
 
 
 @dataclass(frozen=True)

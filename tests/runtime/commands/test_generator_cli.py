@@ -66,7 +66,8 @@ def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_
     assert written.returncode == (0 if body["stop"] == "end" else 3)
     short = medge("report", reader, ct, "--limit", 5, "--context", 512, code=3)
     assert "the limit of 5 tokens cut the report off; raise --limit" in short.stderr
-    full = medge("report", reader, ct, "--clinical", "word " * 180, "--limit", 200, "--context", 256 + IMAGE_TOKENS, "--json", code=3)
+    little = ("--limit", 200, "--context", 256 + IMAGE_TOKENS)
+    full = medge("report", reader, ct, "--clinical", "word " * 180, *little, "--json", code=3)
     assert json.loads(full.stdout)["stop"] == "context"
     assert "the context is full, so the report was cut off; give a longer --context" in full.stderr
     fhir = sorted((shared / "fhir").glob("*.json"))[0]
