@@ -7,10 +7,10 @@ unchecked, and no package is run. In a model's place a stub answers with the sum
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +27,6 @@ from medge.runtime.golden.phantom import phantom
 from medge.runtime.pictures.preprocess import PROFILES
 
 HERE = Path(__file__).parent
-SWIFT = Path(os.environ.get("MEDGE_SWIFT", Path.home() / ".cache/medge/swift"))
 SIDE = 56
 PROFILE = "finetune-pil"
 
@@ -78,8 +77,6 @@ class Colours:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Swift package as an export writes it, and the stubs as two more of its targets."""
-    if not (SWIFT / "root/.ready").is_file():
-        pytest.skip(f"no Swift in {SWIFT}: bash tests/swift/prepare {SWIFT}")
     bundle = tmp_path_factory.mktemp("swift")
     encoder = Colours()
     write_swift(cast("BundleWriter", Folder(bundle)), cast("Encoder", encoder))
@@ -114,21 +111,11 @@ def write_expected(encoder: Colours, path: Path) -> None:
     path.write_text(json.dumps(rows))
 
 
-def test_medgekit_compiles_and_gives_pythons_pixels_and_scores(package: Path) -> None:
-    command = [
-        "bash",
-        HERE / "inside",
-        SWIFT / "root",
-        package,
-        "swift",
-        "test",
-        "-j",
-        "2",
-        "--package-path",
-        "coreml/MedgeKit",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
-    said = done.stdout + done.stderr
+def test_medgekit_compiles_and_gives_pythons_pixels_and_scores(
+    swift: Callable[..., subprocess.CompletedProcess[str]], package: Path
+) -> None:
+    done = swift(package, "swift", "test", "-j", "2", "--package-path", "coreml/MedgeKit")
+    said = done.stdout
     assert done.returncode == 0, said[-6000:]
     written = "\n".join(
         path.read_text(encoding="utf-8") for path in (package / "coreml/MedgeKit/Tests").rglob("*.swift")
