@@ -1,28 +1,27 @@
-"""What tests of MedgeKit share: Debian's Swift, in a root of its own."""
+"""What tests of MedgeKit share: Swift, and MedgeKit and the stubs compiled once."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-SWIFT = Path(os.environ.get("MEDGE_SWIFT", Path.home() / ".cache/medge/swift"))
+from swift_compiler import HERE, MEDGEKIT, STUBS, Swift
 
 
 @pytest.fixture(scope="session")
-def swift() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command of Swift's in a folder, which it sees as /package; both streams are in its `stdout`."""
-    if not (SWIFT / "root/.ready").is_file():
-        pytest.skip(f"no Swift in {SWIFT}: bash tests/swift/prepare {SWIFT}")
+def swift() -> Swift:
+    folder = Path(os.environ.get("MEDGE_SWIFT", Path.home() / ".cache/medge/swift"))
+    if not (folder / "root/.ready").is_file():
+        pytest.skip(f"no Swift in {folder}: bash tests/swift/prepare {folder}")
+    return Swift(folder / "root")
 
-    def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", HERE / "inside", SWIFT / "root", folder, *command],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=540,
-        )  # fmt: skip
 
-    return run
+@pytest.fixture(scope="session")
+def modules(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MedgeKit and the stubs, as libraries and modules in one folder."""
+    folder = tmp_path_factory.mktemp("modules")
+    for name, uses in STUBS.items():
+        swift.library(folder, name, HERE / "stubs" / name, uses)
+    swift.library(folder, "MedgeKit", MEDGEKIT, ("CoreML", "CoreVideo"))
+    return folder

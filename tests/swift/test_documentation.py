@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-HERE = Path(__file__).parent
-MEDGEKIT = HERE.parents[1] / "export/to_coreml/swift/Sources/MedgeKit"
-STUBS = ("CoreVideo", "CoreML")  # each is imported by later ones only
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from swift_compiler import Swift
 
 
-def compiled(swift: Run, folder: Path, name: str, sources: Path) -> Any:
-    """The symbols that Swift lists of a module; the module itself is left in the folder for those that import it."""
-    shutil.copytree(sources, folder / name)
-    files = [f"{name}/{path.name}" for path in sorted(sources.glob("*.swift"))]
-    done = swift(
-        folder, "swiftc", "-parse-as-library", "-swift-version", "5", "-emit-module", "-module-name", name, "-I", ".",
-        "-emit-module-path", f"{name}.swiftmodule", "-emit-symbol-graph", "-emit-symbol-graph-dir", "graphs", *files,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:]
-    return json.loads((folder / f"graphs/{name}.symbols.json").read_text(encoding="utf-8"))["symbols"]
-
-
-@pytest.fixture(scope="module")
-def modules(swift: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MedgeKit and the stubs as modules, and MedgeKit's symbol graph."""
-    folder = tmp_path_factory.mktemp("modules")
-    for name in STUBS:
-        compiled(swift, folder, name, HERE / "stubs" / name)
-        (folder / f"graphs/{name}.symbols.json").unlink()
-    compiled(swift, folder, "MedgeKit", MEDGEKIT)
-    return folder
+def symbols_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """A module's public symbols, as Swift's symbol graph lists them."""
+    graph = json.loads((folder / f"graphs/{name}/{name}.symbols.json").read_text(encoding="utf-8"))
+    symbols: list[dict[str, Any]] = graph["symbols"]
+    return symbols
 
 
 def missing(symbols: list[dict[str, Any]]) -> list[str]:
@@ -66,13 +42,13 @@ def missing(symbols: list[dict[str, Any]]) -> list[str]:
 
 
 def test_every_public_symbol_is_described(modules: Path) -> None:
-    symbols = json.loads((modules / "graphs/MedgeKit.symbols.json").read_text(encoding="utf-8"))["symbols"]
+    symbols = symbols_of(modules, "MedgeKit")
     kinds = {symbol["kind"]["identifier"].removeprefix("swift.") for symbol in symbols if "location" in symbol}
     assert kinds == {"class", "struct", "enum", "enum.case", "property", "init", "method", "type.method"}
     assert not missing(symbols)
 
 
-def test_what_is_not_described_is_named(swift: Run, tmp_path: Path) -> None:
+def test_what_is_not_described_is_named(swift: Swift, tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     sources.mkdir()
     (sources / "Half.swift").write_text(
@@ -99,15 +75,20 @@ def test_what_is_not_described_is_named(swift: Run, tmp_path: Path) -> None:
         public enum Bare { case one }
         """
     )
-    symbols = compiled(swift, tmp_path, "Half", sources)
+    swift.library(tmp_path, "Half", sources)
     wanted = ["second", "what it returns", "what it throws"]
-    assert missing(symbols) == ["Bare", "Bare.one", "Half.bare", *(f"Half.part(_:by:): {what}" for what in wanted)]
+    assert missing(symbols_of(tmp_path, "Half")) == [
+        "Bare",
+        "Bare.one",
+        "Half.bare",
+        *(f"Half.part(_:by:): {what}" for what in wanted),
+    ]
 
 
-def test_docc_finds_no_fault(swift: Run, modules: Path) -> None:
+def test_docc_finds_no_fault(swift: Swift, modules: Path) -> None:
     """Links that lead nowhere, parameters that are not there, topics that are empty."""
-    done = swift(
-        modules, "docc", "convert", "MedgeKit/MedgeKit.docc", "--additional-symbol-graph-dir", "graphs",
+    done = swift.run(
+        modules, "docc", "convert", "MedgeKit/MedgeKit.docc", "--additional-symbol-graph-dir", "graphs/MedgeKit",
         "--fallback-display-name", "MedgeKit", "--fallback-bundle-identifier", "MedgeKit", "--output-path", "site",
         "--warnings-as-errors",
     )  # fmt: skip
