@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ def swift() -> Swift:
 
 
 @pytest.fixture(scope="session")
-def modules(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MedgeKit and the stubs, as libraries and modules in one folder."""
-    folder = tmp_path_factory.mktemp("modules")
-    for name, uses in STUBS.items():
-        swift.library(folder, name, HERE / "stubs" / name, uses)
-    swift.library(folder, "MedgeKit", MEDGEKIT, ("CoreML", "CoreVideo"))
-    return folder
+def modules(swift: Swift, once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """MedgeKit and the stubs, as libraries and modules in one folder, which is only read."""
+
+    def write(folder: Path) -> None:
+        for name, uses in STUBS.items():
+            swift.library(folder, name, HERE / "stubs" / name, uses)
+        swift.library(folder, "MedgeKit", MEDGEKIT, ("CoreML", "CoreVideo"))
+
+    return once("swift/modules", write)

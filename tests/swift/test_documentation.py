@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,17 @@ def test_what_is_not_described_is_named(swift: Swift, tmp_path: Path) -> None:
     ]
 
 
-def test_docc_finds_no_fault(swift: Swift, modules: Path) -> None:
+def test_docc_finds_no_fault(swift: Swift, modules: Path, tmp_path: Path) -> None:
     """Links that lead nowhere, parameters that are not there, topics that are empty."""
+    shutil.copytree(modules / "MedgeKit", tmp_path / "MedgeKit")
+    shutil.copytree(modules / "graphs/MedgeKit", tmp_path / "graphs")
     done = swift.run(
-        modules, "docc", "convert", "MedgeKit/MedgeKit.docc", "--additional-symbol-graph-dir", "graphs/MedgeKit",
+        tmp_path, "docc", "convert", "MedgeKit/MedgeKit.docc", "--additional-symbol-graph-dir", "graphs",
         "--fallback-display-name", "MedgeKit", "--fallback-bundle-identifier", "MedgeKit", "--output-path", "site",
         "--warnings-as-errors",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
-    page = json.loads((modules / "site/data/documentation/medgekit.json").read_text(encoding="utf-8"))
+    page = json.loads((tmp_path / "site/data/documentation/medgekit.json").read_text(encoding="utf-8"))
     listed = {link for section in page["topicSections"] for link in section["identifiers"]}
     assert "doc://MedgeKit/documentation/MedgeKit/Classifier" in listed
     assert not [section for section in page["topicSections"] if section.get("generated")], "a type is under no topic"
