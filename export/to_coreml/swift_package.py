@@ -74,6 +74,6 @@ def _files(folder: Traversable, prefix: str = "") -> list[tuple[str, str]]:
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if item.is_dir():
             found += _files(item, f"{prefix}{item.name}/")
-        elif item.name.endswith(".swift"):
+        elif item.name.endswith((".swift", ".md")):
             found.append((f"{prefix}{item.name}", item.read_text(encoding="utf-8")))
     return found

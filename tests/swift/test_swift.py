@@ -7,82 +7,24 @@ unchecked, and no package is run. In a model's place a stub answers with the sum
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from colours import Colours, write_package
+from swift_compiler import HERE, Swift
 
-from medge.export.to_coreml.swift_package import write_swift
-from medge.runtime.bundles.bundle import BundleWriter
-from medge.runtime.encoder.encoder import Encoder
 from medge.runtime.golden.phantom import phantom
-from medge.runtime.pictures.preprocess import PROFILES
-
-HERE = Path(__file__).parent
-SWIFT = Path(os.environ.get("MEDGE_SWIFT", Path.home() / ".cache/medge/swift"))
-SIDE = 56
-PROFILE = "finetune-pil"
-
-
-@dataclass
-class Folder:
-    """Files as a bundle's writer places them."""
-
-    root: Path
-
-    def add(self, path: str, role: str) -> Path:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return place
-
-
-@dataclass
-class Colours:
-    """An encoder whose embedding is the sums of an image's red, green and blue bytes, as the stub's."""
-
-    manifest: Any = field(
-        default_factory=lambda: SimpleNamespace(
-            profile=PROFILE, encoder=SimpleNamespace(image_size=SIDE, logit_scale=10.0, logit_bias=-9.0)
-        )
-    )
-    towers: Any = field(
-        default_factory=lambda: {
-            "vision": SimpleNamespace(inputs=["image"], output="embedding", golden=SimpleNamespace(cosine=0.99999))
-        }
-    )
-    label_bank: Any = field(
-        default_factory=lambda: SimpleNamespace(
-            names=("red", "blue"), embeddings=np.array([[1, 0, 0], [0, 0.6, 0.8]], np.float32)
-        )
-    )
-
-    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return PROFILES[PROFILE].resize(image, SIDE)
-
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return pixels.astype(np.float32)
-
-    def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        sums = pixels.sum(axis=(1, 2), dtype=np.float64)
-        return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Swift package as an export writes it, and the stubs as two more of its targets."""
-    if not (SWIFT / "root/.ready").is_file():
-        pytest.skip(f"no Swift in {SWIFT}: bash tests/swift/prepare {SWIFT}")
     bundle = tmp_path_factory.mktemp("swift")
     encoder = Colours()
-    write_swift(cast("BundleWriter", Folder(bundle)), cast("Encoder", encoder))
+    write_package(encoder, bundle)
     folder = bundle / "coreml/MedgeKit"
     for name in ("CoreML", "CoreVideo"):
         shutil.copytree(HERE / "stubs" / name, folder / "Sources" / name)
@@ -100,35 +42,25 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_expected(encoder: Colours, path: Path) -> None:
     """What `ScoresTests.swift` must compute of the golden picture: this side's cosine, softmax and sigmoid of each label."""
-    embedding = encoder.embed_pixels(encoder.normalise(encoder.resize(phantom()))[None])[0]
-    cosines = encoder.label_bank.embeddings @ embedding
-    facts = encoder.manifest.encoder
-    logits = facts.logit_scale * cosines + facts.logit_bias
+    embedding = encoder.embed(phantom())
+    logits = encoder.logits(embedding)
     powers = np.exp(logits - logits.max())
     rows = [
         {"label": name, "cosine": float(cosine), "softmax": float(share), "sigmoid": float(1 / (1 + np.exp(-logit)))}
         for name, cosine, share, logit in zip(
-            encoder.label_bank.names, cosines, powers / powers.sum(), logits, strict=True
+            encoder.label_bank.names,
+            encoder.label_bank.embeddings @ embedding,
+            powers / powers.sum(),
+            logits,
+            strict=True,
         )
     ]
     path.write_text(json.dumps(rows))
 
 
-def test_medgekit_compiles_and_gives_pythons_pixels_and_scores(package: Path) -> None:
-    command = [
-        "bash",
-        HERE / "inside",
-        SWIFT / "root",
-        package,
-        "swift",
-        "test",
-        "-j",
-        "2",
-        "--package-path",
-        "coreml/MedgeKit",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
-    said = done.stdout + done.stderr
+def test_medgekit_compiles_and_gives_pythons_pixels_and_scores(swift: Swift, package: Path) -> None:
+    done = swift.run(package, "swift", "test", "-j", "2", "--package-path", "coreml/MedgeKit")
+    said = done.stdout
     assert done.returncode == 0, said[-6000:]
     written = "\n".join(
         path.read_text(encoding="utf-8") for path in (package / "coreml/MedgeKit/Tests").rglob("*.swift")

@@ -213,10 +213,10 @@ def test_swift_package_lies_beside_it(packages: Callable[[str], Path], few_image
     encoder = PackageEncoder(Bundle.open(packages("fp16")))
     assert np.asarray(bank["embeddings"]).shape == (len(bank["labels"]), len(golden["embedding"]))
     assert np.linalg.norm(golden["embedding"]) == pytest.approx(1, abs=FP32_SUMS)
-    sources = {path.name for path in (folder / "MedgeKit").rglob("*.swift")}
-    assert sources == {
-        "Package.swift", "Classifier.swift", "Decisions.swift", "Preprocess.swift", "SafeTensors.swift", "DecisionsTests.swift",
-        "GoldenTests.swift",
+    written = {path.name for path in (folder / "MedgeKit").rglob("*") if path.is_file()}
+    assert written == {
+        "Package.swift", "Classifier.swift", "Decisions.swift", "Preprocess.swift", "SafeTensors.swift", "MedgeKit.md",
+        "DecisionsTests.swift", "GoldenTests.swift", "golden.json", "decisions.json",
     }  # fmt: skip
     tower = encoder.towers["vision"]
     assert (bank["input"], bank["output"], golden["leastCosine"]) == (IMAGE, OUTPUT, tower.golden.cosine)

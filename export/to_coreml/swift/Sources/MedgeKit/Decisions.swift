@@ -1,28 +1,40 @@
 import Foundation
 
-/// What is said of a label; `notCalibrated` where no image of this kind of picture had it.
-public enum Says: String, Codable {
-    case present, absent, uncertain
+/// What is said of a label; the raw values are the words that `medge classify` prints.
+public enum Says: String, Codable, Sendable {
+    /// The probability is above the label's upper threshold.
+    case present
+    /// The probability is below the label's lower threshold.
+    case absent
+    /// The probability is between the thresholds, or the picture is unlike anything that was calibrated on.
+    case uncertain
+    /// The label has no threshold: no image of this kind of picture had it.
     case notCalibrated = "not calibrated"
 }
 
-/// What is said of one label, and its calibrated probability, nil where it is not calibrated.
-public struct Finding: Codable {
+/// What is said of one label.
+public struct Finding: Codable, Sendable {
+    /// The label's name.
     public let label: String
+    /// Whether it is there.
     public let says: Says
+    /// Its calibrated probability, 0 to 1; nil where it is not calibrated.
     public let probability: Double?
 }
 
-/// What calibrated scores say of one image. If it is unlike anything that was calibrated on, every label that is calibrated is
-/// uncertain. The true label is among the likely ones as often as was asked for; nil where that was not calibrated.
-public struct Decision: Codable {
+/// What calibrated scores say of one image.
+public struct Decision: Codable, Sendable {
+    /// The image is unlike anything that was calibrated on: every label that is calibrated is uncertain, and none
+    /// should be shown.
     public let unlike: Bool
     /// To the nearest centre, in standard deviations.
     public let distance: Double
     /// The kind of picture, "" where kinds are not told apart.
     public let kind: String
-    /// In the labels' order; empty where no logits were given.
+    /// One for each label, in the labels' order; empty where no logits were given.
     public let findings: [Finding]
+    /// Labels among which the true one is as often as was asked for; nil where that was not calibrated or no logits
+    /// were given.
     public let likely: [String]?
 }
 
@@ -31,13 +43,13 @@ public struct Decision: Codable {
 ///
 /// It belongs to the scores that it was fitted to. Those of a CoreML package are other numbers than those of the ONNX file that
 /// `medge calibrate-scores` uses, so this takes a file that was fitted to embeddings of the package.
-public struct ScoreCalibration {
-    private struct Point: Decodable {
+public struct ScoreCalibration: Sendable {
+    private struct Point: Decodable, Sendable {
         let absentBelow: Double?
         let presentAbove: Double?
     }
 
-    private struct Kind: Decodable {
+    private struct Kind: Decodable, Sendable {
         let name: String
         let slopes: [Double]
         let offsets: [Double]
@@ -45,7 +57,7 @@ public struct ScoreCalibration {
         let likelyFrom: Double?
     }
 
-    private struct Facts: Decodable {
+    private struct Facts: Decodable, Sendable {
         let format: Int
         let form: String
         let labels: [String]
@@ -59,11 +71,15 @@ public struct ScoreCalibration {
     private let whitening: [[Double]]
     private let centres: [[Double]]
 
+    /// Read a calibration from its file.
+    ///
     /// - Parameters:
     ///   - file: its bytes.
-    ///   - size: numbers of an embedding.
+    ///   - size: D, how many numbers an embedding has.
     ///   - labels: those that are scored, in their order.
     ///   - fingerprint: what the calibration was told that its scores belong to.
+    /// - Throws: ``MedgeError`` where the file is damaged, of another format or size, or fitted to other scores or
+    ///   labels.
     public init(_ file: Data, size: Int, labels: [String], fingerprint: String) throws {
         let tensors: SafeTensors
         do {
@@ -120,8 +136,10 @@ public struct ScoreCalibration {
     /// Decide on an image.
     ///
     /// - Parameters:
-    ///   - embedding: of unit length.
-    ///   - logits: logitScale · cosine + logitBias of each label; nil where the image is scored for other labels.
+    ///   - embedding: D numbers of unit length.
+    ///   - logits: logitScale · cosine + logitBias of each label, in the labels' order; nil where the image is scored
+    ///     for other labels.
+    /// - Returns: what is said of the image, and of each label where there are logits.
     public func decide(embedding: [Float], logits: [Double]?) -> Decision {
         let unit = embedding.map(Double.init)
         let white = whitening.map { row in zip(row, unit).reduce(0.0) { $0 + $1.0 * $1.1 } }

@@ -1,11 +1,21 @@
 import Foundation
 
-/// An image of RGB bytes, row by row.
-public struct RGBImage {
+/// An image of 8 bits a channel, RGB, row by row from the top.
+public struct RGBImage: Sendable {
+    /// Columns, in pixels.
     public let width: Int
+    /// Rows, in pixels.
     public let height: Int
+    /// height · width · 3 values, 0 to 255: red, green and blue of one pixel after the other, no gaps between rows.
     public let bytes: [UInt8]
 
+    /// Take bytes as an image.
+    ///
+    /// - Parameters:
+    ///   - width: columns, in pixels.
+    ///   - height: rows, in pixels.
+    ///   - bytes: three of each pixel, as ``bytes`` holds them.
+    /// - Precondition: there are height · width · 3 bytes.
     public init(width: Int, height: Int, bytes: [UInt8]) {
         precondition(bytes.count == width * height * 3, "an RGB image has three bytes a pixel")
         self.width = width
@@ -14,12 +24,22 @@ public struct RGBImage {
     }
 }
 
-/// An image of 16 bits a channel, RGB, row by row: what a 16-bit PNG or TIFF holds.
-public struct RGB16Image {
+/// An image of 16 bits a channel, RGB, row by row from the top: what a 16-bit PNG or TIFF holds.
+public struct RGB16Image: Sendable {
+    /// Columns, in pixels.
     public let width: Int
+    /// Rows, in pixels.
     public let height: Int
+    /// height · width · 3 values, 0 to 65535: red, green and blue of one pixel after the other, no gaps between rows.
     public let values: [UInt16]
 
+    /// Take values as an image.
+    ///
+    /// - Parameters:
+    ///   - width: columns, in pixels.
+    ///   - height: rows, in pixels.
+    ///   - values: three of each pixel, as ``values`` holds them.
+    /// - Precondition: there are height · width · 3 values.
     public init(width: Int, height: Int, values: [UInt16]) {
         precondition(values.count == width * height * 3, "an RGB image has three values a pixel")
         self.width = width
@@ -35,13 +55,24 @@ public struct RGB16Image {
 }
 
 /// The preprocessing path that a bundle was made and measured with; the same pixels as medge's Python runtime.
-public enum Profile: String {
+public enum Profile: String, Sendable {
+    /// `tf.image.resize`: bilinear, half-pixel centres, no antialiasing, truncated to bytes.
     case evalTF = "eval-tf"
+    /// Pillow's bicubic, as the Hugging Face processor resizes.
     case hfBicubic = "hf-bicubic"
+    /// Pillow's bilinear, with antialiasing.
     case finetunePIL = "finetune-pil"
+    /// Zeros around the image until it is a square, then Pillow's bicubic.
     case servingPad = "serving-pad"
+    /// The shorter edge to the side by Pillow's bicubic, then the middle square, as CLIP's processor.
     case clipCrop = "clip-crop"
 
+    /// Resize an image of 8 bits.
+    ///
+    /// - Parameters:
+    ///   - image: of any size that is not empty.
+    ///   - side: width and height of the result, in pixels.
+    /// - Returns: the square that the model sees, before normalisation, equal to Python's to the bit.
     public func resize(_ image: RGBImage, side: Int) -> RGBImage {
         switch self {
         case .evalTF: return resizeTensorFlow(image, side: side)
@@ -52,6 +83,12 @@ public enum Profile: String {
         }
     }
 
+    /// Resize an image of 16 bits, which is first reduced to 8 as Python's runtime does it.
+    ///
+    /// - Parameters:
+    ///   - image: of any size that is not empty.
+    ///   - side: width and height of the result, in pixels.
+    /// - Returns: the square that the model sees, before normalisation, equal to Python's to the bit.
     public func resize(_ image: RGB16Image, side: Int) -> RGBImage {
         resize(self == .servingPad ? image.truncated : image.rounded, side: side)
     }
