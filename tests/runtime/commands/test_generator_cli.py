@@ -66,8 +66,8 @@ def test_report_and_record(reader: Path, pydicom_files: Path, shared: Path, tmp_
     assert written.returncode == (0 if body["stop"] == "end" else 3)
     short = medge("report", reader, ct, "--limit", 5, "--context", 512, code=3)
     assert "the limit of 5 tokens cut the report off; raise --limit" in short.stderr
-    little = ("--limit", 200, "--context", 256 + IMAGE_TOKENS)
-    full = medge("report", reader, ct, "--clinical", "word " * 180, *little, "--json", code=3)
+    words = "word " * (196 - IMAGE_TOKENS)  # most of the context
+    full = medge("report", reader, ct, "--clinical", words, "--limit", 200, "--context", 256, "--json", code=3)
     assert json.loads(full.stdout)["stop"] == "context"
     assert "the context is full, so the report was cut off; give a longer --context" in full.stderr
     fhir = sorted((shared / "fhir").glob("*.json"))[0]
