@@ -5,7 +5,8 @@
 Embeds held-back images of eight kinds with an encoder's bundle (that of `make demo`). Of every one, two and three kinds,
 half of the images stand for those that a recipe chooses on; the other halves of all kinds are held against them, of kinds
 that are among them and of others. A second time each chosen image comes five times, a little changed, as slices of one
-series do. Stores benchmarks/results/coverage.json.
+series do. Then two, four and six kinds are the labels of one folder, and none or one of them is missing among the chosen: how
+often that is refused where the folder's labels are known, and where they are not. Stores benchmarks/results/coverage.json.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medge.export.source.coverage import OUTSIDE, unlike
-from medge.export.source.samples import LEAST_TO_CHOOSE
+from medge.export.source.coverage import OUTSIDE, beyond_chance, check_covered, to_look_at, unlike
+from medge.export.source.samples import LEAST_TO_CHOOSE, Samples
 from medge.export.standin.public_data import mednist, pneumoniamnist, vqa_rad
 from medge.runtime.bundles.manifest import Manifest
-from medge.runtime.bundles.metrics import wilson
 from medge.runtime.bundles.origin import today
 from medge.runtime.encoder.encoder import load
 from medge.runtime.encoder.labels import unit_length
+from medge.runtime.errors import RecipeError
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 IMAGES = 200  # of a kind, at most: half of them serve to choose on
@@ -69,8 +70,30 @@ def cases(embedded: dict[str, Embeddings], *, copied: bool) -> Iterator[tuple[bo
             judged = [images[1::2] for images in embedded.values()]
             everything = unlike(known, np.concatenate(judged))
             for kind, found in zip(embedded, np.split(everything, np.cumsum([*map(len, judged)])[:-1]), strict=True):
-                refused = wilson(int(found.sum()), len(found))[0] > OUTSIDE
-                yield kind in chosen, float(found.mean()), refused
+                yield kind in chosen, float(found.mean()), beyond_chance(int(found.sum()), len(found))
+
+
+def folders(embedded: dict[str, Embeddings], count: int) -> Iterator[tuple[bool, bool, bool]]:
+    """(whether a label is missing among the chosen, whether that is refused without the labels, and with them)."""
+    for labels in itertools.combinations(embedded, count):
+        judged = [embedded[kind][1::2] for kind in labels]
+        rows, truth = np.concatenate(judged), np.repeat(np.arange(count), [*map(len, judged)])
+        given = Samples([np.array(number) for number in range(len(rows))], truth, labels, (), "the folder")
+        for missing in (None, *labels):
+            chosen = np.concatenate([embedded[kind][::2] for kind in labels if kind != missing])
+            if len(chosen) >= LEAST_TO_CHOOSE:
+                unlabelled = given.only(range(len(rows)))
+                yield missing is not None, refused(chosen, rows, unlabelled), refused(chosen, rows, given)
+
+
+def refused(chosen: Embeddings, rows: Embeddings, given: Samples) -> bool:
+    seen = to_look_at(given)
+    judged = rows[[int(image) for image in seen.images]]
+    try:
+        check_covered(chosen, judged, Samples([], None, (), (), "the chosen"), seen, "it")
+    except RecipeError:
+        return True
+    return False
 
 
 def main() -> None:
@@ -90,6 +113,17 @@ def main() -> None:
             "refused": float(np.mean([refused for _, _, refused in found])),
         })  # fmt: skip
         print(rows[-1], flush=True)
+    labelled = []
+    for count in (2, 4, 6):
+        found_all = list(folders(embedded, count))
+        for missing in (False, True):
+            answers = np.array([case[1:] for case in found_all if case[0] == missing])
+            together, by_label = answers.mean(0)
+            labelled.append({
+                "labels": count, "missing": missing, "cases": len(answers), "together": float(together),
+                "by_label": float(by_label),
+            })  # fmt: skip
+            print(labelled[-1], flush=True)
     kinds_of = {kind: len(rows) for kind, rows in embedded.items()}
     facts = {
         "date": today(),
@@ -97,6 +131,7 @@ def main() -> None:
         "images": kinds_of,
         "outside": OUTSIDE,
         "rows": rows,
+        "labelled": labelled,
     }
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
 

@@ -66,6 +66,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import json
 
     import numpy as np
+    from PIL import Image
     from safetensors.numpy import save_file
 
     base = tmp_path_factory.mktemp("places")
@@ -78,10 +79,16 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["empty"].mkdir()
     made["there"].mkdir()
     (base / "bad.jsonl").write_text('{"no": "text"}\n')
-    return {**made, "bad": base / "bad.jsonl", "out": base / "out"}
+    for label in ("hip", "knee"):
+        (base / "films" / label).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(base / "films" / label / "a.png")
+    (base / "labels.txt").write_text("hip\nhand\n")
+    others = {name: base / name for name in ("bad.jsonl", "out", "films", "labels.txt")}
+    return {**made, **{path.stem: path for path in others.values()}}
 
 
 SIGLIP = ("export", "medsiglip", "--checkpoint", "@siglip", "--out", "@out")
+LABELLED = ("--images", "@films", "--labelled", "--labels", "@labels")
 GEMMA = ("export", "medgemma", "--checkpoint", "@gemma", "--out", "@out")
 SMALLER = ("distill", "medsiglip", "--teacher", "@siglip", "--out", "@out", "--images")
 EVALUATE = ("evaluate", "--task", "folder", "--data", "@empty", "--out", "@out")
@@ -100,6 +107,8 @@ SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--d
         ((*SIGLIP, "--images", "@empty"), "no image (PNG, JPEG, TIFF, DICOM) in there"),
         ((*SIGLIP, "--images", "@empty", "--checkpoint", "@gone"), "is not a folder"),
         ((*SIGLIP, "--checkpoint", "@gemma"), "a language model: use 'medge export medgemma'"),
+        ((*SIGLIP, *LABELLED), "films: no label for the folder(s) knee; the labels are hip, hand"),
+        ((*SIGLIP, *LABELLED, "--recipe", "int8", "--recipe", "fast"), "no label for the folder(s) knee"),
         ((*SIGLIP, "--out", "@there"), "exists; choose another place"),
         ((*GEMMA, "--recipe", "q7"), "there is no recipe 'q7'"),
         ((*GEMMA, "--checkpoint", "@siglip"), "expected 'gemma3'"),
@@ -146,26 +155,13 @@ def test_a_bundle_is_evaluated_on_the_bare_install(bundle: Path, few_images: Pat
     assert len((tmp_path / "run" / "items.csv").read_text().splitlines()) == 3
 
 
-def test_parity_and_bench_of_a_bundle(
-    bundle: Path, checkpoint: Path, few_images: Path, places: dict[str, Path], tmp_path: Path
-) -> None:
-    (tmp_path / "films" / "knee").mkdir(parents=True)
-    (tmp_path / "films" / "knee" / "a.dcm").write_bytes((few_images / "CT_small.dcm").read_bytes())
-    labels = tmp_path / "labels.txt"
-    labels.write_text("hip\nhand\n")
-    asked = (
-        "parity",
-        bundle,
-        "--reference",
-        checkpoint,
-        "--images",
-        tmp_path / "films",
-        "--labelled",
-        "--labels",
-        labels,
-    )
+def test_parity_and_bench_of_a_bundle(bundle: Path, checkpoint: Path, places: dict[str, Path], tmp_path: Path) -> None:
+    labelled = [places[word[1:]] if word.startswith("@") else word for word in LABELLED]
+    asked = ("parity", bundle, "--reference", checkpoint, *labelled)
+    baked = asked[:-2]  # by the labels of the bundle
     for words, reason in (
-        (asked, "no label for the folder(s) knee"),
+        (asked, "no label for the folder(s) knee; the labels are hip, hand"),
+        (baked, "no label for the folder(s) hip, knee; the labels are "),
         (("parity", bundle, "--reference", places["gone"]), "is not a folder"),
         (("parity", bundle, "--reference", places["siglip"]), "is not what"),
         (("bench", bundle, "--against", "pytorch", "--reference", places["gone"]), "is no checkpoint folder"),

@@ -169,7 +169,16 @@ def coverage() -> str:
     counts = ", ".join(f"{kind} {count}" for kind, count in facts["images"].items())
     head = ["the images' kind is", "cases", "unlike, median", "least", "most", "cases refused"]
     by = f"By the bundle of `{facts['bundle']}` that `make demo` writes:"
-    return f"{by}\n\n{table(head, rows)}\n\nImages: {counts}; every second was chosen on."
+    labelled = [
+        [
+            str(row["labels"]), "one" if row["missing"] else "none", str(row["cases"]),
+            *(f"{100 * row[way]:.0f}%" for way in ("together", "by_label")),
+        ]
+        for row in facts["labelled"]
+    ]  # fmt: skip
+    heads = ["labels of a folder", "missing among the chosen", "cases", "refused without labels", "refused with them"]
+    images = f"Images: {counts}; every second was chosen on."
+    return f"{by}\n\n{table(head, rows)}\n\n{table(heads, labelled)}\n\n{images}"
 
 
 def maps() -> str:

@@ -86,14 +86,15 @@ def parity(
     if rows is not None:
         check_ending(rows, TABLES)
     check(opened, asked)  # what is wrong is said before torch is imported
-    made = [made_with(opened, asked), read_labels(labels) if labels else None]
+    made = made_with(opened, asked)
+    of_rows = [made, read_labels(labels) if labels else None]
     try:
         with (
             atomic_folder(to, force=force) if to else nullcontext() as folder,
-            rows_into(rows, opened, made, force=force) as row,
+            rows_into(rows, opened, of_rows, force=force) as row,
             progress() as advance,
         ):
-            measured = measure(opened, replace(asked, progress=advance, out=folder, row=row))
+            measured = measure(opened, replace(asked, progress=advance, out=folder, row=row), made)
     except KeyboardInterrupt:
         warn("stopped; the same command goes on where it was")
         raise typer.Exit(130) from None

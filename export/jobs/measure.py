@@ -100,23 +100,29 @@ def _check_material(bundle: Bundle, asked: Measuring) -> None:
         check_files(folder / "parity.json" for folder in asked.beside)
 
 
-def measure(bundle: Bundle, measuring: Measuring) -> Reports:
+def measure(bundle: Bundle, measuring: Measuring, made: object) -> Reports:
     """Measure every artefact of a bundle, and put the results into it or into `measuring.out`.
 
     What was computed is kept beside `measuring.place` until all is done: stopped, the same measurement goes on where it was.
+
+    Args:
+        made: what decides the outputs, from `made_with`; what was kept of other outputs is not gone on with.
 
     Raises:
         CheckpointError: the reference is not the checkpoint that the bundle was made from.
         PlaceTakenError: another process measures for the same place.
         StorageError: the file system refused.
     """
-    with kept_outputs(measuring.place or bundle.folder, made_with(bundle, measuring)) as outputs:
+    with kept_outputs(measuring.place or bundle.folder, made) as outputs:
         course = Course(measuring.progress, outputs, measuring.row)
         return MEASURES[bundle.manifest.kind](bundle, measuring, course)
 
 
 def made_with(bundle: Bundle, asked: Measuring) -> list[object]:
-    """What decides a measurement's outputs, apart from what it is measured on; `check` has found all of it."""
+    """What decides a measurement's outputs, apart from what it is measured on; `check` has found all of it.
+
+    It hashes the reference's file, so it is asked for once.
+    """
     manifest, reference = bundle.manifest, asked.reference
     of = reference if reference.is_file() else reference / "config.json"
     made = [(entry.path, entry.sha256) for entry in manifest.files if "parity" not in entry.role]

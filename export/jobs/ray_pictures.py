@@ -55,7 +55,7 @@ class RayPictures:
         """The images' embeddings, (D,) float32 of unit length: in order, but for what is left to give when Ray gives up.
 
         Raises:
-            DistillationError: Ray gave up, or the cluster can't be reached.
+            DistillationError: Ray did not start, can't be reached or gave up.
             MissingExtraError: Ray is not installed.
         """
         if not inputs:

@@ -13,14 +13,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.bundles.atomic import refuse_special
-from ...runtime.bundles.claim import claimed
-from ...runtime.errors import storage_errors
+from ...runtime.console.line_file import LineFile
 from ...runtime.progress import Progress, no_progress
 
 Array = NDArray[np.float32]
@@ -36,12 +34,12 @@ class KeptOutputs:
     """Outputs by what they are of.
 
     Args:
-        stream: where new ones are written; None where nothing is kept.
+        lines: where new ones are written; None where nothing is kept.
         known: {key: value} of an earlier run.
     """
 
-    def __init__(self, stream: BinaryIO | None = None, known: dict[str, Any] | None = None) -> None:
-        self._stream, self._known = stream, known if known is not None else {}
+    def __init__(self, lines: LineFile | None = None, known: dict[str, Any] | None = None) -> None:
+        self._lines, self._known = lines, known if known is not None else {}
 
     def value(self, of: Sequence[object], compute: Callable[[], Any]) -> Any:
         """A value that JSON can hold, exactly.
@@ -53,7 +51,7 @@ class KeptOutputs:
         Raises:
             StorageError: the file system refused.
         """
-        if self._stream is None:
+        if self._lines is None:
             return compute()
         key = hashlib.sha256(repr(of).encode()).hexdigest()
         if key not in self._known:
@@ -72,7 +70,7 @@ class KeptOutputs:
         Raises:
             StorageError: the file system refused.
         """
-        if self._stream is None:
+        if self._lines is None:
             return compute()
         keys = [hashlib.sha256(side.encode() + b"\0" + one).hexdigest() for one in inputs]
         if not all(key in self._known for key in keys):
@@ -80,11 +78,9 @@ class KeptOutputs:
         return np.stack([np.frombuffer(base64.b64decode(self._known[key]), "<f4") for key in keys])
 
     def _add(self, found: dict[str, Any]) -> None:
-        assert self._stream is not None
+        assert self._lines is not None
         self._known |= found
-        with storage_errors(Path(self._stream.name)):
-            self._stream.write("".join(json.dumps([key, value]) + "\n" for key, value in found.items()).encode())
-            self._stream.flush()
+        self._lines.add("".join(json.dumps([key, value]) + "\n" for key, value in found.items()).encode())
 
 
 @dataclass(frozen=True)
@@ -120,45 +116,21 @@ def kept_outputs(place: Path, made_with: object) -> Iterator[KeptOutputs]:
         StorageError: the file system refused.
     """
     place = place.absolute()
-    path = place.with_name(f".{place.name}.measured")
-    refuse_special(path)
     head = (hashlib.sha256(repr(made_with).encode()).hexdigest() + "\n").encode()
-    with claimed(path):
-        with storage_errors(path):
-            known, size = _read(path, head)
-            stream = path.open("r+b" if size else "wb")
-        try:
-            with storage_errors(path):
-                stream.truncate(size)
-                stream.seek(size)
-                if not size:
-                    stream.write(head)
-                    stream.flush()
-            yield KeptOutputs(stream, known)
-        except BaseException:
-            with contextlib.suppress(OSError):  # what a full disk did not take would be tried again
-                stream.close()
-            raise
-        stream.close()
-        path.unlink()
-
-
-def _read(path: Path, head: bytes) -> tuple[dict[str, Any], int]:
-    """What a file of the same question holds, and its bytes without a last line that was cut off."""
     known: dict[str, Any] = {}
-    if not path.is_file():
-        return known, 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if not whole.startswith(head):
-        return known, 0
-    try:
-        for line in whole[len(head) :].splitlines():
-            key, value = json.loads(line)
-            known[key] = value
-    except ValueError:  # damaged: what it says of the rest can't be believed either
-        return {}, 0
-    return known, len(whole)
+
+    def take_up(lines: bytes, cut_off: bytes) -> bool:
+        if not lines.startswith(head):
+            return False
+        try:
+            known.update(json.loads(line) for line in lines[len(head) :].splitlines())
+        except (ValueError, TypeError):  # damaged: what it says of the rest can't be believed either
+            known.clear()
+            return False
+        return True
+
+    with LineFile(place.with_name(f".{place.name}.measured"), head, take_up, passing=True) as lines:
+        yield KeptOutputs(lines, known)
 
 
 def _text_of(row: Array) -> str:

@@ -18,7 +18,7 @@ from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
 from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
-from ..source.coverage import MOST_LOOKED_AT, check_covered
+from ..source.coverage import check_covered, to_look_at
 from .maps import add_map_output, followed, map_graph
 from .stages import OnnxStages, engine, full_graph
 from .towers import export_tower, write_tower
@@ -72,9 +72,13 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
 
     if given := making.given:
         facts, normalise = full.reference.facts, full.reference.normalisation
-        asked = given.in_batches(making.profile, facts.image_size, MOST_LOOKED_AT, normalise)
-        judged = full.kept(("judged kinds", id(given), making.profile), lambda: (given, embed(0, asked)))[1]
-        check_covered(embedded(0), judged, images, given, CHOSEN)
+        seen = to_look_at(given)
+
+        def embed_seen() -> NDArray[np.float32]:
+            return embed(0, seen.in_batches(making.profile, facts.image_size, len(seen), normalise))
+
+        judged = full.kept(("judged kinds", id(given), making.profile), lambda: (given, embed_seen()))[1]
+        check_covered(embedded(0), judged, images, seen, CHOSEN)
     gates = part_gates("vision", recipe)
     count = full.kept(("merge", gates, of_these), lambda: largest_merge(embedded, tower, gates))
     return MergingTower(tower, count, follow=making.maps) if count else None

@@ -30,7 +30,7 @@ from ..families.token_merging import CHOSEN, MergingEncoder, largest_merge
 from ..families.transformers_versions import vision_transformer
 from ..format import Projecting
 from ..source.checkpoint import Checkpoint
-from ..source.coverage import MOST_LOOKED_AT, check_covered
+from ..source.coverage import check_covered, to_look_at
 from .towers import export_tower, write_tower
 
 SIGNATURE = Signature(("pixel_values",), (IMAGE_FEATURES,))
@@ -116,9 +116,10 @@ def write_image_tokens(making: Projecting, recipe: OnnxRecipe) -> TowerFacts:
         progress("vision tower: how many patches can be merged", 0, 1)
         images = making.images.for_choosing(PROFILE, tower.config.image_size, what=CHOSEN)
         if given := making.given:
-            asked = given.in_batches(PROFILE, tower.config.image_size, MOST_LOOKED_AT)
+            seen = to_look_at(given)
+            asked = seen.in_batches(PROFILE, tower.config.image_size, len(seen))
             chosen, judged = mean_tokens(tower, projector, images), mean_tokens(tower, projector, asked)
-            check_covered(chosen, judged, making.images, given, CHOSEN)
+            check_covered(chosen, judged, making.images, seen, CHOSEN)
         merge = most_merged(tower, projector, recipe, images)
     tokens = ImageTokens(tower, projector, merge or 0)
     progress("vision tower: exporting", 0, 1)

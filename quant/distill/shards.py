@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundles.atomic import atomic_folder, replace_text
 from ...runtime.bundles.manifest import sha256_json
-from ...runtime.errors import DistillationError, MissingExtraError, storage_errors
+from ...runtime.errors import DistillationError, MissingExtraError, one_line, storage_errors
 from ...runtime.progress import Progress, no_progress
 
 PLAN = "shards.json"
@@ -116,7 +116,7 @@ def run_pass(
         what: how progress names it.
 
     Raises:
-        DistillationError: shards of another pass lie there, or Ray gave up.
+        DistillationError: shards of another pass lie there, or Ray did not start, can't be reached or gave up.
     """
     plan.begin()
     missing, total = plan.missing(), len(plan.starts)
@@ -182,6 +182,30 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def _start_ray(init: Callable[..., object], address: str | None, workers: int) -> None:
+    """Connect with a cluster, or start Ray on this machine.
+
+    Args:
+        init: `ray.init`. Where a start takes Ray too long, it raises a plain `Exception`.
+
+    Raises:
+        DistillationError: Ray can't be reached, or did not start.
+    """
+    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": workers}
+    try:
+        if address:
+            _knock(address)
+        init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:
+        reason = one_line(" ".join(str(error).split()).rstrip("."))
+        if address:
+            raise DistillationError(f"Ray can't be reached at {address}: {reason}") from error
+        fewer = f"ask for fewer than {workers} processes (--workers), or " if workers > 1 else ""
+        raise DistillationError(
+            f"Ray did not start on this machine: {reason}; {fewer}do it without Ray (--engine local)"
+        ) from error
+
+
 def _by_ray(
     plan: PassPlan, missing: list[int], make_worker: Callable[[], Worker], address: str | None, workers: int, gpus: float
 ) -> Generator[int, None, None]:  # fmt: skip
@@ -194,13 +218,7 @@ def _by_ray(
         old.unlink(missing_ok=True)
     started = not ray.is_initialized()
     if started:
-        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False, "num_cpus": workers}
-        try:
-            if address:
-                _knock(address)
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DistillationError(f"Ray can't be reached at {address or 'this machine'}: {error}") from error
+        _start_ray(ray.init, address, workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     rows = ray.data.from_items([{"start": start} for start in missing], override_num_blocks=len(missing))

@@ -323,7 +323,7 @@ class Station:
             set_setting(connection, key, value)
             audit.note(connection, who, "changed a setting", key)
 
-    def note(self, who: str, action: str, what: str = "", detail: Mapping[str, Any] | None = None) -> None:
+    def note(self, who: str, action: audit.Action, what: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """Add an entry to the audit log.
 
         Args:

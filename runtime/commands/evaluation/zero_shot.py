@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...console.image_run import ImageRun, Outcome
 from ...console.layouts import TABLES
-from ...console.terminal import cuts_told
+from ...console.terminal import cuts_told, warn
 from ...evaluation.items import Item
 from ...evaluation.rows import row_of
 from ...evaluation.zero_shot import ZeroShot, prompts_of
@@ -33,6 +33,8 @@ def score_zero_shot(subject: Subject, asked: Asked, material: Material, view: Vi
     """
     task = asked.named.task
     there, gone = prompts_of(task, material.labels, asked.own)
+    if unused := [name for name in asked.own or () if name not in there]:
+        warn(f"{asked.own_file}: the data have no label {', '.join(unused)}; images are scored among the others alone")
     texts = [text for side in (there, gone) for group in side.values() for text in group]
     with cuts_told(subject.encoder, texts):
         score = ZeroShot(subject.encoder, there, gone)

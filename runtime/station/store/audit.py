@@ -11,11 +11,19 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .clock import now
 
 _BEGIN = "0" * 64
+# Everything that a station notes. The page says each in the reader's language (`action.…` in page/words).
+Action = Literal[
+    "sent a study", "sent an object with another patient's number", "sent another object under a known UID", "classified",
+    "delivered", "removed", "asked to classify", "asked to report", "asked a model", "cancelled", "tried again",
+    "report drafted", "report changed", "report signed", "report released", "report reopened", "logged in", "logged out",
+    "login failed", "was refused", "added a user", "removed a user", "set a password", "added a token", "removed a token",
+    "unlocked the station", "changed a setting", "backed up", "restored from a backup",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Entry:
         id: its number, from 1 without gaps.
         at: when, in seconds since 1970.
         who: a user's name, a device's title, or "station".
-        action: a word such as "received", "removed", "signed".
+        action: one of `Action`; of an entry that another version of medge made, maybe another.
         what: what it was done to: a UID or a job's number; no patient's name.
         detail: more, such as the bundle.
         hash: of this entry and the one before.
@@ -55,7 +63,7 @@ class Break:
 
 
 def note(
-    connection: sqlite3.Connection, who: str, action: str, what: str = "", detail: Mapping[str, Any] | None = None
+    connection: sqlite3.Connection, who: str, action: Action, what: str = "", detail: Mapping[str, Any] | None = None
 ) -> None:
     """Add an entry, within a transaction: what it tells of and the entry are both there, or neither is."""
     number, previous = head(connection)

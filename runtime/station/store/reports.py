@@ -13,10 +13,10 @@ from . import audit
 from .clock import now
 
 _MOST_VERSIONS = 10_000
-DRAFTED, CHANGED, SIGNED, RELEASED, REOPENED = (
-    "report drafted", "report changed", "report signed", "report released", "report reopened"
-)  # fmt: skip
-ACTIONS = frozenset({DRAFTED, CHANGED, SIGNED, RELEASED, REOPENED})  # in the audit log
+# What the audit log says of reports.
+ACTIONS: frozenset[audit.Action] = frozenset(
+    {"report drafted", "report changed", "report signed", "report released", "report reopened"}
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def draft(connection: sqlite3.Connection, study: str, text: str, *, author: str,
     if found is not None and (found.author != author or found.signed_at is not None):
         return False
     _enter(connection, study, 1 if found is None else found.version + 1, text, author, model, job)
-    audit.note(connection, author, DRAFTED, study, {"bundle": model})
+    audit.note(connection, author, "report drafted", study, {"bundle": model})
     return True
 
 
@@ -99,7 +99,7 @@ def change(connection: sqlite3.Connection, study: str, text: str, *, version: in
     found = _open(connection, study, version)
     model = "" if found is None else found.model
     made = _enter(connection, study, version + 1, text, who, model, None)
-    audit.note(connection, who, CHANGED, study, {"version": made.version})
+    audit.note(connection, who, "report changed", study, {"version": made.version})
     return made
 
 
@@ -121,7 +121,7 @@ def sign(connection: sqlite3.Connection, study: str, *, version: int, name: str,
     connection.execute(
         "UPDATE reports SET signed_by = ?, signed_at = ? WHERE study = ? AND version = ?", (name, now(), study, version)
     )
-    audit.note(connection, who, SIGNED, study, {"version": version, "name": name})
+    audit.note(connection, who, "report signed", study, {"version": version, "name": name})
     return _latest(connection, study)
 
 
@@ -139,7 +139,7 @@ def release(connection: sqlite3.Connection, study: str, *, who: str) -> Report:
     connection.execute(
         "UPDATE reports SET released_at = ? WHERE study = ? AND version = ?", (now(), study, found.version)
     )
-    audit.note(connection, who, RELEASED, study, {"version": found.version})
+    audit.note(connection, who, "report released", study, {"version": found.version})
     return _latest(connection, study)
 
 
@@ -153,7 +153,7 @@ def reopen(connection: sqlite3.Connection, study: str, *, who: str) -> Report:
     if found is None or found.signed_at is None:
         raise ConflictError("only a signed report can be reopened; a draft is open")
     made = _enter(connection, study, found.version + 1, found.text, who, found.model, None)
-    audit.note(connection, who, REOPENED, study, {"version": made.version})
+    audit.note(connection, who, "report reopened", study, {"version": made.version})
     return made
 
 

@@ -305,6 +305,16 @@ def test_merging_is_not_chosen_on_kinds_that_do_not_cover_the_users(
     with pytest.raises(RecipeError, match="is chosen on noise, but .* of 12 images of films are unlike all in there"):
         export_medsiglip(job, full=shallow_full)
     assert not (tmp_path / "a").exists()
+    # Among many others they would pass for chance, but not where they have a label of their own.
+    others = np.random.default_rng(1).integers(0, 256, (90, 32, 32, 3), np.uint8)
+    (tmp_path / "judged" / "noise").mkdir(parents=True)
+    for number, pixels in enumerate(others):
+        Image.fromarray(pixels).save(tmp_path / "judged" / "noise" / f"{number}.png")
+    copies(few_images, tmp_path / "judged" / "film", 6)
+    (tmp_path / "labels.txt").write_text("noise\nfilm\n")
+    job = replace(job, images=tmp_path / "judged", labelled=True, labels=tmp_path / "labels.txt")
+    with pytest.raises(RecipeError, match="is chosen on noise, but . of 6 images of judged/film are unlike all"):
+        export_medsiglip(job, full=shallow_full)
 
 
 def test_what_stands_in_both_folders_serves_once(

@@ -77,6 +77,22 @@ def test_the_items_are_those_of_one_process_to_the_bit(bundle: Path, data: Path,
     assert f"{PER_SHARD + 6} done before" in again.stderr
 
 
+def test_a_ray_that_does_not_start_is_no_fault_of_medge(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+
+    def init(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # what Ray raises is no more special
+
+    monkeypatch.setattr(ray, "init", init)
+    asked = ("evaluate", bundle, "--task", "folder", "--data", data, "--out", tmp_path / "run", "--engine", "ray")
+    said = medge(*asked, "--workers", "2", code=1).stderr
+    assert "medge: Ray did not start on this machine: The current node timed out during startup; ask for fewer" in said
+    assert "fault" not in said
+    medge(*asked[:-2], code=3)  # what it advises works
+
+
 def embeddings(place: Path, **dies: int) -> RayPictures:
     place.mkdir(exist_ok=True)
     return RayPictures(Dying(place, None, "cpu", **dies), "0", place, workers=2, per_shard=3)

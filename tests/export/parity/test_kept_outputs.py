@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[
 
 from medge.export.families.encoder import EncoderReference
 from medge.export.parity.divergence import diverge
-from medge.export.parity.kept_outputs import Course, KeptOutputs, kept_outputs
+from medge.export.parity.kept_outputs import Course, KeptOutputs, kept_outputs, versions
 from medge.runtime.encoder.encoder import Encoder
 from medge.runtime.errors import StorageError
 
@@ -95,12 +96,17 @@ def steady(report: Path) -> dict[str, Any]:
     return facts
 
 
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with (
-        Path("/dev/full").open("wb", buffering=0) as full,
-        pytest.raises(StorageError, match="writing /dev/full: no space left"),
+        pytest.raises(StorageError, match=r"writing .*\.bundle\.measured: the file is too large"),
+        kept_outputs(tmp_path / "bundle", "one") as outputs,
     ):
-        KeptOutputs(full).value(("text",), lambda: 1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            outputs.value(("text",), lambda: 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_stopped_parity_goes_on(
@@ -147,8 +153,16 @@ def test_a_stopped_parity_goes_on(
         return images(self, pixels)
 
     monkeypatch.setattr(EncoderReference, "image_embeddings", counted_images)
+    computed_with: list[list[str]] = []
+
+    def noted_versions() -> list[str]:
+        computed_with.append(versions())
+        return computed_with[-1]
+
+    monkeypatch.setattr("medge.export.jobs.measure.versions", noted_versions)
     told = medge(*asked, "--out", out, "--rows", rows, code=None).stderr
     assert out.exists(), told
+    assert len(computed_with) == 1  # what decides the outputs is found once, for the rows and for what is kept
     assert sum(asked_of) == 1  # the reference had done three when the bundle's third was stopped
     assert not (tmp_path / ".out.measured").exists()
     np.testing.assert_equal(steady(out / "parity.json"), steady(tmp_path / "whole" / "parity.json"))

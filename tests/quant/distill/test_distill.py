@@ -298,6 +298,28 @@ def test_a_ray_cluster_that_is_not_there_is_said_so_at_once(tmp_path: Path) -> N
         run_pass(plan, partial(make_dying, tmp_path / "log", -1), engine="ray", address="127.0.0.1:1")
 
 
+@pytest.mark.parametrize(
+    ("workers", "advice"),
+    [(3, r"ask for fewer than 3 processes \(--workers\), or do it without Ray \(--engine local\)"),
+     (1, r"do it without Ray \(--engine local\)")],
+)  # fmt: skip
+def test_a_ray_that_does_not_start_in_time_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, advice: str
+) -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'medge[ray]'")
+
+    def init(**options: Any) -> None:
+        assert options["num_cpus"] == workers
+        raise Exception("The current node timed out during startup. This\ncould happen.")  # as Ray's own
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    plan = PassPlan(tmp_path / "shards", 11, 3, {})
+    said = r"^Ray did not start on this machine: The current node timed out during startup\. This could happen; "
+    with pytest.raises(DistillationError, match=f"{said}{advice}$"):
+        run_pass(plan, partial(make_dying, tmp_path / "log", -1), engine="ray", workers=workers)
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_a_ray_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     log = tmp_path / "log"

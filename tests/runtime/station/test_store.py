@@ -359,7 +359,7 @@ def test_a_damaged_backup_is_refused(station: Station, tmp_path: Path) -> None:
 
 def test_a_change_of_the_audit_log_is_found(station: Station) -> None:
     for number in range(5):
-        station.note("ann", "looked", f"1.2.{number}", {"bundle": "b"})
+        station.note("ann", "asked to classify", f"1.2.{number}", {"bundle": "b"})
     assert station.history_break() is None
     assert [entry.what for entry in station.history(limit=2)] == ["1.2.4", "1.2.3"]
     station.close()

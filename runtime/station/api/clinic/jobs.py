@@ -13,7 +13,7 @@ from ....assistants.radiology_report import TEMPLATES
 from ...reading.drafting import reporter
 from ...reading.intake import CLASSIFY
 from ...station import Station
-from ...store import reports
+from ...store import audit, reports
 from ...work.jobs import Job
 from ..chat_request import Given
 from ..problems import RefusedError
@@ -54,7 +54,8 @@ def ask(at: At, held: Held, user: Reader, uid: Uid, asked: NewJobBody) -> JobBod
     # Whoever asks twice for the same before it has begun gets the same job.
     of = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
     job = held.queue.add(asked.kind, payload, key=f"{asked.kind} {uid} {of}", study=uid, priority=1, settle=0)
-    held.note(user.name, f"asked to {asked.kind}", uid, {"job": job.id, "bundle": entry.id})
+    action: audit.Action = "asked to classify" if asked.kind == CLASSIFY else "asked to report"
+    held.note(user.name, action, uid, {"job": job.id, "bundle": entry.id})
     return job_body(held, job)
 
 

@@ -2,7 +2,7 @@
 
 import { get, link } from "./api.js"
 import { h } from "./dom.js"
-import { moment, t } from "./words.js"
+import { actionWord, moment, t } from "./words.js"
 
 export async function history(main, _, signal) {
   const body = h("tbody")
@@ -10,7 +10,8 @@ export async function history(main, _, signal) {
   let before = 0
   const load = async () => {
     const { entries } = await get(`/v1/audit?limit=100&before=${before}`, { signal })
-    body.append(...entries.map((one) => h("tr", {}, h("td", {}, moment(one.at)), h("td", {}, one.who), h("td", {}, one.action),
+    body.append(...entries.map((one) => h("tr", {},
+      h("td", {}, moment(one.at)), h("td", {}, one.who), h("td", {}, actionWord(one.action)),
       h("td", {}, /^[\d.]{10,}$/.test(one.what) ? h("a", { href: link(one.what) }, one.what) : one.what))))
     before = entries.at(-1)?.id ?? before
     more.hidden = entries.length < 100
@@ -18,7 +19,7 @@ export async function history(main, _, signal) {
   const heads = ["history.when", "history.who", "history.action", "history.what"]
   main.replaceChildren(
     h("h1", {}, t("history.title")), h("p", { class: "soft" }, t("history.about")),
-    h("table", {}, h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, t(key))))), body),
+    h("table", { class: "log" }, h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, t(key))))), body),
     h("div", { class: "row" }, more),
   )
   await load()

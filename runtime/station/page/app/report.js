@@ -3,7 +3,7 @@
 import { get, may, post, put, session, study as address } from "./api.js"
 import { choice, field, h } from "./dom.js"
 import { tell } from "./main.js"
-import { moment, t } from "./words.js"
+import { actionWord, moment, t } from "./words.js"
 import { provenance } from "./scores.js"
 import { mark } from "./worklist.js"
 
@@ -67,7 +67,7 @@ export async function report(study, patient, facts, signal) {
         h("button", { class: "main", onclick: sign }, t("report.sign"))]
     acts.replaceChildren(...buttons.filter(Boolean), h("button", { onclick: () => print() }, t("report.print")))
     asking.hidden = isSigned || !models.length || !may("reader")
-    past.replaceChildren(...now.history.map((one) => h("div", { class: "soft small" }, `${moment(one.at)} · ${one.who} · ${one.action}`)))
+    past.replaceChildren(...now.history.map((one) => h("div", { class: "soft small" }, `${moment(one.at)} · ${one.who} · ${actionWord(one.action)}`)))
     paper.replaceChildren(
       h("h1", {}, t("report.title")), h("p", {}, patient),
       h("dl", { class: "facts" }, facts.flatMap(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])),

@@ -29,8 +29,10 @@ export function t(key, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole))
 }
 
-/** What the API calls a state, in the reader's words; what is new to this page, as it is. */
-export const stateWord = (state) => (words[`state.${state}`] === undefined ? state : t(`state.${state}`))
+/** What the API calls a state, or an action of its log, in the reader's words; what is new to this page, as it is. */
+const known = (kind, word) => words[`${kind}.${word}`] ?? word
+export const stateWord = (state) => known("state", state)
+export const actionWord = (action) => known("action", action)
 
 /** DICOM's YYYYMMDD. */
 export function day(text) {

@@ -127,6 +127,10 @@ def test_folders_of_ones_own_and_other_prompts(
     assert "MPLCONFIGDIR" not in os.environ
     assert found["model"]["peak_bytes"] == peak  # of the process that had the model; this one scored nothing
     assert "holds other results" in medge(*asked, code=1).stderr  # the task's own prompts are another question
+    prompts = {"left": ["skin on the left"], "right": ["skin on the right"], "middle": ["skin in the middle"]}
+    labels.write_text(json.dumps(prompts))
+    told = medge(*asked, "--labels", labels).stderr
+    assert "labels.json: the data have no label middle; images are scored among the others alone" in told
     labels.write_text(json.dumps({"left": ["skin on the left"]}))
     assert "no prompts for right" in medge(*asked, "--labels", labels, code=1).stderr
     assert "there is no task 'none'" in medge("evaluate", bundle, "--task", "none", "--data", skin, code=1).stderr

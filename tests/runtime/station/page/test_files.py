@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,11 +16,12 @@ from station_fakes import catalogue, shelf
 from medge.runtime.station.api.app import create_app
 from medge.runtime.station.api.service import Service
 from medge.runtime.station.page import serve
+from medge.runtime.station.store import audit
 
 FOLDER = Path(serve.__file__).parent
 MODULES = {path.name: path.read_text() for path in (FOLDER / "app").glob("*.js")}
 # Sentences whose end is a word of the API's.
-BY_WORD = ("state", "says", "parity", "job", "template", "view")
+BY_WORD = ("state", "says", "parity", "job", "template", "view", "action")
 
 
 def words(language: str) -> dict[str, str]:
@@ -36,6 +38,13 @@ def test_every_language_says_the_same(language: str) -> None:
         assert sentence.strip() == sentence != ""
     same = [key for key in found if found[key] == english[key]]
     assert language == "en" or len(same) < len(english) / 10, same  # "DICOM", "CT" and the like
+
+
+@pytest.mark.parametrize("language", serve.LANGUAGES)
+def test_every_action_of_the_audit_log_has_its_words(language: str) -> None:
+    said = {key.removeprefix("action.") for key in words(language) if key.startswith("action.")}
+    assert said == set(get_args(audit.Action))  # mypy lets a station note no other
+    assert len({words(language)[f"action.{one}"] for one in said}) == len(said)
 
 
 def test_every_sentence_is_said_and_every_key_is_there() -> None:

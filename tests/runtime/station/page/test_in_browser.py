@@ -19,6 +19,8 @@ from station_process import Running, station
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
 pytest.importorskip("llama_cpp", reason="llama_cpp is not installed: pip install 'medge[llm]'")
 
+from medge.runtime.station.page import serve
+
 AXE = Path.home() / ".cache/medge/web/node_modules/axe-core/axe.min.js"
 NASTY = "Ha^<script>alert(1)</script>"
 SIZES = ((360, 740), (1280, 900), (1920, 1080))
@@ -322,6 +324,12 @@ def test_a_language_is_chosen_and_kept(page: Any) -> None:
 def test_history_says_who_did_what(page: Any, study: str) -> None:
     opened(page, "#/history")
     page.locator("td", has_text="sent a study").first.wait_for()
+    page.select_option("#top select", "pt")
+    page.locator("td", has_text="enviou um exame").first.wait_for()
+    sentences = json.loads((Path(serve.__file__).parent / "words" / "pt.json").read_text())
+    known = {sentence for key, sentence in sentences.items() if key.startswith("action.")}
+    told = set(page.locator("tbody td:nth-child(3)").all_inner_texts())
+    assert {"enviou um exame", "avaliou o exame"} <= told <= known
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
