@@ -48,7 +48,7 @@ def _recorded(name: str) -> str:
 CORES = "two x86-64 cores"
 BENCHMARKS = {
     "encoder-parity": Benchmark(
-        "Encoder: distance from PyTorch", "benchmarks/standin_parity.py", "2026-11-25", f"{CORES}, target avx2", parity
+        "Encoder: distance from PyTorch", "benchmarks/standin_parity.py", "2026-11-27", f"{CORES}, target avx2", parity
     ),
     "encoder-full-size": Benchmark(
         "Encoder: full size", "benchmarks/full_size.py", "2026-11-24", f"{CORES} with AVX2", full_size
