@@ -67,7 +67,7 @@ BENCHMARKS = {
         "MedGemma's vision tower", "benchmarks/image_tower.py", "2026-11-25", CORES, image_tower
     ),
     "token-merging": Benchmark(
-        "Merging similar patches", "benchmarks/token_merging.py", "2026-11-25", CORES, merging
+        "Merging similar patches", "benchmarks/token_merging.py", "2026-11-27", f"{CORES}, busy", merging
     ),
     "coverage": Benchmark(
         "Are calibration images of the right kinds?", "benchmarks/coverage.py", _recorded("coverage"), f"{CORES}, busy", coverage
