@@ -16,7 +16,7 @@ from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, coverage, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
-from result_tables.language_models import cache, generator_full_size, generators, image_tower
+from result_tables.language_models import cache, from_storage, generator_full_size, generators, image_tower
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +63,9 @@ BENCHMARKS = {
     "cache": Benchmark(
         "A key-value cache in fewer bits", "benchmarks/cache.py", _recorded("cache"), f"{CORES}, busy", cache
     ),
+    "from-storage": Benchmark(
+        "A language model from storage", "benchmarks/from_storage.py", _recorded("from_storage"), f"{CORES}, busy", from_storage
+    ),
     "image-tower": Benchmark(
         "MedGemma's vision tower", "benchmarks/image_tower.py", "2026-11-25", CORES, image_tower
     ),
@@ -80,7 +83,7 @@ BENCHMARKS = {
     "arm": Benchmark(
         "ARM", "make test-arm", "2026-11-25", "aarch64 emulated by qemu-user on x86-64 with VNNI", arm
     ),
-    "android": Benchmark("Android", "benchmarks/android.py", "2026-11-25", "no phone; the planner on a JVM", android),
+    "android": Benchmark("Android", "benchmarks/android.py", "2026-11-27", "no phone; the planner on a JVM", android),
     "fuzz": Benchmark("Files changed at random", "make fuzz", _recorded("fuzz"), CORES, fuzz),
     "browser": Benchmark(
         "The browser", "benchmarks/web_latency.py", "2026-11-25", f"{CORES}, headless Chromium", web

@@ -43,7 +43,11 @@ def android() -> str:
         cells = []
         for plan in plans:
             context = f", {plan['context']} tokens" if plan["context"] else ""
-            cells.append(f"fits{context}" if plan["fits"] else f"does not fit ({plan['room'] / 1e9:.2f})")
+            cells.append({
+                "IN_MEMORY": f"fits{context}",
+                "FROM_STORAGE": f"from storage{context}, {plan['read_again'] / 1e9:.1f} GB read for each",
+                "NOT_AT_ALL": f"does not fit ({plan['room'] / 1e9:.2f})",
+            }[plan["fit"]])  # fmt: skip
         rows.append([name, f"{plans[0]['weights'] / 1e9:.2f}", f"{plans[-1]['need'] / 1e9:.2f}", *cells])
     head = ["bundle", "weights in memory, GB", "memory, GB", *(f"{size:g} GB phone" for size in phones)]
     times = [

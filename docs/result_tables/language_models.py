@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,34 @@ def cache() -> str:
         f"({mini['q8_0']['kept_mini'] / mini['f16']['kept_mini']:.2f} times)."
     )
     return f"{note}\n\n{table(head, rows)}"
+
+
+def from_storage() -> str:
+    """What a model costs whose weights memory does not hold, mapped and read."""
+    facts = json.loads((RESULTS / "from_storage.json").read_text())
+    weights, free = facts["weights"], facts["free"]
+    rows = [["mapped, no limit", *_a_token(free["mapped"])]]
+    for row in facts["mapped"]:
+        rounds = row["read_again_of_rounds"]
+        again = f"{row['read_again']:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
+        rows.append([f"mapped, {row['share']:.2f}", *_a_token(row, again)])
+    rows.append(["read into memory, no limit", *_a_token(free["read"])])
+    for row in facts["read"]:
+        ended = row.get("killed", False)
+        rows.append([f"read into memory, {row['share']:.2f}", *(["killed", "–", "–"] if ended else _a_token(row))])
+    speed = statistics.median(facts["storage_bytes_per_second"])
+    copied = free["mapped and repacked"]["anonymous"] - free["mapped"]["anonymous"]
+    return "\n\n".join([
+        f"Weights of {weights / 1e9:.2f} GB: a 4B's shapes with {facts['layers']} of its 34 layers, random, `{facts['recipe']}`. "
+        f"Linux {facts['kernel']}, control groups of version 1.",
+        table(["room for the weights", "read again", "seconds a token", "of these computing"], rows),
+        f"Storage gave {speed / 1e9:.2f} GB a second from beginning to end. Reading in between took "
+        f"**{facts['slower']:.1f} times** as long. Repacked, {copied / weights:.2f} of these weights were a copy in memory.",
+    ])  # fmt: skip
+
+
+def _a_token(row: dict[str, Any], again: str = "") -> list[str]:
+    return [again or f"{row['read_again']:.2f}", f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}"]
 
 
 def image_tower() -> str:

@@ -11,6 +11,7 @@ import typer
 from ..console.generator_options import (
     CacheOption,
     ContextOption,
+    FromStorageOption,
     GpuLayersOption,
     IsolateOption,
     LimitOption,
@@ -50,6 +51,7 @@ def ask(
     gpu_layers: GpuLayersOption = None,
     cache: CacheOption = "f16",
     isolate: IsolateOption = False,
+    from_storage: FromStorageOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +71,7 @@ def ask(
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
-        allow_failed_parity=allow_failed_parity,
+        from_storage=from_storage, allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         note = ""
         skipped: tuple[Refused, ...] = ()

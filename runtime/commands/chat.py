@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..console.generator_options import (
     CacheOption,
     ContextOption,
+    FromStorageOption,
     GpuLayersOption,
     IsolateOption,
     LimitOption,
@@ -45,6 +46,7 @@ def chat(
     gpu_layers: GpuLayersOption = None,
     cache: CacheOption = "f16",
     isolate: IsolateOption = False,
+    from_storage: FromStorageOption = False,
     allow_failed_parity: AllowFailed = False,
 ) -> None:
     """Talk with a language model in the terminal; show it images by path, as in "what is on @film.dcm?".
@@ -54,7 +56,7 @@ def chat(
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
-        allow_failed_parity=allow_failed_parity,
+        from_storage=from_storage, allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         generator.context  # noqa: B018  - opened now, so that a bundle that doesn't fit is refused before the first question
         out.print(f"{generator.manifest.name}, {generator.context} tokens of context. {HELP}")

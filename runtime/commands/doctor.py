@@ -7,32 +7,34 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..console.generator_options import CacheOption, ContextOption
+from ..console.generator_options import CacheOption, ContextOption, FromStorageOption
 from ..console.options import JsonOption
 from ..console.terminal import out, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..bundles.bundle import Bundle
     from ..console.parts import Part
+    from ..generator.planner import Plan
 
 
 def doctor(
     bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles of any kind to plan for.")] = None,
     context: ContextOption = None,
     cache: CacheOption = "f16",
+    from_storage: FromStorageOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what this device is, what medge lacks on it, and which bundles fit it, before anything is loaded.
 
-    The exit code is 1 when a bundle does not fit.
+    The exit code is 1 when a bundle does not fit; with --from-storage, when it does not run from storage either.
 
     Example: medge doctor bundle reader
     """
     import dataclasses
 
     from rich.table import Table
-    from rich.text import Text
 
     from ..bundles.bundle import Bundle
     from ..console.parts import parts
@@ -40,15 +42,17 @@ def doctor(
     from ..generator.planner import Device, Opening
     from ..kinds import KINDS
 
-    device, opening = Device.here(), Opening(context, cache=cast("CacheName", cache))
+    device, opening = Device.here(), Opening(context, cache=cast("CacheName", cache), from_storage=from_storage)
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
     plans = [KINDS[bundle.manifest.kind].plan(bundle, device, opening) for bundle in opened]
+    seconds = [_seconds_a_token(bundle, p) for bundle, p in zip(opened, plans, strict=True)]
     found = parts()
     if as_json:
         rows = [
-            {"bundle": p.name, "fits": p.fits, "context": p.context, "threads": p.threads, "gpu_layers": p.gpu_layers,
-             "cache_type": p.cache,
-             "needs_bytes": p.need.total, "need": dataclasses.asdict(p.need)} for p in plans
+            {"bundle": p.name, "fits": p.fits, "fit": p.fit, "context": p.context, "threads": p.threads,
+             "gpu_layers": p.gpu_layers, "cache_type": p.cache, "needs_bytes": p.need.total,
+             "need": dataclasses.asdict(p.need), "read_again_bytes": p.read_again, "read_again_seconds": longer}
+            for p, longer in zip(plans, seconds, strict=True)
         ]  # fmt: skip
         print_json(
             {
@@ -73,13 +77,39 @@ def doctor(
             for column in ("bundle", "", "context", "threads", "needs GB", "weights", "cache", "working"):
                 table.add_column(column, justify="left" if column in ("bundle", "") else "right", overflow="fold")
             for p in plans:
-                mark = Text("fits", "green") if p.fits else Text("does not fit", "red")
                 numbers = (p.need.total, p.need.weights, p.need.cache, p.need.working)
                 gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
-                table.add_row(p.name, mark, str(p.context or "none"), str(p.threads), *gigabytes)
+                table.add_row(p.name, _MARKS[p.fit], str(p.context or "none"), str(p.threads), *gigabytes)
             out.print(table)
-    if not all(p.fits for p in plans):
+        for p, longer in zip(plans, seconds, strict=True):
+            if p.fit == "from storage":
+                out.print(_told(p, longer), soft_wrap=True, markup=False, highlight=False)
+    if not all(p.runs for p in plans):
         raise typer.Exit(1)
+
+
+_MARKS = {
+    "in memory": "[green]fits[/]",
+    "from storage": "[yellow]from storage[/]",
+    "not at all": "[red]does not fit[/]",
+}
+
+
+def _seconds_a_token(bundle: Bundle, plan: Plan) -> float | None:
+    """By how much each token is longer from storage; None in memory, and where storage was not measured."""
+    from ..device.storage import storage_speed
+
+    path = bundle.path("language") if plan.fit == "from storage" else None
+    speed = None if path is None else storage_speed(path)
+    return None if speed is None else plan.seconds_a_token(speed)
+
+
+def _told(plan: Plan, longer: float | None) -> str:
+    slow = "how slow this device's storage is was not measured" if longer is None else f"about {longer:.1f} s more each"
+    return (
+        f"memory does not hold all of {plan.name}: --from-storage leaves its weights in their file, of which "
+        f"{plan.read_again / 1e9:.2f} GB are read again for each token, {slow} (docs/results/from-storage.md)"
+    )
 
 
 def parts_table(found: list[Part]) -> Table:

@@ -10,6 +10,7 @@ import typer
 from ..console.generator_options import (
     CacheOption,
     ContextOption,
+    FromStorageOption,
     GpuLayersOption,
     IsolateOption,
     LimitOption,
@@ -48,6 +49,7 @@ def radiology_report(
     gpu_layers: GpuLayersOption = None,
     cache: CacheOption = "f16",
     isolate: IsolateOption = False,
+    from_storage: FromStorageOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,7 +64,7 @@ def radiology_report(
     view, sampling = view_of(frame, window), sampling_of(limit, temperature, seed)
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
-        allow_failed_parity=allow_failed_parity,
+        from_storage=from_storage, allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         written = write_report(generator, images, template, sampling, clinical=clinical, view=view)
     if as_json:

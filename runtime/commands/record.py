@@ -10,6 +10,7 @@ import typer
 from ..console.generator_options import (
     CacheOption,
     ContextOption,
+    FromStorageOption,
     GpuLayersOption,
     IsolateOption,
     LimitOption,
@@ -38,6 +39,7 @@ def record(
     gpu_layers: GpuLayersOption = None,
     cache: CacheOption = "f16",
     isolate: IsolateOption = False,
+    from_storage: FromStorageOption = False,
     allow_failed_parity: AllowFailed = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +51,7 @@ def record(
 
     with opened(
         bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, isolate=isolate,
-        allow_failed_parity=allow_failed_parity,
+        from_storage=from_storage, allow_failed_parity=allow_failed_parity,
     ) as generator:  # fmt: skip
         answer = answer_from_record(generator, [fhir, *(page or ())], question, sampling_of(limit, temperature, seed))
     if as_json:

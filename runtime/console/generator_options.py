@@ -29,6 +29,12 @@ CacheOption = Annotated[
 IsolateOption = Annotated[
     bool, typer.Option("--isolate", help="Run the model in a process of its own: whatever ends that costs one answer.")
 ]
+FromStorageOption = Annotated[
+    bool,
+    typer.Option(
+        "--from-storage", help="Where memory does not hold the weights, read them from their file each time: slow."
+    ),
+]
 ThinkOption = Annotated[bool, typer.Option("--think", help="Let the model think first; its trace goes to stderr.")]
 
 
@@ -49,7 +55,7 @@ def cut_off(what: str, stop: Stop, limit: int) -> str:
 @contextmanager
 def opened(
     bundle: Path, *, context: int | None, threads: int | None, gpu_layers: int | None, cache: str, isolate: bool,
-    allow_failed_parity: bool,
+    allow_failed_parity: bool, from_storage: bool = False,
 ) -> Iterator[Generator]:  # fmt: skip
     """A bundle's generator, closed at the end; Ctrl-C ends in one line."""
     from ..generator.cache import CacheName
@@ -57,7 +63,7 @@ def opened(
 
     generator = load(
         bundle, allow_failed_parity=allow_failed_parity, context=context, threads=threads, gpu_layers=gpu_layers,
-        cache=cast("CacheName", cache), isolate=isolate,
+        cache=cast("CacheName", cache), isolate=isolate, from_storage=from_storage,
     )  # fmt: skip
     try:
         yield generator

@@ -53,6 +53,8 @@ class Engine:
         measuring: make room for the logits of every token of a batch, half a gigabyte with Gemma's vocabulary.
         observer: called for each operation of the graph (ggml's eval callback); calibration reads activations by it.
         call: how a projector in ONNX is called.
+        from_storage: leave the weights in their file, mapped: the system drops their pages and reads them again where memory is
+            short, and a token takes the longer for it (benchmarks/from_storage.py).
 
     Raises:
         MissingExtraError: llama-cpp-python is not installed.
@@ -64,7 +66,7 @@ class Engine:
     def __init__(
         self, model: Path, projector: Path | None = None, *, context: int = 4096, threads: int | None = None,
         gpu_layers: int = 0, cache: CacheTypes = CACHES["f16"], measuring: bool = False, observer: Observer | None = None,
-        call: TowerCall = DEFAULT_CALL,
+        call: TowerCall = DEFAULT_CALL, from_storage: bool = False,
     ) -> None:  # fmt: skip
         check_process(loading=True)
         self._free = contextlib.ExitStack()
@@ -74,7 +76,10 @@ class Engine:
         threads = threads or usable_cores()
         options = lib.llama_model_default_params()
         options.n_gpu_layers = gpu_layers
-        if not (gpu_layers or measuring or observer):
+        if from_storage:
+            options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
+            options.use_extra_bufts = False  # no repacked copy, which the system could not drop
+        elif not (gpu_layers or measuring or observer):
             # llama.cpp repacks many types for the CPU that it finds: mapped, the file and the copy both count, and a 4B
             # takes twice its size. Measuring and calibrating run a full-precision file once, which nothing repacks.
             options.load_mode = lib.LLAMA_LOAD_MODE_NONE

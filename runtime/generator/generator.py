@@ -46,6 +46,7 @@ class Generator:
         threads: as in `Engine`; the planner's choice where None.
         gpu_layers: likewise.
         cache: what keys and values are kept in; fewer bits take less memory and cost some quality (docs/results/cache.md).
+        from_storage: the weights may stay in their file where memory does not hold them, which is slow.
 
     Raises:
         RecipeError: fewer than one thread.
@@ -59,13 +60,13 @@ class Generator:
 
     def __init__(
         self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None,
-        cache: CacheName = "f16",
+        cache: CacheName = "f16", from_storage: bool = False,
     ) -> None:  # fmt: skip
         check_threads(threads)
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.facts = bundle.manifest.generator
-        self._wanted = Opening(context, threads, gpu_layers, cache)
+        self._wanted = Opening(context, threads, gpu_layers, cache, from_storage)
         self._longest = DEFAULT_CONTEXT
         self._engine: Engine | None = None
         self._opening = threading.RLock()
@@ -124,7 +125,7 @@ class Generator:
                 call = tower_call(self.facts, tower, images)
         engine = Engine(
             self.header.path, projector, context=chosen.context, threads=chosen.threads, gpu_layers=chosen.gpu_layers,
-            cache=cache_types(chosen.cache, self.facts.head_size), call=call,
+            cache=cache_types(chosen.cache, self.facts.head_size), call=call, from_storage=chosen.fit == "from storage",
         )  # fmt: skip
         try:
             for role in ("language", "projector"):

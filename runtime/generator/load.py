@@ -15,7 +15,7 @@ from .isolated.generator import IsolatedGenerator
 def load(
     folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, context: int | None = None,
     threads: int | None = None, gpu_layers: int | None = None, cache: CacheName = "f16", isolate: bool = False,
-    trust: Trust | str | Path | None = None,
+    from_storage: bool = False, trust: Trust | str | Path | None = None,
 ) -> Generator:  # fmt: skip
     """Open a language model's bundle for use.
 
@@ -29,6 +29,8 @@ def load(
         cache: what keys and values are kept in: "f16", "q8_0", or "q4_0" (the keys in q8_0). Fewer bits take less memory, so that
             a longer context fits, and cost some quality (docs/results/cache.md).
         isolate: run the model in a process of its own, so that whatever ends that costs one answer and one `GeneratorError`.
+        from_storage: where memory does not hold the weights, leave them in their file, which is read again for every token: slow
+            (docs/results/from-storage.md).
         trust: the device's trust, or its folder: who must have signed the bundle. That of the environment variable MEDGE_TRUST
             where None; without one, no signature is looked at.
 
@@ -48,4 +50,4 @@ def load(
         folder, verify=verify, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(folder, trust)
     )
     kind = IsolatedGenerator if isolate else Generator
-    return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache)
+    return kind(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, from_storage=from_storage)

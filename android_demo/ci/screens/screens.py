@@ -36,7 +36,7 @@ DENSITY = 2  # pixels for each dp, as in Stage.java
 STATES = (
     "empty", "nomodel", "working", "unreadable", "scores", "calibrated", "uncertain", "unlike", "similar", "labels",
     "ask", "asknone", "reading", "streaming", "answered", "stopped", "hot", "lowmemory",
-    "bundles", "models", "importing", "checking", "refused",
+    "bundles", "models", "storage", "importing", "checking", "refused",
 )  # fmt: skip
 SIZES = ("320x480", "411x891", "891x411", "800x1280")  # small, usual, lying, tablet
 LANGUAGES = ("en", "fr", "es", "pt", "sw")

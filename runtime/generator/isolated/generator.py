@@ -30,13 +30,16 @@ class IsolatedGenerator(Generator):
         threads: likewise.
         gpu_layers: likewise.
         cache: likewise.
+        from_storage: likewise.
     """
 
     def __init__(
         self, bundle: Bundle, *, context: int | None = None, threads: int | None = None, gpu_layers: int | None = None,
-        cache: CacheName = "f16",
+        cache: CacheName = "f16", from_storage: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache)
+        super().__init__(
+            bundle, context=context, threads=threads, gpu_layers=gpu_layers, cache=cache, from_storage=from_storage
+        )
         self._worker: Worker | None = None
         _ALL.add(self)
 

@@ -12,6 +12,7 @@ from medge.quant.recipes.gguf import GOLDEN
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.bundles.facts import Artefact, FileEntry, GeneratorFacts, Source, TowerFacts
 from medge.runtime.bundles.manifest import Manifest
+from medge.runtime.device.storage import LEAST_SHARE, SLOWER
 from medge.runtime.errors import ContextError
 from medge.runtime.generator.planner import DEFAULT_CONTEXT, Device, need, plan
 
@@ -82,6 +83,41 @@ def test_a_wish_is_kept_or_refused() -> None:
     chosen = plan(bundle(FACTS_4B, int(2.5 * GB)), device=device(5), context=131_072, threads=1)
     assert (chosen.context, chosen.threads) == (131_072, 1)
     assert not chosen.fits
+
+
+def test_weights_may_stay_in_storage_where_the_rest_fits() -> None:
+    """Three states: 2.5 GB of weights that may be dropped, and what may not be: tower, cache, working memory, the runtime."""
+    made = bundle(FACTS_4B, int(2.5 * GB))
+    rest = need(FACTS_4B, GB // 2, 512).total
+    roomy = plan(made, device=device(16), from_storage=True)
+    assert (roomy.fit, roomy.runs, roomy.read_again) == ("in memory", True, 0)
+
+    half = device((rest + 1.25 * GB) / GB / 0.9)  # the weights have room for half of them with the shortest context
+    asked = plan(made, device=half)
+    assert (asked.fit, asked.fits, asked.runs) == ("from storage", False, False)
+    assert 0.5 < asked.read_again / (2.5 * GB) < 1.0
+    told = rf"--from-storage\), which reads {asked.read_again / GB:.1f} GB again for each"
+    with pytest.raises(ContextError, match=told):
+        asked.checked()
+    agreed = plan(made, device=half, from_storage=True)
+    assert agreed.checked() is agreed
+    assert agreed.context > asked.context  # the longest that runs so; a cache can't be dropped
+    assert agreed.read_again > asked.read_again
+    assert agreed.seconds_a_token(GB) == pytest.approx(agreed.read_again * SLOWER / GB)
+    assert agreed.seconds_a_token(GB / 4) == pytest.approx(4 * agreed.seconds_a_token(GB))
+
+    least = device((rest + LEAST_SHARE * 2.5 * GB + 1e6) / GB / 0.9)
+    assert plan(made, device=least, from_storage=True).runs
+    small = plan(made, device=device((rest + LEAST_SHARE * 2.5 * GB - 1e6) / GB / 0.9), from_storage=True)
+    assert (small.fit, small.runs, small.read_again) == ("not at all", False, 0)
+    with pytest.raises(ContextError, match="close other programs$"):
+        small.checked()
+
+
+def test_what_a_gpu_shares_does_not_run_from_storage() -> None:
+    made = bundle(FACTS_4B, int(2.5 * GB))
+    assert plan(made, device=device(3, gpu=0.5), from_storage=True).fit == "not at all"
+    assert plan(made, device=device(3, gpu=0.5), from_storage=True, gpu_layers=0).fit == "from storage"
 
 
 def test_layers_go_to_a_gpu_as_far_as_it_holds_them() -> None:

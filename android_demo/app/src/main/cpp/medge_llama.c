@@ -74,10 +74,11 @@ NATIVE(void, setStop)(JNIEnv * env, jobject self, jboolean value) {
     stop = value;
 }
 
-/* `path` ends with a zero byte. 0 where the file can't be loaded. */
-NATIVE(jlong, loadModel)(JNIEnv * env, jobject self, jbyteArray path) {
+/* `path` ends with a zero byte. 0 where the file can't be loaded. llama.cpp maps it, unless told otherwise. */
+NATIVE(jlong, loadModel)(JNIEnv * env, jobject self, jbyteArray path, jboolean from_storage) {
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = 0;
+    params.use_extra_bufts = !from_storage; /* a repacked copy of the weights is memory that the system can't drop */
     jbyte * text = (*env)->GetByteArrayElements(env, path, NULL);
     if (!text) return 0;
     struct llama_model * model = llama_model_load_from_file((const char *) text, params);

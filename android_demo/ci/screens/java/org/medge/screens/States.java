@@ -1,5 +1,6 @@
 package org.medge.screens;
 
+import android.content.Context;
 import android.graphics.Bitmap;
 import android.view.View;
 import android.widget.TextView;
@@ -26,6 +27,7 @@ import org.medge.app.AskActivity;
 import org.medge.app.BundlesActivity;
 import org.medge.app.MainActivity;
 import org.medge.app.MedgeApp;
+import org.medge.app.PhoneKt;
 import org.medge.app.ProblemsKt;
 import org.medge.app.R;
 import org.medge.app.Viewer;
@@ -78,7 +80,7 @@ final class States {
             case "ask": case "asknone": case "reading": case "streaming": case "answered": case "stopped": case "hot": case "lowmemory":
                 states.ask(state);
                 break;
-            case "bundles": case "models": case "importing": case "checking": case "refused":
+            case "bundles": case "models": case "storage": case "importing": case "checking": case "refused":
                 states.bundles(state);
                 break;
             default: throw new IllegalArgumentException("no state " + state);
@@ -185,7 +187,11 @@ final class States {
         set(BundlesActivity.class, "share", state.equals("checking") ? 1000 : 437);
         set(BundlesActivity.class, "message", messageOf(state));
         if (!state.equals("bundles")) installed("encoder", "medsiglip-448 int8", 872_000_000L);
-        if (state.equals("models") || state.equals("refused")) installed("generator", "medgemma-4b-it q4_k_m", 2_490_000_000L);
+        if (state.equals("models") || state.equals("refused")) installed("generator", "medgemma-4b-it q3_k_m", 1_940_000_000L);
+        if (state.equals("storage")) {
+            installed("generator", "medgemma-4b-it q4_k_m", 2_490_000_000L);
+            host.getSharedPreferences(PhoneKt.SETTINGS, Context.MODE_PRIVATE).edit().putLong(PhoneKt.STORAGE_SPEED, 850_000_000L).apply();
+        }
         stage.begin(BundlesActivity.class, app, host, null);
     }
 

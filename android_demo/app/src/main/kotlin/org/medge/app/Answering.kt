@@ -68,6 +68,8 @@ class Answering(private val app: MedgeApp) {
         app.models.onTexts({
             val model = app.models.reader()
             reader = model
+            val slow = app.warning(model.plan)
+            if (slow.isNotEmpty()) app.models.onMain { if (reading) tell(app.getString(R.string.ask_reading) + "\n" + slow, reading = true) }
             try {
                 if (cancelled) throw CancellationException()
                 var count = 0

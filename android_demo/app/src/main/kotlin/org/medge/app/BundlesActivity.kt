@@ -44,7 +44,9 @@ class BundlesActivity : Activity() {
             encoder?.manifest?.let { warned(it, getString(R.string.bundles_encoder_facts, it.bytes / MB)) } ?: getString(R.string.bundles_none_encoder)
         text(R.id.generator).text = generator?.manifest?.name ?: getString(R.string.bundles_none)
         text(R.id.generator_facts).text = generator?.let {
-            warned(it.manifest, getString(R.string.bundles_generator_facts, it.manifest.bytes / MB, app.models.plan(it).context))
+            val plan = app.models.plan(it)
+            val facts = warned(it.manifest, getString(R.string.bundles_generator_facts, it.manifest.bytes / MB, plan.context))
+            listOf(facts, warning(plan)).filter(String::isNotEmpty).joinToString("\n")
         } ?: getString(R.string.bundles_none_generator)
         val licence = (encoder ?: generator)?.manifest?.licence.orEmpty()
         text(R.id.licence).text = licence

@@ -10,6 +10,7 @@ import org.medge.core.Cache
 import org.medge.core.Chat
 import org.medge.core.Encoder
 import org.medge.core.Engine
+import org.medge.core.Fit
 import org.medge.core.Golden
 import org.medge.core.Kind
 import org.medge.core.MedgeException
@@ -19,6 +20,7 @@ import org.medge.core.Problem
 import org.medge.core.Progress
 import org.medge.core.ProviderChoice
 import org.medge.core.ProviderTrial
+import org.medge.core.Storage
 import org.medge.core.Trust
 import org.medge.core.VectorIndex
 import java.io.File
@@ -26,11 +28,11 @@ import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
 
 /** A language model in memory. */
-class Reader(val engine: Engine, val chat: Chat, val threads: Int)
+class Reader(val engine: Engine, val chat: Chat, val threads: Int, val plan: Plan)
 
 /** The bundles on this phone and the models in memory; each model is used on its own thread only. */
 class Models(private val app: MedgeApp) {
-    private val settings = app.getSharedPreferences("models", Context.MODE_PRIVATE)
+    private val settings = app.getSharedPreferences(SETTINGS, Context.MODE_PRIVATE)
     private val main = Handler(Looper.getMainLooper())
     private val images = Executors.newSingleThreadExecutor()
     private val texts = Executors.newSingleThreadExecutor()
@@ -92,23 +94,23 @@ class Models(private val app: MedgeApp) {
         return VectorIndex(file, manifest.fingerprint, manifest.encoder!!.embeddingSize).also { index = it }
     }
 
-    /** The language model in use, opened; on its thread. @throws MedgeException there is none, or it does not fit, or can't be opened */
+    /** The language model in use, opened; on its thread. @throws MedgeException there is none, or it does not run here, or can't be opened */
     fun reader(): Reader {
         reader?.let { return it }
         val bundle = store.current(Kind.GENERATOR) ?: throw MedgeException(Problem.NO_MANIFEST)
         val plan = plan(bundle).checked()
-        return open(bundle, plan.context, plan.cache).also { reader = it }
+        return open(bundle, plan, plan.context, plan.cache).also { reader = it }
     }
 
-    private fun open(bundle: Bundle, context: Int, cache: Cache = Cache.F16): Reader {
+    private fun open(bundle: Bundle, plan: Plan, context: Int, cache: Cache): Reader {
         val device = app.device()
         val variant = device.llamaVariant ?: throw MedgeException(Problem.NO_LANGUAGE_ENGINE, device.abi)
         val facts = bundle.manifest.generator!!
         val batch = maxOf(Planner.BATCH, facts.imageTokens)
-        val engine = Engine(bundle.path("language")!!, bundle.eyes, context, device.threads, batch, cache) {
+        val engine = Engine(bundle.path("language")!!, bundle.eyes, context, device.threads, batch, cache, plan.fit == Fit.FROM_STORAGE) {
             System.loadLibrary("medge_llama_$variant")
         }
-        return Reader(engine, Chat(engine, bundle.manifest), device.threads)
+        return Reader(engine, Chat(engine, bundle.manifest), device.threads, plan)
     }
 
     /** Give memory back; models are opened again when they are needed. Waits its turn on each model's thread. */
@@ -181,10 +183,15 @@ class Models(private val app: MedgeApp) {
             Encoder(bundle, app.device().threads).use(Golden::replay)
             return
         }
-        val opened = open(bundle, Planner.LEAST_CONTEXT)
-        opened.engine.use { Golden.replay(it, opened.chat, bundle) }
+        val opened = open(bundle, plan(bundle), Planner.LEAST_CONTEXT, Cache.F16)
+        opened.engine.use {
+            Golden.replay(it, opened.chat, bundle)
+            // While the model has its memory, so that little of the file is kept in there.
+            if (opened.plan.fit == Fit.FROM_STORAGE) settings.edit().putLong(STORAGE_SPEED, Storage.speed(bundle.path("language")!!)).apply()
+        }
     }
 
-    /** How a bundle would run here. */
-    fun plan(bundle: Bundle): Plan = Planner.plan(bundle.manifest, app.device())
+    /** How a bundle would run here; a language model that is open, how it does: what it takes is no longer free. */
+    fun plan(bundle: Bundle): Plan =
+        reader?.plan?.takeIf { bundle.manifest.kind == Kind.GENERATOR } ?: Planner.plan(bundle.manifest, app.device())
 }

@@ -14,8 +14,15 @@ fun Context.device(): Device {
     (getSystemService(Context.ACTIVITY_SERVICE) as ActivityManager).getMemoryInfo(memory)
     val abis = if (Process.is64Bit()) Build.SUPPORTED_64_BIT_ABIS else Build.SUPPORTED_32_BIT_ABIS
     val features = File("/proc/cpuinfo").takeIf { it.canRead() }?.let { Device.featuresOf(it.readText()) }.orEmpty()
-    return Device(memory.totalMem, memory.availMem - memory.threshold, Runtime.getRuntime().availableProcessors(), abis.first(), features)
+    val storage = getSharedPreferences(SETTINGS, Context.MODE_PRIVATE).getLong(STORAGE_SPEED, 0)
+    return Device(
+        memory.totalMem, memory.availMem - memory.threshold, Runtime.getRuntime().availableProcessors(), abis.first(), features, storage,
+    )
 }
+
+/** Where [Models] keeps what it has tried on this phone, and in it bytes a second that storage gives. */
+const val SETTINGS = "models"
+const val STORAGE_SPEED = "storage"
 
 /** PowerManager.THERMAL_STATUS_*; 0 where the system does not tell, before Android 10. */
 fun Context.thermalStatus(): Int {

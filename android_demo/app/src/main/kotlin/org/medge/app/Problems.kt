@@ -1,11 +1,20 @@
 package org.medge.app
 
 import android.content.Context
+import org.medge.core.Fit
 import org.medge.core.MedgeException
+import org.medge.core.Plan
 import org.medge.core.Problem
 
 /** What went wrong, in the user's language. */
 fun Context.explain(error: MedgeException): String = getString(textOf(error.problem), *error.arguments)
+
+/** What a person should know of a plan before using it; empty where the model runs in memory. */
+fun Context.warning(plan: Plan): String {
+    if (plan.fit != Fit.FROM_STORAGE) return ""
+    val seconds = plan.secondsAToken ?: return getString(R.string.storage_unmeasured)
+    return getString(R.string.storage_measured, if (seconds < 10) "%.1f".format(seconds) else "%.0f".format(seconds))
+}
 
 /** The sentence of a problem; the compiler sees to it that each has one. */
 private fun textOf(problem: Problem): Int = when (problem) {

@@ -12,6 +12,7 @@ import java.util.concurrent.atomic.AtomicBoolean
  * What two prompts share at their beginning is evaluated once, without a change to any answer (see [cuts]), and an image goes through the
  * tower once. For one thread at a time, except [cancel].
  *
+ * @param fromStorage leave all weights in their file, for the system to drop and read again, see [Plan.fit]
  * @param load loads the JNI library that fits this processor, see [Device.llamaVariant]
  * @throws MedgeException the library, the model or the tower can't be loaded, or memory does not suffice
  */
@@ -22,6 +23,7 @@ class Engine(
     threads: Int,
     private val batch: Int = Planner.BATCH,
     cache: Cache = Cache.F16,
+    fromStorage: Boolean = false,
     load: () -> Unit,
 ) : Closeable {
     private var handle = 0L
@@ -45,7 +47,7 @@ class Engine(
             throw MedgeException(Problem.NO_LANGUAGE_ENGINE, error.message.orEmpty(), cause = error)
         }
         Native.setStop(false)
-        handle = Native.loadModel(terminated(model))
+        handle = Native.loadModel(terminated(model), fromStorage)
         if (handle == 0L) throw MedgeException(Problem.ENGINE_REFUSES, Native.reason())
         vocabulary = Native.vocabularySize(handle)
         context = Native.newContext(handle, positions, batch, threads, cache.keys, cache.values)

@@ -8,7 +8,7 @@ internal object Native {
 
     external fun setStop(value: Boolean)
 
-    external fun loadModel(path: ByteArray): Long
+    external fun loadModel(path: ByteArray, fromStorage: Boolean): Long
 
     external fun freeModel(model: Long)
 

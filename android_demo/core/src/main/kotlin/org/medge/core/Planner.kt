@@ -8,8 +8,11 @@ import kotlin.math.min
  *
  * @property memoryTotal,memoryFree bytes
  * @property features of the processor, as /proc/cpuinfo names them
+ * @property storage bytes a second that it reads from its storage, see [Storage.speed]; 0 where nobody has measured it
  */
-class Device(val memoryTotal: Long, val memoryFree: Long, val cores: Int, val abi: String, val features: Set<String>) {
+class Device(
+    val memoryTotal: Long, val memoryFree: Long, val cores: Int, val abi: String, val features: Set<String>, val storage: Long = 0,
+) {
     /** Bytes that may be used: the system and the app the user comes back to need the rest. */
     val room: Long get() = (memoryFree * RESERVE).toLong()
 
@@ -40,8 +43,12 @@ class Device(val memoryTotal: Long, val memoryFree: Long, val cores: Int, val ab
     }
 }
 
-/** Memory that a bundle takes, in bytes. */
-class Need(val weights: Long, val cache: Long, val working: Long, val fixed: Long) {
+/**
+ * Memory that a bundle takes, in bytes.
+ *
+ * @property mapped of [weights], what can stay in its file: pages that the system may drop and read again
+ */
+class Need(val weights: Long, val cache: Long, val working: Long, val fixed: Long, val mapped: Long = 0) {
     val total: Long get() = weights + cache + working + fixed
 }
 
@@ -62,13 +69,35 @@ enum class Cache(val keys: Int, val values: Int, private val bits: Double, priva
     fun bytes(numbers: Long): Long = (numbers * bits / 8).toLong()
 }
 
-/** What a bundle would take on a device: [context] is 0 for an encoder. */
-class Plan(val name: String, val need: Need, val context: Int, val room: Long, val cache: Cache = Cache.F16) {
-    val fits: Boolean get() = need.total <= room
+/** How a bundle runs on a device. */
+enum class Fit { IN_MEMORY, FROM_STORAGE, NOT_AT_ALL }
 
-    /** @throws MedgeException it does not fit; says what it needs and what there is */
+/** What a bundle would take on a device: [context] is 0 for an encoder. */
+class Plan(
+    val name: String, val need: Need, val context: Int, val room: Long, val cache: Cache = Cache.F16, private val storage: Long = 0,
+) {
+    val fits: Boolean get() = fit == Fit.IN_MEMORY
+
+    /** From storage it runs where what can't be dropped leaves the weights a share of room for which the reading was measured. */
+    val fit: Fit
+        get() = when {
+            need.total <= room -> Fit.IN_MEMORY
+            need.mapped > 0 && share >= Storage.LEAST_SHARE -> Fit.FROM_STORAGE
+            else -> Fit.NOT_AT_ALL
+        }
+
+    /** Room for the weights that can stay in their file, as a share of them. */
+    private val share: Double get() = (room - (need.total - need.mapped)).toDouble() / need.mapped
+
+    /** Bytes that are read from storage again for each token. */
+    val readAgain: Long get() = if (fit == Fit.FROM_STORAGE) (need.mapped * Storage.readAgain(share)).toLong() else 0
+
+    /** Seconds by which that makes each token longer; null where the speed of this phone's storage is not known. */
+    val secondsAToken: Double? get() = if (storage > 0) readAgain * Storage.SLOWER / storage else null
+
+    /** @throws MedgeException it does not run here; says what it needs and what there is */
     fun checked(): Plan {
-        demand(fits, Problem.TOO_LARGE) { listOf(name, need.total / 1_000_000, room / 1_000_000) }
+        demand(fit != Fit.NOT_AT_ALL, Problem.TOO_LARGE) { listOf(name, need.total / 1_000_000, room / 1_000_000) }
         return this
     }
 }
@@ -84,20 +113,29 @@ object Planner {
     private const val VISION_ROWS = 12 // of that width for each patch, in llama.cpp's tower
     private const val ONNX_ROWS = 45 // and in ONNX Runtime's
 
-    /** What a bundle takes on this device, with the longest context that fits; the cache is in eight bits where sixteen would shorten it. */
+    /**
+     * What a bundle takes on this device, with the longest context that fits; the cache is in eight bits where sixteen would shorten it.
+     * Where none fits, with the longest that runs from storage, and the cache that leaves less to read again.
+     */
     fun plan(manifest: Manifest, device: Device): Plan {
         val generator = manifest.generator ?: return Plan(manifest.name, encoderNeed(manifest), 0, device.room)
-        val weights = manifest.files.filter { it.role == "language" || it.role.substringBefore('.') == "projector" }.sumOf { it.bytes }
+        val language = manifest.files.filter { it.role == "language" }.sumOf { it.bytes }
+        val weights = language + manifest.files.filter { it.role.substringBefore('.') == "projector" }.sumOf { it.bytes }
         val onnx = manifest.towers["projector"]?.format == "onnx"
-        var context = min(LONGEST_CONTEXT, generator.contextLength)
-        while (true) {
-            val plans = Cache.values().filter { it.takes(generator) }
-                .map { Plan(manifest.name, need(generator, weights, context, onnx, it), context, device.room, it) }
-            plans.firstOrNull { it.fits }?.let { return it }
-            if (context <= LEAST_CONTEXT) return plans.last()
-            context = max(LEAST_CONTEXT, roundUp(context / 2))
+        val plans = contexts(generator).flatMap { context ->
+            Cache.values().filter { it.takes(generator) }.map {
+                val need = need(generator, weights, context, onnx, it, language)
+                Plan(manifest.name, need, context, device.room, it, device.storage)
+            }
         }
+        plans.firstOrNull { it.fits }?.let { return it }
+        val stored = plans.filter { it.fit == Fit.FROM_STORAGE }
+        return stored.filter { it.context == stored[0].context }.minByOrNull { it.readAgain } ?: plans.last()
     }
+
+    /** Contexts to try, the longest first. */
+    private fun contexts(facts: GeneratorFacts): List<Int> =
+        generateSequence(min(LONGEST_CONTEXT, facts.contextLength)) { if (it <= LEAST_CONTEXT) null else max(LEAST_CONTEXT, roundUp(it / 2)) }.toList()
 
     /**
      * Of several bundles of one kind, the one to use: the largest that fits, since among recipes of one model the larger is the nearer to
@@ -123,18 +161,20 @@ object Planner {
      * What a language model takes with room for [context] tokens.
      *
      * As `need` in the Python runtime's planner, but for the logits: the llama.cpp that phones get makes room for a row of the vocabulary
-     * for every token of a batch.
+     * for every token of a batch. The tower's weights are read into memory, the language model's stay [mapped].
      */
-    fun need(facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false, cache: Cache = Cache.F16): Need {
+    fun need(
+        facts: GeneratorFacts, weights: Long, context: Int, onnx: Boolean = false, cache: Cache = Cache.F16, mapped: Long = 0,
+    ): Need {
         val whole = if (facts.globalEvery > 0) facts.layers / facts.globalEvery else facts.layers
         val window = if (facts.window > 0) ring(facts.window, BATCH, context) else context
         val positions = whole.toLong() * context + (facts.layers - whole).toLong() * window
         val kept = cache.bytes(positions * facts.kvHeads * facts.headSize)
         val patches = if (facts.imageTokens > 0) (facts.imageSize.toLong() / facts.patchSize).let { it * it } else 0L
         val language = BATCH.toLong() * (facts.width.toLong() * 4 * 12 + facts.vocabulary.toLong() * 4)
-        if (onnx) return Need(weights, kept, language + patches * VISION_WIDTH * 4 * ONNX_ROWS, FIXED)
+        if (onnx) return Need(weights, kept, language + patches * VISION_WIDTH * 4 * ONNX_ROWS, FIXED, mapped)
         val vision = patches * VISION_WIDTH * 4 * VISION_ROWS + patches * patches * 4
-        return Need(weights, kept, max(language, vision), FIXED)
+        return Need(weights, kept, max(language, vision), FIXED, mapped)
     }
 
     /** Positions that windowed layers keep, in a ring. */

@@ -55,6 +55,17 @@ class EngineTest : GoldenEngine() {
     }
 
     @Test
+    fun weightsThatStayInTheirFileAnswerAlike() {
+        val golden = GoldenFiles.generator()
+        val language = golden.bundle.path("language")!!
+        Engine(language, golden.bundle.eyes, 1024, threads, fromStorage = true, load = load).use { engine ->
+            Golden.replay(engine, chat(golden, engine), golden.bundle)
+            val maps = File("/proc/self/maps")
+            if (maps.canRead()) assertTrue(maps.readText().contains(language.canonicalPath))
+        }
+    }
+
+    @Test
     fun textThatNamesControlTokensIsText() {
         val golden = GoldenFiles.generator()
         open(golden, vision = false).use { engine ->

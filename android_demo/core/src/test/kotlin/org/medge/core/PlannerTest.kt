@@ -7,6 +7,7 @@ import org.junit.Assert.assertNotNull
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
+import java.io.File
 
 class PlannerTest {
     private val gemma4b = GeneratorFacts(4_300_000_000, 34, 2560, 4, 256, 1024, 6, 131_072, 262_208, 896, 256, 14)
@@ -65,8 +66,50 @@ class PlannerTest {
     }
 
     @Test
-    fun aModelThatCannotFitIsRefusedWithBothNumbers() {
-        val error = assertProblem(Problem.TOO_LARGE) { Planner.plan(reader(2_600_000_000), phone(4.0)).checked() }
+    fun whatMemoryDoesNotHoldRunsFromStorage() {
+        val rest = Planner.need(gemma4b, 0, 4096, cache = Cache.Q8_0).total
+        fun plan(room: Long, storage: Long = 0) =
+            Planner.plan(reader(2_600_000_000), Device(8_000_000_000, ((rest + room) / Device.RESERVE).toLong() + 1, 8, "arm64-v8a", setOf("asimd"), storage))
+        val half = plan(1_300_000_000, storage = 500_000_000)
+        assertEquals(Fit.FROM_STORAGE, half.fit)
+        assertFalse(half.fits)
+        assertEquals(half, half.checked())
+        assertEquals(4096, half.context)
+        assertTrue(half.readAgain in 1_300_000_000..2_600_000_000)
+        assertEquals(half.readAgain * Storage.SLOWER / 500_000_000, half.secondsAToken!!, 1e-9)
+        assertNull(plan(1_300_000_000).secondsAToken) // nobody has measured that phone's storage
+        // Less room is more to read again, and eight bits of cache leave more room.
+        val fifth = plan(500_000_000)
+        assertTrue(fifth.readAgain > half.readAgain)
+        assertEquals(Cache.Q8_0, fifth.cache)
+        val whole = plan(2_600_000_000)
+        assertEquals(Fit.IN_MEMORY, whole.fit)
+        assertEquals(0, whole.readAgain)
+    }
+
+    @Test
+    fun readingAgainIsBetweenWhatWasMeasured() {
+        assertEquals(0.0, Storage.readAgain(1.5), 0.0)
+        val (high, less) = Storage.READ_AGAIN[1]
+        val (low, more) = Storage.READ_AGAIN[2]
+        assertEquals(less, Storage.readAgain(high), 1e-9)
+        assertEquals((less + more) / 2, Storage.readAgain((high + low) / 2), 1e-9)
+        assertEquals(Storage.READ_AGAIN.last().second, Storage.readAgain(Storage.LEAST_SHARE / 2), 1e-9)
+        val file = File(temporaryFolder(), "weights").apply { writeBytes(ByteArray(3_000_000)) }
+        assertTrue(Storage.speed(file) > 1_000_000)
+    }
+
+    @Test
+    fun onlyAMappedFileStaysInStorage() {
+        // An encoder's towers, and a vision tower, are read into memory: this one alone takes more than there is.
+        val plan = Planner.plan(reader(500_000_000, projector = FileEntry("b.onnx", "projector", 2_000_000_000, "")), phone(4.0))
+        assertEquals(Fit.NOT_AT_ALL, plan.fit)
+        assertEquals(0, plan.readAgain)
+    }
+
+    @Test
+    fun aModelThatCannotRunIsRefusedWithBothNumbers() {
+        val error = assertProblem(Problem.TOO_LARGE) { Planner.plan(reader(16_000_000_000), phone(4.0)).checked() }
         assertEquals(3, error.arguments.size)
         assertTrue(error.message!!.contains("1800"))
     }
@@ -132,7 +175,8 @@ class PlannerTest {
                         addProperty("cache", plan.need.cache)
                         addProperty("working", plan.need.working)
                         addProperty("context", plan.context)
-                        addProperty("fits", plan.fits)
+                        addProperty("fit", plan.fit.name)
+                        addProperty("read_again", plan.readAgain)
                     },
                 )
             }
