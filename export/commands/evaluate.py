@@ -23,6 +23,7 @@ from .options import WorkersOption, one_of
 
 if TYPE_CHECKING:
     from ...runtime.commands.evaluation.subject import Candidate, Model
+    from ...runtime.evaluation.readings.reading import Reader
     from ..jobs.ray_pictures import RayPictures
 
 
@@ -80,6 +81,18 @@ AddressOption = Annotated[
         help="A Ray cluster; MODEL, --data and --out must be places that all its machines see.", show_default="here"
     ),
 ]
+CheXbertOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Have CheXbert read the reports: the folder of chexbert.pth and bert-base-uncased.", show_default=False
+    ),
+]
+RadGraphOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Have RadGraph read the reports: the folder of its unpacked archive, and bert.", show_default=False
+    ),
+]
 ItemsOption = Annotated[
     str | None,
     typer.Option(
@@ -103,7 +116,7 @@ def evaluate(
     profile: CheckpointProfileOption = None, context: ContextOption = None, threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None, cache: CacheOption = "f16", device: DeviceOption = "auto", force: ForceOption = False,
     allow_failed_parity: AllowFailed = False, engine: EngineOption = "local", address: AddressOption = None,
-    workers: WorkersOption = 1, as_json: JsonOption = False,
+    workers: WorkersOption = 1, chexbert: CheXbertOption = None, radgraph: RadGraphOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Evaluate a bundle or a checkpoint on a public medical set, or on labelled images of your own, from a local copy.
 
@@ -114,6 +127,7 @@ def evaluate(
     patients where the data name them, by label and by subgroup, and a page of both. With --against it gets comparison.json and
     its page, too: the differences to another model, paired item by item. Interrupted, the same command goes on. What a task
     asks, and which published protocol it follows: docs/reference/tasks.md.
+    With --chexbert and --radgraph, models that you have downloaded say how right written reports are, in a finished run as well.
     With --engine ray, encoders embed images in --workers processes or on a cluster (pip install 'medge\\[ray]').
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
@@ -123,7 +137,11 @@ def evaluate(
     from ..distill.job import ENGINES
     from ..jobs.checkpoint_folder import candidates, is_checkpoint
     from ..jobs.ray_pictures import RayPictures
+    from ..report_readers.chexbert import CheXbertFolder
+    from ..report_readers.radgraph import RadGraphFolder
 
+    readers: list[Reader] = [CheXbertFolder(chexbert)] if chexbert else []
+    readers += [RadGraphFolder(radgraph)] if radgraph else []
     folders = [model] if against is None else [model, against]
     if profile is not None and not any(map(is_checkpoint, folders)):
         raise typer.BadParameter("--profile is for a checkpoint; a bundle is used with its own")
@@ -139,7 +157,7 @@ def evaluate(
     wanted = Wanted(
         task=task, data=data, method=method, out=to, margin=margin, form=items, labels=labels, limit=limit, seed=seed,
         no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache, allow_failed_parity=allow_failed_parity,
-        force=force, as_json=as_json,
+        readers=tuple(readers), force=force, as_json=as_json,
     )  # fmt: skip
 
     def ray(candidate: Candidate, opened: Model, place: Path) -> RayPictures:

@@ -15,6 +15,7 @@ from ...console.view_options import view_of
 from ...device.memory import forget_peak
 from ...encoder.labels import read_labels
 from ...errors import TaskError
+from ...evaluation.readings.reading import Reader
 from ...evaluation.task import ASK, IMAGE_METHODS, QUESTION_METHODS, Named, NamedQuestions, read_task
 from .by_probe import score_by_probe
 from .comparison.against import compare_both, places_of
@@ -46,6 +47,7 @@ class Wanted:
         gpu_layers: of it on a GPU; as many as fit where None.
         cache: what its keys and values are kept in.
         allow_failed_parity: whether a language model's bundle may be used whose gate failed.
+        readers: models that read the reports which a language model has written.
         force: begin anew.
         as_json: print JSON.
     """
@@ -64,6 +66,7 @@ class Wanted:
     gpu_layers: int | None
     cache: str
     allow_failed_parity: bool
+    readers: tuple[Reader, ...]
     force: bool
     as_json: bool
 
@@ -89,6 +92,10 @@ def evaluate(
     named, chosen = _task_and_method(first, wanted.task, wanted.method)
     if wanted.labels and chosen != "zero-shot":
         raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
+    for reader in wanted.readers:
+        if named.task.form != "reports":
+            raise typer.BadParameter(f"--{reader.name} reads reports, and the task '{named.name}' asks for none")
+        reader.check()
     own = read_labels(wanted.labels) if wanted.labels else None
     places = places_of(first, second, wanted.out, f"{named.name}-{{}}-{chosen}")
 
@@ -96,8 +103,8 @@ def evaluate(
         given: dict[str, Any] = {
             "data": wanted.data, "place": place, "form": wanted.form, "limit": wanted.limit, "seed": wanted.seed,
             "no_names": wanted.no_names, "force": wanted.force,
-            # The second's peak may be the first's; what others take is not known.
-            "counts_memory": engine is None and (forget_peak() or place == places[0]),
+            # The second's peak may be the first's, or a reader's; what others take is not known.
+            "counts_memory": engine is None and (forget_peak() or (place == places[0] and not wanted.readers)),
         }  # fmt: skip
         if isinstance(named, NamedQuestions) or chosen == ASK:
             with opened(
@@ -105,7 +112,9 @@ def evaluate(
                 cache=wanted.cache, isolate=False, allow_failed_parity=wanted.allow_failed_parity,
             ) as reader:  # fmt: skip
                 if isinstance(named, NamedQuestions):
-                    questions = AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)
+                    questions = AskedQuestions(
+                        named=named, method=cast("QuestionMethod", chosen), readers=wanted.readers, **given
+                    )
                     return evaluate_questions(reader, questions)
                 return evaluate_findings(reader, AskedFindings(named=named, **given))
         asked = Asked(named=named, method=cast("Method", chosen), own=own, own_file=str(wanted.labels or ""), **given)

@@ -11,6 +11,8 @@ from ....console.layouts import TABLES, Row, check_ending
 from ....console.terminal import err, out, warn
 from ....evaluation.answers.letters import prompt_of
 from ....evaluation.items import ImageQuestion, Posed, Question, RecordQuestion, ReportItem, drawn, hidden
+from ....evaluation.readings.reading import Reader, told_of
+from ....evaluation.readings.table import READINGS
 from ....evaluation.task import NamedQuestions
 from ....generator.generator import Generator
 from ..given import Finished, Given
@@ -18,6 +20,7 @@ from ..subject import model_of
 from ..told import add_figure, figure_table
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, counts_of, put_all
+from .readings import read_all
 from .ways import Likelihood, OverRecord, ShortAnswer, StepByStep, Way, WriteReport
 
 QuestionMethod = Literal["step-by-step", "likelihood", "short-answer", "record", "report"]
@@ -30,10 +33,12 @@ class AskedQuestions(Given):
     Attributes:
         named: the task.
         method: how questions are put.
+        readers: models that read the reports which were written.
     """
 
     named: NamedQuestions
     method: QuestionMethod
+    readers: tuple[Reader, ...] = ()
 
     @property
     def template(self) -> str:
@@ -50,6 +55,7 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
         BundleError: the model has no tokens for the options' letters.
         RecordError: a record that is asked about can't be read.
         MissingExtraError: what compares reports is not installed.
+        CheckpointError: a model that reads reports can't be read.
     """
     found = asked.named.layout.read(asked.data, asked.named.name)
     for why, count in found.left_out.items():
@@ -67,6 +73,8 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
     rows = rows_of(file, columns, (question.key for question in chosen))
     facts = _facts(generator, asked, rows, way, scored=len(chosen) - before - len(failed))
     facts["items"] |= {"in_the_data": len(questions), "left_out": dict(found.left_out)}
+    for reader in asked.readers if rows else ():  # after the memory that the model took was looked at
+        _add_reading(facts, reader, read_all(reader, rows, file, force=asked.force))
     write_facts(asked.place / METRICS, facts)
     if before:
         err.print(f"medge: {len(rows)} questions, {before} done before", soft_wrap=True)
@@ -126,6 +134,15 @@ def _facts(
     facts["task"] |= {"prompts_from": task.prompts_from, "prompt": asked.template, "limit": task.limit}
     facts["items"] = counts_of(rows)
     return facts | seconds_of(rows) | (way.figures(rows) if rows else {})
+
+
+def _add_reading(facts: dict[str, Any], reader: Reader, rows: Sequence[Row]) -> None:
+    """Put what a reader has found beside the other figures."""
+    reading = READINGS[reader.name]
+    told = told_of(reading, rows)
+    facts["figures"] |= told["figures"]
+    found = {"made_with": reader.identity[:16], "protocol": reading.protocol, "labels": told["labels"]}
+    facts.setdefault("readers", {})[reader.name] = found
 
 
 def _tell(facts: dict[str, Any], asked: AskedQuestions) -> None:
