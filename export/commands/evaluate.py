@@ -39,9 +39,7 @@ def _list(wanted: bool) -> None:
     raise typer.Exit
 
 
-ModelArgument = Annotated[
-    Path, typer.Argument(help="The bundle folder, or an encoder's checkpoint folder.", show_default=False)
-]
+ModelArgument = Annotated[Path, typer.Argument(help="The bundle folder, or a checkpoint folder.", show_default=False)]
 TaskOption = Annotated[str, typer.Option(help="A task by its name, or a .toml file of your own.", show_default=False)]
 DataOption = Annotated[Path, typer.Option(help="The folder into which the data were unpacked.", show_default=False)]
 MethodOption = Annotated[
@@ -68,7 +66,7 @@ CheckpointProfileOption = Annotated[
     str | None,
     typer.Option(
         "--profile",
-        help=f"Preprocessing of a checkpoint: {', '.join(PROFILES)}.",
+        help=f"Preprocessing of an encoder's checkpoint: {', '.join(PROFILES)}.",
         show_default="that of the bundle beside it, or the usual one",
     ),
 ]
@@ -121,7 +119,7 @@ def evaluate(
     """Evaluate a bundle or a checkpoint on a public medical set, or on labelled images of your own, from a local copy.
 
     Encoders score images; language models answer questions, are asked for findings, and write reports. Nothing is downloaded.
-    An encoder's checkpoint is run in full precision by PyTorch (pip install 'medge\\[export]'), on the same images, prompts and
+    A checkpoint is run in full precision by PyTorch (pip install 'medge\\[export]'), on the same images, prompts and
     preprocessing: with --against it says what a bundle lost.
     The folder of --out gets a row an item (items.parquet, .csv or .jsonl), metrics.json: figures with 95% intervals, over
     patients where the data name them, by label and by subgroup, and a page of both. With --against it gets comparison.json and
@@ -156,7 +154,7 @@ def evaluate(
     )
     wanted = Wanted(
         task=task, data=data, method=method, out=to, margin=margin, form=items, labels=labels, limit=limit, seed=seed,
-        no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache, allow_failed_parity=allow_failed_parity,
+        no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache,
         readers=tuple(readers), force=force, as_json=as_json,
     )  # fmt: skip
 

@@ -14,9 +14,8 @@ from ....evaluation.items import ImageQuestion, Posed, Question, RecordQuestion,
 from ....evaluation.readings.reading import Reader, told_of
 from ....evaluation.readings.table import READINGS
 from ....evaluation.task import NamedQuestions
-from ....generator.generator import Generator
 from ..given import Finished, Given
-from ..subject import model_of
+from ..subject import LanguageModel
 from ..told import add_figure, figure_table
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, counts_of, put_all
@@ -46,7 +45,7 @@ class AskedQuestions(Given):
         return self.named.task.prompts[self.method]
 
 
-def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
+def evaluate_questions(model: LanguageModel, asked: AskedQuestions) -> Finished:
     """Put the questions, and write items and metrics.
 
     Raises:
@@ -54,6 +53,7 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
         StorageError: the folder of results holds those of another question.
         BundleError: the model has no tokens for the options' letters.
         RecordError: a record that is asked about can't be read.
+        TaskError: the model can't be asked in this way.
         MissingExtraError: what compares reports is not installed.
         CheckpointError: a model that reads reports can't be read.
     """
@@ -66,12 +66,12 @@ def evaluate_questions(generator: Generator, asked: AskedQuestions) -> Finished:
         chosen = [_without_names(question) for question in chosen]
     file = items_file(asked.place, asked.form)
     check_ending(file, TABLES)
-    way = _way(generator, asked, questions)
-    same = same_of(model_of(generator.bundle), asked.named, asked.method, asked.template, asked.named.task.limit)
+    way = _way(model, asked, questions)
+    same = same_of(model.told, asked.named, asked.method, asked.template, asked.named.task.limit)
     columns = columns_of(way, same)
     before, failed = put_all(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (question.key for question in chosen))
-    facts = _facts(generator, asked, rows, way, scored=len(chosen) - before - len(failed))
+    facts = _facts(model, asked, rows, way, scored=len(chosen) - before - len(failed))
     facts["items"] |= {"in_the_data": len(questions), "left_out": dict(found.left_out)}
     for reader in asked.readers if rows else ():  # after the memory that the model took was looked at
         _add_reading(facts, reader, read_all(reader, rows, file, force=asked.force))
@@ -108,29 +108,29 @@ def _shown(question: Posed) -> str:
             return question.text
 
 
-def _way(generator: Generator, asked: AskedQuestions, questions: Sequence[Posed]) -> Way:
+def _way(model: LanguageModel, asked: AskedQuestions, questions: Sequence[Posed]) -> Way:
     limit = asked.named.task.limit
     match asked.method:
         case "step-by-step":
-            return StepByStep(generator, asked.template, limit)
+            return StepByStep(model, asked.template, limit)
         case "short-answer":
-            return ShortAnswer(generator, asked.template, limit)
+            return ShortAnswer(model, asked.template, limit)
         case "record":
             records = (one.record for one in questions if isinstance(one, RecordQuestion))
-            return OverRecord(generator, asked.template, limit, records)
+            return OverRecord(model, asked.template, limit, records)
         case "report":
-            return WriteReport(generator, asked.template, limit)
+            return WriteReport(model, asked.template, limit)
         case "likelihood":
             most = max(len(one.options) for one in questions if isinstance(one, Question))
-            return Likelihood(generator, asked.template, most)
+            return Likelihood(model, asked.template, most)
 
 
 def _facts(
-    generator: Generator, asked: AskedQuestions, rows: Sequence[Row], way: Way, *, scored: int
+    model: LanguageModel, asked: AskedQuestions, rows: Sequence[Row], way: Way, *, scored: int
 ) -> dict[str, Any]:  # fmt: skip
     """What `metrics.json` holds; without figures where nothing could be asked."""
     task = asked.named.task
-    facts = facts_of(model_of(generator.bundle), asked, asked.named, asked.method, scored=scored)
+    facts = facts_of(model.told, asked, asked.named, asked.method, scored=scored)
     facts["task"] |= {"prompts_from": task.prompts_from, "prompt": asked.template, "limit": task.limit}
     facts["items"] = counts_of(rows)
     return facts | seconds_of(rows) | (way.figures(rows) if rows else {})
