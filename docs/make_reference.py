@@ -31,6 +31,7 @@ from medge.runtime.evaluation.layouts.image_questions import ImageQuestions
 from medge.runtime.evaluation.layouts.record_questions import RecordQuestions
 from medge.runtime.evaluation.layouts.reports import IUReports, MIMICReports
 from medge.runtime.evaluation.layouts.table import Join, Split, Table
+from medge.runtime.evaluation.readings.table import READINGS
 from medge.runtime.evaluation.task import Ask, Label, Named, QuestionTask, Task, read_task, task_names
 from medge.runtime.pictures.preprocess import PROFILES
 
@@ -190,6 +191,15 @@ def _task(name: str) -> str:
     return f"## {name}\n\n{task.title}.\n\n{table(['', ''], [row for row in rows if row[1]])}{listed}"
 
 
+def readers() -> str:
+    """What models that read reports find."""
+    rows = [
+        [f"`--{name}`", one.protocol, ", ".join(f"`{figure}`" for figure in one.figures)]
+        for name, one in READINGS.items()
+    ]
+    return table(["option", "what it is", "figures"], rows)
+
+
 def render() -> dict[Path, str]:
     """{file: its text with what is generated as the code is now}."""
     pages = {
@@ -197,7 +207,7 @@ def render() -> dict[Path, str]:
         "errors": {"errors": error_tree(), "exit-codes": exit_codes()},
         "bundle-format": {"fields": fields(MANIFEST), "scores": fields(SCORES)},
         "recipes": {"profiles": profiles()},
-        "tasks": {"tasks": tasks(), "fields": fields(TASK_FIELDS)},
+        "tasks": {"tasks": tasks(), "readers": readers(), "fields": fields(TASK_FIELDS)},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),

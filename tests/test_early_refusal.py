@@ -128,10 +128,8 @@ SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--d
         (("demo", "--out", "@there"), "exists; choose another place"),
         (("bench", "@gone"), "is not a folder"),
         ((*EVALUATE, "@siglip"), "this needs the package 'torch': pip install 'medge[export]'"),
-        (
-            (*EVALUATE, "@gemma"),
-            "a language model: export it with 'medge export medgemma --recipe f16' (or bf16) first",
-        ),
+        ((*EVALUATE, "@gemma"), "is a language model, and the task 'folder' has no prompt for one"),
+        ((*EVALUATE, "@gemma", "--task", "medqa"), "this needs the package 'torch': pip install 'medge[export]'"),
         ((*EVALUATE, "@gone"), "is not a folder"),
     ],
 )

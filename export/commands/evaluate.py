@@ -23,6 +23,7 @@ from .options import WorkersOption, one_of
 
 if TYPE_CHECKING:
     from ...runtime.commands.evaluation.subject import Candidate, Model
+    from ...runtime.evaluation.readings.reading import Reader
     from ..jobs.ray_pictures import RayPictures
 
 
@@ -38,9 +39,7 @@ def _list(wanted: bool) -> None:
     raise typer.Exit
 
 
-ModelArgument = Annotated[
-    Path, typer.Argument(help="The bundle folder, or an encoder's checkpoint folder.", show_default=False)
-]
+ModelArgument = Annotated[Path, typer.Argument(help="The bundle folder, or a checkpoint folder.", show_default=False)]
 TaskOption = Annotated[str, typer.Option(help="A task by its name, or a .toml file of your own.", show_default=False)]
 DataOption = Annotated[Path, typer.Option(help="The folder into which the data were unpacked.", show_default=False)]
 MethodOption = Annotated[
@@ -67,7 +66,7 @@ CheckpointProfileOption = Annotated[
     str | None,
     typer.Option(
         "--profile",
-        help=f"Preprocessing of a checkpoint: {', '.join(PROFILES)}.",
+        help=f"Preprocessing of an encoder's checkpoint: {', '.join(PROFILES)}.",
         show_default="that of the bundle beside it, or the usual one",
     ),
 ]
@@ -78,6 +77,18 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         help="A Ray cluster; MODEL, --data and --out must be places that all its machines see.", show_default="here"
+    ),
+]
+CheXbertOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Have CheXbert read the reports: the folder of chexbert.pth and bert-base-uncased.", show_default=False
+    ),
+]
+RadGraphOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Have RadGraph read the reports: the folder of its unpacked archive, and bert.", show_default=False
     ),
 ]
 ItemsOption = Annotated[
@@ -103,17 +114,18 @@ def evaluate(
     profile: CheckpointProfileOption = None, context: ContextOption = None, threads: ThreadsOption = None,
     gpu_layers: GpuLayersOption = None, cache: CacheOption = "f16", device: DeviceOption = "auto", force: ForceOption = False,
     allow_failed_parity: AllowFailed = False, engine: EngineOption = "local", address: AddressOption = None,
-    workers: WorkersOption = 1, as_json: JsonOption = False,
+    workers: WorkersOption = 1, chexbert: CheXbertOption = None, radgraph: RadGraphOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Evaluate a bundle or a checkpoint on a public medical set, or on labelled images of your own, from a local copy.
 
     Encoders score images; language models answer questions, are asked for findings, and write reports. Nothing is downloaded.
-    An encoder's checkpoint is run in full precision by PyTorch (pip install 'medge\\[export]'), on the same images, prompts and
+    A checkpoint is run in full precision by PyTorch (pip install 'medge\\[export]'), on the same images, prompts and
     preprocessing: with --against it says what a bundle lost.
     The folder of --out gets a row an item (items.parquet, .csv or .jsonl), metrics.json: figures with 95% intervals, over
     patients where the data name them, by label and by subgroup, and a page of both. With --against it gets comparison.json and
     its page, too: the differences to another model, paired item by item. Interrupted, the same command goes on. What a task
     asks, and which published protocol it follows: docs/reference/tasks.md.
+    With --chexbert and --radgraph, models that you have downloaded say how right written reports are, in a finished run as well.
     With --engine ray, encoders embed images in --workers processes or on a cluster (pip install 'medge\\[ray]').
 
     Example: medge evaluate bundle --task folder --data held-back/ --items csv
@@ -123,7 +135,11 @@ def evaluate(
     from ..distill.job import ENGINES
     from ..jobs.checkpoint_folder import candidates, is_checkpoint
     from ..jobs.ray_pictures import RayPictures
+    from ..report_readers.chexbert import CheXbertFolder
+    from ..report_readers.radgraph import RadGraphFolder
 
+    readers: list[Reader] = [CheXbertFolder(chexbert)] if chexbert else []
+    readers += [RadGraphFolder(radgraph)] if radgraph else []
     folders = [model] if against is None else [model, against]
     if profile is not None and not any(map(is_checkpoint, folders)):
         raise typer.BadParameter("--profile is for a checkpoint; a bundle is used with its own")
@@ -138,8 +154,8 @@ def evaluate(
     )
     wanted = Wanted(
         task=task, data=data, method=method, out=to, margin=margin, form=items, labels=labels, limit=limit, seed=seed,
-        no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache, allow_failed_parity=allow_failed_parity,
-        force=force, as_json=as_json,
+        no_names=no_names, context=context, gpu_layers=gpu_layers, cache=cache,
+        readers=tuple(readers), force=force, as_json=as_json,
     )  # fmt: skip
 
     def ray(candidate: Candidate, opened: Model, place: Path) -> RayPictures:

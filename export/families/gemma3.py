@@ -61,19 +61,18 @@ def open_gemma(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def refuse_language_model(checkpoint: Checkpoint, instead: str = "use 'medge export medgemma'") -> None:
+def refuse_language_model(checkpoint: Checkpoint) -> None:
     """For commands that take an encoder.
 
     Args:
         checkpoint: what a user gave.
-        instead: what to do with a language model.
 
     Raises:
         CheckpointError: the checkpoint is a language model.
     """
     if (kind := checkpoint.config.get("model_type")) in MODEL_TYPES:
         path = checkpoint.folder / "config.json"
-        raise CheckpointError(f"{path}: the model is of type {kind!r}, a language model: {instead}")
+        raise CheckpointError(f"{path}: the model is of type {kind!r}, a language model: use 'medge export medgemma'")
 
 
 def text_config(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -1,26 +1,47 @@
-"""Folders that `medge evaluate` is given, looked at before torch is imported: bundles, and encoders' checkpoints."""
+"""Folders that `medge evaluate` is given, looked at before torch is imported: bundles and checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ...runtime.bundles.manifest import MANIFEST, KindName, sha256_json
-from ...runtime.commands.evaluation.subject import BundleFolder, Candidate, Model, Subject
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ...runtime.bundles.manifest import MANIFEST, KindName, sha256_file, sha256_json
+from ...runtime.commands.evaluation.subject import (
+    BundleFolder,
+    Candidate,
+    LanguageModel,
+    Model,
+    Opening,
+    Subject,
+    single_tokens,
+)
 from ...runtime.console.image_run import through
-from ...runtime.errors import MissingExtraError
+from ...runtime.console.terminal import err
+from ...runtime.errors import MissingExtraError, RecipeError, TaskError
 from ...runtime.evaluation.pages.words import ORIGINAL
-from ..families.gemma3 import refuse_language_model
+from ...runtime.generator.conversation import Answer, Sampling, Turn
+from ..families.gemma3 import MODEL_TYPES, text_config
 from ..source.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from ..families.encoder import EncoderReference
+    from ..families.generator_chat import GeneratorChat
 
 RECIPE = "fp32 in PyTorch"
-INSTEAD = "export it with 'medge export medgemma --recipe f16' (or bf16) first, and evaluate that bundle"
+LONGEST = 8192  # positions of a language model's context where nobody says: as bundles have, where memory allows
+# Beside config and weights, what a language model's answers depend on.
+OF_PROMPTS = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
+    "processor_config.json", "preprocessor_config.json", "generation_config.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +49,7 @@ class CheckpointFolder(Candidate):
     """An encoder's checkpoint, in full precision.
 
     Attributes:
-        checkpoint: opened, and no language model's.
+        checkpoint: opened, an image-text encoder's.
         wanted: the preprocessing profile; where None, `like`, or the usual one of a family that does not know `like`.
         like: the profile of the bundle that it is compared with, or None.
 
@@ -68,12 +89,9 @@ class CheckpointFolder(Candidate):
         return Subject(self._model(encoder.reference.device_tokenizer, profile), encoder, through(encoder))
 
     def _family(self) -> type[EncoderReference]:
-        try:
+        with _export_extra():
             from ..families.table import family_of
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("medge"):
-                raise
-            raise MissingExtraError(error.name.split(".")[0], "export") from error
+
         return family_of(self.checkpoint)
 
     def _profile_of(self, family: type[EncoderReference]) -> str:
@@ -84,6 +102,107 @@ class CheckpointFolder(Candidate):
         identity = sha256_json([hashes, hashlib.sha256(tokenizer.encode()).hexdigest(), profile])
         weights = sum(path.stat().st_size for path in set(self.checkpoint.shards.values()))
         return Model(self.name, identity, ORIGINAL, {"vision": RECIPE, "text": RECIPE}, weights)
+
+
+@dataclass(frozen=True)
+class LanguageCheckpointFolder(Candidate):
+    """A language model's checkpoint, in full precision.
+
+    Attributes:
+        checkpoint: opened, a MedGemma.
+
+    Raises:
+        CheckpointError: it can't be read.
+        MissingExtraError: `medge[export]` is not installed.
+        RecipeError: the device isn't there.
+    """
+
+    checkpoint: Checkpoint
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def kind(self) -> KindName:
+        return "generator"
+
+    @property
+    def gpus(self) -> int:
+        return 0  # language models are not run by Ray
+
+    def check(self) -> None:
+        with _export_extra():
+            from .checkpoint_encoder import pick_device
+
+        pick_device(self.device)
+
+    def unfit(self, method: str) -> str:
+        if method != "record":
+            return ""
+        return (
+            f"{self.folder}: answers over records are forced into JSON by llama.cpp, which runs no checkpoint: export it with "
+            "'medge export medgemma --recipe f16' (or bf16) first, and evaluate that bundle"
+        )
+
+    @contextmanager
+    def language(self, opening: Opening) -> Iterator[LanguageModel]:
+        with _export_extra():
+            import torch
+
+            from ..families.generator_chat import GeneratorChat
+            from ..families.generator_reference import GeneratorReference
+            from .checkpoint_encoder import pick_device
+
+        device = pick_device(self.device)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        longest = text_config(self.checkpoint)["max_position_embeddings"]
+        chat = GeneratorChat(GeneratorReference(self.folder), min(opening.context or LONGEST, longest), device)
+        try:
+            yield _CheckpointModel(chat, self._told())
+        except KeyboardInterrupt:
+            err.print("\nmedge: stopped", style="yellow")
+            raise typer.Exit(130) from None
+
+    def _told(self) -> Model:
+        files = {name: sha256_file(path) for name in OF_PROMPTS if (path := self.folder / name).is_file()}
+        weights = sum(path.stat().st_size for path in set(self.checkpoint.shards.values()))
+        parts = ("language", "projector") if "vision_config" in self.checkpoint.config else ("language",)
+        identity = sha256_json([self.checkpoint.hashes, files])
+        return Model(self.name, identity, ORIGINAL, dict.fromkeys(parts, RECIPE), weights)
+
+
+@dataclass(frozen=True)
+class _CheckpointModel:
+    """A checkpoint's model, as questions need one."""
+
+    speaker: GeneratorChat
+    told: Model
+
+    @property
+    def records(self) -> NoReturn:
+        raise TaskError(f"{self.told.name} is a checkpoint, whose answers can't be forced into JSON")
+
+    def chat(self, turns: Sequence[Turn], sampling: Sampling) -> Answer:
+        return self.speaker.chat(turns, sampling)
+
+    def tokens_of(self, letters: Sequence[str]) -> list[int]:
+        return single_tokens(self.speaker.letters(letters), self.told.name)
+
+    def next_logits(self, turns: Sequence[Turn]) -> NDArray[np.float32]:
+        return self.speaker.next_logits(turns)
+
+
+@contextmanager
+def _export_extra() -> Iterator[None]:
+    """Name the extra where a package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("medge"):
+            raise
+        raise MissingExtraError(error.name.split(".")[0], "export") from error
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -105,17 +224,24 @@ def candidates(
 
     Raises:
         BundleError: a bundle's manifest can't be read.
-        CheckpointError: a checkpoint is damaged, or a language model's.
+        CheckpointError: a checkpoint is damaged.
+        RecipeError: there is a profile, and a checkpoint is a language model's.
     """
     checkpoints = {one: Checkpoint.open(one) for one in folders if is_checkpoint(one)}
-    for checkpoint in checkpoints.values():
-        refuse_language_model(checkpoint, INSTEAD)
+    speakers = {
+        folder: LanguageCheckpointFolder(folder, threads, device, checkpoint)
+        for folder, checkpoint in checkpoints.items() if checkpoint.config.get("model_type") in MODEL_TYPES
+    }  # fmt: skip
+    if speakers and profile is not None:
+        raise RecipeError(
+            f"{next(iter(speakers))} is a language model, which has one preprocessing: leave --profile out"
+        )
     bundles = {
         one: BundleFolder(one, threads, device, allow_failed_parity) for one in folders if one not in checkpoints
     }
     stamped = [bundle.manifest.preprocessing for bundle in bundles.values()]
     like = next((facts.profile for facts in stamped if facts is not None), None)
     return [
-        bundles[one] if one in bundles else CheckpointFolder(one, threads, device, checkpoints[one], profile, like)
+        bundles.get(one) or speakers.get(one) or CheckpointFolder(one, threads, device, checkpoints[one], profile, like)
         for one in folders
     ]

@@ -18,6 +18,7 @@ from .answers.findings import judged_of_said, without_ranks
 from .answers.means import groups_of
 from .answers.reports import bleu_counts, bleu_of
 from .figures import BY_LABEL, Figures, Judged
+from .readings.reading import Reading
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -211,14 +212,18 @@ def compare_records(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping
     return {"figures": figures, "answers": _flips_of_right(pairs), "labels": {}}
 
 
-def compare_reports(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The differences of BLEU, chrF and token F1 of reports.
+def compare_reports(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], readings: Sequence[Reading] = ()
+) -> dict[str, Any]:
+    """The differences of BLEU, chrF and token F1 of reports, and of what models have found in them.
 
     Args:
         first, second: rows of the files of items on the same studies, at least one, in the same order.
+        readings: the kinds of models that have read both.
 
     Returns:
-        As of `compare_judged`, without labels and without flips: a report is not right or wrong.
+        As of `compare_judged`, without flips in all: a report is not right or wrong. Where a model has looked for findings, there
+        are the difference of F1 and flips by finding, the answer being whether the report has it.
 
     Raises:
         MissingExtraError: sacrebleu is not installed.
@@ -232,7 +237,32 @@ def compare_reports(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping
     pairs = list(zip(first, second, strict=True))
     bleu = _difference(bleu_of(counts[0].sum(0)), bleu_of(counts[1].sum(0)), float(low), float(high))
     means = {name: _mean_of(field, pairs, "group") for name, field in (("chrf", "chrf"), ("token_f1", "f1"))}
-    return {"figures": {"bleu": bleu, **means}, "answers": None, "labels": {}}
+    found: dict[str, Any] = {"figures": {"bleu": bleu, **means}, "answers": None, "labels": {}}
+    for reading in readings:
+        _add_reading(reading, first, second, found)
+    return found
+
+
+def _add_reading(
+    reading: Reading, first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], found: dict[str, Any]
+) -> None:  # fmt: skip
+    """Put the differences of a reading beside the other figures, and those of its findings under their labels."""
+    counts = [reading.counts(rows) for rows in (first, second)]
+
+    def value(which: int, rows: NDArray[np.intp]) -> Floats:
+        return reading.values(counts[which][rows].sum(0))
+
+    spread = grouped_all(lambda rows: value(1, rows) - value(0, rows), groups_of(first, "group"))
+    everything = np.arange(len(first))
+    told = [
+        _difference(*map(float, one)) for one in zip(value(0, everything), value(1, everything), *spread, strict=True)
+    ]
+    found["figures"] |= dict(zip(reading.figures, told, strict=False))
+    said = [reading.said(rows) for rows in (first, second)]
+    for place, finding in enumerate(reading.findings):
+        right = [one[:, place, 0] == one[:, place, 1] for one in said]
+        flips = flips_of(right[0], right[1], said[0][:, place, 1] != said[1][:, place, 1])
+        found["labels"][finding] = {"f1": told[len(reading.figures) + place], "answers": flips}
 
 
 def _mean_of(field: str, pairs: Sequence[Pair], groups: str) -> dict[str, float | None]:

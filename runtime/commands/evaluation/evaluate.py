@@ -9,12 +9,12 @@ from typing import Any, cast
 import typer
 
 from ...bundles.manifest import KindName
-from ...console.generator_options import opened
 from ...console.terminal import out, print_json
 from ...console.view_options import view_of
 from ...device.memory import forget_peak
 from ...encoder.labels import read_labels
 from ...errors import TaskError
+from ...evaluation.readings.reading import Reader
 from ...evaluation.task import ASK, IMAGE_METHODS, QUESTION_METHODS, Named, NamedQuestions, read_task
 from .by_probe import score_by_probe
 from .comparison.against import compare_both, places_of
@@ -23,7 +23,7 @@ from .generator.questions import AskedQuestions, QuestionMethod, evaluate_questi
 from .given import Finished
 from .page import PAGE, page_of, write_pages
 from .pictures import Asked, Method, evaluate_pictures
-from .subject import Candidate, Engine
+from .subject import Candidate, Engine, Opening
 from .zero_shot import score_zero_shot
 
 
@@ -45,7 +45,7 @@ class Wanted:
         context: tokens that a language model makes room for; what fits where None.
         gpu_layers: of it on a GPU; as many as fit where None.
         cache: what its keys and values are kept in.
-        allow_failed_parity: whether a language model's bundle may be used whose gate failed.
+        readers: models that read the reports which a language model has written.
         force: begin anew.
         as_json: print JSON.
     """
@@ -63,7 +63,7 @@ class Wanted:
     context: int | None
     gpu_layers: int | None
     cache: str
-    allow_failed_parity: bool
+    readers: tuple[Reader, ...]
     force: bool
     as_json: bool
 
@@ -89,6 +89,13 @@ def evaluate(
     named, chosen = _task_and_method(first, wanted.task, wanted.method)
     if wanted.labels and chosen != "zero-shot":
         raise typer.BadParameter("--labels are prompts for images, which are read zero-shot only")
+    for candidate in (first, second) if second is not None else (first,):
+        if why := candidate.unfit(chosen):
+            raise TaskError(why)
+    for reader in wanted.readers:
+        if named.task.form != "reports":
+            raise typer.BadParameter(f"--{reader.name} reads reports, and the task '{named.name}' asks for none")
+        reader.check()
     own = read_labels(wanted.labels) if wanted.labels else None
     places = places_of(first, second, wanted.out, f"{named.name}-{{}}-{chosen}")
 
@@ -96,18 +103,17 @@ def evaluate(
         given: dict[str, Any] = {
             "data": wanted.data, "place": place, "form": wanted.form, "limit": wanted.limit, "seed": wanted.seed,
             "no_names": wanted.no_names, "force": wanted.force,
-            # The second's peak may be the first's; what others take is not known.
-            "counts_memory": engine is None and (forget_peak() or place == places[0]),
+            # The second's peak may be the first's, or a reader's; what others take is not known.
+            "counts_memory": engine is None and (forget_peak() or (place == places[0] and not wanted.readers)),
         }  # fmt: skip
         if isinstance(named, NamedQuestions) or chosen == ASK:
-            with opened(
-                candidate.folder, context=wanted.context, threads=candidate.threads, gpu_layers=wanted.gpu_layers,
-                cache=wanted.cache, isolate=False, allow_failed_parity=wanted.allow_failed_parity,
-            ) as reader:  # fmt: skip
+            with candidate.language(Opening(wanted.context, wanted.gpu_layers, wanted.cache)) as model:
                 if isinstance(named, NamedQuestions):
-                    questions = AskedQuestions(named=named, method=cast("QuestionMethod", chosen), **given)
-                    return evaluate_questions(reader, questions)
-                return evaluate_findings(reader, AskedFindings(named=named, **given))
+                    questions = AskedQuestions(
+                        named=named, method=cast("QuestionMethod", chosen), readers=wanted.readers, **given
+                    )
+                    return evaluate_questions(model, questions)
+                return evaluate_findings(model, AskedFindings(named=named, **given))
         asked = Asked(named=named, method=cast("Method", chosen), own=own, own_file=str(wanted.labels or ""), **given)
         score = score_by_probe if chosen == "probe" else score_zero_shot
         subject = candidate.open()
@@ -159,8 +165,8 @@ def _methods(folder: Path, kind: KindName, named: Named | NamedQuestions) -> tup
     if isinstance(named, NamedQuestions):
         if kind == "encoder":
             raise TaskError(
-                f"{folder} is an encoder, and the task '{named.name}' asks questions: give a language model's bundle, or a "
-                "task of images"
+                f"{folder} is an encoder, and the task '{named.name}' asks questions: give a language model, or a task "
+                "of images"
             )
         return QUESTION_METHODS[named.task.form]
     if kind == "encoder":

@@ -33,6 +33,11 @@ def items_file(place: Path, form: str | None) -> Path:
     return place / ("items.parquet" if find_spec("pyarrow") is not None else "items.csv")
 
 
+def readings_file(items: Path, reader: str) -> Path:
+    """The file of what a model that reads reports has found, beside the file of items."""
+    return items.with_name(f"{reader}{items.suffix}")
+
+
 def same_of(model: Model, named: Named | NamedQuestions, *question: Any) -> dict[str, Any]:
     """The columns that are the same in every row; two files with the same `made_with` answer the same question."""
     made_with = sha256_json([model.identity, *question])

@@ -7,10 +7,17 @@ MEANINGS = {
     "answered": "Share of questions whose answer names an option; one that names none is wrong.",
     "balanced_accuracy": "Mean over the labels of the share of a label's items that get it.",
     "calibration_error": "Mean distance of a stated probability from the share of right answers (ECE); less is better.",
+    "chexbert_macro_f1_of_14": "Mean F1 of fourteen findings that CheXbert reads in both reports; 0 of one that neither has.",
+    "chexbert_macro_f1_of_5": "The same of the five findings of CheXpert's leaderboard.",
+    "chexbert_micro_f1_of_14": "F1 of fourteen findings that CheXbert reads in both reports, all reports and findings together.",
+    "chexbert_micro_f1_of_5": "The same of the five findings of CheXpert's leaderboard.",
     "closed_accuracy": "Share of right answers among questions that have few possible ones, such as yes and no.",
     "kappa": "Agreement of grades beyond chance, with quadratic weights; 1 is full agreement, 0 is chance.",
     "macro_auc": "How well a label is told from all others, mean over the labels; 1 is best, 0.5 is chance.",
     "macro_f1": "Harmonic mean of a label's precision and sensitivity, mean over the labels.",
+    "radgraph_complete_f1": "Entities and their relations that RadGraph finds in both reports.",
+    "radgraph_partial_f1": "Entities that RadGraph finds in both reports, having a relation in both or in neither.",
+    "radgraph_simple_f1": "Entities that RadGraph finds in both reports.",
     "token_f1": "How many words the answer shares with the right one; 1 is all of both.",
 }
 METHODS = {
@@ -29,7 +36,8 @@ FEWER_IS_BETTER = frozenset({"calibration_error"})
 
 def figure_text(name: str) -> str:
     """The name of a figure, as a table has it."""
-    return name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1")
+    text = name.replace("_", " ").replace("auc", "AUC").replace("f1", "F1")
+    return text.replace("chexbert", "CheXbert").replace("radgraph", "RadGraph")
 
 
 def sentence(text: str) -> str:

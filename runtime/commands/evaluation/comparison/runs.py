@@ -21,9 +21,10 @@ from ....evaluation.compare import (
     compare_reports,
     compare_short_answers,
 )
+from ....evaluation.readings.table import READINGS
 from ....evaluation.rows import TRUE, judged_of
 from ....evaluation.task import ASK, Form, QuestionForm, headline_of
-from ..written import METRICS, items_file
+from ..written import METRICS, items_file, readings_file
 
 # What two runs must have been asked alike, and how a user knows it. Other fields of a task are prose about it.
 _ASKED = {
@@ -79,6 +80,17 @@ class Task:
 
 
 @dataclass(frozen=True)
+class ReaderFacts:
+    """What `metrics.json` says of a model that has read the reports; who reads it elsewhere finds more.
+
+    Attributes:
+        made_with: of which files it is.
+    """
+
+    made_with: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure with its 95% interval."""
 
@@ -101,6 +113,7 @@ class Metrics:
     items: Evaluated
     figures: dict[str, Figure] = field(default_factory=dict)
     seconds_an_item: float | None = None
+    readers: dict[str, ReaderFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Run:
     Attributes:
         place: its folder.
         metrics: what its `metrics.json` says.
-        rows: {id: row} of its file of items.
+        rows: {id: row} of its file of items, with what was found in reports.
     """
 
     place: Path
@@ -146,6 +159,12 @@ def read_run(place: Path) -> Run:
             f"{items} has {len(rows)} items, and {file} is of {metrics.items.evaluated}: run 'medge evaluate' to its end, "
             "or again into another folder"
         )
+    for name in metrics.readers:
+        file = readings_file(items, name)
+        found = {str(row.get("id")): row for row in read_table(file)}
+        if not rows.keys() <= found.keys():
+            raise StorageError(f"{file} lacks reports that {items} has: run 'medge evaluate' with --{name} again")
+        rows = {key: {**found[key], **row} for key, row in rows.items()}
     return Run(place, metrics, rows)
 
 
@@ -158,6 +177,8 @@ def check_same_question(first: Run, other: Run) -> None:
     one, two = first.metrics, other.metrics
     differ = [word for name, word in _ASKED.items() if getattr(one.task, name) != getattr(two.task, name)]
     drawn = ("limit", "seed", "no_names")
+    both = one.readers.keys() & two.readers.keys()
+    differ += [f"the files of --{name}" for name in sorted(both) if one.readers[name] != two.readers[name]]
     differ += [f"--{name.replace('_', '-')}" for name in drawn if getattr(one, name) != getattr(two, name)]
     if differ:
         raise TaskError(
@@ -186,7 +207,8 @@ def compared_with(first: Run, other: Run) -> dict[str, Any]:
                 f"{first.place} and {other.place} can't be compared: {changed} of their items have other labels or groups, so "
                 "the data were changed between them; evaluate both again"
             )
-        return {"items": counts, **_compared(first.metrics, rows[0], rows[1])}
+        readers = [name for name in first.metrics.readers if name in other.metrics.readers]
+        return {"items": counts, **_compared(first.metrics, rows[0], rows[1], readers)}
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(f"the items of {first.place} or {other.place} are damaged ({one_line(error)})") from error
 
@@ -200,7 +222,9 @@ def _known_of(row: Row) -> list[Any]:
     ]
 
 
-def _compared(metrics: Metrics, first: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
+def _compared(
+    metrics: Metrics, first: Sequence[Row], other: Sequence[Row], readers: Sequence[str]
+) -> dict[str, Any]:  # fmt: skip
     match metrics.task.form:
         case "multiple choice":
             return compare_letters(first, other)
@@ -209,7 +233,7 @@ def _compared(metrics: Metrics, first: Sequence[Row], other: Sequence[Row]) -> d
         case "record questions":
             return compare_records(first, other)
         case "reports":
-            return compare_reports(first, other)
+            return compare_reports(first, other, [READINGS[name] for name in readers])
         case "findings" if metrics.task.method == ASK:
             return compare_findings(first, other, metrics.task.labels)
         case form:

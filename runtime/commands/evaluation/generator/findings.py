@@ -21,11 +21,10 @@ from ....evaluation.items import Item, drawn, without_names
 from ....evaluation.rows import check_found, counts_of
 from ....evaluation.task import ASK, Named, Task
 from ....generator.conversation import Sampling, user
-from ....generator.generator import Generator
 from ....pictures.images import read_image
 from ..given import Finished, Given
 from ..pictures import tell_what_is_left_out
-from ..subject import model_of
+from ..subject import LanguageModel
 from ..told import figure_table, images_text, interval_text, number_text
 from ..written import METRICS, facts_of, items_file, rows_of, same_of, seconds_of, write_facts
 from .put import columns_of, put_all
@@ -52,14 +51,14 @@ class YesOrNo:
     The image stands first in each, so that the engine computes its tokens once.
 
     Args:
-        generator: the model.
+        model: the model.
         task: the task.
         items: all that may be asked about.
     """
 
-    def __init__(self, generator: Generator, task: Task, items: Sequence[Item]) -> None:
+    def __init__(self, model: LanguageModel, task: Task, items: Sequence[Item]) -> None:
         assert task.ask is not None  # the method is refused where it is
-        self._generator, self._limit = generator, task.ask.limit
+        self._model, self._limit = model, task.ask.limit
         self._questions = {label: task.question(label) for label in task.labels}
         self.texts: tuple[str, ...] = tuple(texts_of_findings(items))
         self.numbers: tuple[str, ...] = tuple(numbers_of_findings(list(task.labels)))
@@ -71,7 +70,7 @@ class YesOrNo:
         image = read_image(question.open())
         replies, stop, tokens = {}, "end", 0
         for label, text in self._questions.items():
-            said = self._generator.chat([user(image, text)], Sampling(limit=self._limit))
+            said = self._model.chat([user(image, text)], Sampling(limit=self._limit))
             replies[label] = said.text
             tokens += said.tokens
             stop = said.stop if said.stop != "end" else stop
@@ -84,7 +83,7 @@ class YesOrNo:
         return figures_of_findings([dict(row) for row in rows], list(self._questions))
 
 
-def evaluate_findings(generator: Generator, asked: AskedFindings) -> Finished:
+def evaluate_findings(language: LanguageModel, asked: AskedFindings) -> Finished:
     """Ask for the findings of the test side's images, and write items and metrics.
 
     Raises:
@@ -102,9 +101,9 @@ def evaluate_findings(generator: Generator, asked: AskedFindings) -> Finished:
         chosen = without_names(chosen)
     file = items_file(asked.place, asked.form)
     check_ending(file, TABLES)
-    way = YesOrNo(generator, task, found.items)
+    way = YesOrNo(language, task, found.items)
     prompts = {label: task.question(label) for label in task.labels}
-    model = model_of(generator.bundle)
+    model = language.told
     columns = columns_of(way, same_of(model, asked.named, ASK, prompts, task.ask.limit))
     before, failed = put_all(way, asked, chosen, file, columns)
     rows = rows_of(file, columns, (item.key for item in chosen))

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from ....assistants.fhir import read_record
 from ....assistants.health_record import answer_from_record
 from ....console.layouts import Row
-from ....errors import BundleError
 from ....evaluation.answers.letters import figures_of_answers, letter_of, likelihoods, prompt_of
 from ....evaluation.answers.records import figures_of_records, score_of
 from ....evaluation.answers.reports import check_installed, figures_of_reports, scores_of
@@ -17,8 +16,8 @@ from ....evaluation.answers.short import agrees, figures_of_short_answers, token
 from ....evaluation.items import LETTERS, ImageQuestion, Question, RecordQuestion, ReportItem
 from ....evaluation.rows import SCORE
 from ....generator.conversation import Sampling, user
-from ....generator.generator import Generator
 from ....pictures.images import read_image
+from ..subject import LanguageModel
 
 
 class Way(Protocol):
@@ -57,7 +56,7 @@ class StepByStep:
     """The model thinks aloud, and ends with a letter.
 
     Args:
-        generator: the model.
+        model: the model.
         template: the prompt.
         limit: most tokens of an answer.
     """
@@ -65,14 +64,14 @@ class StepByStep:
     texts: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
 
-    def __init__(self, generator: Generator, template: str, limit: int) -> None:
-        self._generator, self._template, self._limit = generator, template, limit
+    def __init__(self, model: LanguageModel, template: str, limit: int) -> None:
+        self._model, self._template, self._limit = model, template, limit
 
     def known(self, question: Question) -> Row:
         return _letter(question)
 
     def put(self, question: Question) -> Row:
-        said = self._generator.chat([user(prompt_of(self._template, question))], Sampling(limit=self._limit))
+        said = self._model.chat([user(prompt_of(self._template, question))], Sampling(limit=self._limit))
         letter = letter_of(said.text, len(question.options))
         return {"answer": letter, "stop": said.stop, "text": said.text, "tokens": said.tokens}
 
@@ -87,7 +86,7 @@ class Likelihood:
     """The letters' probabilities as the first token of the answer.
 
     Args:
-        generator: the model.
+        model: the model.
         template: the prompt.
         options: of the question that has most.
 
@@ -97,21 +96,17 @@ class Likelihood:
 
     texts: tuple[str, ...] = ()
 
-    def __init__(self, generator: Generator, template: str, options: int) -> None:
-        self._generator, self._template = generator, template
+    def __init__(self, model: LanguageModel, template: str, options: int) -> None:
+        self._model, self._template = model, template
         self.numbers: tuple[str, ...] = tuple(f"{SCORE}{letter}" for letter in LETTERS[:options])
-        found = [generator.engine.tokenize(letter, special=False) for letter in LETTERS[:options]]
-        if any(len(tokens) != 1 for tokens in found):
-            raise BundleError(f"{generator.bundle.folder}: its tokenizer cuts letters apart; use --method step-by-step")
-        self._tokens = [tokens[0] for tokens in found]
+        self._tokens = model.tokens_of(LETTERS[:options])
 
     def known(self, question: Question) -> Row:
         return _letter(question)
 
     def put(self, question: Question) -> Row:
-        engine = self._generator.engine
-        engine.prefill(self._generator.encode([user(prompt_of(self._template, question))]))
-        scores = likelihoods(engine.next_logits(), self._tokens[: len(question.options)])
+        logits = self._model.next_logits([user(prompt_of(self._template, question))])
+        scores = likelihoods(logits, self._tokens[: len(question.options)])
         best = LETTERS[max(range(len(scores)), key=scores.__getitem__)]
         return {"answer": best, "tokens": 0, **dict(zip(self.numbers, (round(one, 6) for one in scores), strict=False))}
 
@@ -130,7 +125,7 @@ class ShortAnswer:
     """An image, a question, and an answer of a word or a few.
 
     Args:
-        generator: the model.
+        model: the model.
         template: the prompt.
         limit: most tokens of an answer.
     """
@@ -138,15 +133,15 @@ class ShortAnswer:
     texts: tuple[str, ...] = ("image",)
     numbers: tuple[str, ...] = ("f1", "right")
 
-    def __init__(self, generator: Generator, template: str, limit: int) -> None:
-        self._generator, self._template, self._limit = generator, template, limit
+    def __init__(self, model: LanguageModel, template: str, limit: int) -> None:
+        self._model, self._template, self._limit = model, template, limit
 
     def known(self, question: ImageQuestion) -> Row:
         return {"label": question.answer, "subject": question.subject, "image": question.image}
 
     def put(self, question: ImageQuestion) -> Row:
         prompt = self._template.replace("{question}", question.text)
-        said = self._generator.chat([user(read_image(question.open()), prompt)], Sampling(limit=self._limit))
+        said = self._model.chat([user(read_image(question.open()), prompt)], Sampling(limit=self._limit))
         answer = said.text.strip()
         return {
             "answer": answer, "stop": said.stop, "text": said.text, "tokens": said.tokens,
@@ -165,20 +160,21 @@ class OverRecord:
     """A patient's record, a question, and a short answer, as `medge record` gives it.
 
     Args:
-        generator: the model.
+        model: the model.
         template: the prompt; what follows the question says how to answer.
         limit: most tokens of an answer.
         records: all files that questions name; they are read once at the beginning, so that a broken one is told then.
 
     Raises:
         RecordError: a file is no record.
+        TaskError: the model's answers can't be forced into JSON.
     """
 
     texts: tuple[str, ...] = ("group", "kind")
     numbers: tuple[str, ...] = ("f1", "right", "lines_shown", "lines")
 
-    def __init__(self, generator: Generator, template: str, limit: int, records: Iterable[Path]) -> None:
-        self._generator, self._form, self._limit = generator, template.removeprefix("{question}").strip(), limit
+    def __init__(self, model: LanguageModel, template: str, limit: int, records: Iterable[Path]) -> None:
+        self._chat, self._form, self._limit = model.records, template.removeprefix("{question}").strip(), limit
         for path in sorted(set(records)):
             read_record(path)
 
@@ -187,7 +183,7 @@ class OverRecord:
 
     def put(self, question: RecordQuestion) -> Row:
         said = answer_from_record(
-            self._generator, question.record, question.text, Sampling(limit=self._limit), form=self._form
+            self._chat, question.record, question.text, Sampling(limit=self._limit), form=self._form
         )
         right, f1 = score_of(said.text, question.answer, question.kind)
         return {
@@ -206,7 +202,7 @@ class WriteReport:
     """An image, and a report of it in free text.
 
     Args:
-        generator: the model.
+        model: the model.
         prompt: the prompt.
         limit: most tokens of a report.
 
@@ -217,15 +213,15 @@ class WriteReport:
     texts: tuple[str, ...] = ("group", "image")
     numbers: tuple[str, ...] = ("chrf", "f1")
 
-    def __init__(self, generator: Generator, prompt: str, limit: int) -> None:
+    def __init__(self, model: LanguageModel, prompt: str, limit: int) -> None:
         check_installed()
-        self._generator, self._prompt, self._limit = generator, prompt.strip(), limit
+        self._model, self._prompt, self._limit = model, prompt.strip(), limit
 
     def known(self, question: ReportItem) -> Row:
         return {"label": question.report, "group": question.group, "image": question.image}
 
     def put(self, question: ReportItem) -> Row:
-        said = self._generator.chat([user(read_image(question.open()), self._prompt)], Sampling(limit=self._limit))
+        said = self._model.chat([user(read_image(question.open()), self._prompt)], Sampling(limit=self._limit))
         text = " ".join(said.text.split())
         return {"answer": text, "stop": said.stop, "text": said.text, "tokens": said.tokens} | scores_of(
             text, question.report

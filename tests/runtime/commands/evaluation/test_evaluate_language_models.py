@@ -19,6 +19,7 @@ from medge.runtime.commands.evaluation.comparison.runs import compared_with, rea
 from medge.runtime.commands.evaluation.generator.findings import AskedFindings, evaluate_findings
 from medge.runtime.commands.evaluation.generator.questions import AskedQuestions, QuestionMethod, evaluate_questions
 from medge.runtime.commands.evaluation.given import Finished
+from medge.runtime.commands.evaluation.subject import BundleModel
 from medge.runtime.errors import ContextError, RecordError
 from medge.runtime.evaluation.task import Named, NamedQuestions, read_task
 from medge.runtime.generator.conversation import Answer, Sampling, Turn
@@ -68,7 +69,9 @@ def given(data: Path, place: Path, **changed: Any) -> dict[str, Any]:
 def findings(model: Listed, data: Path, place: Path, **changed: Any) -> Finished:
     named = read_task("chexpert")
     assert isinstance(named, Named)
-    return evaluate_findings(cast(Generator, model), AskedFindings(named=named, **given(data, place, **changed)))
+    return evaluate_findings(
+        BundleModel(cast(Generator, model)), AskedFindings(named=named, **given(data, place, **changed))
+    )
 
 
 def questions(
@@ -77,7 +80,7 @@ def questions(
     named = read_task(task)
     assert isinstance(named, NamedQuestions)
     return evaluate_questions(
-        cast(Generator, model), AskedQuestions(named=named, method=method, **given(data, place, **changed))
+        BundleModel(cast(Generator, model)), AskedQuestions(named=named, method=method, **given(data, place, **changed))
     )
 
 
