@@ -16,4 +16,7 @@ def share_cores() -> None:
     count, number = int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), int(worker.removeprefix("gw"))
     cores = sorted(os.sched_getaffinity(0))
     if mine := cores[number::count]:
+        from threadpoolctl import threadpool_limits
+
         os.sched_setaffinity(0, mine)
+        threadpool_limits(len(mine))  # a plugin of pytest's has loaded numpy, whose threads were counted before
