@@ -167,6 +167,17 @@ class MissingExtraError(MedgeError):
         super().__init__(f"this needs the package {module!r}: pip install 'medge[{extra}]'")
 
 
+@contextlib.contextmanager
+def naming_extra(extra: str) -> Iterator[None]:
+    """Turn the import of a package that is not installed into a `MissingExtraError` that names the extra it comes with."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("medge"):
+            raise
+        raise MissingExtraError(error.name.split(".")[0], extra) from error
+
+
 def one_line(said: object, most: int = 300) -> str:
     """What a library says or a file holds, as it may stand in an error: one line, not too long, nothing that a terminal obeys."""
     text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(said))

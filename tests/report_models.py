@@ -102,6 +102,6 @@ def write_radgraph(folder: Path, kind: str = "radgraph-xl") -> None:
     no_file = mock.patch.object(torch, "load", return_value={})
     with mock.patch.object(package.dygie.DyGIE, "load_state_dict", save), no_file:
         package.RadGraph(model_type=kind, model_cache_dir=str(place), cuda=-1)
-    for part in (indexer, model["embedder"]["token_embedders"]["bert"]):  # type: ignore[index]
+    for part in (indexer, model["embedder"]["token_embedders"]["bert"]):
         part["model_name"] = "some-hub/some-bert"  # as published: a name
     config.write_text(json.dumps({"dataset_reader": reader, "model": model}))

@@ -37,8 +37,6 @@ class GeneratorChat:
         processor = reference.processor
         self._tokenizer = processor.tokenizer if reference.sees else processor
         self._marks = [self._tokenizer.convert_tokens_to_ids(mark) for mark in (THOUGHT, THOUGHT_END)]
-        if device == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits of mantissa
         reference.model.to(device)
 
     def chat(self, turns: Sequence[Turn], sampling: Sampling) -> Answer:

@@ -36,11 +36,8 @@ class CheckpointEncoder(Embedder):
     def __init__(
         self, reference: EncoderReference, profile: str, *, threads: int | None = None, device: str = "auto"
     ) -> None:  # fmt: skip
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self._device = pick_device(device)
+        self._device = full_precision_on(device, threads)
         if self._device == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits of mantissa
             reference.model.to(self._device)
         self.reference, self.facts, self._profile = reference, reference.facts, profile
         with scratch_folder() as place:
@@ -92,3 +89,17 @@ def pick_device(wanted: str) -> str:
     if wanted not in ("auto", "cpu", "cuda") or (wanted == "cuda" and not there):
         raise RecipeError(f"device {wanted!r}: PyTorch has {'cpu and cuda' if there else 'only cpu'} here")
     return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def full_precision_on(wanted: str, threads: int | None) -> str:
+    """The device that is wanted, PyTorch being set to compute there in full precision, by so many threads on a CPU.
+
+    Raises:
+        RecipeError: as `pick_device`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = pick_device(wanted)
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits of mantissa
+    return device

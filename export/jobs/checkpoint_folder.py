@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from ...runtime.bundles.manifest import MANIFEST, KindName, sha256_file, sha256_json
@@ -19,15 +18,15 @@ from ...runtime.commands.evaluation.subject import (
     Candidate,
     LanguageModel,
     Model,
-    Opening,
     Subject,
     single_tokens,
 )
+from ...runtime.console.generator_options import stopping_in_a_line
 from ...runtime.console.image_run import through
-from ...runtime.console.terminal import err
-from ...runtime.errors import MissingExtraError, RecipeError, TaskError
+from ...runtime.errors import RecipeError, TaskError, naming_extra
 from ...runtime.evaluation.pages.words import ORIGINAL
 from ...runtime.generator.conversation import Answer, Sampling, Turn
+from ...runtime.generator.planner import Opening
 from ..families.gemma3 import MODEL_TYPES, text_config
 from ..source.checkpoint import Checkpoint
 
@@ -89,7 +88,7 @@ class CheckpointFolder(Candidate):
         return Subject(self._model(encoder.reference.device_tokenizer, profile), encoder, through(encoder))
 
     def _family(self) -> type[EncoderReference]:
-        with _export_extra():
+        with naming_extra("export"):
             from ..families.table import family_of
 
         return family_of(self.checkpoint)
@@ -100,8 +99,8 @@ class CheckpointFolder(Candidate):
     def _model(self, tokenizer: str, profile: str) -> Model:
         hashes = self.checkpoint.hashes
         identity = sha256_json([hashes, hashlib.sha256(tokenizer.encode()).hexdigest(), profile])
-        weights = sum(path.stat().st_size for path in set(self.checkpoint.shards.values()))
-        return Model(self.name, identity, ORIGINAL, {"vision": RECIPE, "text": RECIPE}, weights)
+        parts = {"vision": RECIPE, "text": RECIPE}
+        return Model(self.name, identity, ORIGINAL, parts, self.checkpoint.weights_bytes)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class LanguageCheckpointFolder(Candidate):
         return 0  # language models are not run by Ray
 
     def check(self) -> None:
-        with _export_extra():
+        with naming_extra("export"):
             from .checkpoint_encoder import pick_device
 
         pick_device(self.device)
@@ -147,30 +146,22 @@ class LanguageCheckpointFolder(Candidate):
 
     @contextmanager
     def language(self, opening: Opening) -> Iterator[LanguageModel]:
-        with _export_extra():
-            import torch
-
+        with naming_extra("export"):
             from ..families.generator_chat import GeneratorChat
             from ..families.generator_reference import GeneratorReference
-            from .checkpoint_encoder import pick_device
+            from .checkpoint_encoder import full_precision_on
 
-        device = pick_device(self.device)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        device = full_precision_on(self.device, self.threads)
         longest = text_config(self.checkpoint)["max_position_embeddings"]
         chat = GeneratorChat(GeneratorReference(self.folder), min(opening.context or LONGEST, longest), device)
-        try:
+        with stopping_in_a_line():
             yield _CheckpointModel(chat, self._told())
-        except KeyboardInterrupt:
-            err.print("\nmedge: stopped", style="yellow")
-            raise typer.Exit(130) from None
 
     def _told(self) -> Model:
         files = {name: sha256_file(path) for name in OF_PROMPTS if (path := self.folder / name).is_file()}
-        weights = sum(path.stat().st_size for path in set(self.checkpoint.shards.values()))
         parts = ("language", "projector") if "vision_config" in self.checkpoint.config else ("language",)
         identity = sha256_json([self.checkpoint.hashes, files])
-        return Model(self.name, identity, ORIGINAL, dict.fromkeys(parts, RECIPE), weights)
+        return Model(self.name, identity, ORIGINAL, dict.fromkeys(parts, RECIPE), self.checkpoint.weights_bytes)
 
 
 @dataclass(frozen=True)
@@ -192,17 +183,6 @@ class _CheckpointModel:
 
     def next_logits(self, turns: Sequence[Turn]) -> NDArray[np.float32]:
         return self.speaker.next_logits(turns)
-
-
-@contextmanager
-def _export_extra() -> Iterator[None]:
-    """Name the extra where a package is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("medge"):
-            raise
-        raise MissingExtraError(error.name.split(".")[0], "export") from error
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.bundles.manifest import sha256_file, sha256_json
-from ...runtime.errors import CheckpointError, MissingExtraError
+from ...runtime.errors import naming_extra
 from ...runtime.evaluation.readings.chexbert import columns_of
 from ...runtime.evaluation.readings.reading import Numbers
+from .folder import check_files
 
 if TYPE_CHECKING:
     from .chexbert_model import CheXbertModel
@@ -45,16 +46,13 @@ class CheXbertFolder:
             CheckpointError: a file is missing, damaged, or another model's.
             MissingExtraError: `medge[export]` is not installed.
         """
-        if not self.folder.is_dir():
-            raise CheckpointError(
-                f"{self.folder} is not a folder; give the one that holds {WEIGHTS} and bert-base-uncased"
-            )
-        for name in (WEIGHTS, CONFIG, VOCABULARY):
-            if not (self.folder / name).is_file():
-                raise CheckpointError(
-                    f"{self.folder / name} is not there: CheXbert needs {WEIGHTS} and the files config.json and vocab.txt of "
-                    "bert-base-uncased, and medge downloads none of them"
-                )
+        check_files(
+            self.folder,
+            (WEIGHTS, CONFIG, VOCABULARY),
+            f"{WEIGHTS} and bert-base-uncased",
+            f"CheXbert needs {WEIGHTS} and the files config.json and vocab.txt of bert-base-uncased, and medge downloads none "
+            "of them",
+        )
         self._load()
 
     def open(self) -> Callable[[str, str], Numbers]:
@@ -62,10 +60,6 @@ class CheXbertFolder:
         return lambda said, right: columns_of(model.labels(right), model.labels(said))
 
     def _load(self) -> CheXbertModel:
-        try:
+        with naming_extra("export"):
             from .chexbert_model import CheXbertModel
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("medge"):
-                raise
-            raise MissingExtraError(error.name.split(".")[0], "export") from error
         return CheXbertModel(self.folder / WEIGHTS, self.folder / CONFIG, self.folder / VOCABULARY)

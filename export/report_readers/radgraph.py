@@ -20,6 +20,7 @@ from ...runtime.errors import CheckpointError, MissingExtraError, one_line
 from ...runtime.evaluation.readings.radgraph import COLUMNS
 from ...runtime.evaluation.readings.reading import Numbers
 from ..source.checkpoint import read_json
+from .folder import check_files
 
 WEIGHTS, CONFIG, VOCABULARY, BERT = "weights.th", "config.json", "vocabulary", "bert"
 TYPES = ("radgraph", "radgraph-xl", "modern-radgraph-xl")  # of chest films; the package knows echograph as well
@@ -62,14 +63,13 @@ class RadGraphFolder:
 
         if not hasattr(PreTrainedTokenizerBase, "encode_plus"):  # transformers 5 has dropped what radgraph 0.1.18 calls
             raise MissingExtraError("transformers<5", "radgraph")
-        if not self.folder.is_dir():
-            raise CheckpointError(f"{self.folder} is not a folder; give the one that holds {WEIGHTS}")
-        for name in (WEIGHTS, CONFIG, f"{BERT}/config.json"):
-            if not (self.folder / name).is_file():
-                raise CheckpointError(
-                    f"{self.folder / name} is not there: RadGraph needs its unpacked archive and, in {BERT}, the config and "
-                    "tokenizer of the BERT that its config.json names; medge downloads none of them"
-                )
+        check_files(
+            self.folder,
+            (WEIGHTS, CONFIG, f"{BERT}/config.json"),
+            WEIGHTS,
+            f"RadGraph needs its unpacked archive and, in {BERT}, the config and tokenizer of the BERT that its config.json "
+            "names; medge downloads none of them",
+        )
         self._load()
 
     def open(self) -> Scorer:

@@ -100,8 +100,17 @@ class Checkpoint:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the configuration and of each weights file, for the manifest."""
-        files = [self.folder / "config.json", *sorted(set(self.shards.values()))]
-        return {path.name: sha256_file(path) for path in files}
+        return {path.name: sha256_file(path) for path in (self.folder / "config.json", *self.weights_files)}
+
+    @property
+    def weights_files(self) -> list[Path]:
+        """The files that tensors lie in, by name."""
+        return sorted(set(self.shards.values()))
+
+    @property
+    def weights_bytes(self) -> int:
+        """What these files take."""
+        return sum(path.stat().st_size for path in self.weights_files)
 
     def made_today(self) -> Origin:
         """What a report says of something that is made or measured of this checkpoint now."""

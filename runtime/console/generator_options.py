@@ -66,9 +66,17 @@ def opened(
         cache=cast("CacheName", cache), isolate=isolate, from_storage=from_storage,
     )  # fmt: skip
     try:
-        yield generator
+        with stopping_in_a_line():
+            yield generator
+    finally:
+        generator.close()
+
+
+@contextmanager
+def stopping_in_a_line() -> Iterator[None]:
+    """End at Ctrl-C with one line, not in an answer's line."""
+    try:
+        yield
     except KeyboardInterrupt:
         err.print("\nmedge: stopped", style="yellow")
         raise typer.Exit(130) from None
-    finally:
-        generator.close()

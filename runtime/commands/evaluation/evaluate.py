@@ -16,6 +16,8 @@ from ...encoder.labels import read_labels
 from ...errors import TaskError
 from ...evaluation.readings.reading import Reader
 from ...evaluation.task import ASK, IMAGE_METHODS, QUESTION_METHODS, Named, NamedQuestions, read_task
+from ...generator.cache import CacheName
+from ...generator.planner import Opening
 from .by_probe import score_by_probe
 from .comparison.against import compare_both, places_of
 from .generator.findings import AskedFindings, evaluate_findings
@@ -23,7 +25,7 @@ from .generator.questions import AskedQuestions, QuestionMethod, evaluate_questi
 from .given import Finished
 from .page import PAGE, page_of, write_pages
 from .pictures import Asked, Method, evaluate_pictures
-from .subject import Candidate, Engine, Opening
+from .subject import Candidate, Engine
 from .zero_shot import score_zero_shot
 
 
@@ -107,7 +109,8 @@ def evaluate(
             "counts_memory": engine is None and (forget_peak() or (place == places[0] and not wanted.readers)),
         }  # fmt: skip
         if isinstance(named, NamedQuestions) or chosen == ASK:
-            with candidate.language(Opening(wanted.context, wanted.gpu_layers, wanted.cache)) as model:
+            cache = cast("CacheName", wanted.cache)
+            with candidate.language(Opening(wanted.context, candidate.threads, wanted.gpu_layers, cache)) as model:
                 if isinstance(named, NamedQuestions):
                     questions = AskedQuestions(
                         named=named, method=cast("QuestionMethod", chosen), readers=wanted.readers, **given

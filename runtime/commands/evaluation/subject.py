@@ -23,6 +23,7 @@ from ...encoder.encoder import load
 from ...errors import BundleError, ParityWarning, TaskError
 from ...generator.conversation import Answer, RoomyChat, Sampling, Turn
 from ...generator.generator import Generator
+from ...generator.planner import Opening
 
 
 @dataclass(frozen=True)
@@ -160,21 +161,6 @@ def single_tokens(found: Sequence[Sequence[int]], where: object) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What a user gives a bundle's language model.
-
-    Attributes:
-        context: tokens that it makes room for; what fits where None.
-        gpu_layers: layers on a GPU; as many as fit where None.
-        cache: what its keys and values are kept in.
-    """
-
-    context: int | None
-    gpu_layers: int | None
-    cache: str
-
-
-@dataclass(frozen=True)
 class Candidate(abc.ABC):
     """A folder that can be evaluated, not opened yet; pickled, it is opened in another process.
 
@@ -271,7 +257,7 @@ class BundleFolder(Candidate):
     @contextmanager
     def language(self, opening: Opening) -> Iterator[LanguageModel]:
         with opened(
-            self.folder, context=opening.context, threads=self.threads, gpu_layers=opening.gpu_layers, cache=opening.cache,
+            self.folder, context=opening.context, threads=opening.threads, gpu_layers=opening.gpu_layers, cache=opening.cache,
             isolate=False, allow_failed_parity=self.allow_failed_parity,
         ) as generator:  # fmt: skip
             yield BundleModel(generator)

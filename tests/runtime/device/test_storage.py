@@ -37,8 +37,8 @@ def test_the_phones_numbers_are_the_same() -> None:
     source = (ROOT / "android_demo/core/src/main/kotlin/org/medge/core/Storage.kt").read_text()
     points = re.findall(r"([\d.]+) to ([\d.]+)", source)
     assert [(float(share), float(again)) for share, again in points] == list(READ_AGAIN)
-    assert float(re.search(r"SLOWER = ([\d.]+)", source)[1]) == SLOWER  # type: ignore[index]  # None fails as well
-    assert float(re.search(r"LEAST_SHARE = ([\d.]+)", source)[1]) == LEAST_SHARE  # type: ignore[index]
+    assert float(re.search(r"SLOWER = ([\d.]+)", source)[1]) == SLOWER  # None fails as well
+    assert float(re.search(r"LEAST_SHARE = ([\d.]+)", source)[1]) == LEAST_SHARE
 
 
 def test_storage_is_read_from_the_beginning(tmp_path: Path) -> None:
