@@ -3,8 +3,8 @@
 Every type here stores a weight as a whole number, its code, that a block's scale (and for some types its minimum) makes a
 value of: value = start + step * table[code]. Only the places of the codes are written down here, as planes of bits; the
 grid is read off ggml's own decoder, by decoding the same block with other codes. So new codes can be put into a block
-that llama.cpp's quantizer made, whose scales stay as they are. The types with codebooks of several weights (IQ1 to IQ3)
-have no such codes.
+that llama.cpp's quantizer made, whose scales stay as they are. Types whose codes stand for several weights are in
+`codebooks`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ class Grid:
         kind: its type, one of `CODINGS`.
     """
 
+    group = 1  # weights that share a code
+
     def __init__(self, blocks: NDArray[np.uint8], kind: Type) -> None:
         self.kind, self.coding = kind, CODINGS[kind]
         self._blocks = blocks
@@ -128,13 +130,15 @@ class Grid:
         self.coding.put(out, codes.reshape(-1, self._weights))
         return out.reshape(self._blocks.shape)
 
-    def nearest(self, row: int, values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The nearest codes to one input's weights, (N,), and the values that they stand for."""
+    def nearest(
+        self, row: int, values: NDArray[np.float32], _: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The nearest codes to one input's weights, (1, N), and the values, (1, N), that they stand for."""
         step, start = self.step[row], self.start[row]
         # A block of zeros has no step; its codes mean nothing.
-        wanted = np.divide(values - start, step, out=np.zeros_like(values), where=step != 0)
+        wanted = np.divide(values[0] - start, step, out=np.zeros_like(step), where=step != 0)
         if self._between is None:
             counts = np.clip(np.rint(wanted), self._counts[0], self._counts[-1])
-            return counts.astype(np.uint8), start + step * counts
+            return counts.astype(np.uint8), (start + step * counts)[None]
         places = np.searchsorted(self._between, wanted)
-        return places.astype(np.uint8), start + step * self._counts[places]
+        return places.astype(np.uint8), (start + step * self._counts[places])[None]

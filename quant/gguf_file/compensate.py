@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...runtime.device.gguf_header import GGUFTensor, read_header
 from ...runtime.progress import Progress, no_progress
 from ..rounding.gptq import Spreading
+from .codebooks import CODEBOOKS, CodebookGrid
 from .codes import CODINGS, Grid
 from .inputs import input_of
 from .matrix_rows import decoded, spread_over, stored_rows
@@ -27,6 +28,7 @@ JUDGED_ROWS = 256  # of a matrix, spread over it, by which its error is told
 # Of the mean diagonal, ten times GPTQ's own: on texts of other kinds than the calibration's it was better by a tenth, on like
 # ones as good (medgemma-mini at q4_k_m and q3_k_m, ten thousand tokens).
 DAMPING = 0.1
+GRIDS: dict[Type, type[Grid] | type[CodebookGrid]] = {**dict.fromkeys(CODINGS, Grid), **dict.fromkeys(CODEBOOKS, CodebookGrid)}
 PART = 16 << 20  # weights of a matrix that are rounded at once: some 64 MB, in five copies
 
 
@@ -50,8 +52,8 @@ class Compensation:
 def compensate(quantized: Path, inputs: Moments, progress: Progress = no_progress) -> Compensation:
     """Choose the codes of a quantized language model's layers anew, in its file.
 
-    A matrix keeps its codes where its outputs did not come nearer at positions that compensation has not seen, or where its
-    type has no codes of single weights (`codes.CODINGS`). From a single prompt nothing is learned: all keep theirs.
+    A matrix keeps its codes where its outputs did not come nearer at positions that compensation has not seen, or where no
+    grid of its type is known (`GRIDS`). From a single prompt nothing is learned: all keep theirs.
 
     Args:
         quantized: what llama.cpp's quantizer made of the model that `inputs` runs; changed in place.
@@ -63,9 +65,12 @@ def compensate(quantized: Path, inputs: Moments, progress: Progress = no_progres
     matrices, errors = sum(map(len, by_input.values())), list[tuple[float, float]]()
     columns = {name: tensors[0].shape[0] for name, tensors in by_input.items()}
     for name, found in inputs.of(columns, lambda done, of: progress("gathering what layers are given", done, of)):
-        spreading = Spreading(found.moments, DAMPING)
+        spreadings: dict[int, Spreading] = {}  # queries and values may be rounded in groups of other sizes
         for tensor in by_input[name]:
-            source = full, sources[tensor.name]
+            source, group = (full, sources[tensor.name]), GRIDS[Type[tensor.type]].group
+            if group not in spreadings:
+                spreadings[group] = Spreading(found.moments, DAMPING, group)
+            spreading = spreadings[group]
             errors.append(_compensated(source, (quantized, tensor), spreading, found.judged))
             progress("compensating", len(errors), matrices)
     before, after = np.array(errors, np.float64).reshape(-1, 2).mean(0) if errors else (0.0, 0.0)
@@ -73,10 +78,10 @@ def compensate(quantized: Path, inputs: Moments, progress: Progress = no_progres
 
 
 def _by_input(quantized: Path) -> dict[str, list[GGUFTensor]]:
-    """The layers' matrices whose types have codes of single weights, by the matrix whose inputs stand for theirs."""
+    """The layers' matrices of types whose grids are known, by the matrix whose inputs stand for theirs."""
     found: dict[str, list[GGUFTensor]] = {}
     for name, tensor in read_header(quantized).tensors.items():
-        if re.fullmatch(r"blk\.\d+\.\w+\.weight", name) and len(tensor.shape) == 2 and Type[tensor.type] in CODINGS:
+        if re.fullmatch(r"blk\.\d+\.\w+\.weight", name) and len(tensor.shape) == 2 and Type[tensor.type] in GRIDS:
             found.setdefault(input_of(name), []).append(tensor)
     return found
 
@@ -100,7 +105,7 @@ def _compensated(
 
     def compensated(begin: int) -> NDArray[np.uint8]:
         part = slice(begin, begin + at_once)
-        grid = Grid(np.ascontiguousarray(stored[part]), kind)
+        grid = GRIDS[kind](np.ascontiguousarray(stored[part]), kind)
         codes = spreading.round(np.ascontiguousarray(decoded(exact[part], of).T), grid.nearest)
         return grid.stored(np.ascontiguousarray(codes.T))
 

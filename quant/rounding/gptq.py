@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,12 @@ CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 # Among so many neighbouring inputs each error is spread at once; over the others by products of ever larger matrices.
 TOGETHER = 8
 
-# Rounds one input's weights, (N,) float32, given the input's number: their codes, (N,) uint8, and their values, (N,) float32.
-Rounding = Callable[[int, NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
+Code = TypeVar("Code", np.uint8, np.uint32)
+
+# Rounds the weights of a group of neighbouring inputs, (group, N) float32. Given the first input's number, the weights, and the
+# (group, group) part of the factor that says what an error costs (of one input alone it makes no difference): one code for each
+# group, (N,), and its values, (group, N) float32.
+Rounding = Callable[[int, NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[Code], NDArray[np.float32]]]
 
 
 def block_grid(
@@ -78,40 +83,44 @@ class Spreading:
     Args:
         hessian: (K, K), the sum over positions of the outer product of a layer's inputs.
         damping: added to the diagonal, as a share of its mean.
+        group: neighbouring inputs that are rounded together; K is divisible by it.
     """
 
-    def __init__(self, hessian: NDArray[np.float32], damping: float = DAMPING) -> None:
+    def __init__(self, hessian: NDArray[np.float32], damping: float = DAMPING, group: int = 1) -> None:
         # The inputs that weigh most come first, while there are others left to make up for them.
-        self.order = np.argsort(-np.diag(hessian), kind="stable")
+        first = np.argsort(-np.diag(hessian).reshape(-1, group).sum(1), kind="stable") * group
+        self.order, self.group = (first[:, None] + np.arange(group)).reshape(-1), group
         damped = hessian[np.ix_(self.order, self.order)].astype(np.float64)
         mean = float(np.diag(damped).mean()) or 1.0
         damped[np.diag_indices(len(damped))] += damping * mean
         self.factor = inverse_factor(damped)
 
-    def round(self, weight: NDArray[np.float32], rounding: Rounding) -> NDArray[np.uint8]:
-        """Round a weight, (K, N), input by input; each input's error is made up for by those that follow.
+    def round(self, weight: NDArray[np.float32], rounding: Rounding[Code]) -> NDArray[Code]:
+        """Round a weight, (K, N), group by group; each input's error is made up for by those that follow.
 
         Returns:
-            the codes, (K, N) uint8.
+            the codes, (K / group, N).
         """
-        order, factor = self.order, self.factor
+        order, factor, group = self.order, self.factor, self.group
         work = weight[order].astype(np.float32)  # of the inputs that are rounded, their errors
-        codes = np.empty(work.shape, np.uint8)
+        codes: dict[int, NDArray[Code]] = {}
 
         def spread(start: int, end: int) -> None:
-            if end - start > TOGETHER:
-                half = (start + end) // 2
+            if end - start > max(TOGETHER, group):
+                half = start + (end - start) // group // 2 * group
                 spread(start, half)
                 work[half:end] -= factor[start:half, half:end].T @ work[start:half]
                 spread(half, end)
                 return
-            for row in range(start, end):
-                codes[order[row]], values = rounding(int(order[row]), work[row])
-                work[row] = (work[row] - values) / factor[row, row]
-                work[row + 1 : end] -= factor[row, row + 1 : end, None] * work[row]
+            for begin in range(start, end, group):
+                rows = slice(begin, begin + group)
+                codes[order[begin] // group], values = rounding(int(order[begin]), work[rows], factor[rows, rows])
+                for row in range(begin, begin + group):
+                    work[row] = (work[row] - values[row - begin]) / factor[row, row]
+                    work[row + 1 : end] -= factor[row, row + 1 : end, None] * work[row]
 
         spread(0, len(order))
-        return codes
+        return np.stack([codes[number] for number in range(len(codes))])
 
 
 def round_gptq(
@@ -120,10 +129,12 @@ def round_gptq(
 ) -> NDArray[np.uint8]:  # fmt: skip
     """Round (K, N) to levels 0..15 on the given grid, compensating along the inputs: (K, N) uint8."""
 
-    def rounding(row: int, values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def rounding(
+        row: int, values: NDArray[np.float32], _: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         group = row // block
         level = np.clip(np.rint(values / scale[group]) + zero[group], 0, LEVELS)
-        return level.astype(np.uint8), (level - zero[group]) * scale[group]
+        return level[0].astype(np.uint8), (level - zero[group]) * scale[group]
 
     return Spreading(hessian).round(weight, rounding)
 

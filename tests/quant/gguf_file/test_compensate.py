@@ -14,15 +14,16 @@ pytest.importorskip("gguf", reason="gguf is not installed: pip install 'medge[ex
 import gguf
 from gguf import GGMLQuantizationType as Type
 
+from medge.quant.gguf_file.codebooks import CODEBOOKS, GROUP, CodebookGrid, entries_of
 from medge.quant.gguf_file.codes import CODINGS, Grid
-from medge.quant.gguf_file.compensate import compensate
+from medge.quant.gguf_file.compensate import GRIDS, compensate
 from medge.quant.gguf_file.importance import gather
 from medge.quant.gguf_file.inputs import SAME_INPUTS, STRIDE, CalibrationRun, input_of
 from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER
 from medge.quant.recipes.gguf import GGUF_RECIPES
-from medge.quant.rounding.gptq import Spreading
+from medge.quant.rounding.gptq import Spreading, inverse_factor
 from medge.runtime.device.gguf_header import GGUFHeader, read_header
 from medge.runtime.generator.engine import Engine
 from medge.runtime.generator.prompt import Item
@@ -49,8 +50,8 @@ def test_the_nearest_codes_are_those_that_were_stored(kind: Type) -> None:
     decoded = gguf.quants.dequantize(blocks, kind)
     codes = np.empty(decoded.shape, np.uint8)
     for column in range(512):
-        codes[:, column], values = grid.nearest(column, np.ascontiguousarray(decoded[:, column]))
-        np.testing.assert_allclose(values, decoded[:, column], atol=FP32_ROUNDING)
+        codes[:, column], values = grid.nearest(column, np.ascontiguousarray(decoded[:, [column]].T), np.eye(1))
+        np.testing.assert_allclose(values[0], decoded[:, column], atol=FP32_ROUNDING)
     np.testing.assert_array_equal(grid.values(codes), decoded)
     np.testing.assert_array_equal(gguf.quants.dequantize(grid.stored(codes), kind), decoded)
 
@@ -68,20 +69,70 @@ def test_new_codes_leave_the_scales(kind: Type) -> None:
     assert len(np.unique(codes)) == len(counts)
 
 
-@pytest.mark.parametrize("kind", CODINGS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", CODEBOOKS, ids=lambda kind: kind.name)
+def test_the_nearest_entries_are_those_that_were_stored(kind: Type) -> None:
+    """What ggml's own encoder wrote comes back when its decoded values are rounded to their grid, whatever an error costs."""
+    blocks = encode_blocks(drawn(8, 512), kind, np.ones(512, np.float32))
+    grid, decoded = CodebookGrid(blocks, kind), gguf.quants.dequantize(blocks, kind)
+    factor = inverse_factor(correlated(8).astype(np.float64))
+    codes = np.empty((8, 512 // GROUP), np.uint32)
+    for group in range(512 // GROUP):
+        eight = np.ascontiguousarray(decoded[:, group * GROUP : (group + 1) * GROUP].T)
+        codes[:, group], values = grid.nearest(group * GROUP, eight, factor)
+        np.testing.assert_allclose(values, eight, atol=FP32_ROUNDING)
+    np.testing.assert_array_equal(gguf.quants.dequantize(grid.stored(codes), kind), decoded)
+
+
+@pytest.mark.parametrize("kind", CODEBOOKS, ids=lambda kind: kind.name)
+def test_new_entries_and_signs_leave_the_scales(kind: Type) -> None:
+    blocks, entries = encode_blocks(drawn(8, 512), kind, np.ones(512, np.float32)), entries_of(kind)
+    draw, parts = np.random.default_rng(1), GROUP // entries.shape[1]
+    chosen = draw.integers(0, len(entries), (8, 64, parts))
+    minus = draw.integers(0, 256, (8, 64))
+    if CODEBOOKS[kind].even:
+        minus = np.array([one for one in range(256) if one.bit_count() % 2 == 0])[minus % 128]
+    codes = (minus + (chosen << (8 + 12 * np.arange(parts))).sum(-1)).astype(np.uint32)
+    grid = CodebookGrid(blocks, kind)
+    stored = grid.stored(codes)
+    np.testing.assert_array_equal(CodebookGrid(stored, kind).step, grid.step)
+    signs = 1 - 2 * (minus[..., None] >> np.arange(GROUP) & 1)
+    expected = grid.step.T[..., None] * entries[chosen].reshape(8, 64, GROUP) * signs
+    np.testing.assert_allclose(gguf.quants.dequantize(stored, kind), expected.reshape(8, 512), atol=FP32_ROUNDING * 8)
+
+
+@pytest.mark.parametrize("kind", CODEBOOKS, ids=lambda kind: kind.name)
+def test_an_entry_is_the_cheapest_of_its_signs(kind: Type) -> None:
+    """Held against trying every entry, under a metric that couples the weights."""
+    blocks, entries = encode_blocks(drawn(8, 256), kind, np.ones(256, np.float32)), entries_of(kind)
+    part = entries.shape[1]
+    factor = inverse_factor(correlated(8).astype(np.float64))
+    grid = CodebookGrid(blocks, kind)
+    values = np.ascontiguousarray(drawn(8, 256)[:, :8].T)
+    codes, found = grid.nearest(0, values, factor)
+    # Of four at a time, the first four are chosen as if the others could make up for all.
+    inner = np.linalg.inv(factor[:part, :part]).T
+    signs = np.sign(found[:part])
+    tried = grid.step[0] * signs * entries[:, :, None]
+    costs = np.square(np.einsum("ij,ejn->ein", inner, values[:part] - tried)).sum(1)
+    np.testing.assert_allclose(costs[codes >> 8 & 0xFFF, np.arange(8)], costs.min(0), rtol=1e-3)
+    assert len(np.unique(codes)) > 1
+
+
+@pytest.mark.parametrize("kind", GRIDS, ids=lambda kind: kind.name)
 def test_compensation_lowers_the_error_of_outputs_and_not_that_of_weights(kind: Type) -> None:
     weight, moment = drawn(64, 512), correlated(512)
     blocks = encode_blocks(weight, kind, np.diag(moment).copy() / 2000)
-    grid = Grid(blocks, kind)
-    codes = Spreading(moment).round(np.ascontiguousarray(weight.T), grid.nearest)
+    grid = GRIDS[kind](blocks, kind)
+    codes = Spreading(moment, group=grid.group).round(np.ascontiguousarray(weight.T), grid.nearest)
     plain, ours = (gguf.quants.dequantize(rows, kind) - weight for rows in (blocks, grid.stored(codes.T)))
     lost = [float(np.einsum("ij,jk,ik->", error, moment, error, optimize=True)) for error in (plain, ours)]
-    assert lost[1] < 0.5 * lost[0]
+    # A codebook has few neighbours to choose from.
+    assert lost[1] < (0.7 if kind in CODEBOOKS else 0.5) * lost[0]
     assert (ours**2).sum() > 0.9 * (plain**2).sum()  # single weights are no nearer: it is their sum that is
 
 
-def test_every_type_of_the_ladder_has_codes() -> None:
-    assert {Type[name] for pair in LADDER for name in pair} <= set(CODINGS)
+def test_every_type_of_the_ladder_has_a_grid() -> None:
+    assert {Type[name] for pair in LADDER for name in pair} <= set(GRIDS)
 
 
 def test_whose_inputs_are_the_same() -> None:
