@@ -4,7 +4,8 @@ python benchmarks/compensation.py [--data ../shared/data] [--recipes q4_k_m ...]
 
 medgemma-mini, its stream widened to 768 channels so that types with blocks of 256 are really used, is quantized by
 llama.cpp's own quantizer three ways (without a matrix; with the plain squares that llama.cpp's own tool gathers; with
-medge's matrix), and the last is then compensated: one size, one mixture of types. Each is held against the 16-bit file,
+medge's matrix), and the last is then compensated: one size, one mixture of types. Of a recipe by bits, whose types medge chose by
+measured sensitivity on the calibration texts, there are only the last two. Each is held against the 16-bit file,
 by llama.cpp, on three kinds of text: PubMedQA's abstracts from the 700th on (it was calibrated on the first of them, and
 on images), MedQA's questions and radiology reports (of which it saw none). How strongly the moments are damped was chosen
 on other texts of these kinds: PubMedQA's abstracts 600 to 700, the first 200 questions, the first 400 reports.
@@ -41,12 +42,13 @@ from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.inputs import STRIDE, TIED, CalibrationRun
 from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import quantize_language
+from medge.quant.gguf_file.sensitivity import choose_types, size_of
 from medge.quant.recipes.gguf import GGUF_RECIPES
 from medge.runtime.device.gguf_header import read_header
 from medge.runtime.generator.engine import BATCH, Engine
 
 RESULTS = Path(__file__).parent / "results" / "compensation.json"
-RECIPES = ("q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q4_0", "q3_k_m")
+RECIPES = tuple(name for name, recipe in GGUF_RECIPES.items() if recipe.importance and name != "q8_0")
 
 
 class PlainSquares(Importance):
@@ -153,17 +155,24 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     }  # fmt: skip
     measured = Measured(full, held_back(data), arguments.tokens)
     rows = []
-    for recipe in arguments.recipes:
+    for name in arguments.recipes:
+        recipe, types = GGUF_RECIPES[name], dict[str, str]()
+        if recipe.bits is not None:
+            size = size_of(full, recipe.bits)
+            types = choose_types(full, recipe, matrices["medge's matrix"], size, corpus.texts, place)
         for rounding in (*matrices, "compensated"):
-            facts: dict[str, Any] = {}
+            theirs = rounding in ("no matrix", "llama.cpp's matrix")
+            if (theirs and recipe.bits is not None) or (rounding == "no matrix" and not recipe.plain):
+                continue
             matrix = matrices["medge's matrix" if rounding == "compensated" else rounding]
-            quantize_language(full, path, GGUF_RECIPES[recipe], importance=matrix)
+            quantize_language(full, path, recipe, importance=matrix, types=types)
+            facts: dict[str, Any] = {"types": read_header(path).types()}
             if rounding == "compensated":
                 began = time.monotonic()
-                facts = asdict(compensate(path, moments))
+                facts |= asdict(compensate(path, moments))
                 facts["seconds"] = time.monotonic() - began
             rows.append({
-                "recipe": recipe, "rounding": rounding, "bytes": path.stat().st_size,
+                "recipe": name, "rounding": rounding, "bytes": path.stat().st_size,
                 "bits": read_header(path).bits_per_weight(), **facts, "held_back": measured.of(path),
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)

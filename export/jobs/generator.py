@@ -14,7 +14,7 @@ import gguf
 from ... import __version__
 from ...quant.gguf_file.compensate import compensate
 from ...quant.gguf_file.quantize import quantize_language
-from ...quant.gguf_file.sensitivity import choose_types
+from ...quant.gguf_file.sensitivity import choose_types, size_of
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
 from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
@@ -140,7 +140,7 @@ def measure_generator_bundle(
     with scratch_folder() as place:
         full = FullLanguage(checkpoint, place, logits=logits, progress=course.progress)
         weighed = "importance_chunks" in bundle.manifest.towers["language"].decisions
-        baseline = partial(_baseline, recipe, full) if weighed else None
+        baseline = partial(_baseline, recipe, full) if weighed and recipe.plain else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, course=course)
     generator.close()
     calibration = bundle.manifest.source.calibration
@@ -205,7 +205,7 @@ def _export(
     write_golden_answers(generator, writer.add("golden.safetensors", "golden"))
     report = None
     if not job.skip_parity:
-        baseline = partial(_baseline, recipe, full) if _weighed(job, recipe) else None
+        baseline = partial(_baseline, recipe, full) if _weighed(job, recipe) and recipe.plain else None
         report = measure_generator(generator, full.logits, material, baseline=baseline, course=Course(progress))
         report = replace(report, held_back=_held_back(work, material))
         manifest = manifest.with_artefact("gguf", replace(manifest.artefacts["gguf"], parity=report.summary()))
@@ -278,11 +278,11 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
     if _weighed(job, recipe):
         importance = full.importance
         decisions["importance_chunks"] = importance.chunks
-    if job.target_size is not None:
+    size = job.target_size if recipe.bits is None else size_of(full.file, recipe.bits)
+    if size is not None:
         assert importance is not None
-        texts = full.corpus.texts
-        types = choose_types(full.file, recipe, importance, job.target_size, texts, full.scratch, progress)
-        decisions["target_size"] = job.target_size
+        types = choose_types(full.file, recipe, importance, size, full.corpus.texts, full.scratch, progress)
+        decisions["target_size"] = size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)
     # A matrix that comes without its data says nothing of how inputs go together, and medge's own texts are not the user's.

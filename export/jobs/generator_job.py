@@ -59,6 +59,10 @@ def read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
     recipe, projector = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
     if job.target_size is not None and not recipe.importance:
         raise RecipeError(f"--target-size chooses among quantized types; {recipe.name} is none, start from q4_k_m")
+    if job.target_size is not None and recipe.bits is not None:
+        raise RecipeError(f"--target-size and {recipe.name} both say how large the file will be: leave one of them out")
+    if job.without_importance and not recipe.plain:
+        raise RecipeError(f"{recipe.name} can't be made without an importance matrix: leave --without-importance out")
     if job.without_importance and (job.target_size is not None or job.importance is not None):
         raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
     pick_target(job.target)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
+
+from ..rounding.gptq import Codes
 
 GROUP = 8  # neighbouring weights that share a byte of signs
 AT_ONCE = 4 << 20  # distances, of rows from entries, that are held at once: 16 MB
@@ -28,10 +31,10 @@ def _put(blocks: NDArray[np.uint8], start: int, values: NDArray[np.generic]) -> 
     blocks[:, start : start + raw.shape[1]] = raw
 
 
-def _bits(values: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+def _bits(values: NDArray[np.integer[Any]], bits: int) -> NDArray[np.uint8]:
     """Pack values, (N, count) of `bits` bits, into bytes, the first in the lowest bits."""
     each = 8 // bits
-    places = np.arange(each, dtype=np.uint16) * bits
+    places = np.arange(each) * bits
     return (values.reshape(len(values), -1, each) << places).sum(-1).astype(np.uint8)
 
 
@@ -127,11 +130,11 @@ class CodebookGrid:
         # (groups, N): the weights of a group share a step.
         self.step = np.ascontiguousarray(ones[:, ::GROUP].T) / self._entries[0, 0]
 
-    def values(self, codes: NDArray[np.uint32]) -> NDArray[np.float32]:
+    def values(self, codes: Codes) -> NDArray[np.float32]:
         """The values, (N, K), that codes, (N, K / 8), stand for, by gguf-py's decoder."""
         return np.asarray(gguf.quants.dequantize(self.stored(codes), self.kind), np.float32)
 
-    def stored(self, codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    def stored(self, codes: Codes) -> NDArray[np.uint8]:
         """The blocks, (N, bytes), with other codes, (N, K / 8): signs in the lowest byte, above them twelve bits an entry."""
         out = self._blocks.reshape(-1, self._bytes).copy()
         shifts = 8 + 12 * np.arange(GROUP // self._part, dtype=np.uint32)

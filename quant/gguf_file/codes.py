@@ -16,6 +16,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from ..rounding.gptq import Codes
+
 # ggml's non-linear four bits: kvalues_iq4nl in ggml-common.h.
 NON_LINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
@@ -120,14 +122,14 @@ class Grid:
         # Between two neighbouring counts, a value belongs to the nearer one.
         self._between = (counts[1:] + counts[:-1]) / 2 if self.coding.table else None
 
-    def values(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def values(self, codes: Codes) -> NDArray[np.float32]:
         """The values, (N, K), that codes, (N, K), stand for, by ggml's decoder."""
         return np.asarray(gguf.quants.dequantize(self.stored(codes), self.kind), np.float32)
 
-    def stored(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def stored(self, codes: Codes) -> NDArray[np.uint8]:
         """The blocks, (N, bytes), with other codes, (N, K)."""
         out = self._blocks.reshape(-1, self._bytes).copy()
-        self.coding.put(out, codes.reshape(-1, self._weights))
+        self.coding.put(out, codes.reshape(-1, self._weights).astype(np.uint8, copy=False))
         return out.reshape(self._blocks.shape)
 
     def nearest(

@@ -28,7 +28,10 @@ JUDGED_ROWS = 256  # of a matrix, spread over it, by which its error is told
 # Of the mean diagonal, ten times GPTQ's own: on texts of other kinds than the calibration's it was better by a tenth, on like
 # ones as good (medgemma-mini at q4_k_m and q3_k_m, ten thousand tokens).
 DAMPING = 0.1
-GRIDS: dict[Type, type[Grid] | type[CodebookGrid]] = {**dict.fromkeys(CODINGS, Grid), **dict.fromkeys(CODEBOOKS, CodebookGrid)}
+GRIDS: dict[Type, type[Grid] | type[CodebookGrid]] = {
+    **dict.fromkeys(CODINGS, Grid),
+    **dict.fromkeys(CODEBOOKS, CodebookGrid),
+}
 PART = 16 << 20  # weights of a matrix that are rounded at once: some 64 MB, in five copies
 
 

@@ -28,6 +28,12 @@ from .quantize import encode_blocks, quantize_language
 
 # From coarse to fine; of each pair the first is taken where 256 divides the width, the second elsewhere.
 LADDER = (
+    ("IQ2_XXS", "Q4_0"),
+    ("IQ2_XS", "Q4_0"),
+    ("IQ2_S", "Q4_0"),
+    ("Q2_K", "Q4_0"),
+    ("IQ3_XXS", "Q4_0"),
+    ("IQ3_S", "Q4_0"),
     ("Q3_K", "Q4_0"),
     ("IQ4_XS", "IQ4_NL"),
     ("Q4_K", "Q5_0"),
@@ -35,6 +41,8 @@ LADDER = (
     ("Q6_K", "Q8_0"),
     ("Q8_0", "Q8_0"),
 )
+# Coarse enough to be seen when one part has it, and not so coarse that nothing of the part is left.
+TRIAL = ("Q3_K", "Q4_0")
 TRIAL_TOKENS = 512
 STRIDE = 4  # of the tokens whose logits are compared: a large vocabulary's cost more than the layers
 SAMPLED_ROWS = 256
@@ -65,6 +73,13 @@ def choose_types(
     return {name: choice.value for name, choice in allocate(options, target_size, fixed).items()}
 
 
+def size_of(full: Path, bits: float) -> int:
+    """Bytes of a language model's file whose tensors take so many bits a weight, its vocabulary and the like beside them."""
+    tensors = read_header(full).tensors.values()
+    beside = full.stat().st_size - sum(tensor.bytes for tensor in tensors)
+    return beside + int(sum(tensor.values for tensor in tensors) * bits / 8)
+
+
 def group_of(name: str) -> str:
     """The part that a tensor's sensitivity is measured with: its layer, or the tensor itself outside the layers."""
     found = re.match(r"blk\.\d+\.", name)
@@ -83,7 +98,7 @@ def measure_sensitivity(
     groups = sorted({group_of(name) for name in matrices})
     found = {}
     for number, group in enumerate(groups):
-        coarse = {name: _fitting(LADDER[0], tensor) for name, tensor in matrices.items() if group_of(name) == group}
+        coarse = {name: _fitting(TRIAL, tensor) for name, tensor in matrices.items() if group_of(name) == group}
         trial = scratch / "trial.gguf"
         quantize_language(full, trial, GGUF_RECIPES["q4_k_m"], importance=importance, types={**keep, **coarse})
         with Engine(trial, context=TRIAL_TOKENS, measuring=True) as engine:

@@ -42,6 +42,8 @@ class GGUFRecipe(Recipe):
         file_type: llama.cpp's name of it (llama_ftype, as gguf-py's `LlamaFileType` spells it).
         projector: the projector's recipe that goes with it where the user names none.
         importance: whether an importance matrix makes it better.
+        plain: whether llama.cpp's quantizer makes it without a matrix, too.
+        bits: a weight, over the whole language model with its token embedding; types are chosen by layer then, as for a size.
         keep, keep_late: matrices that stay in 16 bits, by the part of their names after "blk.N."; the latter only in the
             last third of the layers.
     """
@@ -51,6 +53,8 @@ class GGUFRecipe(Recipe):
     file_type: str
     projector: str = "q8_0"
     importance: bool = True
+    plain: bool = True
+    bits: float | None = None
     keep: tuple[str, ...] = ()
     keep_late: tuple[str, ...] = ()
 
@@ -85,6 +89,21 @@ TEXT_Q5_K_M = loss(0.06, 0.5, 0.88)  # mini 0.021, 0.15, 91.7%; 8B 0.011
 # iq4_xs (0.094, 0.66, 83.4%), 13 at q3_k_m (0.13, 0.83, 82.9%), 31 at q4_0 (0.20, 1.2, 79.5%). 8B: q4_k_m 0.031 and 91.9%, iq4_xs
 # 0.036, q4_0 0.072, q3_k_m 0.084, and q2_k, which nobody recommends, 0.33 to 0.45 and 71.1%.
 TEXT_COARSE = loss(0.15, 1.2, 0.8)
+
+
+def _codebook(name: str, summary: str) -> GGUFRecipe:
+    """A mixture that llama.cpp's quantizer refuses to make without a matrix."""
+    promise = _promise(TEXT_COARSE, AFTER_IMAGE_COARSE)
+    return GGUFRecipe(name=name, file_type=f"MOSTLY_{name.upper()}", plain=False, summary=summary, promise=promise)
+
+
+def _by_bits(bits: float) -> GGUFRecipe:
+    """A file of so many bits a weight, whose types are chosen by what they cost in this model."""
+    return GGUFRecipe(
+        name=f"small-{bits:.1f}", file_type="MOSTLY_IQ3_XXS", plain=False, bits=bits,
+        summary=f"{bits:.1f} bits with the token table: types by measured sensitivity",
+        promise=_promise(TEXT_COARSE, AFTER_IMAGE_COARSE),
+    )  # fmt: skip
 
 
 GGUF_RECIPES: dict[str, GGUFRecipe] = by_name((
@@ -123,6 +142,20 @@ GGUF_RECIPES: dict[str, GGUFRecipe] = by_name((
         name="q3_k_m", file_type="MOSTLY_Q3_K_M", summary="3.9 bits: K-quant, some layers finer",
         promise=_promise(TEXT_COARSE, AFTER_IMAGE_COARSE, to_plain=1.0),
     ),
+    # Below four bits nothing is promised that a model of 270 M keeps: the gates are those of every coarse recipe, and what
+    # does not pass them says so and is refused.
+    GGUFRecipe(
+        name="iq3_m", file_type="MOSTLY_IQ3_M", summary="3.7 bits: codebook, some layers finer",
+        promise=_promise(TEXT_COARSE, AFTER_IMAGE_COARSE, to_plain=1.0),
+    ),
+    _by_bits(3.5), _by_bits(3.0),
+    GGUFRecipe(
+        name="q2_k", file_type="MOSTLY_Q2_K", summary="3.0 bits: K-quant, some layers finer",
+        promise=_promise(TEXT_COARSE, AFTER_IMAGE_COARSE, to_plain=1.0),
+    ),
+    _codebook("iq3_xxs", "3.1 bits: codebook"), _codebook("iq2_m", "2.7 bits: codebook, some layers finer"),
+    _by_bits(2.5),
+    _codebook("iq2_xs", "2.3 bits: codebook"),
 ))  # fmt: skip
 
 

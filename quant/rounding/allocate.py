@@ -23,7 +23,8 @@ class Choice(Generic[Form]):
 def allocate(parts: Mapping[str, Sequence[Choice[Form]]], budget: float, fixed: int = 0) -> dict[str, Choice[Form]]:
     """The choice of each part, from coarse to fine, so that all take at most `budget` bytes, `fixed` others included.
 
-    Greedy: gains fall with every step, so it ends near the best.
+    Greedy: of all finer forms of all parts the one is taken that lowers the error most for each byte, so that gains fall from
+    step to step and it ends near the best. A form that is worse than a mixture of its neighbours is stepped over.
 
     Raises:
         RecipeError: the coarsest forms take more.
@@ -35,12 +36,14 @@ def allocate(parts: Mapping[str, Sequence[Choice[Form]]], budget: float, fixed: 
     while True:
         best, best_gain = None, 0.0
         for name, options in parts.items():
-            if steps[name] + 1 < len(options):
-                now, then = options[steps[name]], options[steps[name] + 1]
+            now = options[steps[name]]
+            for step in range(steps[name] + 1, len(options)):
+                then = options[step]
                 gain = (now.error - then.error) / max(then.bytes - now.bytes, 1)
                 if size + then.bytes - now.bytes <= budget and gain > best_gain:
-                    best, best_gain = name, gain
+                    best, best_gain = (name, step), gain
         if best is None:
             return {name: options[steps[name]] for name, options in parts.items()}
-        size += parts[best][steps[best] + 1].bytes - parts[best][steps[best]].bytes
-        steps[best] += 1
+        name, step = best
+        size += parts[name][step].bytes - parts[name][steps[name]].bytes
+        steps[name] = step

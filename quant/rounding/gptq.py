@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,12 @@ CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 # Among so many neighbouring inputs each error is spread at once; over the others by products of ever larger matrices.
 TOGETHER = 8
 
-Code = TypeVar("Code", np.uint8, np.uint32)
+Codes = NDArray[np.unsignedinteger[Any]]
 
 # Rounds the weights of a group of neighbouring inputs, (group, N) float32. Given the first input's number, the weights, and the
 # (group, group) part of the factor that says what an error costs (of one input alone it makes no difference): one code for each
 # group, (N,), and its values, (group, N) float32.
-Rounding = Callable[[int, NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[Code], NDArray[np.float32]]]
+Rounding = Callable[[int, NDArray[np.float32], NDArray[np.float32]], tuple[Codes, NDArray[np.float32]]]
 
 
 def block_grid(
@@ -95,7 +95,7 @@ class Spreading:
         damped[np.diag_indices(len(damped))] += damping * mean
         self.factor = inverse_factor(damped)
 
-    def round(self, weight: NDArray[np.float32], rounding: Rounding[Code]) -> NDArray[Code]:
+    def round(self, weight: NDArray[np.float32], rounding: Rounding) -> Codes:
         """Round a weight, (K, N), group by group; each input's error is made up for by those that follow.
 
         Returns:
@@ -103,7 +103,7 @@ class Spreading:
         """
         order, factor, group = self.order, self.factor, self.group
         work = weight[order].astype(np.float32)  # of the inputs that are rounded, their errors
-        codes: dict[int, NDArray[Code]] = {}
+        codes: dict[int, Codes] = {}
 
         def spread(start: int, end: int) -> None:
             if end - start > max(TOGETHER, group):
@@ -136,7 +136,7 @@ def round_gptq(
         level = np.clip(np.rint(values / scale[group]) + zero[group], 0, LEVELS)
         return level[0].astype(np.uint8), (level - zero[group]) * scale[group]
 
-    return Spreading(hessian).round(weight, rounding)
+    return Spreading(hessian).round(weight, rounding).astype(np.uint8, copy=False)
 
 
 def on_grid(weight: NDArray[np.float32], hessian: NDArray[np.float32], block: int) -> NDArray[np.float32]:

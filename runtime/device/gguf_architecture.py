@@ -25,7 +25,8 @@ VOCABULARY = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.
 # llama.cpp's quantizer takes where 256 does not divide a row; of the tower what the projectors' recipes write. Norms, biases and
 # the patch embedding are F32 always. tests/quant/gguf_file/test_gguf.py holds both against the recipes.
 LANGUAGE_TYPES = frozenset({
-    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_0", "IQ4_XS", "IQ4_NL", "Q3_K",
+    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_0", "IQ4_XS", "IQ4_NL", "Q3_K", "Q2_K",
+    "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS",
 })  # fmt: skip
 PROJECTOR_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q4_1"})
 _F32, _F16 = frozenset({"F32"}), frozenset({"F16"})

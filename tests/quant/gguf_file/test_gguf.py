@@ -21,7 +21,7 @@ from medge.export.source.samples import Samples
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.inputs import CalibrationRun
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
-from medge.quant.gguf_file.sensitivity import LADDER, choose_types
+from medge.quant.gguf_file.sensitivity import LADDER, choose_types, size_of
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
@@ -134,7 +134,7 @@ def test_every_recipe_quantizes(full: tuple[Path, Path], prompts: Prompts, tmp_p
         if name not in ("f16", "bf16"):
             quantize_language(full[0], tmp_path / name, recipe, importance=matrix if recipe.importance else None)
             sizes.append(read_header(tmp_path / name).bits_per_weight())
-    assert len(sizes) == 7
+    assert len(sizes) == len(GGUF_RECIPES) - 2
     assert max(sizes) < 16
 
 
@@ -179,6 +179,15 @@ def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Pat
         kept += [read_header(tmp_path / "q").bits_per_weight(), len(set(types.values()))]
     assert coarse[0] < fine[0]
     assert coarse[1] > 1  # layers were told apart
+
+
+def test_so_many_bits_a_weight(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
+    """As recipes by bits ask for them, the token embedding among the weights."""
+    matrix, recipe = gather(CalibrationRun(*full, prompts)), GGUF_RECIPES["small-3.5"]
+    types = choose_types(full[0], recipe, matrix, size_of(full[0], 6.0), medical_texts(), tmp_path)
+    quantize_language(full[0], tmp_path / "q", recipe, importance=matrix, types=types)
+    assert 5.5 < read_header(tmp_path / "q").bits_per_weight() <= 6.0
+    assert "token_embd.weight" in types
 
 
 def test_a_size_that_is_too_small_is_refused_before_anything_is_measured(
