@@ -42,9 +42,9 @@ from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.inputs import STRIDE, TIED, CalibrationRun
 from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import quantize_language
-from medge.quant.gguf_file.sensitivity import choose_types, size_of
+from medge.quant.gguf_file.sensitivity import Sensitivity, size_of
 from medge.quant.recipes.gguf import GGUF_RECIPES
-from medge.runtime.device.gguf_header import read_header
+from medge.runtime.device.gguf_header import GGUFHeader, read_header
 from medge.runtime.generator.engine import BATCH, Engine
 
 RESULTS = Path(__file__).parent / "results" / "compensation.json"
@@ -149,17 +149,15 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     run = calibration_run(checkpoint, corpus, full=full, scratch=place)
     (place / "moments").mkdir()
     moments = Moments(run, place / "moments")
-    matrices = {
-        "no matrix": None, "llama.cpp's matrix": plain_squares(run),
-        "medge's matrix": gather(run, moments=moments),
-    }  # fmt: skip
+    ours = gather(run, moments=moments)
+    matrices = {"no matrix": None, "llama.cpp's matrix": plain_squares(run), "medge's matrix": ours}
+    sensitivity = Sensitivity(full, ours, corpus.texts, place)
     measured = Measured(full, held_back(data), arguments.tokens)
     rows = []
     for name in arguments.recipes:
         recipe, types = GGUF_RECIPES[name], dict[str, str]()
         if recipe.bits is not None:
-            size = size_of(full, recipe.bits)
-            types = choose_types(full, recipe, matrices["medge's matrix"], size, corpus.texts, place)
+            types = sensitivity.types(size_of(full, recipe.bits))
         for rounding in (*matrices, "compensated"):
             theirs = rounding in ("no matrix", "llama.cpp's matrix")
             if (theirs and recipe.bits is not None) or (rounding == "no matrix" and not recipe.plain):
@@ -173,10 +171,17 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
                 facts["seconds"] = time.monotonic() - began
             rows.append({
                 "recipe": name, "rounding": rounding, "bytes": path.stat().st_size,
-                "bits": read_header(path).bits_per_weight(), **facts, "held_back": measured.of(path),
+                "bits": read_header(path).bits_per_weight(),
+                "layer_bits": layer_bits(read_header(path)), **facts, "held_back": measured.of(path),
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
     return rows
+
+
+def layer_bits(header: GGUFHeader) -> float:
+    """Bits a weight of the layers, without the token embedding."""
+    tensors = [tensor for name, tensor in header.tensors.items() if name.startswith("blk.")]
+    return 8 * sum(tensor.bytes for tensor in tensors) / sum(tensor.values for tensor in tensors)
 
 
 if __name__ == "__main__":

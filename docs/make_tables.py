@@ -16,7 +16,14 @@ from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, coverage, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
-from result_tables.language_models import cache, from_storage, generator_full_size, generators, image_tower
+from result_tables.language_models import (
+    cache,
+    compensation,
+    from_storage,
+    generator_full_size,
+    generators,
+    image_tower,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +62,9 @@ BENCHMARKS = {
     ),
     "language-parity": Benchmark(
         "Language models: distance from PyTorch", "benchmarks/generator_parity.py", "2026-11-26", CORES, generators
+    ),
+    "compensation": Benchmark(
+        "Language models in few bits", "benchmarks/compensation.py", _recorded("compensation"), f"{CORES}, busy", compensation
     ),
     "language-full-size": Benchmark(
         "Language models: full size", "benchmarks/generator_full_size.py and generator_speed.py", "2026-11-24",

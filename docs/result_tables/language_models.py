@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .form import RATIO_NOTE, RESULTS, ratio_text, table, with_interval
+from .plot import Point, scatter
 
 
 def generators() -> str:
@@ -182,3 +183,89 @@ def image_tower() -> str:
         table(["tower", "merged a block", "patches left", "MB", "seconds an image", "to `q8_0`", "peak memory, GB"], full),
         RATIO_NOTE,
     ])  # fmt: skip
+
+
+ROUNDINGS = ("llama.cpp's matrix", "medge's matrix", "compensated")
+
+
+def compensation() -> str:
+    """Each recipe's roundings at one size, on each kind of held-back text: two plots and two tables."""
+    facts = json.loads((RESULTS / "compensation.json").read_text())
+    rows = facts["rows"]
+    kinds = list(rows[0]["held_back"])
+    head = ["recipe", "rounding", "MB", "bits a weight of the layers", "of all", *(f"{kind}, KL divergence" for kind in kinds),
+            *(f"{kind}, same first choice" for kind in kinds)]  # fmt: skip
+    body = [
+        [
+            f"`{row['recipe']}`", row["rounding"], f"{row['bytes'] / 1e6:.0f}", f"{row['layer_bits']:.2f}", f"{row['bits']:.2f}",
+            *(with_interval(row["held_back"][kind]["kld"]) for kind in kinds),
+            *(f"{100 * row['held_back'][kind]['same_top']['value']:.1f}%" for kind in kinds),
+        ] for row in rows
+    ]  # fmt: skip
+    found = rows[0]["held_back"][kinds[0]]
+    note = (
+        f"A stream of {facts['width']} channels; calibrated on {facts['abstracts']} abstracts and 40 images; {found['tokens']} "
+        f"tokens of each kind of text."
+    )
+    return "\n\n".join([note, *_plots(rows, kinds), _ratios(rows, kinds), table(head, body)])
+
+
+def _ratios(rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> str:
+    """What compensation leaves of the KL divergence, of each recipe that llama.cpp's quantizer makes as well."""
+    found_by = {(row["recipe"], row["rounding"]): row["held_back"] for row in rows}
+    body = []
+    for row in rows:
+        if row["rounding"] != "compensated":
+            continue
+        cells = [f"`{row['recipe']}`"]
+        for kind in kinds:
+            ours = row["held_back"][kind]["kld"]["value"]
+            theirs = [found_by.get((row["recipe"], rival)) for rival in ROUNDINGS[:2]]
+            cells += ["–" if one is None else f"{ours / one[kind]['kld']['value']:.2f}" for one in theirs]
+        cells += [
+            f"{row['before']:.5f}",
+            f"{row['after']:.5f}",
+            f"{row['changed']} of {row['matrices']}",
+            f"{row['seconds']:.0f}",
+        ]
+        body.append(cells)
+    of = [f"{kind}: of {rival}" for kind in kinds for rival in ROUNDINGS[:2]]
+    return table(
+        ["KL divergence of the compensated file", *of, "output error before", "after", "matrices changed", "seconds"],
+        body,
+    )
+
+
+def _plots(rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> list[str]:
+    """KL divergence and same first choice against the file's size, the mean of all kinds of text."""
+
+    def series(figure: str, scale: float) -> dict[str, list[Point]]:
+        return {
+            rounding: [
+                Point(
+                    row["bytes"] / 1e6,
+                    scale * statistics.fmean(row["held_back"][kind][figure]["value"] for kind in kinds),
+                    row["recipe"] if rounding == "compensated" else "",
+                ) for row in rows if row["rounding"] == rounding
+            ] for rounding in (ROUNDINGS[0], ROUNDINGS[2])
+        }  # fmt: skip
+
+    def places(found: dict[str, list[Point]]) -> list[Point]:
+        return [point for points in found.values() for point in points]
+
+    lost, kept = series("kld", 1), series("same_top", 100)
+    sizes = [point.x for point in places(lost)]
+    across = range(int(min(sizes)) // 20 * 20, int(max(sizes)) // 20 * 20 + 41, 20)
+    least, most = min(point.y for point in places(lost)), max(point.y for point in places(lost))
+    steps = [step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if least / 2.5 <= step <= most * 2.5]
+    lowest = int(min(point.y for point in places(kept))) // 10 * 10
+    size = "MB of the file"
+    return [
+        scatter(
+            lost, title="KL divergence, mean of the texts", x_name=size, x_ticks=across, y_ticks=steps, logarithmic=True
+        ),
+        scatter(
+            kept, title="Same first choice, %, mean of the texts", x_name=size, x_ticks=across,
+            y_ticks=range(lowest, 101, 10),
+        ),
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...quant.gguf_file.importance import Importance
 from ...quant.gguf_file.moments import Moments
+from ...quant.gguf_file.sensitivity import Sensitivity
 from ...runtime.progress import Progress, no_progress
 from ..families.generator_reference import GeneratorReference
 from ..parity.divergence import CachedLogits
@@ -57,6 +58,11 @@ class FullLanguage:
         return calibrate(
             self.checkpoint, self.corpus, moments=self.moments, scratch=self.scratch, progress=self.progress
         )
+
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        """What each type would cost each tensor, for recipes that choose types by layer."""
+        return Sensitivity(self.file, self.importance, self.corpus.texts, self.scratch, self.progress)
 
     @cached_property
     def moments(self) -> Moments:

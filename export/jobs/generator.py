@@ -14,7 +14,7 @@ import gguf
 from ... import __version__
 from ...quant.gguf_file.compensate import compensate
 from ...quant.gguf_file.quantize import quantize_language
-from ...quant.gguf_file.sensitivity import choose_types, size_of
+from ...quant.gguf_file.sensitivity import size_of
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
 from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
@@ -280,8 +280,7 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         decisions["importance_chunks"] = importance.chunks
     size = job.target_size if recipe.bits is None else size_of(full.file, recipe.bits)
     if size is not None:
-        assert importance is not None
-        types = choose_types(full.file, recipe, importance, size, full.corpus.texts, full.scratch, progress)
+        types = full.sensitivity.types(size)
         decisions["target_size"] = size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)

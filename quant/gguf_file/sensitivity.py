@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ...runtime.device.gguf_header import GGUFTensor, read_header
 from ...runtime.generator.engine import Engine
 from ...runtime.progress import Progress, no_progress
-from ..recipes.gguf import GGUF_RECIPES, GGUFRecipe
+from ..recipes.gguf import GGUF_RECIPES
 from ..rounding.allocate import Choice, allocate
 from .importance import Importance
 from .matrix_rows import decoded, spread_over, stored_rows
@@ -48,29 +49,49 @@ STRIDE = 4  # of the tokens whose logits are compared: a large vocabulary's cost
 SAMPLED_ROWS = 256
 
 
-def choose_types(
-    full: Path, recipe: GGUFRecipe, importance: Importance, target_size: int, texts: Sequence[str], scratch: Path,
-    progress: Progress = no_progress,
-) -> dict[str, str]:  # fmt: skip
-    """{tensor: ggml type} for `quantize_language`, of a file of at most `target_size` bytes.
+class Sensitivity:
+    """What each type would cost each tensor of a model: measured when it is first needed, for every size that is asked for.
 
-    Raises:
-        RecipeError: even the coarsest types make a larger file.
+    Args:
+        full: the model as a full-precision GGUF.
+        importance: its matrix.
+        texts: of the calibration.
+        scratch: a folder for trial files.
+        progress: called as work advances.
     """
-    header = read_header(full)
-    # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
-    matrices = {name: tensor for name, tensor in header.tensors.items() if len(tensor.shape) == 2}
-    fixed = full.stat().st_size - sum(tensor.bytes for tensor in matrices.values())
-    # A size that is too small is refused before anything is measured: of a large model that takes hours.
-    allocate({name: _choices(tensor, lambda _: 0.0) for name, tensor in matrices.items()}, target_size, fixed)
-    sensitivities = measure_sensitivity(full, importance, matrices, texts, scratch, progress)
 
-    def expected(tensor: GGUFTensor) -> Callable[[str], float]:
-        sensitivity = sensitivities[group_of(tensor.name)]
-        return lambda kind: sensitivity * _rounding_error(full, tensor, kind, importance)
+    def __init__(
+        self, full: Path, importance: Importance, texts: Sequence[str], scratch: Path, progress: Progress = no_progress
+    ) -> None:
+        self._full, self._importance, self._texts, self._scratch = full, importance, texts, scratch
+        self._progress = progress
+        tensors = read_header(full).tensors
+        self._matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
+        # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
+        self._fixed = full.stat().st_size - sum(tensor.bytes for tensor in self._matrices.values())
 
-    options = {name: _choices(tensor, expected(tensor)) for name, tensor in matrices.items()}
-    return {name: choice.value for name, choice in allocate(options, target_size, fixed).items()}
+    def types(self, size: int) -> dict[str, str]:
+        """{tensor: ggml type} for `quantize_language`, of a file of at most `size` bytes.
+
+        Raises:
+            RecipeError: even the coarsest types make a larger file. Nothing is measured then: of a large model that takes hours.
+        """
+        allocate({name: _choices(tensor, lambda _: 0.0) for name, tensor in self._matrices.items()}, size, self._fixed)
+        return {name: choice.value for name, choice in allocate(self._options, size, self._fixed).items()}
+
+    @cached_property
+    def _options(self) -> dict[str, list[Choice[str]]]:
+        of_parts = measure_sensitivity(
+            self._full, self._importance, self._matrices, self._texts, self._scratch, self._progress
+        )
+        found = {}
+        for number, (name, tensor) in enumerate(self._matrices.items(), 1):
+            found[name] = _choices(tensor, partial(self._expected, tensor, of_parts[group_of(name)]))
+            self._progress("rounding errors of types", number, len(self._matrices))
+        return found
+
+    def _expected(self, tensor: GGUFTensor, of_part: float, kind: str) -> float:
+        return of_part * _rounding_error(self._full, tensor, kind, self._importance)
 
 
 def size_of(full: Path, bits: float) -> int:

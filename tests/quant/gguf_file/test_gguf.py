@@ -21,7 +21,7 @@ from medge.export.source.samples import Samples
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.inputs import CalibrationRun
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
-from medge.quant.gguf_file.sensitivity import LADDER, choose_types, size_of
+from medge.quant.gguf_file.sensitivity import LADDER, Sensitivity, size_of
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.device.gguf_architecture import GENERAL, LANGUAGE_TYPES, PROJECTOR_TYPES, read_language
@@ -171,9 +171,10 @@ def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Pat
     coarse, fine = [], []
     size = full[0].stat().st_size
     matrices = sum(t.bytes for t in read_header(full[0]).tensors.values() if len(t.shape) == 2)
+    sensitivity = Sensitivity(full[0], matrix, medical_texts(), tmp_path)
     for share, kept in ((0.17, coarse), (0.24, fine)):
         target = size - matrices + int(matrices * share)
-        types = choose_types(full[0], GGUF_RECIPES["q4_k_m"], matrix, target, medical_texts(), tmp_path)
+        types = sensitivity.types(target)
         quantize_language(full[0], tmp_path / "q", GGUF_RECIPES["q4_k_m"], importance=matrix, types=types)
         assert (tmp_path / "q").stat().st_size <= target
         kept += [read_header(tmp_path / "q").bits_per_weight(), len(set(types.values()))]
@@ -184,7 +185,7 @@ def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Pat
 def test_so_many_bits_a_weight(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
     """As recipes by bits ask for them, the token embedding among the weights."""
     matrix, recipe = gather(CalibrationRun(*full, prompts)), GGUF_RECIPES["small-3.5"]
-    types = choose_types(full[0], recipe, matrix, size_of(full[0], 6.0), medical_texts(), tmp_path)
+    types = Sensitivity(full[0], matrix, medical_texts(), tmp_path).types(size_of(full[0], 6.0))
     quantize_language(full[0], tmp_path / "q", recipe, importance=matrix, types=types)
     assert 5.5 < read_header(tmp_path / "q").bits_per_weight() <= 6.0
     assert "token_embd.weight" in types
@@ -194,7 +195,7 @@ def test_a_size_that_is_too_small_is_refused_before_anything_is_measured(
     full: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match="too small"):
-        choose_types(full[0], GGUF_RECIPES["q4_k_m"], Importance(), 1000, [], tmp_path, never)
+        Sensitivity(full[0], Importance(), [], tmp_path, never).types(1000)
     assert not list(tmp_path.iterdir())
 
 
