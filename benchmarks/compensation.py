@@ -151,7 +151,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     moments = Moments(run, place / "moments")
     ours = gather(run, moments=moments)
     matrices = {"no matrix": None, "llama.cpp's matrix": plain_squares(run), "medge's matrix": ours}
-    sensitivity = Sensitivity(full, ours, corpus.texts, place)
+    sensitivity = Sensitivity(full, ours, corpus.texts, place, moments=moments)
     measured = Measured(full, held_back(data), arguments.tokens)
     rows = []
     for name in arguments.recipes:

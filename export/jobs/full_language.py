@@ -62,7 +62,16 @@ class FullLanguage:
     @cached_property
     def sensitivity(self) -> Sensitivity:
         """What each type would cost each tensor, for recipes that choose types by layer."""
-        return Sensitivity(self.file, self.importance, self.corpus.texts, self.scratch, self.progress)
+        return Sensitivity(
+            self.file, self.importance, self.corpus.texts, self.scratch, moments=self.moments if self.compensates else None,
+            progress=self.progress,
+        )  # fmt: skip
+
+    @property
+    def compensates(self) -> bool:
+        """Whether rounding is compensated: a matrix that comes without its data says nothing of how inputs go together, and
+        medge's own texts are not the user's."""
+        return self._matrix is None or bool(self._calibration)
 
     @cached_property
     def moments(self) -> Moments:

@@ -284,8 +284,7 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         decisions["target_size"] = size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)
-    # A matrix that comes without its data says nothing of how inputs go together, and medge's own texts are not the user's.
-    if importance is not None and (job.importance is None or job.calibration):
+    if importance is not None and full.compensates:
         decisions["compensated"] = asdict(compensate(out, full.moments, progress))
     return decisions
 

@@ -8,6 +8,7 @@ follow. What counts is a layer's output on calibration data, which the inputs' s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .codebooks import CODEBOOKS, CodebookGrid
 from .codes import CODINGS, Grid
 from .inputs import input_of
 from .matrix_rows import decoded, spread_over, stored_rows
-from .moments import Moments
+from .moments import Inputs, Moments
 
 JUDGED_ROWS = 256  # of a matrix, spread over it, by which its error is told
 # Of the mean diagonal, ten times GPTQ's own: on texts of other kinds than the calibration's it was better by a tenth, on like
@@ -64,62 +65,74 @@ def compensate(quantized: Path, inputs: Moments, progress: Progress = no_progres
         progress: called as work advances.
     """
     full = inputs.run.full
-    sources, by_input = read_header(full).tensors, _by_input(quantized)
+    sources = read_header(full).tensors
+    by_input = by_inputs(tensor for tensor in read_header(quantized).tensors.values() if Type[tensor.type] in GRIDS)
     matrices, errors = sum(map(len, by_input.values())), list[tuple[float, float]]()
     columns = {name: tensors[0].shape[0] for name, tensors in by_input.items()}
     for name, found in inputs.of(columns, lambda done, of: progress("gathering what layers are given", done, of)):
-        spreadings: dict[int, Spreading] = {}  # queries and values may be rounded in groups of other sizes
+        rounder = Rounder(found)
         for tensor in by_input[name]:
-            source, group = (full, sources[tensor.name]), GRIDS[Type[tensor.type]].group
-            if group not in spreadings:
-                spreadings[group] = Spreading(found.moments, DAMPING, group)
-            spreading = spreadings[group]
-            errors.append(_compensated(source, (quantized, tensor), spreading, found.judged))
+            errors.append(_compensated((full, sources[tensor.name]), (quantized, tensor), rounder))
             progress("compensating", len(errors), matrices)
     before, after = np.array(errors, np.float64).reshape(-1, 2).mean(0) if errors else (0.0, 0.0)
     return Compensation(len(errors), sum(new < old for old, new in errors), float(before), float(after))
 
 
-def _by_input(quantized: Path) -> dict[str, list[GGUFTensor]]:
-    """The layers' matrices of types whose grids are known, by the matrix whose inputs stand for theirs."""
+def by_inputs(tensors: Iterable[GGUFTensor]) -> dict[str, list[GGUFTensor]]:
+    """The layers' matrices among them, by the matrix whose inputs stand for theirs."""
     found: dict[str, list[GGUFTensor]] = {}
-    for name, tensor in read_header(quantized).tensors.items():
-        if re.fullmatch(r"blk\.\d+\.\w+\.weight", name) and len(tensor.shape) == 2 and Type[tensor.type] in GRIDS:
-            found.setdefault(input_of(name), []).append(tensor)
+    for tensor in tensors:
+        if re.fullmatch(r"blk\.\d+\.\w+\.weight", tensor.name) and len(tensor.shape) == 2:
+            found.setdefault(input_of(tensor.name), []).append(tensor)
     return found
 
 
+class Rounder:
+    """Rounds the matrices that have the same inputs, and tells what that costs.
+
+    Args:
+        inputs: theirs.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._spreadings: dict[int, Spreading] = {}  # queries and values may be rounded in groups of other sizes
+
+    def compensated(self, exact: NDArray[np.float32], blocks: NDArray[np.uint8], kind: Type) -> NDArray[np.uint8]:
+        """The blocks, (N, bytes), of rows, (N, K), with codes whose errors make up for each other."""
+        grid = GRIDS[kind](np.ascontiguousarray(blocks), kind)
+        if grid.group not in self._spreadings:
+            self._spreadings[grid.group] = Spreading(self._inputs.moments, DAMPING, grid.group)
+        codes = self._spreadings[grid.group].round(np.ascontiguousarray(exact.T), grid.nearest)
+        return grid.stored(np.ascontiguousarray(codes.T))
+
+    def lost(self, exact: NDArray[np.float32], blocks: NDArray[np.uint8], kind: Type) -> float:
+        """The share of the rows' output energy that blocks lose, at positions that compensation has not seen."""
+        judged = self._inputs.judged.T
+        energy = float(np.square(exact @ judged).sum())
+        return float(np.square((decoded(blocks, kind) - exact) @ judged).sum()) / max(energy, 1e-30)
+
+
 def _compensated(
-    source: tuple[Path, GGUFTensor], quantized: tuple[Path, GGUFTensor], spreading: Spreading, judged: NDArray[np.float32]
-) -> tuple[float, float]:  # fmt: skip
+    source: tuple[Path, GGUFTensor], quantized: tuple[Path, GGUFTensor], rounder: Rounder
+) -> tuple[float, float]:
     """Write a matrix's new codes where they bring its outputs nearer.
 
     Args:
         source, quantized: where the matrix lies in full precision, and where with llama.cpp's codes.
-        spreading: of its inputs.
-        judged: (N, columns), inputs that `spreading` was not made of.
+        rounder: of its inputs.
 
     Returns:
         the relative error of its outputs before and after, on a spread of its rows.
     """
     exact, stored = stored_rows(*source), stored_rows(*quantized, "r+")
     of, kind = (Type[tensor.type] for _, tensor in (source, quantized))
-    at_once = max(PART // spreading.order.size, 1)
-
-    def compensated(begin: int) -> NDArray[np.uint8]:
-        part = slice(begin, begin + at_once)
-        grid = GRIDS[kind](np.ascontiguousarray(stored[part]), kind)
-        codes = spreading.round(np.ascontiguousarray(decoded(exact[part], of).T), grid.nearest)
-        return grid.stored(np.ascontiguousarray(codes.T))
-
-    def lost(blocks: NDArray[np.uint8]) -> float:
-        return float(np.square((decoded(blocks, kind) - right) @ judged.T).sum()) / energy
-
-    new = np.concatenate([compensated(begin) for begin in range(0, len(stored), at_once)])
+    at_once = max(PART // source[1].shape[0], 1)
+    parts = [slice(begin, begin + at_once) for begin in range(0, len(stored), at_once)]
+    new = np.concatenate([rounder.compensated(decoded(exact[part], of), stored[part], kind) for part in parts])
     picks = spread_over(stored, JUDGED_ROWS)
     right = decoded(exact[picks], of)
-    energy = max(float(np.square(right @ judged.T).sum()), 1e-30)
-    before, after = lost(stored[picks]), lost(new[picks])
+    before, after = rounder.lost(right, stored[picks], kind), rounder.lost(right, new[picks], kind)
     if not after < before:
         return before, before
     stored[:] = new

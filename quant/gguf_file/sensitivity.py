@@ -2,20 +2,21 @@
 
 Measured: each block of layers, and the token embedding, is quantized alone, coarsely, while all else stays as it is,
 and the KL divergence on calibration text that this causes is that part's sensitivity. What another type would cost a
-part is that figure scaled by the type's own rounding error, weighted by the importance matrix, against the coarse
-type's. Then `allocate` gives bits where they help most.
+part is that figure scaled by the type's own rounding error, after compensation where there will be any, against the
+coarse type's. Then `allocate` gives bits where they help most.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from ...runtime.device.gguf_header import GGUFTensor, read_header
@@ -23,8 +24,10 @@ from ...runtime.generator.engine import Engine
 from ...runtime.progress import Progress, no_progress
 from ..recipes.gguf import GGUF_RECIPES
 from ..rounding.allocate import Choice, allocate
+from .compensate import Rounder, by_inputs
 from .importance import Importance
 from .matrix_rows import decoded, spread_over, stored_rows
+from .moments import Moments
 from .quantize import encode_blocks, quantize_language
 
 # From coarse to fine; of each pair the first is taken where 256 divides the width, the second elsewhere.
@@ -57,14 +60,16 @@ class Sensitivity:
         importance: its matrix.
         texts: of the calibration.
         scratch: a folder for trial files.
+        moments: of its matrices' inputs, where rounding will be compensated.
         progress: called as work advances.
     """
 
     def __init__(
-        self, full: Path, importance: Importance, texts: Sequence[str], scratch: Path, progress: Progress = no_progress
-    ) -> None:
+        self, full: Path, importance: Importance, texts: Sequence[str], scratch: Path, *, moments: Moments | None = None,
+        progress: Progress = no_progress,
+    ) -> None:  # fmt: skip
         self._full, self._importance, self._texts, self._scratch = full, importance, texts, scratch
-        self._progress = progress
+        self._moments, self._progress = moments, progress
         tensors = read_header(full).tensors
         self._matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
         # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
@@ -76,22 +81,59 @@ class Sensitivity:
         Raises:
             RecipeError: even the coarsest types make a larger file. Nothing is measured then: of a large model that takes hours.
         """
-        allocate({name: _choices(tensor, lambda _: 0.0) for name, tensor in self._matrices.items()}, size, self._fixed)
+        unknown = {
+            name: _choices(tensor, dict.fromkeys(_kinds(tensor), 0.0)) for name, tensor in self._matrices.items()
+        }
+        allocate(unknown, size, self._fixed)
         return {name: choice.value for name, choice in allocate(self._options, size, self._fixed).items()}
 
     @cached_property
     def _options(self) -> dict[str, list[Choice[str]]]:
+        errors = {name: self._plain_errors(tensor) for name, tensor in self._matrices.items()}
+        trials = {name: errors[name][_fitting(TRIAL, tensor)] for name, tensor in self._matrices.items()}
         of_parts = measure_sensitivity(
-            self._full, self._importance, self._matrices, self._texts, self._scratch, self._progress
+            self._full, self._importance, self._matrices, trials, self._texts, self._scratch, self._progress
         )
-        found = {}
-        for number, (name, tensor) in enumerate(self._matrices.items(), 1):
-            found[name] = _choices(tensor, partial(self._expected, tensor, of_parts[group_of(name)]))
-            self._progress("rounding errors of types", number, len(self._matrices))
+        errors |= self._compensated_errors()
+        return {
+            name: _choices(tensor, {kind: error * of_parts[group_of(name)] for kind, error in errors[name].items()})
+            for name, tensor in self._matrices.items()
+        }
+
+    def _plain_errors(self, tensor: GGUFTensor) -> dict[str, float]:
+        """{type: share of a matrix's output energy that rounding loses}, as far as the importance matrix tells."""
+        rows, weight = self._rows(tensor)
+        energy = max(float(((rows**2) @ weight).sum()), 1e-30)
+        return {
+            kind: float((((decoded(encode_blocks(rows, Type[kind], weight), Type[kind]) - rows) ** 2) @ weight).sum()) / energy
+            for kind in _kinds(tensor)
+        }  # fmt: skip
+
+    def _compensated_errors(self) -> dict[str, dict[str, float]]:
+        """The same of the layers' matrices after compensation, which helps some types more than others."""
+        found: dict[str, dict[str, float]] = {}
+        if self._moments is None:
+            return found
+        by_input = by_inputs(self._matrices.values())
+        columns = {name: tensors[0].shape[0] for name, tensors in by_input.items()}
+        for name, inputs in self._moments.of(columns, partial(self._progress, "gathering what layers are given")):
+            rounder = Rounder(inputs)
+            for tensor in by_input[name]:
+                rows, weight = self._rows(tensor)
+                found[tensor.name] = {}
+                for kind in _kinds(tensor):
+                    blocks = encode_blocks(rows, Type[kind], weight)
+                    new = rounder.compensated(rows, blocks, Type[kind])
+                    found[tensor.name][kind] = rounder.lost(rows, new, Type[kind])
+                self._progress("rounding errors of types", len(found), sum(map(len, by_input.values())))
         return found
 
-    def _expected(self, tensor: GGUFTensor, of_part: float, kind: str) -> float:
-        return of_part * _rounding_error(self._full, tensor, kind, self._importance)
+    def _rows(self, tensor: GGUFTensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A spread of a matrix's rows, (N, columns), and how much each column weighs, (columns,)."""
+        rows = stored_rows(self._full, tensor)
+        values = decoded(rows[spread_over(rows, SAMPLED_ROWS)], Type[tensor.type])
+        known = tensor.name in self._importance.sums
+        return values, self._importance.mean(tensor.name) if known else np.ones(tensor.shape[0], np.float32)
 
 
 def size_of(full: Path, bits: float) -> int:
@@ -108,10 +150,13 @@ def group_of(name: str) -> str:
 
 
 def measure_sensitivity(
-    full: Path, importance: Importance, matrices: Mapping[str, GGUFTensor], texts: Sequence[str], scratch: Path,
-    progress: Progress,
+    full: Path, importance: Importance, matrices: Mapping[str, GGUFTensor], errors: Mapping[str, float], texts: Sequence[str],
+    scratch: Path, progress: Progress,
 ) -> dict[str, float]:  # fmt: skip
-    """{part: KL divergence per unit of relative rounding error} of each part quantized alone."""
+    """{part: KL divergence per unit of relative rounding error} of each part quantized alone.
+
+    `errors` has the relative rounding error of each matrix in the type of the trial.
+    """
     keep = {name: "BF16" for name in matrices}
     with Engine(full, context=TRIAL_TOKENS, measuring=True) as engine:
         ids = [2, *(token for text in texts for token in engine.tokenize(text))][:TRIAL_TOKENS]
@@ -125,35 +170,28 @@ def measure_sensitivity(
         with Engine(trial, context=TRIAL_TOKENS, measuring=True) as engine:
             other = _log_softmax(engine.logits(ids, stride=STRIDE))
         kld = float((np.exp(exact) * (exact - other)).sum(-1).mean())
-        errors = [_rounding_error(full, matrices[name], kind, importance) for name, kind in coarse.items()]
-        found[group] = kld / max(float(np.sum(errors)), 1e-12)
+        found[group] = kld / max(sum(errors[name] for name in coarse), 1e-12)
         trial.unlink()
         progress("sensitivity of layers", number + 1, len(groups))
     return found
 
 
-def _choices(tensor: GGUFTensor, error: Callable[[str], float]) -> list[Choice[str]]:
-    """The types that a tensor can take, from coarse to fine, with what `error` expects of each."""
-    kinds = dict.fromkeys(_fitting(pair, tensor) for pair in LADDER)
+def _kinds(tensor: GGUFTensor) -> list[str]:
+    """The types that a tensor can take, from coarse to fine."""
+    return list(dict.fromkeys(_fitting(pair, tensor) for pair in LADDER))
+
+
+def _choices(tensor: GGUFTensor, errors: Mapping[str, float]) -> list[Choice[str]]:
+    """The same with their sizes and with what is expected of each."""
     choices = []
-    for kind in kinds:
-        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-        choices.append(Choice(kind, prod(tensor.shape) // block * size, error(kind)))
+    for kind in _kinds(tensor):
+        block, size = gguf.GGML_QUANT_SIZES[Type[kind]]
+        choices.append(Choice(kind, prod(tensor.shape) // block * size, errors[kind]))
     return choices
 
 
 def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:
     return pair[0] if tensor.shape[0] % 256 == 0 or pair[0] == pair[1] else pair[1]
-
-
-def _rounding_error(path: Path, tensor: GGUFTensor, kind: str, importance: Importance) -> float:
-    """Share of a matrix's output energy that rounding loses, from a spread of its rows."""
-    rows = stored_rows(path, tensor)
-    values = decoded(rows[spread_over(rows, SAMPLED_ROWS)], gguf.GGMLQuantizationType[tensor.type])
-    weight = importance.mean(tensor.name) if tensor.name in importance.sums else np.ones(tensor.shape[0], np.float32)
-    type_ = gguf.GGMLQuantizationType[kind]
-    back = gguf.quants.dequantize(encode_blocks(values, type_, weight), type_)
-    return float((((back - values) ** 2) @ weight).sum() / max(float(((values**2) @ weight).sum()), 1e-30))
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

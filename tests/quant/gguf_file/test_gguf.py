@@ -20,6 +20,7 @@ from medge.export.source.corpus import Corpus, read_corpus
 from medge.export.source.samples import Samples
 from medge.quant.gguf_file.importance import Importance, gather
 from medge.quant.gguf_file.inputs import CalibrationRun
+from medge.quant.gguf_file.moments import Moments
 from medge.quant.gguf_file.quantize import encode_blocks, quantize_language
 from medge.quant.gguf_file.sensitivity import LADDER, Sensitivity, size_of
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
@@ -182,10 +183,12 @@ def test_a_size_is_kept(full: tuple[Path, Path], prompts: Prompts, tmp_path: Pat
     assert coarse[1] > 1  # layers were told apart
 
 
-def test_so_many_bits_a_weight(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compensated", [False, True])
+def test_so_many_bits_a_weight(full: tuple[Path, Path], prompts: Prompts, tmp_path: Path, compensated: bool) -> None:
     """As recipes by bits ask for them, the token embedding among the weights."""
-    matrix, recipe = gather(CalibrationRun(*full, prompts)), GGUF_RECIPES["small-3.5"]
-    types = Sensitivity(full[0], matrix, medical_texts(), tmp_path).types(size_of(full[0], 6.0))
+    run, recipe = CalibrationRun(*full, prompts), GGUF_RECIPES["small-3.5"]
+    matrix, moments = gather(run), Moments(run) if compensated else None
+    types = Sensitivity(full[0], matrix, medical_texts(), tmp_path, moments=moments).types(size_of(full[0], 6.0))
     quantize_language(full[0], tmp_path / "q", recipe, importance=matrix, types=types)
     assert 5.5 < read_header(tmp_path / "q").bits_per_weight() <= 6.0
     assert "token_embd.weight" in types
@@ -195,7 +198,7 @@ def test_a_size_that_is_too_small_is_refused_before_anything_is_measured(
     full: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match="too small"):
-        Sensitivity(full[0], Importance(), [], tmp_path, never).types(1000)
+        Sensitivity(full[0], Importance(), [], tmp_path, progress=never).types(1000)
     assert not list(tmp_path.iterdir())
 
 
