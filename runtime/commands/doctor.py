@@ -24,6 +24,9 @@ def doctor(
     context: ContextOption = None,
     cache: CacheOption = "f16",
     from_storage: FromStorageOption = False,
+    phones: Annotated[
+        bool, typer.Option("--phones", help="Show the bundles side by side: what each lost, and which phone holds it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what this device is, what medge lacks on it, and which bundles fit it, before anything is loaded.
@@ -38,6 +41,7 @@ def doctor(
 
     from ..bundles.bundle import Bundle
     from ..console.parts import parts
+    from ..console.phones import on_phones, phones_table
     from ..generator.cache import CacheName
     from ..generator.planner import Device, Opening
     from ..kinds import KINDS
@@ -46,6 +50,7 @@ def doctor(
     opened = [Bundle.open(path, verify=False, allow_failed_parity=True) for path in bundles or []]
     plans = [KINDS[bundle.manifest.kind].plan(bundle, device, opening) for bundle in opened]
     seconds = [_seconds_a_token(bundle, p) for bundle, p in zip(opened, plans, strict=True)]
+    beside = [on_phones(bundle, opening) for bundle in opened] if phones else []
     found = parts()
     if as_json:
         rows = [
@@ -54,6 +59,7 @@ def doctor(
              "need": dataclasses.asdict(p.need), "read_again_bytes": p.read_again, "read_again_seconds": longer}
             for p, longer in zip(plans, seconds, strict=True)
         ]  # fmt: skip
+        rows = [row | one.facts() for row, one in zip(rows, beside, strict=True)] if beside else rows
         print_json(
             {
                 "device": dataclasses.asdict(device),
@@ -81,6 +87,8 @@ def doctor(
                 gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
                 table.add_row(p.name, _MARKS[p.fit], str(p.context or "none"), str(p.threads), *gigabytes)
             out.print(table)
+        if beside:
+            out.print(phones_table(beside, _MARKS))
         for p, longer in zip(plans, seconds, strict=True):
             if p.fit == "from storage":
                 out.print(_told(p, longer), soft_wrap=True, markup=False, highlight=False)

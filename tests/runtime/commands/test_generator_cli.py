@@ -92,6 +92,15 @@ def test_doctor_inspect_verify_bench(reader: Path, tmp_path: Path) -> None:
     assert facts["results"][0]["fits"]
     assert facts["device"]["cores"] == usable_cores()
     assert "does not fit" in medge("doctor", reader, "--context", 2_000_000_000, code=1).stdout
+    beside = json.loads(medge("doctor", reader, "--phones", "--context", 1024, "--json").stdout)["results"][0]
+    assert [(one["memory_gb"], one["fit"]) for one in beside["phones"]] == [
+        (size, "in memory") for size in (3, 4, 6, 8)
+    ]
+    report = json.loads((reader / "parity.json").read_text())
+    assert beside["losses"]["text.kld.mean"] == report["figures"]["text"]["kld"]["mean"]
+    assert beside["parity"] == report["status"]
+    shown = " ".join(medge("doctor", reader, "--phones").stdout.split())
+    assert f"KL divergence {beside['losses']['text.kld.mean']:.3f}" in shown
     assert f"{IMAGE_TOKENS} tokens" in medge("inspect", reader).stdout
     assert json.loads(medge("verify", reader, "--json").stdout)["holds"]
     speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)["results"][0]
