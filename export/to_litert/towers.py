@@ -81,10 +81,9 @@ def stage_tensors(graph: Graph) -> dict[str, int]:
 
 
 def short_name(name: str) -> str:
-    """A tensor's name without the Python classes in it: "encoder/layers/0" for "...SiglipEncoder_encoder/...Layer_0"."""
-    if name.startswith(STAGE):
-        return name
-    return re.sub(r"[\w.]*\.[A-Za-z0-9]+_(?=\w)", "", name)
+    """A tensor's name without Python's modules and classes: "encoder/0/mlp" for "...SiglipEncoder_encoder/...Layer_0/..._mlp"."""
+    whole = re.sub(rf"[\w.]*\.{_Tower.__name__}/([\w.]*_tower/)?", "", name)
+    return re.sub(r"[\w.]*\.[A-Za-z0-9]+_(?=\w)", "", whole)
 
 
 def _stage(number: int) -> str:

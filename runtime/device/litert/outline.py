@@ -41,11 +41,9 @@ OPERATORS: dict[int, tuple[str, int, Kind]] = {
     9: ("FULLY_CONNECTED", 8, Kind("linear layer", {
         **_ACTIVATED, 1: ("weights_format", "i8"), 2: ("keep_dimensions", "u8"), 3: ("asymmetric", "u8"), 4: ("bias_type", "i8"),
     })),
-    14: ("LOGISTIC", 0, Kind("sigmoid")),
     18: ("MUL", 21, Kind("product", _ACTIVATED)),
     22: ("RESHAPE", 17, Kind("reshape", {0: ("new_shape", "[i32]")})),
     25: ("SOFTMAX", 9, Kind("softmax", {0: ("beta", "f32")})),
-    36: ("GATHER", 23, Kind("gathering", {0: ("axis", "i32"), 1: ("batch_dimensions", "i32")})),
     39: ("TRANSPOSE", 26, Kind("transpose")),
     40: ("MEAN", 27, Kind("mean", {0: ("keep_dimensions", "u8")})),
     41: ("SUB", 28, Kind("difference", {**_ACTIVATED, 1: ("power_of_two", "u8")})),
