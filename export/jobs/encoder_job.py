@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...quant.recipes.recipe import Recipe
 from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.device.cpu import Target, pick_target
 from ...runtime.encoder.labels import Prompts, read_labels
-from ...runtime.errors import RecipeError
+from ...runtime.errors import MissingExtraError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ..families.gemma3 import refuse_language_model
 from ..pages.web_page import check_web, default_libraries
@@ -27,10 +28,14 @@ def _parse_litert(text: str | None, _options: None, merge: int | None) -> Mappin
 
     Raises:
         RecipeError: one that does not exist, or a wish to merge patches.
+        MissingExtraError: litert-torch is not installed.
     """
     if merge:
         raise RecipeError("a LiteRT file merges no patches: leave --merge out, or export it as ONNX")
-    return parse_litert_recipes(text or "int8")
+    recipes = parse_litert_recipes(text or "int8")
+    if find_spec("litert_torch") is None:
+        raise MissingExtraError("litert_torch", "litert-export")
+    return recipes
 
 
 # {format: the user's recipe (None for the usual one), the format's options and the merge to {tower: recipe}}
@@ -114,6 +119,7 @@ def read_job(job: ExportJob) -> ExportPlan:
 
     Raises:
         RecipeError, LabelError: what does not exist or does not fit.
+        MissingExtraError: a format needs a package that is not installed.
         StorageError: a bundle stands there already.
         CheckpointError, ImageError: the checkpoint is not whole, or there are no images where they should be.
     """

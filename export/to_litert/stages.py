@@ -33,10 +33,3 @@ class LiteRTStages:
         (given,) = graph.inputs
         found = LiteRTSession(graph.with_outputs(names)).run(list(names), {given: inputs})
         return dict(zip(stages, found, strict=True))
-
-
-def engine(_: LiteRTEncoder) -> dict[str, str]:
-    """What runs a bundle's LiteRT files here."""
-    from importlib.metadata import version
-
-    return {"engine": f"LiteRT {version('ai-edge-litert')}"}

@@ -24,7 +24,7 @@ def linears_to_8_bit(graph: Graph) -> int:
     linears = graph.linears()
     for linear in linears:
         _to_8_bit(graph, linear.weight)
-        linear.operator.opcodeIndex = graph.operator_code(schema.BuiltinOperator.FULLY_CONNECTED, 9)
+        linear.operator.opcodeIndex = graph.operator_code(schema.BuiltinOperator.FULLY_CONNECTED, 12)
     return len(linears)
 
 
