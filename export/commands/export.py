@@ -150,8 +150,9 @@ def medsiglip(
     With several recipes the towers are exported once: --out bundles --recipe int8 --recipe int4 makes bundles/int8 and
     bundles/int4.
 
-    For Apple's systems: --format coreml --recipe palette4 --ios 18, measured here without a Mac. For Android and embedded
-    Linux: --format litert --recipe int8, a .tflite file a tower.
+    For Apple's systems: --format coreml --recipe palette4 --ios 18, measured here without a Mac.
+
+    For Android and embedded Linux: --format litert --recipe int8, a .tflite file for each tower.
     """
     package = PackageOptions(
         ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None

@@ -116,10 +116,19 @@ class Manifest:
         return self._parity.warnings if self._parity else ()
 
     @property
+    def parity_page(self) -> str:
+        """The path of the page that says how far what this runtime opens is from the original."""
+        entry = self.file(f"{self._shown}.parity.page") or self.file("parity.page")
+        return entry.path if entry else "parity.html"
+
+    @property
+    def _shown(self) -> str | None:
+        """The format that the bundle's status speaks of: the one that is opened, or the first."""
+        return self.opened or next(iter(self.artefacts), None)
+
+    @property
     def _parity(self) -> ParitySummary | None:
-        if not self.artefacts:
-            return None
-        return self.artefacts[self.opened or next(iter(self.artefacts))].parity
+        return self.artefacts[self._shown].parity if self._shown else None
 
     @property
     def profile(self) -> str:

@@ -77,6 +77,7 @@ def test_every_recipe_keeps_its_promise(made: Callable[[str], Path], recipe: str
     assert report.machine["engine"].startswith("LiteRT ")
     assert all(holds for _, _, _, holds in replay(LiteRTEncoder(bundle)))
     assert bundle.manifest.status == "passed"
+    assert bundle.manifest.parity_page == "litert/parity.html"
 
 
 def test_a_bundle_of_litert_files_is_loaded_and_used(made: Callable[[str], Path], short_full: FullPrecision) -> None:
@@ -128,6 +129,7 @@ def test_beside_onnx_the_runtime_opens_onnx(
     assert {report.status for report in reports.values()} == {"passed"}
     onnx, litert = Encoder(bundle), LiteRTEncoder(bundle)
     assert onnx.fingerprint != litert.fingerprint
+    assert bundle.manifest.parity_page == "parity.html"
     for encoder in (onnx, litert):
         assert all(holds for _, _, _, holds in replay(encoder))
     (job.out / "litert" / "text_model_int8.tflite").write_bytes(b"")
