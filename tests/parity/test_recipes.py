@@ -17,7 +17,6 @@ from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
 from medge.export.standin.public_data import DATASETS, write_calibration, write_folder
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
-from medge.quant.recipes.litert import LITERT_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import Recipe, golden_bound, part_gates
 from medge.runtime.bundles.bundle import Bundle
@@ -64,12 +63,10 @@ def calibrated_bundle(
     return make
 
 
-# Each table with the stored run in which all of its recipes were held against PyTorch. Recipes for ONNX, CoreML and LiteRT are
-# each measured again by the tests that are called with every name of their table; of the others, which take an hour, CI measures
-# some.
+# Each table with the stored run in which all of its recipes were held against PyTorch. Recipes for ONNX and CoreML are each
+# measured again by the tests that are called with every name of their table; of the others, which take an hour, CI measures some.
 TABLES: dict[str, tuple[Mapping[str, Recipe], str]] = {
     "onnx": (ONNX_RECIPES, "standin_parity"), "coreml": (COREML_RECIPES, "coreml_parity"),
-    "litert": (LITERT_RECIPES, "litert"),
     "gguf": (GGUF_RECIPES, "generator_parity"), "projector": (PROJECTOR_RECIPES, "generator_parity"),
 }  # fmt: skip
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
