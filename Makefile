@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 LLAMA ?= llama-cpp-python==0.3.36
 WHEELS ?= $(HOME)/.cache/medge/wheels
 
-.PHONY: demo station test fuzz test-transformers transformers-4 test-arm test-swift kit-machines android screens wheels lint docs kill-campaign kit-kill-campaign full-size install clean
+.PHONY: demo station test fuzz test-transformers transformers-4 test-litert litert test-arm test-swift kit-machines android screens wheels lint docs kill-campaign kit-kill-campaign full-size install clean
 
 install: $(VENV)/.ready
 
@@ -32,20 +32,38 @@ $(VENV)/.ready: $(VENV)/.demo-ready
 	$(INSTALL) --find-links '$(WHEELS)' -e '.[export,llm,parquet,hdf5,probe,reports,standin,ray,station,kit]' --group test --group lint
 	touch $@
 
-# An environment beside the first with transformers 4.57 and optimum-onnx, which needs it; it borrows everything else.
+# An environment beside the first, which borrows everything that is not installed into it.
+define borrow
+	$(BIN)/python -m venv --without-pip --clear $(1)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+endef
+
+# With transformers 4.57 and optimum-onnx, which needs it.
 OLD := $(VENV)/transformers-4
 transformers-4: $(OLD)/.ready
 
 $(OLD)/.ready: $(VENV)/.ready
-	$(BIN)/python -m venv --without-pip --clear $(OLD)
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-		> "$$($(OLD)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	$(call borrow,$(OLD))
 	$(BIN)/pip --python $(OLD)/bin/python install -q -e '.[bench]' 'transformers<5'
+	touch $@
+
+# With litert-torch, which needs an older typing-extensions than others in the first take: pip says so, and it does no harm.
+LITERT := $(VENV)/litert
+litert: $(LITERT)/.ready
+
+$(LITERT)/.ready: $(VENV)/.ready
+	$(call borrow,$(LITERT))
+	$(BIN)/pip --python $(LITERT)/bin/python install -q --no-compile -e '.[litert-export]'
 	touch $@
 
 # The other transformers: each family is exported, measured and loaded.
 test-transformers: transformers-4
 	MEDGE_WHEELS='$(WHEELS)' $(OLD)/bin/python -m pytest tests/export/test_transformers.py $(PYTEST_ARGS)
+
+# LiteRT files made, measured, loaded and replayed.
+test-litert: litert
+	MEDGE_WHEELS='$(WHEELS)' $(LITERT)/bin/python -m pytest tests/export/to_litert $(PYTEST_ARGS)
 
 # The main job: export the stand-in at int8, gate it, classify real images.
 demo: $(VENV)/.demo-ready

@@ -27,8 +27,8 @@ from medge.export.source.samples import LEAST_TO_CHOOSE, Samples
 from medge.export.standin.public_data import mednist, pneumoniamnist, vqa_rad
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.bundles.origin import today
-from medge.runtime.encoder.encoder import load
 from medge.runtime.encoder.labels import unit_length
+from medge.runtime.encoder.load import load
 from medge.runtime.errors import RecipeError
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"

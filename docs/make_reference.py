@@ -16,6 +16,7 @@ from make_tables import fill
 
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.quant.recipes.litert import LITERT_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import PIXELS, SAME_IDS, STUDENT_GATES, Recipe
 from medge.runtime import errors
@@ -210,6 +211,7 @@ def render() -> dict[Path, str]:
         "tasks": {"tasks": tasks(), "readers": readers(), "fields": fields(TASK_FIELDS)},
         "report": {
             "fields": fields(REPORT), "common": common(), "onnx": towers(ONNX_RECIPES), "coreml": towers(COREML_RECIPES),
+            "litert": towers(LITERT_RECIPES),
             "language": languages(GGUF_RECIPES), "projector": languages(PROJECTOR_RECIPES), "tower": languages(ONNX_RECIPES),
         },
     }  # fmt: skip

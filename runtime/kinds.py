@@ -80,9 +80,9 @@ def load(
 
 
 def _open_encoder(bundle: Bundle, threads: int | None = None, *, device: str = "auto") -> Encoder:
-    from .encoder.encoder import Encoder
+    from .encoder.load import open_encoder
 
-    return Encoder(bundle, threads=threads, device=device)
+    return open_encoder(bundle, threads=threads, device=device)
 
 
 def _replay_encoder(bundle: Bundle, device: str) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from medge.command_line import COMMANDS
 # Not in the bare install, or seconds of import.
 ABSENT = (
     "torch", "transformers", "onnx", "onnxscript", "coremltools", "llama_cpp", "gguf", "sentencepiece", "jinja2",
-    "matplotlib", "sklearn", "accelerate", "peft",
+    "matplotlib", "sklearn", "accelerate", "peft", "litert_torch", "ai_edge_litert",
 )  # fmt: skip
 PRELUDE = f"""
 import sys, importlib.abc

@@ -39,7 +39,7 @@ PERMUTED_LOGITS = 1e-4
 # The same of a stream with channels of zeros: norms are rounded otherwise.
 WIDENED_LOGITS = 1e-4
 # Hops that compute the same in fp32, as the reports count them: the exporter's part in a bundle's distance.
-EXACT_HOP = {"onnx": 1e-5, "coreml": 1e-4}
+EXACT_HOP = {"onnx": 1e-5, "coreml": 1e-4, "litert": 1e-5}
 # What a package of 16 bits makes of numbers up to a thousand, with the layers that can't take it kept in 32.
 FP16_PACKAGE = {"rtol": 2e-3, "atol": 2e-3}
 # A small multi-layer perceptron with weights stored so, as a share of its output's norm. S8 saturates on a CPU without VNNI,

@@ -53,7 +53,7 @@ def demo(
     from ...runtime.bundles.claim import scratch_folder
 
     refuse_existing(to, force=force)
-    from ...runtime.encoder.encoder import load
+    from ...runtime.encoder.load import load
     from ..jobs.encoder import export_medsiglip
     from ..jobs.encoder_job import ExportJob
     from ..standin.write import write_medsiglip_mini

@@ -12,6 +12,7 @@ import typer
 
 from ...quant.recipes.coreml import COREML_RECIPES
 from ...quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from ...quant.recipes.litert import LITERT_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
 from ...runtime.bundles.parity_report import NOT_HELD_BACK
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
@@ -102,9 +103,12 @@ def medsiglip(
             show_default="int8; w8 for CoreML alone",
         ),
     ] = None,
-    formats: Annotated[str, typer.Option("--format", help="onnx, coreml, or onnx,coreml.")] = "onnx",
+    formats: Annotated[str, typer.Option("--format", help="onnx, coreml, litert, or several: onnx,litert.")] = "onnx",
     coreml_recipe: Annotated[
-        str | None, typer.Option(help=f"With both formats: {', '.join(COREML_RECIPES)}.", show_default="w8")
+        str | None, typer.Option(help=f"For CoreML beside ONNX: {', '.join(COREML_RECIPES)}.", show_default="w8")
+    ] = None,
+    litert_recipe: Annotated[
+        str | None, typer.Option(help=f"For LiteRT beside ONNX: {', '.join(LITERT_RECIPES)}.", show_default="int8")
     ] = None,
     ios: Annotated[int, typer.Option(help="Oldest system for CoreML: 17 (macOS 14) or 18 (macOS 15).")] = 18,
     coreml_input: Annotated[
@@ -147,13 +151,16 @@ def medsiglip(
     bundles/int4.
 
     For Apple's systems: --format coreml --recipe palette4 --ios 18, measured here without a Mac.
+
+    For Android and embedded Linux: --format litert --recipe int8, a .tflite file for each tower.
     """
     package = PackageOptions(
         ios, parse_input(coreml_input), parse_batches(batches), parse_size(target_size) if target_size else None
     )
     job = ExportJob(
         checkpoint=checkpoint, out=to, recipe=recipe[0] if recipe else None, formats=tuple(formats.split(",")),
-        coreml_recipe=coreml_recipe, package=package, merge=merge, maps=maps, profile=profile, target=target,
+        coreml_recipe=coreml_recipe, litert_recipe=litert_recipe, package=package, merge=merge, maps=maps,
+        profile=profile, target=target,
         web_libraries=web_libraries or default_libraries(),
         calibration=calibration, labels=labels, with_text=not without_text, images=images, labelled=labelled,
         thumbnails=thumbnails, force=force,

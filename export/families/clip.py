@@ -98,6 +98,7 @@ class Reference(EncoderReference):
     }
     refused = {  # noqa: RUF012
         "coreml": "can't be written as CoreML packages yet; export it as ONNX",
+        "litert": "can't be written as LiteRT files: litert-torch 0.10 can't convert where its texts end; export it as ONNX",
         "maps": "reads its class token, to which no sum over patches leads; export it without --maps",
         "merging": "has a class token, which merging would have to protect; choose a recipe that merges no patches",
         "web": "was never run in the page",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...quant.recipes.litert import LiteRTRecipe, parse_litert_recipes
 from ...quant.recipes.onnx import parse_onnx_recipes
 from ...quant.recipes.recipe import Recipe
 from ...runtime.bundles.atomic import refuse_existing
 from ...runtime.device.cpu import Target, pick_target
 from ...runtime.encoder.labels import Prompts, read_labels
-from ...runtime.errors import RecipeError
+from ...runtime.errors import MissingExtraError, RecipeError
 from ...runtime.pictures.preprocess import get_profile
 from ..families.gemma3 import refuse_language_model
 from ..pages.web_page import check_web, default_libraries
@@ -20,9 +22,26 @@ from ..source.checkpoint import Checkpoint
 from ..source.given import check_images, check_labelled
 from ..to_coreml.options import PackageOptions, parse_packages
 
+
+def _parse_litert(text: str | None, _options: None, merge: int | None) -> Mapping[str, LiteRTRecipe]:
+    """The user's recipe (int8 where None) to {tower: recipe}.
+
+    Raises:
+        RecipeError: one that does not exist, or a wish to merge patches.
+        MissingExtraError: litert-torch is not installed.
+    """
+    if merge:
+        raise RecipeError("a LiteRT file merges no patches: leave --merge out, or export it as ONNX")
+    recipes = parse_litert_recipes(text or "int8")
+    if find_spec("litert_torch") is None:
+        raise MissingExtraError("litert_torch", "litert-export")
+    return recipes
+
+
 # {format: the user's recipe (None for the usual one), the format's options and the merge to {tower: recipe}}
 PARSERS: dict[str, Callable[[str | None, Any, int | None], Mapping[str, Recipe]]] = {
     "onnx": lambda text, _options, _merge: parse_onnx_recipes(text or "int8"), "coreml": parse_packages,
+    "litert": _parse_litert,
 }  # fmt: skip
 
 
@@ -32,9 +51,9 @@ class ExportJob:
 
     Attributes:
         checkpoint, out: folders.
-        formats: "onnx", "coreml", or both.
-        recipe: "int8", or "vision=int8,text=int4"; for CoreML where that is the only format.
-        coreml_recipe: the same for CoreML where both formats are made.
+        formats: "onnx", "coreml", "litert", or several.
+        recipe: "int8", or "vision=int8,text=int4"; for ONNX, or for the first format where that is not among them.
+        coreml_recipe, litert_recipe: the same for such a format beside others.
         package: how CoreML packages are called.
         merge: similar image tokens to merge in each block; None for what the recipe says (for CoreML, none).
         maps: give the ONNX vision tower the output from which `Encoder.map` shows what speaks for a label.
@@ -54,6 +73,7 @@ class ExportJob:
     recipe: str | None = None
     formats: tuple[str, ...] = ("onnx",)
     coreml_recipe: str | None = None
+    litert_recipe: str | None = None
     package: PackageOptions = field(default_factory=PackageOptions)
     merge: int | None = None
     maps: bool = False
@@ -71,7 +91,9 @@ class ExportJob:
     def recipe_of(self, form: str) -> str | None:
         """What the user says of a format; None for the format's usual recipe."""
         main = "onnx" if "onnx" in self.formats else self.formats[0]
-        return {"coreml": self.coreml_recipe}.get(form) or (self.recipe if form == main else None)
+        return {"coreml": self.coreml_recipe, "litert": self.litert_recipe}.get(form) or (
+            self.recipe if form == main else None
+        )
 
     def options_of(self, form: str) -> Any:
         """A format's own options."""
@@ -97,6 +119,7 @@ def read_job(job: ExportJob) -> ExportPlan:
 
     Raises:
         RecipeError, LabelError: what does not exist or does not fit.
+        MissingExtraError: a format needs a package that is not installed.
         StorageError: a bundle stands there already.
         CheckpointError, ImageError: the checkpoint is not whole, or there are no images where they should be.
     """
@@ -110,7 +133,9 @@ def read_job(job: ExportJob) -> ExportPlan:
             raise RecipeError("without its text tower a bundle can only classify: bake labels in with --labels FILE")
         recipes = {name: {t: r for t, r in made.items() if t != "text"} for name, made in recipes.items()}
     if job.maps and "onnx" not in job.formats:
-        raise RecipeError("--maps is an output of the ONNX vision tower: add it with --format onnx,coreml")
+        raise RecipeError(
+            "--maps is an output of the ONNX vision tower: add it with --format onnx,coreml or onnx,litert"
+        )
     if job.profile is not None:
         get_profile(job.profile)
     target, reason = pick_target(job.target)

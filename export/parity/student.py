@@ -14,8 +14,8 @@ from ...quant.texts.prompts import calibration_texts
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.figures import EncoderFigures, Paired, TowerSizes
 from ...runtime.bundles.parity_report import EncoderReport, judge
-from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import Prompts
+from ...runtime.encoder.load import open_encoder
 from ..families.encoder import EncoderReference
 from ..source.checkpoint import read_json
 from ..source.samples import Samples
@@ -41,7 +41,7 @@ def measure_against_teacher(
         prompts: as in `parity.measure`.
         course: how it is followed, and gone on with.
     """
-    encoder, manifest = Encoder(bundle, device="cpu"), bundle.manifest
+    encoder, manifest = open_encoder(bundle, device="cpu"), bundle.manifest
     path = bundle.path(ROLE)
     width = manifest.encoder.embedding_size
     subspace = read_subspace(path) if path else Subspace(np.eye(width, dtype=np.float32), 1.0)

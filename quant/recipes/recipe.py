@@ -41,7 +41,7 @@ class Recipe:
 
     Attributes:
         name: what the user says.
-        format: of the files that it makes: "onnx", "coreml" or "gguf".
+        format: of the files that it makes: "onnx", "coreml", "litert" or "gguf".
         parts: what it can make: "vision" and "text" of an encoder, "language" and "projector" of a language model.
         summary: for tables and help.
         promise: its gates and its golden bound.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 15
+MIDDLE = 8  # of a symmetric grid: the code that stands for zero
 
 DAMPING = 0.01  # of the mean diagonal, GPTQ's own choice
 
@@ -50,6 +51,26 @@ def block_grid(
         best_scale[better], best_zero[better] = scale[better], zero[better]
         best_error[better] = error[better]
     return best_scale, best_zero
+
+
+def symmetric_grid(weight: NDArray[np.float32], block: int, importance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale of every block on a grid of levels -8..7 about zero: (K / block, N), each a number of 16 bits.
+
+    The arguments are those of `block_grid`; what `round_gptq` calls the zero point is `MIDDLE` everywhere.
+    """
+    k, n = weight.shape
+    blocks = weight.reshape(k // block, block, n)
+    weights = importance.reshape(k // block, block, 1)
+    greatest = np.abs(blocks).max(axis=1)
+    best_scale = np.ones_like(greatest)
+    best_error = np.full_like(greatest, np.inf)
+    for clip in CLIPS:
+        scale = np.maximum(greatest * clip / (LEVELS - MIDDLE), 1e-6).astype(np.float16).astype(np.float32)
+        rounded = np.clip(np.rint(blocks / scale[:, None]), -MIDDLE, LEVELS - MIDDLE)
+        error = ((rounded * scale[:, None] - blocks) ** 2 * weights).sum(axis=1)
+        better = error < best_error
+        best_scale[better], best_error[better] = scale[better], error[better]
+    return best_scale
 
 
 def inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -12,15 +12,15 @@ from .in_turns import bundle_command, compare
 
 
 def bench(folder: Path, asked: Asked, progress: Progress = no_progress) -> Benched:
-    """Time a bundle's vision tower, with and without `--fast`, in turn with the engines that are asked for."""
+    """Time a bundle's vision tower, an ONNX file also with `--fast`, in turn with the engines that are asked for."""
     from rich.table import Table
 
     manifest = Manifest.read(folder)
     name = f"medge {manifest.towers['vision'].recipe}"
-    engines = {
-        name: bundle_command(str(folder), asked.batch),
-        f"{name} --fast": bundle_command(str(folder), asked.batch, fast=True),
-    } | {engine: [*command, manifest.profile] for engine, command in asked.against.items()}
+    engines = {name: bundle_command(str(folder), asked.batch)}
+    if manifest.opened == "onnx":  # no other engine knows it
+        engines[f"{name} --fast"] = bundle_command(str(folder), asked.batch, fast=True)
+    engines |= {engine: [*command, manifest.profile] for engine, command in asked.against.items()}
     results = compare(engines, rounds=asked.rounds, batch=asked.batch, progress=progress)
     threads = "1 thread" if usable_cores() == 1 else f"{usable_cores()} threads"
     table = Table(title=f"{manifest.name}, batch {asked.batch}, {threads}, {len(results[0].took)} rounds in turn")

@@ -33,7 +33,7 @@ def serve(run: Callable[[], Any]) -> None:
 
 
 def main() -> None:
-    from ..encoder.encoder import load
+    from ..encoder.load import load
     from ..golden.phantom import phantom
 
     bundle, batch = Path(sys.argv[1]), int(sys.argv[2])

@@ -32,10 +32,11 @@ BundlePath = Annotated[
 ROLES = (
     "config", "golden", "labels", "ollama", "preprocessor", "scores", "special_tokens_map", "subspace", "tokenizer",
     "tokenizer_config", "vision", "vision.data", "text", "text.data", "projector", "projector.data", "language",
+    "litert.vision", "litert.text", "litert.golden", "litert.parity", "litert.parity.page",
     "package.vision", "package.text", "package.bank", "package.swift", "web.page", "web.vendor",
     "parity", "parity.page", "coreml.parity", "coreml.parity.page", "teacher.parity", "teacher.parity.page",
 )  # fmt: skip
-FORMATS = ("onnx", "coreml", "gguf")
+FORMATS = ("onnx", "coreml", "litert", "gguf")
 PARTS = ("vision", "text", "language", "projector")
 
 

@@ -53,7 +53,7 @@ class Bundle:
         status = manifest.status
         if status != "passed" and not allow_failed_parity:
             raise ParityGateError(
-                f"{folder}: parity {status}, so it may not agree with the original model; see {folder / 'parity.html'}, "
+                f"{folder}: parity {status}, so it may not agree with the original model; see {folder / manifest.parity_page}, "
                 "measure it with 'medge parity', or load it all the same with --allow-failed-parity"
             )
         if manifest.warnings and not allow_failed_parity:

@@ -162,10 +162,10 @@ class TowerFacts:
 
     Attributes:
         recipe, file: its recipe and its main file.
-        format: of that file: "onnx", "coreml" or "gguf".
+        format: of that file: "onnx", "coreml", "litert" or "gguf".
         golden: what replaying the golden results is held against.
-        inputs, output: of an ONNX graph or a CoreML package, by name: "pixel_values" (or a package's "image"), or "input_ids"
-            and maybe "attention_mask"; none of a GGUF.
+        inputs, output: of an ONNX graph, a CoreML package or a LiteRT signature, by name: "pixel_values" (or a package's
+            "image"), or "input_ids" and maybe "attention_mask"; none of a GGUF.
         opset: of an ONNX graph, else 0.
         batch_invariant: whether a batch gives what single inputs give.
         decisions: what the recipe decided for this model.

@@ -53,7 +53,8 @@ LICENCE_NOTICE = (
 
 
 KindName = Literal["encoder", "generator"]
-OPENED: dict[KindName, str] = {"encoder": "onnx", "generator": "gguf"}  # the artefact that this runtime opens
+# The artefacts that this runtime opens; of several, the first.
+OPENED: dict[KindName, tuple[FormatName, ...]] = {"encoder": ("onnx", "litert"), "generator": ("gguf",)}
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,39 @@ class Manifest:
         return next((entry for entry in self.files if entry.role == role), None)
 
     @property
+    def opened(self) -> str | None:
+        """The format that this runtime opens; None where the bundle holds packages for phones only."""
+        return next((form for form in OPENED[self.kind] if form in self.artefacts), None)
+
+    @property
     def towers(self) -> dict[str, TowerFacts]:
         """The parts that this runtime opens; none where the bundle holds packages for phones only."""
-        opened = self.artefacts.get(OPENED[self.kind])
-        return opened.towers if opened else {}
+        return self.artefacts[self.opened].towers if self.opened else {}
 
     @property
     def status(self) -> str:
         """Parity of what this runtime opens, or of the only artefact: "passed", "failed" or "not measured"."""
-        opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return opened.parity.status if opened and opened.parity else "not measured"
+        return self._parity.status if self._parity else "not measured"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was lost all the same, where parity passed with a warning: `ParityReport.warnings`."""
-        opened = self.artefacts.get(OPENED[self.kind]) or next(iter(self.artefacts.values()), None)
-        return opened.parity.warnings if opened and opened.parity else ()
+        return self._parity.warnings if self._parity else ()
+
+    @property
+    def parity_page(self) -> str:
+        """The path of the page that says how far what this runtime opens is from the original."""
+        entry = self.file(f"{self._shown}.parity.page") or self.file("parity.page")
+        return entry.path if entry else "parity.html"
+
+    @property
+    def _shown(self) -> str | None:
+        """The format that the bundle's status speaks of: the one that is opened, or the first."""
+        return self.opened or next(iter(self.artefacts), None)
+
+    @property
+    def _parity(self) -> ParitySummary | None:
+        return self.artefacts[self._shown].parity if self._shown else None
 
     @property
     def profile(self) -> str:
@@ -267,7 +285,7 @@ def check(manifest: Manifest) -> None:
         manifest.teacher_parity.check("$.teacher_parity")
     used = {tower.file for artefact in manifest.artefacts.values() for tower in artefact.towers.values()}
     for number, entry in enumerate(manifest.files):
-        if entry.role in PARTS and entry.path not in used:
+        if entry.role in (*PARTS, *OWN_PARTS) and entry.path not in used:
             raise ValueError(f"no artefact uses the {entry.role} - at `$.files[{number}].role`")
     _check_facts(manifest)
 
@@ -280,6 +298,9 @@ def _parts(manifest: Manifest) -> tuple[set[str], set[str]]:
     return parts, parts
 
 
+# Formats whose towers play roles of their own, since they stand beside those of another format.
+OWN_ROLES = ("litert",)
+OWN_PARTS = tuple(f"{form}.{part}" for form in OWN_ROLES for part in PARTS)
 # By part: the names that the inputs of a graph or a package have.
 _INPUTS = {
     "vision": ({"pixel_values"}, {"image"}), "projector": ({"pixel_values"},), "language": (),
@@ -290,7 +311,8 @@ _INPUTS = {
 def _check_tower(part: str, tower: TowerFacts, files: tuple[FileEntry, ...], where: str) -> None:
     role = next((entry.role for entry in files if entry.path == tower.file), None)
     package = any(entry.path.startswith(f"{tower.file}/") for entry in files)
-    if not (package if tower.format == "coreml" else role == part):
+    named = f"{tower.format}.{part}" if tower.format in OWN_ROLES else part
+    if not (package if tower.format == "coreml" else role == named):
         raise ValueError(f"{tower.file!r} is not the {part} among the files - at `{where}.file`")
     if tower.format != "gguf" and (set(tower.inputs) not in _INPUTS[part] or not tower.output):
         raise ValueError(f"other inputs than a {part} part has, or no output - at `{where}.inputs`")

@@ -80,8 +80,8 @@ def classify(
     """
     from ..console.image_run import ImageRun, inputs_of
     from ..console.layouts import TABLES
-    from ..encoder.encoder import load
     from ..encoder.labels import as_prompts, read_labels
+    from ..encoder.load import load
     from ..errors import LabelError, RecipeError
 
     if label and labels:

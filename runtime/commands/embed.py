@@ -46,7 +46,7 @@ def embed(
     from ..bundles.manifest import sha256_json
     from ..console.image_run import ImageRun, Outcome, inputs_of
     from ..console.layouts import EMBEDDINGS, Columns, as_numbers
-    from ..encoder.encoder import load
+    from ..encoder.load import load
 
     view = view_of(frame, window)
     run = ImageRun(inputs_of(images or []), view, to, EMBEDDINGS, force=force)
@@ -66,7 +66,7 @@ def _embed_texts(
     from ..bundles.manifest import sha256_json
     from ..console.layouts import EMBEDDINGS, Columns, as_numbers, check_ending
     from ..console.result_file import ResultFile
-    from ..encoder.encoder import load
+    from ..encoder.load import load
 
     check_ending(to, EMBEDDINGS)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)

@@ -37,7 +37,7 @@ def build(
     Example: medge index build bundle archive.index archive/ --relative-to archive/
     """
     from ..console.image_run import tell_unread
-    from ..encoder.encoder import load
+    from ..encoder.load import load
     from ..encoder.vector_index import build_index
     from ..pictures.images import find_images
 
@@ -62,7 +62,7 @@ def add(
     Example: medge index add bundle archive.index archive/new/ --relative-to archive/
     """
     from ..console.image_run import tell_unread
-    from ..encoder.encoder import load
+    from ..encoder.load import load
     from ..encoder.vector_index import VectorIndex
     from ..pictures.images import find_images
 
@@ -137,7 +137,7 @@ def search(
     """
     from rich.table import Table
 
-    from ..encoder.encoder import load
+    from ..encoder.load import load
     from ..encoder.vector_index import VectorIndex
 
     if (text is None) == (image is None):

@@ -52,8 +52,8 @@ def fit(
     """
     from ..bundles.atomic import only_writer
     from ..console.image_run import end_with
-    from ..encoder.encoder import load
     from ..encoder.linear_probe import fit_probe
+    from ..encoder.load import load
 
     view = view_of(frame, window)
     with only_writer(to, force=force):
@@ -85,8 +85,8 @@ def predict(
     from ..bundles.manifest import sha256_file, sha256_json
     from ..console.image_run import ImageRun, inputs_of
     from ..console.layouts import TABLES, Columns
-    from ..encoder.encoder import load
     from ..encoder.linear_probe import Probe
+    from ..encoder.load import load
 
     view = view_of(frame, window)
     run = ImageRun(inputs_of(images), view, to, TABLES, force=force)
@@ -135,8 +135,8 @@ def evaluate(
     from rich.table import Table
 
     from ..console.image_run import end_with
-    from ..encoder.encoder import load
     from ..encoder.linear_probe import Probe, evaluate_probe
+    from ..encoder.load import load
 
     view = view_of(frame, window)
     encoder = load(bundle, allow_failed_parity=allow_failed_parity, device=device)

@@ -23,8 +23,6 @@ from ..pictures.images import ImageSource, as_sources
 from ..pictures.preprocess import Normalisation, get_profile
 from ..pictures.view import DEFAULT_VIEW, View
 from ..progress import Progress, no_progress
-from ..trust.trust import Trust
-from ..trust.verifying import signed_manifest
 from .classification import Classification
 from .embedder import Embedder, or_why_not
 from .labels import LabelBank, as_prompts, unit_length
@@ -41,7 +39,7 @@ class TextCutWarning(UserWarning):
 
 
 class Encoder(Embedder):
-    """Zero-shot classification and embeddings from a bundle; `load_encoder` opens one.
+    """Zero-shot classification and embeddings from a bundle, here from its ONNX files; `load_encoder` opens one.
 
     Loading opens no engine, the first image or text does. A process may be forked before that, and each of the two then uses
     the encoder; after it a forked child must not, since the engine's threads are not in it: load in the child, or start
@@ -63,6 +61,7 @@ class Encoder(Embedder):
     """
 
     format = "onnx"
+    prefix = ""  # of the roles that this format's files play
     absent = (
         "holds CoreML packages only, for Macs, iPhones and iPads; "
         "for this machine export with --format onnx, or onnx,coreml"
@@ -100,16 +99,25 @@ class Encoder(Embedder):
         return self._open("text")
 
     def _open(self, tower: str) -> Session:
-        path = self.bundle.path(tower)
+        role = self.role(tower)
+        path = self.bundle.path(role)
         if path is None:
             hint = "; it was exported with --without-text: use its baked labels" if tower == "text" else ""
             raise BundleError(f"{self.bundle.folder} has no {tower} tower{hint}")
-        session = OrtSession(
+        session = self._open_file(tower, path)
+        for opened in (role, f"{role}.data"):
+            self.bundle.path(opened)  # refuses what was put there in the meantime
+        return session
+
+    def _open_file(self, tower: str, path: Path) -> Session:
+        return OrtSession(
             path, interface=self._interface(tower), threads=self._threads, device=self._device, fast=self._fast
         )
-        for role in (tower, f"{tower}.data"):
-            self.bundle.path(role)  # refuses what was put there in the meantime
-        return session
+
+    @classmethod
+    def role(cls, what: str) -> str:
+        """The role that a file of this format plays in a bundle: of a tower, or of the "golden" results."""
+        return f"{cls.prefix}{what}"
 
     def _interface(self, tower: str) -> Interface:
         """How a tower's graph is called, as the manifest says it."""
@@ -177,7 +185,7 @@ class Encoder(Embedder):
     @property
     def fingerprint(self) -> str:
         """Names the embedding space: what an index or a probe made with this bundle must be used with."""
-        vision = self.manifest.file("vision")
+        vision = self.manifest.file(self.role("vision"))
         return f"{vision.sha256 if vision else ''}/{self.manifest.profile}"
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -456,34 +464,3 @@ class Encoder(Embedder):
             1
         """
         return self.tokenizer.encode(texts)[1]
-
-
-def load(
-    folder: str | Path, *, verify: bool = True, allow_failed_parity: bool = False, threads: int | None = None,
-    device: str = "auto", fast: bool = False, trust: Trust | str | Path | None = None,
-) -> Encoder:  # fmt: skip
-    """Open a bundle for use.
-
-    Args:
-        folder: the bundle.
-        verify: check the SHA-256 of every file first.
-        allow_failed_parity: load a bundle whose parity gate failed or was never measured.
-        threads: threads of the engine; its own choice where None.
-        device: "auto", "cpu" or "cuda".
-        fast: some per cent faster, for more memory.
-        trust: the device's trust, or its folder: who must have signed the bundle. That of the environment variable MEDGE_TRUST
-            where None; without one, no signature is looked at.
-
-    Raises:
-        BundleError: missing, half-written, changed, too new, a language model's, or (`ParityGateError`) too far from the
-            original.
-        TrustError: not signed by a key that the device trusts.
-
-    Examples:
-        >>> medge.load_encoder("bundle", threads=1).classify("film.dcm", ["an abdomen CT", "a chest x-ray"])[0].best
-        'an abdomen CT'
-    """
-    bundle = Bundle.open(
-        folder, verify=verify, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(folder, trust)
-    )
-    return Encoder(bundle, threads=threads, device=device, fast=fast)

@@ -42,7 +42,7 @@ def write_golden(encoder: Encoder, path: Path) -> None:
 
 def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
     """Yield (what, measured, bound, holds) for each thing that this device must reproduce."""
-    path = encoder.bundle.path("golden")
+    path = encoder.bundle.path(encoder.role("golden"))
     if path is None:
         raise BundleError(f"{encoder.bundle.folder} holds no golden embeddings")
     towers, facts = encoder.towers, encoder.facts

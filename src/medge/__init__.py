@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .runtime.decisions.facts import Wanted
     from .runtime.encoder.classification import Classification, Score
     from .runtime.encoder.encoder import Encoder
-    from .runtime.encoder.encoder import load as load_encoder
     from .runtime.encoder.labels import LabelBank
     from .runtime.encoder.linear_probe import Probe, fit_probe
+    from .runtime.encoder.load import load as load_encoder
     from .runtime.encoder.maps import PatchMap
     from .runtime.encoder.score_calibration import calibrate_scores
     from .runtime.encoder.vector_index import VectorIndex, build_index
@@ -101,7 +101,7 @@ _HOMES = {
     "system": ("generator.conversation", "system"),
     "user": ("generator.conversation", "user"),
     "write_report": ("assistants.radiology_report", "write_report"),
-    "load_encoder": ("encoder.encoder", "load"),
+    "load_encoder": ("encoder.load", "load"),
     "load_generator": ("generator.load", "load"),
 }
 

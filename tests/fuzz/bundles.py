@@ -87,7 +87,7 @@ def use(folder: Path) -> Result:
     """Everything that a user gets of a bundle, as numbers and names."""
     from medge.runtime.bundles.manifest import Manifest
     from medge.runtime.commands.inspect import inspect
-    from medge.runtime.encoder.encoder import load as load_encoder
+    from medge.runtime.encoder.load import load as load_encoder
     from medge.runtime.generator.load import load as load_generator
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

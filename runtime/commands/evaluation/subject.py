@@ -19,7 +19,7 @@ from ...bundles.manifest import MANIFEST, KindName, Manifest, sha256_file
 from ...console.generator_options import opened
 from ...console.image_run import Through, through
 from ...encoder.embedder import Embedder
-from ...encoder.encoder import load
+from ...encoder.load import load
 from ...errors import BundleError, ParityWarning, TaskError
 from ...generator.conversation import Answer, RoomyChat, Sampling, Turn
 from ...generator.generator import Generator

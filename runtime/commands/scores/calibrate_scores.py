@@ -86,7 +86,7 @@ def calibrate_scores(
     from ...console.view_options import view_of
     from ...decisions.calibration import FILE
     from ...decisions.facts import Wanted
-    from ...encoder.encoder import load
+    from ...encoder.load import load
     from ...encoder.score_calibration import borrowed, fit_scores, put_scores
     from .gather import embed, gather, labelled_of
     from .told import tell

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...bundles.bundle import Bundle
 from ...encoder.encoder import Encoder
+from ...encoder.load import open_encoder
 from ...generator.generator import Generator
 from ...generator.isolated.generator import IsolatedGenerator
 from ...generator.planner import Device, Opening, Plan
@@ -40,7 +41,7 @@ class BundleOpener:
         """Load a bundle with its engines, so that what memory is left can be seen afterwards."""
         bundle = self._admission.open(entry.folder, allow_failed_parity=self._allow)
         if entry.kind == "encoder":
-            encoder = Encoder(bundle, threads=self._threads)
+            encoder = open_encoder(bundle, threads=self._threads)
             for tower in encoder.towers:
                 encoder._session(tower)
             return encoder

@@ -12,6 +12,7 @@ import gguf
 
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES, parse_gguf_recipes
+from medge.quant.recipes.litert import LITERT_RECIPES, parse_litert_recipes
 from medge.quant.recipes.onnx import ONNX_RECIPES, parse_onnx_recipes
 from medge.quant.recipes.recipe import Recipe, part_gates
 from medge.runtime.bundles.figures import EncoderFigures, GeneratorFigures, check_figure
@@ -35,8 +36,15 @@ def test_each_tower_can_have_its_own_recipe(make_bundle: Callable[[str], Path]) 
     assert parse_onnx_recipes("vision=int8,text=int4")["text"] is ONNX_RECIPES["int4"]
 
 
+def test_litert_recipes_by_tower() -> None:
+    chosen = parse_litert_recipes("vision=int8,text=fp16")
+    assert {tower: recipe.name for tower, recipe in chosen.items()} == {"vision": "int8", "text": "fp16"}
+    with pytest.raises(RecipeError, match="no LiteRT recipe 'int8-static'; choose from fp32, fp16, int8, int4"):
+        parse_litert_recipes("int8-static")
+
+
 def test_every_recipe_has_its_gates() -> None:
-    tables: list[Mapping[str, Recipe]] = [ONNX_RECIPES, COREML_RECIPES, GGUF_RECIPES, PROJECTOR_RECIPES]
+    tables: list[Mapping[str, Recipe]] = [ONNX_RECIPES, COREML_RECIPES, LITERT_RECIPES, GGUF_RECIPES, PROJECTOR_RECIPES]
     for recipe in (recipe for table in tables for recipe in table.values()):
         for part in recipe.parts:
             gates = part_gates(part, recipe)

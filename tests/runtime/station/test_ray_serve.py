@@ -16,7 +16,7 @@ from tolerances import FP32_SUMS
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'medge[station]'")
 pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'medge[serve]'", exc_type=ImportError)
 
-from medge.runtime.encoder.encoder import load
+from medge.runtime.encoder.load import load
 
 QUESTIONS = 8
 LABELS = ["chest x-ray", "abdomen CT"]

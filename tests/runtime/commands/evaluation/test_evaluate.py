@@ -16,7 +16,7 @@ from command_line import medge
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from medge.runtime.encoder.encoder import load
+from medge.runtime.encoder.load import load
 
 
 @pytest.fixture(scope="module")
