@@ -16,7 +16,7 @@ from result_tables.devices import android, arm, web
 from result_tables.encoders import coreml, coverage, distillation, full_size, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
-from result_tables.language_models import cache, from_storage, generator_full_size, generators, image_tower
+from result_tables.language_models import cache, from_storage, generator_full_size, generators, image_tower, vocabulary
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +65,9 @@ BENCHMARKS = {
     ),
     "from-storage": Benchmark(
         "A language model from storage", "benchmarks/from_storage.py", _recorded("from_storage"), f"{CORES}, busy", from_storage
+    ),
+    "vocabulary": Benchmark(
+        "A vocabulary cut by script", "benchmarks/vocabulary.py", _recorded("vocabulary"), f"{CORES}, busy", vocabulary
     ),
     "image-tower": Benchmark(
         "MedGemma's vision tower", "benchmarks/image_tower.py", "2026-11-25", CORES, image_tower

@@ -37,9 +37,9 @@ def parse_scripts(text: str) -> tuple[str, ...]:
         RecipeError: a script that is not in `SCRIPTS`.
     """
     named = [name.strip().lower() for name in text.split(",")]
-    if unknown := next((name for name in named if name not in SCRIPTS), None):
+    if unknown := [name for name in named if name not in SCRIPTS]:
         raise RecipeError(
-            f"there is no script {unknown!r} for --vocabulary, which takes scripts, not languages (English, French, Swahili and "
+            f"there is no script {unknown[0]!r} for --vocabulary, which takes scripts, not languages (English, French, Swahili and "
             f"others are latin): choose from {', '.join(SCRIPTS)}"
         )
     return tuple(name for name in SCRIPTS if name == LATIN or name in named)
