@@ -180,7 +180,7 @@ def main() -> None:
         checkpoint, full = open_gemma(place / "mini"), place / "full.gguf"
         write_language(checkpoint, full, "bf16")
         facts: dict[str, Any] = {"date": date.today().isoformat(), "choices": []}
-        with Engine(full, context=BATCH, measuring=True) as whole:
+        with Engine(full, context=BATCH, threads=1, measuring=True) as whole:
             facts["by_use"] = by_use(whole, arguments.data, held)
             for choice in CHOICES:
                 scripts = parse_scripts(choice)
@@ -190,7 +190,7 @@ def main() -> None:
                     "vocabulary": choice, "said": say_scripts(scripts), "kept": len(tokens.ids), "of": tokens.of,
                     "saved": saved(checkpoint, tokens),
                 }  # fmt: skip
-                with Engine(small, context=BATCH, measuring=True) as engine:
+                with Engine(small, context=BATCH, threads=1, measuring=True) as engine:
                     row["texts"] = lengths(whole, engine, tokens, texts)
                     row["held_back"] = lengths(whole, engine, tokens, held)
                     if choice == FIRST:

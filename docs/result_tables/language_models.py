@@ -183,8 +183,8 @@ def vocabulary() -> str:
         f"medgemma-mini's file with `{first['vocabulary']}`: {files}.",
         f"Cut by use instead, to the {use['tokens']:,} tokens that other texts of the same kinds have, it would miss "
         f"{use['missed']:,} of {use['of']:,} held-back tokens ({100 * use['missed'] / use['of']:.1f}%).",
-        f"What the whole medgemma-mini gives to the tokens that `{first['vocabulary']}` drops, on average at {places:,} places of "
-        f"held-back texts: {mass}.",
+        f"What the whole medgemma-mini gives to the tokens that `{first['vocabulary']}` drops, on average at {places:,} "
+        f"places of held-back texts: {mass}.",
         _longer(choices),
         "Sentences of other scripts, foretold by medgemma-mini from tokens or, with the cut, from bytes (nats a character):",
         table(

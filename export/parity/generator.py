@@ -52,9 +52,8 @@ from .questions import compare_task
 
 QUESTION = "What does this image show?"
 BOS = 2
-MASS_PROMPTS = (
-    4  # on which the share of dropped tokens is computed: it takes the PyTorch model another time through each
-)
+# The prompts on which the share of dropped tokens is computed: it takes the PyTorch model another time through each.
+MASS_PROMPTS = 4
 Array = NDArray[Any]
 
 

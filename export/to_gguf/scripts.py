@@ -17,14 +17,14 @@ LATIN = "latin"
 # it, and medicine writes Greek letters among it. Scripts with fewer than a hundred pieces in Gemma's vocabulary are left out.
 SCRIPTS: dict[str, tuple[str, ...]] = {
     LATIN: ("LATIN", "GREEK", "COMBINING", "MODIFIER", "VARIATION"),
-    "chinese": ("CJK", "IDEOGRAPHIC"),
-    "japanese": ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
-    "korean": ("HANGUL",),
+    "han": ("CJK", "IDEOGRAPHIC"),  # Chinese; Japanese is written in han and kana
+    "kana": ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
     **{
         name: (name.upper(),)
         for name in (
-            "arabic", "armenian", "bengali", "cyrillic", "devanagari", "ethiopic", "georgian", "gujarati", "gurmukhi", "hebrew",
-            "kannada", "khmer", "lao", "malayalam", "myanmar", "oriya", "sinhala", "tamil", "telugu", "thaana", "thai", "tibetan",
+            "arabic", "armenian", "bengali", "cyrillic", "devanagari", "ethiopic", "georgian", "gujarati", "gurmukhi", "hangul",
+            "hebrew", "kannada", "khmer", "lao", "malayalam", "myanmar", "oriya", "sinhala", "tamil", "telugu", "thaana", "thai",
+            "tibetan",
         )
     },
 }  # fmt: skip
@@ -39,8 +39,8 @@ def parse_scripts(text: str) -> tuple[str, ...]:
     named = [name.strip().lower() for name in text.split(",")]
     if unknown := [name for name in named if name not in SCRIPTS]:
         raise RecipeError(
-            f"there is no script {unknown[0]!r} for --vocabulary, which takes scripts, not languages (English, French, Swahili and "
-            f"others are latin): choose from {', '.join(SCRIPTS)}"
+            f"there is no script {unknown[0]!r} for --vocabulary, which takes scripts, not languages (English, French, Swahili "
+            f"and others are latin, Chinese is han, Japanese han,kana): choose from {', '.join(SCRIPTS)}"
         )
     return tuple(name for name in SCRIPTS if name == LATIN or name in named)
 

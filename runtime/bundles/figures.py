@@ -297,7 +297,8 @@ class GeneratorFigures:
 
     Attributes:
         size, speed: of the files, and of reading one prompt.
-        tokenizer, prompt: whether texts, and a question about an image, become the reference's ids.
+        tokenizer, prompt: whether texts, and a question about an image, become the reference's ids: where the vocabulary was cut,
+            up to renumbering, and a text that needs a dropped token comes back from its own.
         text, image: on held-back text, and with images.
         baseline: on text, what llama.cpp's own quantizer makes without a matrix.
         pixels: what enters the vision tower.

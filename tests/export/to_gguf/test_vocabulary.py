@@ -68,6 +68,7 @@ def test_what_is_written_in_a_script() -> None:
         assert not is_written_in(text, latin), text
     assert is_written_in("й", both)
     assert not is_written_in("й的", both)
+    assert is_written_in("と思", ("latin", "han", "kana"))
     assert say_scripts(latin) == "Latin script"
     assert say_scripts(("latin", "arabic", "cyrillic")) == "Latin, Arabic and Cyrillic script"
 
