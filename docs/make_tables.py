@@ -23,6 +23,7 @@ from result_tables.language_models import (
     generator_full_size,
     generators,
     image_tower,
+    vocabulary,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,9 @@ BENCHMARKS = {
     ),
     "from-storage": Benchmark(
         "A language model from storage", "benchmarks/from_storage.py", _recorded("from_storage"), f"{CORES}, busy", from_storage
+    ),
+    "vocabulary": Benchmark(
+        "A vocabulary cut by script", "benchmarks/vocabulary.py", _recorded("vocabulary"), f"{CORES}, busy", vocabulary
     ),
     "image-tower": Benchmark(
         "MedGemma's vision tower", "benchmarks/image_tower.py", "2026-11-25", CORES, image_tower

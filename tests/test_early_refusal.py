@@ -111,6 +111,10 @@ SHALLOWER = ("distill", "medgemma", "--teacher", "@gemma", "--out", "@out", "--d
         ((*SIGLIP, *LABELLED, "--recipe", "int8", "--recipe", "fast"), "no label for the folder(s) knee"),
         ((*SIGLIP, "--out", "@there"), "exists; choose another place"),
         ((*GEMMA, "--recipe", "q7"), "there is no recipe 'q7'"),
+        (
+            (*GEMMA, "--vocabulary", "latin,fr"),
+            "there is no script 'fr' for --vocabulary, which takes scripts, not languages",
+        ),
         ((*GEMMA, "--checkpoint", "@siglip"), "expected 'gemma3'"),
         ((*GEMMA, "--importance", "@gone"), "No such file"),
         ((*GEMMA, "--calibration", "@gone"), "No such file"),

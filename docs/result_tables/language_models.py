@@ -154,6 +154,57 @@ def _a_token(row: dict[str, Any], again: str = "") -> list[str]:
     return [again or f"{row['read_again']:.2f}", f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}"]
 
 
+def vocabulary() -> str:
+    """What a vocabulary that is cut by script saves and costs."""
+    facts = json.loads((RESULTS / "vocabulary.json").read_text())
+    choices, first = facts["choices"], facts["choices"][0]
+    kinds = list(first["saved"]["rows_4b"])
+    head = ["`--vocabulary`", "tokens", "dropped", *(f"a 4B's rows in {kind}, MB less" for kind in kinds), "pieces, MB less",
+            "missed of held-back tokens"]  # fmt: skip
+    rows = []
+    for row in choices:
+        held = row["held_back"].values()
+        missed, of = sum(one["missed"] for one in held), sum(one["whole"] for one in held)
+        rows.append([
+            f"`{row['vocabulary']}`", f"{row['kept']:,}", f"{row['of'] - row['kept']:,}",
+            *(f"{row['saved']['rows_4b'][kind] / 1e6:.0f}" for kind in kinds), f"{row['saved']['pieces'] / 1e6:.1f}",
+            f"{missed} of {of:,}",
+        ])  # fmt: skip
+    use = facts["by_use"]
+    files = "; ".join(
+        f"`{recipe}` {found['whole'] / 1e6:.1f} MB whole, {found['cut'] / 1e6:.1f} cut" for recipe, found in first["mini"].items()
+    )  # fmt: skip
+    mass = ", ".join(
+        f"{name} {100 * found['mean']:.3f}% (99% of places below {100 * found['p99']:.2f}%)"
+        for name, found in first["dropped_mass"].items()
+    )
+    places = sum(found["places"] for found in first["dropped_mass"].values())
+    return "\n\n".join([
+        table(head, rows),
+        f"medgemma-mini's file with `{first['vocabulary']}`: {files}.",
+        f"Cut by use instead, to the {use['tokens']:,} tokens that other texts of the same kinds have, it would miss "
+        f"{use['missed']:,} of {use['of']:,} held-back tokens ({100 * use['missed'] / use['of']:.1f}%).",
+        f"What the whole medgemma-mini gives to the tokens that `{first['vocabulary']}` drops, on average at {places:,} "
+        f"places of held-back texts: {mass}.",
+        _longer(choices),
+        "Sentences of other scripts, foretold by medgemma-mini from tokens or, with the cut, from bytes (nats a character):",
+        table(
+            ["language", "whole", f"`{first['vocabulary']}`"],
+            [[name, f"{found['whole']:.2f}", f"{found['cut']:.2f}"] for name, found in first["nats_a_character"].items()],
+        ),
+    ])  # fmt: skip
+
+
+def _longer(choices: Sequence[dict[str, Any]]) -> str:
+    """How many times the tokens texts become."""
+    head = ["texts", "tokens without a cut", *(f"times, `{row['vocabulary']}`" for row in choices)]
+    rows = [
+        [name, f"{found['whole']:,}", *(f"{row['texts'][name]['cut'] / row['texts'][name]['whole']:.2f}" for row in choices)]
+        for name, found in choices[0]["texts"].items()
+    ]  # fmt: skip
+    return table(head, rows)
+
+
 def image_tower() -> str:
     facts = json.loads((RESULTS / "image_tower.json").read_text())
     rows = []

@@ -12,6 +12,7 @@ from ...runtime.bundles.facts import GeneratorFacts, Preprocessing
 from ...runtime.errors import CheckpointError
 from ...runtime.pictures.preprocess import SIGLIP
 from ..source.checkpoint import Checkpoint, read_json
+from .cut_vocabulary import renumbered
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def generator_facts(checkpoint: Checkpoint) -> GeneratorFacts:
         kv_heads=config["num_key_value_heads"], head_size=config["head_dim"], window=config["sliding_window"],
         global_every=6, context_length=config["max_position_embeddings"], vocabulary=config["vocab_size"],
         image_size=vision["image_size"] if vision else 0, image_tokens=image_tokens(checkpoint) if vision else 0,
-        patch_size=vision["patch_size"] if vision else 0, stop_ids=tuple(stop_ids(checkpoint.folder)),
+        patch_size=vision["patch_size"] if vision else 0, stop_ids=tuple(renumbered(checkpoint, stop_ids(checkpoint.folder))),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ...runtime.errors import CheckpointError
 from ...runtime.generator.prompt import Item, Picture, length
 from ...runtime.pictures.preprocess import normalise_pixels
 from ..source.checkpoint import Checkpoint
+from .cut_vocabulary import KeptTokens
 from .gemma3 import open_gemma, stop_ids
 from .transformers_versions import features, vision_transformer, with_pillow
 
@@ -28,9 +29,11 @@ class GeneratorReference:
 
     Args:
         folder: the checkpoint.
+        tokens: those of a bundle whose vocabulary is cut: all token ids are then the bundle's, and logits are of these tokens.
+            The model itself is whole, so that what it computes for them is what it computes without a cut.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tokens: KeptTokens | None = None) -> None:
         from transformers import Gemma3ForCausalLM, Gemma3ForConditionalGeneration
         from transformers.utils.logging import disable_progress_bar
 
@@ -39,6 +42,7 @@ class GeneratorReference:
         kind = Gemma3ForConditionalGeneration if self.sees else Gemma3ForCausalLM
         self.model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
         self.stop_ids = stop_ids(folder)
+        self.tokens = tokens
         self._features: dict[str, torch.Tensor] = {}
 
     @property
@@ -64,9 +68,8 @@ class GeneratorReference:
     @torch.inference_mode()
     def hidden(self, items: Sequence[Item]) -> torch.Tensor:
         """Last hidden states, (positions, width)."""
-        text = torch.tensor(
-            [[i for item in items for i in ([0] * item.tokens if isinstance(item, Picture) else [item])]]
-        )
+        ids = [i for item in items for i in ([0] * item.tokens if isinstance(item, Picture) else [item])]
+        text = torch.tensor([ids if self.tokens is None else self.tokens.ids[ids].tolist()])
         embeddings = self.model.get_input_embeddings()(text)
         types = torch.zeros_like(text)
         at = 0
@@ -81,10 +84,24 @@ class GeneratorReference:
     @torch.inference_mode()
     def logits(self, items: Sequence[Item], first: int = 0) -> Array:
         """Next-token logits after every text item from index `first` on, (count, vocabulary)."""
+        found = self._logits(items, first).numpy()
+        return found if self.tokens is None else found[:, self.tokens.ids]
+
+    @torch.inference_mode()
+    def dropped(self, items: Sequence[Item]) -> Array:
+        """The probability that the next token is one that a cut vocabulary lacks, after every text item, (count,)."""
+        chances = self._logits(items, 0).softmax(dim=-1)
+        if self.tokens is None:
+            return np.zeros(len(chances), np.float32)
+        lost = np.setdiff1d(np.arange(self.tokens.of), self.tokens.ids)
+        return chances[:, lost].sum(dim=-1).numpy()
+
+    def _logits(self, items: Sequence[Item], first: int) -> torch.Tensor:
         rows = [
             length(items[: i + 1]) - 1 for i, item in enumerate(items) if i >= first and not isinstance(item, Picture)
         ]
-        return self.model.lm_head(self.hidden(items)[rows]).numpy()
+        logits: torch.Tensor = self.model.lm_head(self.hidden(items)[rows])
+        return logits
 
     @torch.inference_mode()
     def stages(self, items: Sequence[Item]) -> dict[str, Array]:
@@ -120,8 +137,21 @@ class GeneratorReference:
         return found
 
     def prompt_ids(self, messages: list[dict[str, Any]], images: Sequence[Any]) -> list[int]:
-        """Token ids of messages in Hugging Face's form, by transformers' own processor."""
-        return prompt_ids(self.processor, self.sees, messages, images)
+        """Token ids of messages in Hugging Face's form, by transformers' own processor; -1 for what a cut vocabulary lacks."""
+        return self._counted(prompt_ids(self.processor, self.sees, messages, images))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a text, by transformers' own tokenizer; -1 for what a cut vocabulary lacks."""
+        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        return self._counted(tokenizer(text, add_special_tokens=False).input_ids)
+
+    @property
+    def image_token(self) -> int:
+        """The token that stands for each of an image's."""
+        return self._counted([self.checkpoint.config.get("image_token_index", 262_144)])[0]
+
+    def _counted(self, ids: Sequence[int]) -> list[int]:
+        return list(ids) if self.tokens is None else self.tokens.renumbered(ids)
 
     def pixels(self, image: NDArray[np.uint8]) -> Array:
         """(3, side, side): what transformers' image processor makes of an image, (H, W, 3) uint8."""

@@ -10,6 +10,7 @@ from ...quant.gguf_file.importance import Importance
 from ...quant.gguf_file.moments import Moments
 from ...quant.gguf_file.sensitivity import Sensitivity
 from ...runtime.progress import Progress, no_progress
+from ..families.cut_vocabulary import tokens_of
 from ..families.generator_reference import GeneratorReference
 from ..parity.divergence import CachedLogits
 from ..source.checkpoint import Checkpoint
@@ -91,7 +92,7 @@ class FullLanguage:
         folder = self.scratch / "logits" if self._shared else None
         if folder is not None:
             folder.mkdir(exist_ok=True)
-        return CachedLogits(GeneratorReference(self.checkpoint.folder), folder)
+        return CachedLogits(GeneratorReference(self.checkpoint.folder, tokens_of(self.checkpoint)), folder)
 
     def forget_reference(self) -> None:
         """Free the PyTorch model of `logits`, which is opened again when it is needed; logits on the disk stay."""

@@ -29,6 +29,7 @@ from ...runtime.errors import CheckpointError, CorpusError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
+from ..families.cut_vocabulary import cut, tokens_of
 from ..families.gemma3 import generator_facts, generator_preprocessing, open_gemma
 from ..format import Projecting
 from ..pages.parity import render_parity
@@ -41,6 +42,8 @@ from ..source.corpus import Choice, iterate_texts
 from ..source.given import not_made_from
 from ..source.samples import LEAST_TO_HOLD_BACK, Samples, builtin_samples, calibrated_on, read_samples, spread
 from ..to_gguf.companions import write_companions
+from ..to_gguf.scripts import parse_scripts, say_scripts
+from ..to_gguf.vocabulary import tokens_by_script, tokens_in
 from ..to_gguf.write import write_language
 from .formats import PROJECTORS
 from .full_language import FullLanguage
@@ -137,6 +140,8 @@ def measure_generator_bundle(
         raise CheckpointError(not_made_from(bundle, reference))
     recipe = GGUF_RECIPES[bundle.manifest.towers["language"].recipe]
     generator = Generator(bundle, context=2048)
+    if (tokens := tokens_in(generator.header.path, checkpoint)) is not None:
+        checkpoint = cut(checkpoint, tokens)
     with scratch_folder() as place:
         full = FullLanguage(checkpoint, place, logits=logits, progress=course.progress)
         weighed = "importance_chunks" in bundle.manifest.towers["language"].decisions
@@ -182,6 +187,8 @@ def _open_full(
 ) -> Iterator[FullLanguage]:  # fmt: skip
     """The job's checkpoint with its calibration data, and a scratch folder beside what it makes for what is derived of it."""
     checkpoint = open_gemma(job.checkpoint)
+    if job.vocabulary is not None:
+        checkpoint = cut(checkpoint, tokens_by_script(checkpoint, parse_scripts(job.vocabulary)))
     with scratch_folder(job.out) as scratch:
         full = FullLanguage(
             checkpoint, scratch, calibration=job.calibration, matrix=job.importance, logits=logits, shared=shared,
@@ -254,6 +261,9 @@ def _make(work: _Work, material: Material) -> Manifest:
     out = work.writer.add(path, "language")
     decisions = _write_language(work, out)
     decisions["types"] = read_header(out).types()
+    if (tokens := tokens_of(checkpoint)) is not None and job.vocabulary is not None:
+        scripts = say_scripts(parse_scripts(job.vocabulary))
+        decisions["vocabulary"] = f"{scripts}, {len(tokens.ids):,} of {tokens.of:,} tokens"
     towers["language"] = TowerFacts(recipe.name, path, "gguf", recipe.promise.golden, decisions=decisions)
     write_companions(work.writer, checkpoint, towers)
     return Manifest(

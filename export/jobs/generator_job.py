@@ -12,6 +12,7 @@ from ...runtime.device.cpu import pick_target
 from ...runtime.errors import RecipeError
 from ..families.gemma3 import open_gemma
 from ..source.given import check_corpus, check_files, check_held_back, check_material
+from ..to_gguf.scripts import parse_scripts
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class GeneratorJob:
         importance: a matrix made before; errors are then compensated only where `calibration` is given, too.
         without_importance: quantize without any, as fast as can be and less exact.
         target_size: bytes of the language model's file; types are then chosen by layer.
+        vocabulary: scripts whose tokens stay, "latin" or "latin,cyrillic"; all tokens where None.
         texts, images, tasks: what parity is measured on.
         skip_parity: write the bundle unmeasured; the runtime then refuses it.
         force: replace an existing bundle.
@@ -46,6 +48,7 @@ class GeneratorJob:
     tasks: tuple[Path, ...] = ()
     skip_parity: bool = False
     force: bool = False
+    vocabulary: str | None = None
 
 
 def read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
@@ -65,6 +68,8 @@ def read_job(job: GeneratorJob) -> tuple[GGUFRecipe, Recipe]:
         raise RecipeError(f"{recipe.name} can't be made without an importance matrix: leave --without-importance out")
     if job.without_importance and (job.target_size is not None or job.importance is not None):
         raise RecipeError("--without-importance leaves nothing for --target-size or --importance to work with")
+    if job.vocabulary is not None:
+        parse_scripts(job.vocabulary)
     pick_target(job.target)
     refuse_existing(job.out, force=job.force)
     checkpoint = open_gemma(job.checkpoint)

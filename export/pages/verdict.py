@@ -73,11 +73,21 @@ def generator_verdict(report: GeneratorReport) -> Verdict:
     )
     if figures.image is not None:
         changed += f" With images, {percent(1 - figures.image.same_top)} have another first choice."
+    if (cut := figures.vocabulary) is not None:
+        changed += (
+            f" The vocabulary is cut to {cut.kept:,} of {cut.of:,} tokens: all of this is said of those that stayed, with the "
+            f"original's probabilities of them made to sum to one. To the others it gives {percent(cut.dropped_mass)} on "
+            f"average; of the tokens that the measured texts are for it, {percent(cut.missed_share)} were dropped."
+        )
     matters = ["Who reads its answers: the wording can differ from the original's at these places."]
     for name, task in figures.tasks.items():
         matters.append(
             f"Who asks questions like {name}: {_of(task.flips, task.items)} answers changed ({_share(task.flips, task.items)}); "
             f"accuracy is {task.accuracy.bundle.value:.3f}, the original's is {task.accuracy.reference.value:.3f}."
+        )
+    if figures.vocabulary is not None:
+        matters.append(
+            "Who writes in a script that was dropped: a text takes several times the tokens, and is read worse."
         )
     if not figures.tasks:
         matters.append("Who relies on right answers: no questions were asked; give some with --task.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from ...runtime.bundles.figures import (
     SameIds,
     SpeedFigures,
     StageRow,
+    VocabularyFigures,
 )  # fmt: skip
 from ...runtime.bundles.gates import Gate
 from ...runtime.bundles.parity_report import GeneratorReport, judge
@@ -39,10 +40,11 @@ from ...runtime.generator.engine import Engine
 from ...runtime.generator.generator import Generator
 from ...runtime.generator.prompt import Item, Picture
 from ...runtime.pictures.preprocess import normalise_pixels
+from ..families.cut_vocabulary import DROPPED
 from ..families.generator_reference import GeneratorReference
 from ..source.corpus import Choice, passage_prompts
 from ..source.samples import Samples, spread
-from .divergence import CachedLogits, Divergence, diverge
+from .divergence import CachedLogits, Divergence, diverge, key_of
 from .encoder import cosine_intervals, speed_in_turns, spread_of
 from .generator_stages import VISION_STAGES, llama_stages
 from .kept_outputs import NOT_FOLLOWED, Course
@@ -50,6 +52,8 @@ from .questions import compare_task
 
 QUESTION = "What does this image show?"
 BOS = 2
+# The prompts on which the share of dropped tokens is computed: it takes the PyTorch model another time through each.
+MASS_PROMPTS = 4
 Array = NDArray[Any]
 
 
@@ -91,7 +95,9 @@ def measure_generator(
         found = diverge(engine.logits, logits, prompts, "text", passages, course)
         text, plain = found.figures(), None
         speed = _speed(engine, reference, prompts[0])
-        same_ids = _same_ids(engine, reference, material.texts)
+        expected = {text: reference.text_ids(text) for text in material.texts}
+        same_ids = _same_ids(engine, expected)
+        vocabulary = _compare_vocabulary(reference, expected, prompts, course)
         if baseline is not None:
             unweighed = _without_matrix(baseline, logits, prompts, passages, course)
             text, plain = found.against(unweighed), unweighed.figures()
@@ -102,6 +108,7 @@ def measure_generator(
             stages["vision"] = _vision_stages(generator, asked[0], logits)
     figures = GeneratorFigures(
         size=_sizes(generator), text=text, tokenizer=SameIds(same_ids), speed=speed, baseline=plain, image=image,
+        vocabulary=vocabulary,
         pixels=_compare_pixels(generator, reference, samples) if samples is not None else None,
         prompt=SameIds(_same_prompt(generator, reference, samples)) if samples is not None else None,
         tasks={
@@ -187,14 +194,42 @@ def _same_prompt(generator: Generator, reference: GeneratorReference, samples: S
     ours = generator.encode([user(image, QUESTION)])
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
     theirs = reference.prompt_ids([message], [image])
-    token = reference.checkpoint.config.get("image_token_index", 262_144)
-    flat = [i for item in ours for i in ([token] * item.tokens if isinstance(item, Picture) else [item])]
-    return flat == list(theirs)
+    flat = [
+        i for item in ours for i in ([reference.image_token] * item.tokens if isinstance(item, Picture) else [item])
+    ]
+    return flat == theirs
 
 
-def _same_ids(engine: Engine, reference: GeneratorReference, texts: Sequence[str]) -> bool:
-    tokenizer = getattr(reference.processor, "tokenizer", reference.processor)
-    return all(engine.tokenize(text) == tokenizer(text, add_special_tokens=False).input_ids for text in texts)
+def _same_ids(engine: Engine, expected: Mapping[str, list[int]]) -> bool:
+    """Whether texts become the reference's ids; of one that needs a dropped token, whether its own ids give it back."""
+    return all(
+        engine.tokenize(text) == ids if DROPPED not in ids else _text_back(engine, text) == text
+        for text, ids in expected.items()
+    )
+
+
+def _text_back(engine: Engine, text: str) -> str:
+    return b"".join(engine.piece(token, special=True) for token in engine.tokenize(text)).decode()
+
+
+def _compare_vocabulary(
+    reference: GeneratorReference, expected: Mapping[str, list[int]], prompts: Sequence[Sequence[Item]], course: Course
+) -> VocabularyFigures | None:
+    """What a cut vocabulary lacks of the measured texts; None of a whole one."""
+    tokens = reference.tokens
+    if tokens is None:
+        return None
+    lost: list[float] = []
+    for number, items in enumerate(prompts[:MASS_PROMPTS]):
+        compute = partial(_dropped, reference, items)
+        lost += course.outputs.value(("dropped", key_of(items)), compute)
+        course.progress("dropped tokens", number + 1, min(len(prompts), MASS_PROMPTS))
+    ids = [token for found in expected.values() for token in found]
+    return VocabularyFigures(len(tokens.ids), tokens.of, ids.count(DROPPED) / len(ids), float(np.mean(lost)))
+
+
+def _dropped(reference: GeneratorReference, items: Sequence[Item]) -> list[float]:
+    return [float(value) for value in reference.dropped(items)]
 
 
 def _sizes(generator: Generator) -> GeneratorSizes:

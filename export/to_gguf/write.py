@@ -153,7 +153,7 @@ def write_language(checkpoint: Checkpoint, out: Path, precision: Precision, prog
     planned = plan_language(checkpoint, precision)
     writer = Writer(out, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GEMMA3])
     _add_identity(writer, checkpoint, planned, gguf.GGUFType.MODEL)
-    add_vocabulary(writer, checkpoint.folder, text_config(checkpoint)["vocab_size"])
+    add_vocabulary(writer, checkpoint)
     _add_language_parameters(writer, checkpoint, FILE_TYPES[precision][0])
     _write(writer, checkpoint, planned, progress)
 

@@ -275,16 +275,35 @@ class GeneratorSizes:
 
 
 @dataclass(frozen=True)
+class VocabularyFigures:
+    """Of a vocabulary that was cut. All divergences are then over the tokens that stayed: the reference's probabilities of these,
+    made to sum to one.
+
+    Attributes:
+        kept, of: how many tokens stayed, and how many there were.
+        missed_share: of the tokens that the measured texts are for the reference, those that were dropped.
+        dropped_mass: what the reference gives to all dropped tokens together, on average over places in the texts.
+    """
+
+    kept: int
+    of: int
+    missed_share: float
+    dropped_mass: float
+
+
+@dataclass(frozen=True)
 class GeneratorFigures:
     """Of a language model.
 
     Attributes:
         size, speed: of the files, and of reading one prompt.
-        tokenizer, prompt: whether texts, and a question about an image, become the reference's ids.
+        tokenizer, prompt: whether texts, and a question about an image, become the reference's ids: where the vocabulary was cut,
+            up to renumbering, and a text that needs a dropped token comes back from its own.
         text, image: on held-back text, and with images.
         baseline: on text, what llama.cpp's own quantizer makes without a matrix.
         pixels: what enters the vision tower.
         tasks: {name: questions}.
+        vocabulary: what was lost with it, where it was cut.
     """
 
     size: GeneratorSizes
@@ -296,6 +315,7 @@ class GeneratorFigures:
     pixels: PixelFigures | None = None
     prompt: SameIds | None = None
     image: ImageFigures | None = None
+    vocabulary: VocabularyFigures | None = None
 
 
 @dataclass(frozen=True)
