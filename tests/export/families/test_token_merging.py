@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from siglip_checkpoints import first_blocks
 from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_TOWER
 
 from medge.export.families import token_merging
-from medge.export.families.full_precision import FullPrecision
+from medge.export.families.full_precision import FullPrecision, Remembered
 from medge.export.families.siglip import Reference
 from medge.export.families.token_merging import MergingTower, largest_merge, merge, patches, tokens_after
 from medge.export.jobs.encoder import export_medsiglip
@@ -105,17 +106,31 @@ def test_queries_may_be_taken_in_parts(
     torch.testing.assert_close(parted(given).pooler_output, whole, rtol=FP32_SUMS, atol=FP32_SUMS)
 
 
-def test_looser_gates_allow_more(reference: Reference) -> None:
+def test_looser_gates_allow_more_and_what_is_missed_is_seen_early(reference: Reference) -> None:
     tower = reference.model.vision_model
     pixels = torch.from_numpy(np.concatenate(builtin_samples().inputs("eval-tf", tower.config.image_size, 22)))
+    taken: dict[int, int] = {}
 
     @torch.inference_mode()
-    def embed(merged: int) -> np.ndarray:
-        return unit_length(MergingTower(tower, merged)(pixels).pooler_output.numpy())
+    def embed(merged: int) -> Iterator[np.ndarray]:
+        taken[merged] = 0
+        for batch in pixels.split(2):
+            taken[merged] += len(batch)
+            yield unit_length(MergingTower(tower, merged)(batch).pooler_output.numpy())
 
-    strict, loose = (largest_merge(embed, tower, part_gates("vision", ONNX_RECIPES[name])) for name in ("int8", "int4"))
+    known = {merged: Remembered(embed(merged)) for merged in range(patches(tower) // 2)}
+    strict, loose = (
+        largest_merge(known.__getitem__, tower, part_gates("vision", ONNX_RECIPES[name])) for name in ("int8", "int4")
+    )
     assert strict <= loose
     assert loose > 0
+    assert taken[0] == taken[loose] == len(pixels)
+    assert min(taken[merged] for merged in taken if merged > loose) < len(pixels)  # a few images said so
+    # From all images at once comes the same, and what one recipe saw is computed once.
+    before = dict(taken)
+    whole = {merged: [np.concatenate(list(known[merged]))] for merged in before}
+    assert largest_merge(whole.__getitem__, tower, part_gates("vision", ONNX_RECIPES["int4"])) == loose
+    assert [taken[merged] for merged in before] == [len(pixels)] * len(before)
 
 
 def test_a_merged_bundle(
