@@ -171,24 +171,20 @@ def whole(teacher: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-@pytest.mark.parametrize("moment", ["pass", "training"])
-def test_killed_and_started_again_it_ends_the_same(
-    whole: Path, teacher: Path, archive: Path, tmp_path: Path, moment: str
-) -> None:
+def test_killed_and_started_again_it_ends_the_same(whole: Path, teacher: Path, archive: Path, tmp_path: Path) -> None:
+    """Killed first in the teacher's pass and then in training."""
     parts = tmp_path / "parts"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medge", *words(parts, teacher, archive)], stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    watched = {
-        "pass": parts.with_name("parts.work") / "images",
-        "training": parts.with_name("parts.work") / "train-vision",
-    }
-    while process.poll() is None and not any(watched[moment].glob("[0s]*[0-9]")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
-    assert not parts.exists()
+    for moment in ("images", "train-vision"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medge", *words(parts, teacher, archive)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        watched = parts.with_name("parts.work") / moment
+        while process.poll() is None and not any(watched.glob("[0s]*[0-9]")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, moment  # it had not ended by itself
+        assert not parts.exists()
     medge_process(*words(parts, teacher, archive), code=3)
     assert same_weights(whole, parts)
     assert json.loads((whole / FACTS).read_text())["curves"] == json.loads((parts / FACTS).read_text())["curves"]
