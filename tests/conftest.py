@@ -60,6 +60,7 @@ SLOWEST = (
     "export/families/test_token_merging.py",
     "quant/gguf_file/test_gguf.py",
     "export/jobs/test_encoder.py",
+    "test_privacy.py",
 )
 
 

@@ -1,4 +1,5 @@
-"""No patient's name, number, birth date or file name in what commands write by themselves; a disk and a network that are gone."""
+"""No patient's name, number, birth date or file name in what commands write by themselves; no runtime sends anything, leaves
+anything beside what was asked for, or needs a network."""
 
 from __future__ import annotations
 
@@ -8,13 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import command_line
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from watched import Watched, needs_strace
+
+from medge.command_line import COMMANDS
 
 PERSON = {
     "PatientName": "QUACKMARK^ZELDA", "PatientID": "PID-77313", "PatientBirthDate": "19310203", "OtherPatientIDs": "OID-88424",
@@ -22,6 +26,10 @@ PERSON = {
     "StudyDescription": "QUACKMARK ZELDA 19310203", "PatientComments": "QUACKMARK",
 }  # fmt: skip
 MARKS = ("QUACKMARK", "ZELDA", "PID-77313", "19310203", "1931-02-03", "OID-88424", "ACC-55919", "REFMARK", "MARKSTREET")
+# It holds a door open, so a socket is what it is for: tests/runtime/station has tests of what goes through it.
+OF_A_STATION = {"serve", "station"}
+# What they load and do, others do as well: export and classify, embed and probe fit.
+OF_OTHERS = {"demo", "calibrate-scores"}
 FILE_MARK = (
     "FILMOFQUACK"  # in the files' names: allowed where results are asked for, and in the sentence about a broken file
 )
@@ -84,6 +92,52 @@ def commands(bundle: Path, reader: Path, films: Path, out: Path) -> list[list[ob
         ["ask", reader, "What is it?", "--image", film, *unmeasured], ["report", reader, film, *unmeasured],
         ["golden", bundle, "--out", out / "golden", "--images", films],
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def watched(
+    bundle: Path, tiny_reader: Path, tiny_gemma: Path, shallow: Path, few_images: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[Watched]]:  # fmt: skip
+    """Every command, each beside those that load the same; other tests run while they stay for half a minute after their work."""
+    place = tmp_path_factory.mktemp("watched")
+    record = place / "record.json"
+    record.write_text('{"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1950-02-03"}')
+    labelled = place / "labelled"
+    for number, name in enumerate(("CT_small", "CT_small", "MR_small", "MR_small")):
+        (labelled / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(few_images / f"{name}.dcm", labelled / name / f"{number}.dcm")
+    film, unmeasured = few_images / "CT_small.dcm", ["--allow-failed-parity", "--context", 512]
+    folder = ["--task", "folder", "--data", labelled]
+    commands: list[list[Sequence[object]]] = [
+        [["classify", bundle, film, "--json"], ["embed", bundle, film, "--out", "e.safetensors"], ["help", "gate"],
+         ["index", "build", bundle, "films.index", few_images], ["index", "search", bundle, "films.index", "--image", film],
+         ["inspect", bundle], ["verify", bundle], ["golden", bundle, "--out", "golden", "--images", labelled],
+         ["keys", "new", "Makers", "--out", "makers.key"], ["kit", "key", "makers.private"]],
+        [["doctor"], ["bench", bundle, "--rounds", 1]],
+        [["probe", "fit", bundle, labelled, "--out", "p.safetensors"], ["probe", "predict", bundle, "p.safetensors", film],
+         ["evaluate", bundle, *folder, "--out", "one"], ["evaluate", bundle, *folder, "--out", "two"], ["compare", "one", "two"]],
+        [["report", tiny_reader, film, "--limit", 4, *unmeasured],
+         ["ask", tiny_reader, "What is it?", "--image", film, "--limit", 4, *unmeasured], ["chat", tiny_reader, *unmeasured],
+         ["record", tiny_reader, record, "How old?", "--limit", 24, *unmeasured]],
+        [["standin", "medsiglip-mini", "mini"],
+         ["export", "medsiglip", "--checkpoint", shallow, "--calibration", few_images, "--out", "bundle"],
+         ["parity", "bundle", "--reference", shallow, "--images", few_images, "--out", "measured"],
+         ["distill", "medsiglip", "--teacher", shallow, "--images", labelled, "--out", "s", "--student", "tiny", "--steps", 1,
+          "--batch", 2, "--cpu"]],
+        [["calibrate", "--checkpoint", tiny_gemma, "--out", "m.gguf", labelled],
+         ["export", "medgemma", "--checkpoint", tiny_gemma, "--out", "r", "--recipe", "q8_0", "--skip-parity"]],
+    ]  # fmt: skip
+    started = [Watched(place / str(number), *group) for number, group in enumerate(commands)]
+    yield started
+    for one in started:
+        one.process.communicate()
+
+
+@needs_strace
+def test_every_command_is_watched(watched: list[Watched]) -> None:
+    tried = {words[0] for one in watched for words in one.words}
+    assert tried | OF_A_STATION | OF_OTHERS == set(COMMANDS)
 
 
 def test_no_patient_in_what_commands_say_and_write(
@@ -178,3 +232,10 @@ def test_everything_runs_where_there_is_no_network(
     assert alone_code == ["alone", errno.ENETUNREACH]  # outside, a loopback would refuse the connection
     assert [row for row in said if row[1] not in (0, 3)] == []
     assert [row[0] for row in said] == [row[0] for row in words]
+
+
+@needs_strace
+def test_nothing_is_sent_and_nothing_is_left(watched: list[Watched]) -> None:
+    """Last of this file: by now most of what the processes wait for is over."""
+    for one in watched:
+        one.check()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,22 @@ from ..source.samples import Samples
 from .encoder import EncoderReference
 
 T = TypeVar("T")
+
+
+class Remembered(Iterable[T]):
+    """What an iterator gives, computed when somebody first comes to it, and kept for those who ask again."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items, self._kept = items, list[T]()
+
+    def __iter__(self) -> Iterator[T]:
+        for place in itertools.count():
+            if place == len(self._kept):
+                try:
+                    self._kept.append(next(self._items))
+                except StopIteration:
+                    return
+            yield self._kept[place]
 
 
 class FullPrecision:

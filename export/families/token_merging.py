@@ -13,7 +13,7 @@ patches of each square it stands for: what it gives to each average is then know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,19 +208,25 @@ class MergingTower(nn.Module):
 
 
 def largest_merge(
-    embed: Callable[[int], NDArray[np.float32]], tower: Any, gates: Sequence[Gate], *, neighbours: int = NEIGHBOURS
+    embed: Callable[[int], Iterable[NDArray[np.float32]]],
+    tower: Any,
+    gates: Sequence[Gate],
+    *,
+    neighbours: int = NEIGHBOURS,
 ) -> int:
     """The most tokens that a block may merge so that the embeddings of these inputs stay within the gates.
 
     Args:
-        embed: tokens merged in each block, to what the tower then makes of calibration inputs, (N, D), of length one where
-            neighbours are asked for: of the kinds of images that the bundle is for, a few dozen at least.
+        embed: tokens merged in each block, to what the tower then makes of calibration inputs, batches of (B, D), of length one
+            where neighbours are asked for: of the kinds of images that the bundle is for, a few dozen at least. No more batches
+            are taken once it is sure that a gate is missed.
         tower: the `SiglipVisionTransformer`.
         gates: of the mean and least centred cosine.
         neighbours: how many of the embeddings most like it one is centred on; 0 for the mean of all.
     """
     tokens, layers = patches(tower), len(tower.encoder.layers)
-    exact = embed(0)
+    exact = np.concatenate(list(embed(0)))
+    mean = exact.astype(np.float64).mean(axis=0)
 
     # The mean is judged strictly. Half of what its gate allows is left for what quantization costs on top. And users measure
     # on images of one kind, whose embeddings lie close together, so that an error weighs more among them than among all
@@ -229,16 +235,19 @@ def largest_merge(
         alike = np.argsort(-(exact @ exact.T), axis=1)[:, : min(neighbours, len(exact))]
         centres = exact[alike].mean(axis=1)
     else:
-        centres = exact.mean(axis=0, keepdims=True)
+        centres = np.broadcast_to(exact.mean(axis=0), exact.shape)
 
     def fits(merged: int) -> bool:
-        found = embed(merged)
-        figures = {
-            "mean": 2 * metrics.cosine(exact - centres, found - centres).mean() - 1,
-            "min": (centred := metrics.centred_cosine(exact, found)).min(),
-            "p01": np.quantile(centred, 0.01),
-        }
-        return all(gate.passes(float(figures[gate.figure.rpartition(".")[2]])) for gate in gates)
+        among, centred = np.ones(len(exact)), np.ones(len(exact))  # the best that can come of what was not computed yet
+        first = 0
+        for found in embed(merged):
+            rows = slice(first, first := first + len(found))
+            among[rows] = metrics.cosine(exact[rows] - centres[rows], found - centres[rows])
+            centred[rows] = metrics.cosine(exact[rows] - mean, found - mean)
+            figures = {"mean": 2 * among.mean() - 1, "min": centred.min(), "p01": np.quantile(centred, 0.01)}
+            if not all(gate.passes(float(figures[gate.figure.rpartition(".")[2]])) for gate in gates):
+                return False
+        return True
 
     low, high = 0, min(-(-tokens // layers), tokens // 2 - 1)
     while low < high:

@@ -122,7 +122,8 @@ def write_folder(data: Path, dataset: str, split: str, out: Path, limit: int | N
             continue
         folder = out / example.label
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(example.image).save(folder / f"{counts[example.label]:05d}.png")
+        # Compressed a little less (a sixth larger), in a quarter of the time.
+        Image.fromarray(example.image).save(folder / f"{counts[example.label]:05d}.png", compress_level=1)
         counts[example.label] += 1
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ...runtime.bundles.facts import TowerFacts
 from ...runtime.encoder.encoder import Encoder
 from ...runtime.encoder.labels import unit_length
 from ...runtime.golden.encoder import write_golden
+from ..families.full_precision import Remembered
 from ..families.token_merging import CHOSEN, MergingTower, largest_merge
 from ..format import Format, Making
 from ..source.coverage import check_covered, to_look_at
@@ -63,22 +64,27 @@ def _merging(making: Making, recipe: OnnxRecipe) -> MergingTower | None:
     inputs = full.kept(("choosing", of_these), lambda: (images, _choosing_inputs(making)))[1]
 
     @torch.inference_mode()
-    def embed(merged: int, batches: Sequence[NDArray[np.float32]] = inputs) -> NDArray[np.float32]:
+    def embed(merged: int, batches: Sequence[NDArray[np.float32]] = inputs) -> Iterator[NDArray[np.float32]]:
         merging = MergingTower(tower, merged)
-        return unit_length(np.concatenate([merging(torch.from_numpy(b)).pooler_output.numpy() for b in batches]))
+        for batch in batches:
+            yield unit_length(merging(torch.from_numpy(batch)).pooler_output.numpy())
 
-    def embedded(merged: int) -> NDArray[np.float32]:  # a recipe with other gates tries some of the same counts
-        return full.kept(("merged", merged, of_these), lambda: embed(merged))
+    def embedded(
+        merged: int,
+    ) -> Remembered[NDArray[np.float32]]:  # a recipe with other gates tries some of the same counts
+        return full.kept(("merged", merged, of_these), lambda: Remembered(embed(merged)))
 
     if given := making.given:
         facts, normalise = full.reference.facts, full.reference.normalisation
         seen = to_look_at(given)
 
         def embed_seen() -> NDArray[np.float32]:
-            return embed(0, seen.in_batches(making.profile, facts.image_size, len(seen), normalise))
+            return np.concatenate(
+                list(embed(0, seen.in_batches(making.profile, facts.image_size, len(seen), normalise)))
+            )
 
         judged = full.kept(("judged kinds", id(given), making.profile), lambda: (given, embed_seen()))[1]
-        check_covered(embedded(0), judged, images, seen, CHOSEN)
+        check_covered(np.concatenate(list(embedded(0))), judged, images, seen, CHOSEN)
     gates = part_gates("vision", recipe)
     count = full.kept(("merge", gates, of_these), lambda: largest_merge(embedded, tower, gates))
     return MergingTower(tower, count, follow=making.maps) if count else None

@@ -7,7 +7,7 @@ are over the same patches as before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -142,9 +142,10 @@ def most_merged(tower: Any, projector: Any, recipe: OnnxRecipe, inputs: Sequence
     """The most patches a block may merge so that the tokens of these images stay within the recipe's gates."""
 
     @torch.inference_mode()
-    def embed(merged: int) -> NDArray[np.float32]:
+    def embed(merged: int) -> Iterator[NDArray[np.float32]]:
         model = ImageTokens(tower, projector, merged)
-        return np.concatenate([model(torch.from_numpy(batch)).flatten(0, 1).numpy() for batch in inputs])
+        for batch in inputs:
+            yield model(torch.from_numpy(batch)).flatten(0, 1).numpy()
 
     # The worst of thousands of tokens are a matter of luck, and quantization takes its part: half of what its gate allows.
     gates = [

@@ -171,24 +171,20 @@ def whole(teacher: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-@pytest.mark.parametrize("moment", ["pass", "training"])
-def test_killed_and_started_again_it_ends_the_same(
-    whole: Path, teacher: Path, archive: Path, tmp_path: Path, moment: str
-) -> None:
+def test_killed_and_started_again_it_ends_the_same(whole: Path, teacher: Path, archive: Path, tmp_path: Path) -> None:
+    """Killed first in the teacher's pass and then in training."""
     parts = tmp_path / "parts"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medge", *words(parts, teacher, archive)], stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    watched = {
-        "pass": parts.with_name("parts.work") / "images",
-        "training": parts.with_name("parts.work") / "train-vision",
-    }
-    while process.poll() is None and not any(watched[moment].glob("[0s]*[0-9]")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
-    assert not parts.exists()
+    for moment in ("images", "train-vision"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medge", *words(parts, teacher, archive)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        watched = parts.with_name("parts.work") / moment
+        while process.poll() is None and not any(watched.glob("[0s]*[0-9]")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, moment  # it had not ended by itself
+        assert not parts.exists()
     medge_process(*words(parts, teacher, archive), code=3)
     assert same_weights(whole, parts)
     assert json.loads((whole / FACTS).read_text())["curves"] == json.loads((parts / FACTS).read_text())["curves"]
@@ -308,18 +304,19 @@ def test_a_student_keeps_the_teachers_answers_and_beats_one_from_scratch(
         write_folder(shared, name, "train", tmp_path / "images" / name, limit)
     inherited = EncoderDistillation(
         checkpoint, tmp_path / "inherited", "width=96,heads=3,depth=5", tuple(sorted((tmp_path / "images").iterdir())),
-        views=1, work=tmp_path / "work", training=TrainOptions(steps=80, batch=32),
+        views=1, work=tmp_path / "work", training=TrainOptions(steps=80, batch=16),
     )  # fmt: skip
     scratch = replace(inherited, out=tmp_path / "scratch", inherit=False)
     results = {run.out.name: distill_medsiglip(run)[0] for run in (inherited, scratch)}
     assert results["inherited"].facts["operations_to_teacher"] <= 0.25
     unexplained = {name: result.figures["regression"] for name, result in results.items()}
-    # A student that gave the mean for every image would leave 1 unexplained; on so few images this one leaves 0.09.
-    assert unexplained["inherited"] < 0.15
+    # A student that gave the mean for every image would leave 1 unexplained; on so few images this one leaves 0.03, and one from
+    # scratch 0.12.
+    assert unexplained["inherited"] < 0.1
     assert unexplained["inherited"] < 0.7 * unexplained["scratch"]
     teachers = held_out_scores(reference, shared, tmp_path / "test")
     reached = held_out_scores(Reference(Checkpoint.open(inherited.out, "siglip")), shared, tmp_path / "test")
-    for dataset, score in teachers.items():  # the whole run keeps 0.97; a tenth of it is allowed a little less
+    for dataset, score in teachers.items():  # it keeps 0.98 and more of each
         assert reached[dataset] > 0.9 * score, dataset
 
 

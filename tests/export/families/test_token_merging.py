@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from siglip_checkpoints import first_blocks
 from tolerances import FP32_MERGED_PACKAGE, FP32_MERGED_TOWER, FP32_SUMS, FP32_TOWER
 
 from medge.export.families import token_merging
-from medge.export.families.full_precision import FullPrecision
+from medge.export.families.full_precision import FullPrecision, Remembered
 from medge.export.families.siglip import Reference
 from medge.export.families.token_merging import MergingTower, largest_merge, merge, patches, tokens_after
 from medge.export.jobs.encoder import export_medsiglip
@@ -24,6 +26,7 @@ from medge.export.to_coreml.write import OUTPUT, convert, model_inputs, rewrite,
 from medge.export.to_onnx.towers import export_tower
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import part_gates
+from medge.runtime.bundles.gates import Gate
 from medge.runtime.device.onnx_session import OrtSession
 from medge.runtime.encoder.labels import unit_length
 from medge.runtime.errors import RecipeError
@@ -105,17 +108,55 @@ def test_queries_may_be_taken_in_parts(
     torch.testing.assert_close(parted(given).pooler_output, whole, rtol=FP32_SUMS, atol=FP32_SUMS)
 
 
-def test_looser_gates_allow_more(reference: Reference) -> None:
+def test_looser_gates_allow_more_and_what_is_missed_is_seen_early(reference: Reference) -> None:
     tower = reference.model.vision_model
     pixels = torch.from_numpy(np.concatenate(builtin_samples().inputs("eval-tf", tower.config.image_size, 22)))
+    taken: dict[int, int] = {}
 
     @torch.inference_mode()
-    def embed(merged: int) -> np.ndarray:
-        return unit_length(MergingTower(tower, merged)(pixels).pooler_output.numpy())
+    def embed(merged: int) -> Iterator[np.ndarray]:
+        taken[merged] = 0
+        for batch in pixels.split(2):
+            taken[merged] += len(batch)
+            yield unit_length(MergingTower(tower, merged)(batch).pooler_output.numpy())
 
-    strict, loose = (largest_merge(embed, tower, part_gates("vision", ONNX_RECIPES[name])) for name in ("int8", "int4"))
+    known = {merged: Remembered(embed(merged)) for merged in range(patches(tower) // 2)}
+    strict, loose = (
+        largest_merge(known.__getitem__, tower, part_gates("vision", ONNX_RECIPES[name])) for name in ("int8", "int4")
+    )
     assert strict <= loose
     assert loose > 0
+    assert taken[0] == taken[loose] == len(pixels)
+    assert min(taken[merged] for merged in taken if merged > loose) < len(pixels)  # a few images said so
+    computed = dict(taken)
+    assert largest_merge(known.__getitem__, tower, part_gates("vision", ONNX_RECIPES["int4"])) == loose
+    assert taken == computed  # what one recipe saw is there for the next
+
+
+@pytest.mark.parametrize("neighbours", [0, 16])
+def test_what_is_chosen_early_is_what_all_images_say(neighbours: int) -> None:
+    """Rows that move away from where they were, the more the more are merged, each at its own pace."""
+    rng = np.random.default_rng(0)
+    tower: Any = SimpleNamespace(
+        config=SimpleNamespace(image_size=16, patch_size=1), encoder=SimpleNamespace(layers=[None] * 8)
+    )
+    gates = [Gate("vision.centred_cosine.mean", ">=", 0.99), Gate("vision.centred_cosine.min", ">=", 0.9),
+             Gate("vision.centred_cosine.p01", ">=", 0.95)]  # fmt: skip
+    chosen = set()
+    for pace in rng.uniform(0.001, 0.02, 20):
+        exact, away = (unit_length(rng.normal(size=(60, 8)).astype(np.float32)) for _ in range(2))
+        paces = (pace * rng.exponential(size=(60, 1))).astype(np.float32)
+
+        def embed(merged: int, size: int = 60, exact: Any = exact, away: Any = away, paces: Any = paces) -> list[Any]:
+            return np.split(unit_length(exact + merged * paces * away), range(size, 60, size))
+
+        counts = [
+            largest_merge(lambda merged, size=size: embed(merged, size), tower, gates, neighbours=neighbours)  # type: ignore[misc]
+            for size in (60, 7)
+        ]
+        assert counts[0] == counts[1]
+        chosen.add(counts[0])
+    assert len(chosen) > 3
 
 
 def test_a_merged_bundle(
