@@ -258,7 +258,29 @@ def compensation() -> str:
         f"A stream of {facts['width']} channels; calibrated on {facts['abstracts']} abstracts and 40 images; {found['tokens']} "
         f"tokens of each kind of text."
     )
-    return "\n\n".join([note, *_plots(rows, kinds), _ratios(rows, kinds), table(head, body)])
+    return "\n\n".join([note, _said(rows, kinds), *_plots(rows, kinds), _ratios(rows, kinds), table(head, body)])
+
+
+def _said(rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> str:
+    """What compensation gives beside llama.cpp's at equal size, and where it made a file worse."""
+    found_by = {(row["recipe"], row["rounding"]): row["held_back"] for row in rows}
+
+    def ratios(rival: str) -> dict[tuple[str, str], float]:
+        return {
+            (recipe, kind): found[kind]["kld"]["value"] / found_by[recipe, rival][kind]["kld"]["value"]
+            for (recipe, rounding), found in found_by.items() for kind in kinds
+            if rounding == "compensated" and (recipe, rival) in found_by
+        }  # fmt: skip
+
+    theirs = ratios(ROUNDINGS[0])
+    worse = {**theirs, **{pair: ratio for pair, ratio in ratios(ROUNDINGS[1]).items() if ratio > 1}}
+    lost = [f"`{recipe}` on {kind}" for (recipe, kind), ratio in worse.items() if ratio > 1]
+    least, middle, most = min(theirs.values()), statistics.median(theirs.values()), max(theirs.values())
+    return (
+        f"At equal size and with the same types, medge's files have {least:.2f} to {most:.2f} of the KL divergence of "
+        f"llama.cpp's own, the median {middle:.2f}. "
+        f"Compensation made a file worse: {', '.join(lost) or 'nowhere'}."
+    )
 
 
 def _ratios(rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> str:

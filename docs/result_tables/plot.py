@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import log
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 64, 16, 28, 44
+LABEL = 56  # how wide a point's name may be
 # Marks differ by form as well as by colour, which is legible on light and on dark.
 MARKS: tuple[Callable[[float, float], str], ...] = (
     lambda x, y: f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="none" stroke="#c2410c" stroke-width="2"/>',
@@ -51,6 +52,7 @@ def scatter(
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in x_ticks:
         parts.append(f'<text x="{across(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>')
+    taken: list[tuple[float, float]] = []
     for number, (name, points) in enumerate(series.items()):
         y = TOP + 16 + 18 * number
         parts.append(MARKS[number](right - 200, y - 4) + f'<text x="{right - 188}" y="{y}">{html.escape(name)}</text>')
@@ -58,7 +60,13 @@ def scatter(
             x, y_at = across(point.x), down(point.y)
             parts.append(MARKS[number](x, y_at))
             if point.name:
-                parts.append(
-                    f'<text x="{x + 8:.1f}" y="{y_at + 4:.1f}" font-size="10">{html.escape(point.name)}</text>'
-                )
+                parts.append(_beside(x, y_at, point.name, taken))
     return "\n".join([*parts, "</svg>"])
+
+
+def _beside(x: float, y: float, name: str, taken: list[tuple[float, float]]) -> str:
+    """A point's name to its right, or to its left where another point's name stands so near that they would cover each other."""
+    left = any(abs(x - other) < LABEL and abs(y - height) < 12 for other, height in taken)
+    taken.append((x - LABEL if left else x, y))
+    anchor, at = ("end", x - 8) if left else ("start", x + 8)
+    return f'<text x="{at:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}" font-size="10">{html.escape(name)}</text>'
