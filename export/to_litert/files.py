@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...quant.litert_graph.apply import quantize
 from ...quant.recipes.litert import LiteRTRecipe
 from ...quant.recipes.recipe import golden_bound
-from ...runtime.bundles.facts import TowerFacts
+from ...runtime.bundles.facts import TowerFacts, file_role
 from ...runtime.encoder.litert import LiteRTEncoder
 from ..format import Making
 from .metadata import Described, metadata
@@ -26,7 +26,7 @@ def make_files(making: Making, recipes: Mapping[str, LiteRTRecipe], folder: str)
         facts = {**making.metadata, "tower": tower, "recipe": recipe.name}
         small.set_metadata(metadata(facts, _described(making, tower), Described(output, "an embedding")))
         path = f"{folder}/{tower}_model{recipe.suffix}.tflite"
-        making.writer.add(path, LiteRTEncoder.role(tower)).write_bytes(small.content())
+        making.writer.add(path, file_role(LiteRTEncoder.format, tower)).write_bytes(small.content())
         found[tower] = TowerFacts(
             recipe.name, path, "litert", golden_bound(recipe, merged=False), inputs=signature.inputs, output=output,
             decisions=decisions,

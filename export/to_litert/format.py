@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...quant.recipes.litert import LITERT_RECIPES, LiteRTRecipe
 from ...runtime.bundles.bundle import BundleWriter
-from ...runtime.bundles.facts import TowerFacts
+from ...runtime.bundles.facts import TowerFacts, file_role
 from ...runtime.encoder.litert import LiteRTEncoder
 from ...runtime.golden.encoder import write_golden
 from ..format import Format, Making
@@ -41,7 +41,7 @@ def _engine(_: LiteRTEncoder) -> dict[str, str]:
 
 
 def _complete(writer: BundleWriter, encoder: Any) -> None:
-    write_golden(encoder, writer.add(f"{FOLDER}/golden.safetensors", encoder.role("golden")))
+    write_golden(encoder, writer.add(f"{FOLDER}/golden.safetensors", file_role(encoder.format, "golden")))
 
 
 FORMAT = Format("litert", LITERT_RECIPES, _make, LiteRTEncoder, _engine, _stages, _complete, folder=FOLDER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...quant.litert_graph.graph import Graph
+from ...runtime.bundles.facts import file_role
 from ...runtime.device.litert.session import LiteRTSession
 from ...runtime.encoder.litert import LiteRTEncoder
 from ..families.encoder import POOLED
@@ -23,7 +24,7 @@ class LiteRTStages:
         return self._run(full_graph(self._full, tower), tower, inputs)
 
     def small(self, tower: str, inputs: Array) -> dict[str, Array]:
-        path = self._encoder.bundle.path(self._encoder.role(tower))
+        path = self._encoder.bundle.path(file_role(self._encoder.format, tower))
         assert path is not None
         return self._run(Graph.read(path.read_bytes()), tower, inputs)
 

@@ -252,3 +252,8 @@ class Source:
     target_reason: Sentence
     calibration: Calibration | None = None
     teacher: Teacher | None = None
+
+
+def file_role(format_: str, what: str) -> str:
+    """The role that an encoder's file of a format plays in a bundle: of a tower, or of the "golden" results."""
+    return what if format_ == "onnx" else f"{format_}.{what}"

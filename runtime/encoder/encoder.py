@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.bundle import Bundle
+from ..bundles.facts import file_role
 from ..decisions.calibration import ROLE, Decision, ScoreCalibration
 from ..device.cpu import check_threads
 from ..device.onnx_outline import BATCH, FLOAT, INT64, Interface, Shape
@@ -61,7 +62,6 @@ class Encoder(Embedder):
     """
 
     format = "onnx"
-    prefix = ""  # of the roles that this format's files play
     absent = (
         "holds CoreML packages only, for Macs, iPhones and iPads; "
         "for this machine export with --format onnx, or onnx,coreml"
@@ -99,7 +99,7 @@ class Encoder(Embedder):
         return self._open("text")
 
     def _open(self, tower: str) -> Session:
-        role = self.role(tower)
+        role = file_role(self.format, tower)
         path = self.bundle.path(role)
         if path is None:
             hint = "; it was exported with --without-text: use its baked labels" if tower == "text" else ""
@@ -113,11 +113,6 @@ class Encoder(Embedder):
         return OrtSession(
             path, interface=self._interface(tower), threads=self._threads, device=self._device, fast=self._fast
         )
-
-    @classmethod
-    def role(cls, what: str) -> str:
-        """The role that a file of this format plays in a bundle: of a tower, or of the "golden" results."""
-        return f"{cls.prefix}{what}"
 
     def _interface(self, tower: str) -> Interface:
         """How a tower's graph is called, as the manifest says it."""
@@ -185,7 +180,7 @@ class Encoder(Embedder):
     @property
     def fingerprint(self) -> str:
         """Names the embedding space: what an index or a probe made with this bundle must be used with."""
-        vision = self.manifest.file(self.role("vision"))
+        vision = self.manifest.file(file_role(self.format, "vision"))
         return f"{vision.sha256 if vision else ''}/{self.manifest.profile}"
 
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,7 +22,6 @@ class LiteRTEncoder(Encoder):
     """
 
     format = "litert"
-    prefix = "litert."
     absent = "holds no LiteRT files; export it with --format litert"
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from ..bundles.facts import GoldenBound
+from ..bundles.facts import GoldenBound, file_role
 from ..bundles.metrics import cosine
 from ..bundles.tensors import Declared, read_tensors
 from ..errors import BundleError
@@ -42,7 +42,7 @@ def write_golden(encoder: Encoder, path: Path) -> None:
 
 def replay(encoder: Encoder) -> Iterator[tuple[str, float, float, bool]]:
     """Yield (what, measured, bound, holds) for each thing that this device must reproduce."""
-    path = encoder.bundle.path(encoder.role("golden"))
+    path = encoder.bundle.path(file_role(encoder.format, "golden"))
     if path is None:
         raise BundleError(f"{encoder.bundle.folder} holds no golden embeddings")
     towers, facts = encoder.towers, encoder.facts
