@@ -41,7 +41,7 @@ def doctor(
 
     from ..bundles.bundle import Bundle
     from ..console.parts import parts
-    from ..console.phones import on_phones, phones_table
+    from ..console.phones import fit_words, on_phones, phones_table
     from ..generator.cache import CacheName
     from ..generator.planner import Device, Opening
     from ..kinds import KINDS
@@ -85,22 +85,15 @@ def doctor(
             for p in plans:
                 numbers = (p.need.total, p.need.weights, p.need.cache, p.need.working)
                 gigabytes = [f"{number / 1e9:.2f}" for number in numbers]
-                table.add_row(p.name, _MARKS[p.fit], str(p.context or "none"), str(p.threads), *gigabytes)
+                table.add_row(p.name, fit_words(p.fit), str(p.context or "none"), str(p.threads), *gigabytes)
             out.print(table)
         if beside:
-            out.print(phones_table(beside, _MARKS))
+            out.print(phones_table(beside))
         for p, longer in zip(plans, seconds, strict=True):
             if p.fit == "from storage":
                 out.print(_told(p, longer), soft_wrap=True, markup=False, highlight=False)
     if not all(p.runs for p in plans):
         raise typer.Exit(1)
-
-
-_MARKS = {
-    "in memory": "[green]fits[/]",
-    "from storage": "[yellow]from storage[/]",
-    "not at all": "[red]does not fit[/]",
-}
 
 
 def _seconds_a_token(bundle: Bundle, plan: Plan) -> float | None:

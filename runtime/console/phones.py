@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from ..generator.planner import Device
 from ..kinds import KINDS
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..bundles.bundle import Bundle
-    from ..generator.planner import Opening, Plan
+    from ..generator.planner import Fit, Opening, Plan
 
 GIGABYTES = (3, 4, 6, 8)
 # Assumed of a phone of the middle class: half of its memory is free for the app, four cores compute, memory gives 10 GB/s.
@@ -21,7 +23,7 @@ FREE, CORES, BANDWIDTH = 0.5, 4, 10e9
 
 # What a parity report's gates measured, in a reader's words; of each bundle those that it has.
 LOSSES = {
-    "text.kld.mean": "KL divergence {:.3f}",
+    "text.kld.mean": "KL div. {:.3f}",
     "text.same_top": "same next word {:.0%}",
     "image.same_top": "{:.0%} after an image",
     "vision.centred_cosine.min": "least cosine {:.4f}",
@@ -86,32 +88,37 @@ def on_phones(bundle: Bundle, opening: Opening) -> OnPhones:
     )  # fmt: skip
 
 
-def phones_table(rows: Sequence[OnPhones], marks: dict[str, str]) -> Table:
-    """A line for each bundle; `marks` has the words for how it fits."""
+def fit_words(fit: Fit) -> Text:
+    """How a bundle runs, for a table."""
+    words, colour = {
+        "in memory": ("fits", "green"), "from storage": ("from storage", "yellow"), "not at all": ("does not fit", "red")
+    }[fit]  # fmt: skip
+    return Text(words, colour)
+
+
+def phones_table(rows: Sequence[OnPhones]) -> Table:
+    """A row for each bundle, with a line for each phone."""
     from rich.table import Table
 
     table = Table(
-        title="On phones, half of whose memory is free", caption="tokens a second: estimated from 10 GB/s of memory"
+        title="On phones, half of whose memory is free",
+        caption="tokens a second: estimated, for 10 GB/s of memory; context: the longest that fits, in tokens",
+        show_lines=True,
     )
-    for column in (
-        "bundle",
-        "recipe",
-        "GB",
-        "what it lost",
-        "parity",
-        "tokens/s",
-        *(f"{size} GB" for size in GIGABYTES),
-    ):
+    for column in ("bundle", "recipe", "GB", "what it lost", "parity", "tokens/s"):
         table.add_column(column, justify="right" if column in ("GB", "tokens/s") else "left", overflow="fold")
+    table.add_column("phone: context", no_wrap=True)
     for row in rows:
-        lost = ", ".join(LOSSES[figure].format(value) for figure, value in row.losses.items())
+        lost = "\n".join(LOSSES[figure].format(value) for figure, value in row.losses.items())
         speed = "" if row.tokens_per_second is None else f"{row.tokens_per_second:.1f}"
-        fits = [_fit(plan, marks) for plan in row.plans]
-        verdict = row.verdict or "[yellow]not measured[/]"
-        table.add_row(row.name, row.recipe, f"{row.bytes / 1e9:.2f}", lost or "–", verdict, speed, *fits)
+        phones = [_line(size, plan) for size, plan in zip(GIGABYTES, row.plans, strict=True)]
+        verdict = row.verdict or "not measured"
+        table.add_row(
+            row.name, row.recipe, f"{row.bytes / 1e9:.2f}", lost or "–", verdict, speed, Text("\n").join(phones)
+        )
     return table
 
 
-def _fit(plan: Plan, marks: dict[str, str]) -> str:
-    room = f", {plan.context} tokens" if plan.context and plan.fit != "not at all" else ""
-    return marks[plan.fit] + room
+def _line(size: int, plan: Plan) -> Text:
+    room = f", {plan.context}" if plan.context and plan.fit != "not at all" else ""
+    return Text(f"{size} GB: ").append_text(fit_words(plan.fit)).append(room)

@@ -100,7 +100,9 @@ def test_doctor_inspect_verify_bench(reader: Path, tmp_path: Path) -> None:
     assert beside["losses"]["text.kld.mean"] == report["figures"]["text"]["kld"]["mean"]
     assert beside["parity"] == report["status"]
     shown = " ".join(medge("doctor", reader, "--phones").stdout.split())
-    assert f"KL divergence {beside['losses']['text.kld.mean']:.3f}" in shown
+    assert "3 GB: fits" in shown
+    assert "[green]" not in shown  # mark-up is off, so that names are shown as they are
+    assert f"KL div. {beside['losses']['text.kld.mean']:.3f}" in shown
     assert f"{IMAGE_TOKENS} tokens" in medge("inspect", reader).stdout
     assert json.loads(medge("verify", reader, "--json").stdout)["holds"]
     speed = json.loads(medge("bench", reader, "--rounds", 1, "--json").stdout)["results"][0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+
+from rich.console import Console
 
 from medge.runtime.bundles.bundle import Bundle
 from medge.runtime.console.phones import GIGABYTES, on_phones, phone, phones_table
@@ -20,7 +23,10 @@ def test_an_encoder_is_told_by_what_its_gates_measured(make_bundle: Callable[[st
     assert (row.recipe, row.verdict, row.tokens_per_second) == ("int8", "passed", None)
     assert row.bytes == sum(bundle.tower_bytes(tower) for tower in bundle.manifest.towers.values())
     assert [plan.fit for plan in row.plans] == ["in memory"] * len(GIGABYTES)
-    assert phones_table([row], {"in memory": "fits"}).row_count == 1
+    console = Console(width=80, record=True, file=io.StringIO(), markup=False)
+    console.print(phones_table([row]))
+    lines = console.export_text().splitlines()
+    assert [size for size in GIGABYTES if any(f"{size} GB: fits" in line for line in lines)] == list(GIGABYTES)
 
 
 def test_half_of_a_phones_memory_is_free() -> None:
