@@ -13,7 +13,7 @@ from pathlib import Path
 
 from result_tables import kills, kits
 from result_tables.devices import android, arm, web
-from result_tables.encoders import coreml, coverage, distillation, full_size, maps, merging, parity
+from result_tables.encoders import coreml, coverage, distillation, full_size, litert, maps, merging, parity
 from result_tables.form import RESULTS, text_table
 from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, signing, station_store
 from result_tables.language_models import (
@@ -91,6 +91,7 @@ BENCHMARKS = {
     ),
     "maps": Benchmark("Where is it?", "benchmarks/maps.py", _recorded("maps"), f"{CORES}, busy", maps),
     "distillation": Benchmark("Distillation", "benchmarks/distillation.py", "2026-11-25", CORES, distillation),
+    "litert": Benchmark("LiteRT files", "benchmarks/litert.py", _recorded("litert"), f"{CORES} with VNNI, busy", litert),
     "coreml": Benchmark(
         "CoreML packages", "benchmarks/coreml_parity.py", "2026-11-25", f"{CORES}, medge's own evaluator", coreml
     ),

@@ -80,6 +80,39 @@ def coreml() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def litert() -> str:
+    facts = json.loads((RESULTS / "litert.json").read_text())
+    whole = {row["recipe"]: sum(row["bytes"].values()) for row in facts["rows"]}
+    head = ["recipe", "vision + text MB", "to fp32", "test images", "how many", "greatest error", "centred cosine mean", "min",
+            "text min", "flips", "AUC difference", "gates"]  # fmt: skip
+    rows = [
+        [
+            f"`{row['recipe']}`", f"{row['bytes']['vision'] / 1e6:.2f} + {row['bytes']['text'] / 1e6:.2f}",
+            f"{whole[row['recipe']] / whole['fp32']:.2f}", row["images"], str(row["count"]), f"{row['max_error']:.1e}",
+            f"{row['centred_mean']:.5f}", f"{row['centred_min']:.5f}", f"{row['text_centred_min']:.5f}",
+            f"{100 * row['flips']:.2f}%", f"{row['auc_difference']:.5f}", row["status"],
+        ]
+        for row in facts["rows"]
+    ]  # fmt: skip
+    turns = [
+        [
+            f"`{row['recipe']}`", row["tower"], *(f"{row['cpu'][name]:.1f}" for name in ("litert", "onnx", "onnx_fast")),
+            *(_share(row["ratios"][name]) for name in ("onnx", "onnx_fast")),
+        ]
+        for row in facts["turns"]
+    ]  # fmt: skip
+    told = (
+        f"Milliseconds of the processor for one input on one thread, {facts['rounds']} turns, target {facts['target']}, and "
+        "LiteRT's as a share of ONNX Runtime's, as medge opens it and with `--fast`, with the 95% interval of the median turn:"
+    )
+    beside = table(["recipe", "tower", "LiteRT", "ONNX Runtime", "`--fast`", "share", "share of `--fast`"], turns)
+    return f"{table(head, rows)}\n\n{told}\n\n{beside}"
+
+
+def _share(ratio: dict[str, float] | None) -> str:
+    return f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio else "not sure"
+
+
 def merging() -> str:
     facts = json.loads((RESULTS / "token_merging.json").read_text())
     head = ["merged a block", "tokens left", "time of an image", "test images", "centred cosine mean", "min", "flips",

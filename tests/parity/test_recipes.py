@@ -17,6 +17,7 @@ from medge.export.standin.medsiglip.held_out import SETS, held_out_prompts
 from medge.export.standin.public_data import DATASETS, write_calibration, write_folder
 from medge.quant.recipes.coreml import COREML_RECIPES
 from medge.quant.recipes.gguf import GGUF_RECIPES, PROJECTOR_RECIPES
+from medge.quant.recipes.litert import LITERT_RECIPES
 from medge.quant.recipes.onnx import ONNX_RECIPES
 from medge.quant.recipes.recipe import Recipe, golden_bound, part_gates
 from medge.runtime.bundles.bundle import Bundle
@@ -64,10 +65,11 @@ def calibrated_bundle(
 
 
 # Each table with the stored runs in which its recipes were held against full precision: below four bits a language model's recipe
-# is held against the 16-bit file, on a stand-in that is wide enough for its types. Recipes for ONNX and CoreML are each measured
-# again by the tests that are called with every name of their table; of the others, which take an hour, CI measures some.
+# is held against the 16-bit file, on a stand-in that is wide enough for its types. Recipes for ONNX, CoreML and LiteRT are each
+# measured again by the tests that are called with every name of their table; of the others, which take an hour, CI measures some.
 TABLES: dict[str, tuple[Mapping[str, Recipe], tuple[str, ...]]] = {
     "onnx": (ONNX_RECIPES, ("standin_parity",)), "coreml": (COREML_RECIPES, ("coreml_parity",)),
+    "litert": (LITERT_RECIPES, ("litert",)),
     "gguf": (GGUF_RECIPES, ("generator_parity", "compensation")), "projector": (PROJECTOR_RECIPES, ("generator_parity",)),
 }  # fmt: skip
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
