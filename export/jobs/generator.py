@@ -14,7 +14,7 @@ import gguf
 from ... import __version__
 from ...quant.gguf_file.compensate import compensate
 from ...quant.gguf_file.quantize import quantize_language
-from ...quant.gguf_file.sensitivity import size_of
+from ...quant.gguf_file.sensitivity import check_size, size_of
 from ...quant.recipes.gguf import GGUF_RECIPES, GGUFRecipe, parse_gguf_recipes
 from ...quant.recipes.recipe import Recipe
 from ...quant.texts.prompts import medical_texts
@@ -25,7 +25,7 @@ from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import GeneratorReport, ParityReport
 from ...runtime.device.cpu import pick_target
 from ...runtime.device.gguf_header import read_header
-from ...runtime.errors import CheckpointError, CorpusError
+from ...runtime.errors import CheckpointError, CorpusError, RecipeError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
@@ -117,6 +117,8 @@ def export_medgemma_recipes(
         for one in jobs:
             stack.enter_context(claimed(one.out))
         full = stack.enter_context(_open_full(job, progress, warn, shared=True))
+        for one in jobs:
+            _size(one, read_job(one)[0], full)
         if any(_weighed(one, read_job(one)[0]) for one in jobs):
             _ = full.importance  # before the PyTorch model comes into memory
         for one in jobs:
@@ -284,11 +286,11 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         write_language(full.checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
         return {}
     decisions: dict[str, Any] = {}
+    size = _size(job, recipe, full)
     importance, types = None, {}
     if _weighed(job, recipe):
         importance = full.importance
         decisions["importance_chunks"] = importance.chunks
-    size = job.target_size if recipe.bits is None else size_of(full.file, recipe.bits)
     if size is not None:
         types = full.sensitivity.types(size)
         decisions["target_size"] = size
@@ -297,6 +299,22 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
     if importance is not None and full.compensates:
         decisions["compensated"] = asdict(compensate(out, full.moments, progress))
     return decisions
+
+
+def _size(job: GeneratorJob, recipe: GGUFRecipe, full: FullLanguage) -> int | None:
+    """Bytes that the language model's file may have, where types are chosen for a size; asked for before anything is calibrated.
+
+    Raises:
+        RecipeError: no choice of types is so small.
+    """
+    size = job.target_size if recipe.bits is None else size_of(full.file, recipe.bits)
+    if size is None:
+        return None
+    try:
+        check_size(full.file, size)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.name if recipe.bits else '--target-size'}: {error}") from error
+    return size
 
 
 def _baseline(recipe: GGUFRecipe, full: FullLanguage) -> Path:

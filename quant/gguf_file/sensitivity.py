@@ -20,6 +20,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from ...runtime.device.gguf_header import GGUFTensor, read_header
+from ...runtime.errors import RecipeError
 from ...runtime.generator.engine import Engine
 from ...runtime.progress import Progress, no_progress
 from ..recipes.gguf import GGUF_RECIPES
@@ -81,10 +82,7 @@ class Sensitivity:
         Raises:
             RecipeError: even the coarsest types make a larger file. Nothing is measured then: of a large model that takes hours.
         """
-        unknown = {
-            name: _choices(tensor, dict.fromkeys(_kinds(tensor), 0.0)) for name, tensor in self._matrices.items()
-        }
-        allocate(unknown, size, self._fixed)
+        check_size(self._full, size)
         return {name: choice.value for name, choice in allocate(self._options, size, self._fixed).items()}
 
     @cached_property
@@ -141,6 +139,24 @@ def size_of(full: Path, bits: float) -> int:
     tensors = read_header(full).tensors.values()
     beside = full.stat().st_size - sum(tensor.bytes for tensor in tensors)
     return beside + int(sum(tensor.values for tensor in tensors) * bits / 8)
+
+
+def check_size(full: Path, size: int) -> None:
+    """Refuse a size that no choice of types reaches.
+
+    Raises:
+        RecipeError: it is one.
+    """
+    tensors = read_header(full).tensors.values()
+    matrices = [tensor for tensor in tensors if len(tensor.shape) == 2]
+    beside = full.stat().st_size - sum(tensor.bytes for tensor in matrices)
+    coarsest = [_choices(tensor, dict.fromkeys(_kinds(tensor), 0.0))[0] for tensor in matrices]
+    if (least := beside + sum(choice.bytes for choice in coarsest)) > size:
+        narrow = any(tensor.shape[0] % 256 for tensor in matrices)
+        raise RecipeError(
+            f"{size:,} bytes are too small a size: in the coarsest types this model takes {least:,}"
+            + ("; types below four bits need rows of a multiple of 256 values, and it has others" if narrow else "")
+        )
 
 
 def group_of(name: str) -> str:

@@ -76,7 +76,7 @@ def on_phones(bundle: Bundle, opening: Opening) -> OnPhones:
     manifest = bundle.manifest
     measured = [artefact.parity for artefact in manifest.artefacts.values() if artefact.parity is not None]
     values = {gate.figure: gate.value for one in measured for gate in one.gates if gate.value is not None}
-    recipes = {tower.recipe: None for tower in manifest.towers.values()}
+    recipes = dict.fromkeys(tower.recipe for _, tower in sorted(manifest.towers.items()))  # the language model first
     parts = [entry for entry in manifest.files if entry.role.partition(".")[0] in manifest.towers]
     language = sum(entry.bytes for entry in parts if entry.role == "language")
     return OnPhones(

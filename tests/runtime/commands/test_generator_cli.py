@@ -195,6 +195,7 @@ def test_export_and_calibrate(tiny_gemma: Path, checkpoint: Path, few_images: Pa
         (("--target-size", "1 parsec"), "is no size"),
         (("--recipe", "f16", "--target-size", "1GB"), "start from q4_k_m"),
         (("--recipe", "small-3.0", "--target-size", "1GB"), "both say how large the file will be"),
+        (("--recipe", "small-3.0"), "types below four bits need rows of a multiple of 256 values"),
         (("--recipe", "iq2_xs", "--without-importance"), "can't be made without an importance matrix"),
         (("--calibration", tmp_path / "gone"), "No such file"),
         (("--without-importance", "--importance", matrix), "leaves nothing"),
