@@ -63,6 +63,7 @@ class _Work:
         job, full: what is asked for, and of what.
         recipe, projector: of the language model, and of the vision tower (None where there is none).
         writer: of the half-made bundle.
+        size: bytes that the language model's file may have, where types are chosen for a size.
         label: the beginning of the files' names, by the GGUF naming convention.
         progress: called as work advances.
     """
@@ -72,6 +73,7 @@ class _Work:
     recipe: GGUFRecipe
     projector: Recipe | None
     writer: BundleWriter
+    size: int | None
     label: str
     progress: Progress
 
@@ -207,7 +209,8 @@ def _export(
     recipe, projector = parse_gguf_recipes(job.recipe, merging=bool(job.merge))
     sees = "vision_config" in full.checkpoint.config
     material = material_of(job.texts, job.images, job.tasks, sees=sees)
-    work = _Work(job, full, recipe, projector if sees else None, writer, _label(full.checkpoint), progress)
+    size = _size(job, recipe, full)
+    work = _Work(job, full, recipe, projector if sees else None, writer, size, _label(full.checkpoint), progress)
     manifest = _make(work, material)
     generator = Generator(Bundle(writer.folder, writer.finish(manifest)), context=2048)
     _check_stops(generator)
@@ -286,14 +289,13 @@ def _write_language(work: _Work, out: Path) -> dict[str, Any]:
         write_language(full.checkpoint, out, "f16" if recipe.name == "f16" else "bf16", progress)
         return {}
     decisions: dict[str, Any] = {}
-    size = _size(job, recipe, full)
     importance, types = None, {}
     if _weighed(job, recipe):
         importance = full.importance
         decisions["importance_chunks"] = importance.chunks
-    if size is not None:
-        types = full.sensitivity.types(size)
-        decisions["target_size"] = size
+    if work.size is not None:
+        types = full.sensitivity.types(work.size)
+        decisions["target_size"] = work.size
     progress(f"quantizing to {recipe.name}", 0, 1)
     quantize_language(full.file, out, recipe, importance=importance, types=types)
     if importance is not None and full.compensates:

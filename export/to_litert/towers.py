@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...quant.litert_graph.graph import Graph
+from ...runtime.device.litert.session import silenced
 from ...runtime.errors import naming_extra
 from ..families.encoder import PATCH, EncoderReference, Signature, block_name
 from ..families.full_precision import FullPrecision
@@ -111,21 +109,13 @@ def _convert(module: nn.Module, example: dict[str, torch.Tensor]) -> bytes:
 def _quiet() -> Iterator[None]:
     """Nothing on the standard streams, Python's or a library's, and no warnings, of which there are dozens."""
     level = logging.root.manager.disable
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    kept = [os.dup(stream) for stream in (1, 2)]
     with (
-        Path(os.devnull).open("wb") as nothing, warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()),
+        silenced(1, 2), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):  # fmt: skip
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
-        for stream in (1, 2):
-            os.dup2(nothing.fileno(), stream)
         try:
             yield
         finally:
             logging.disable(level)
-            for stream, original in zip((1, 2), kept, strict=True):
-                os.dup2(original, stream)
-                os.close(original)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import gguf
 import numpy as np
@@ -17,6 +16,8 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from ..rounding.gptq import Codes
+from .codes import Plane
+from .matrix_rows import decoded
 
 GROUP = 8  # neighbouring weights that share a byte of signs
 AT_ONCE = 4 << 20  # distances, of rows from entries, that are held at once: 16 MB
@@ -29,13 +30,6 @@ def _put(blocks: NDArray[np.uint8], start: int, values: NDArray[np.generic]) -> 
     """Write the bytes of values, (N, count), from byte `start` of each block on."""
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(len(blocks), -1)
     blocks[:, start : start + raw.shape[1]] = raw
-
-
-def _bits(values: NDArray[np.integer[Any]], bits: int) -> NDArray[np.uint8]:
-    """Pack values, (N, count) of `bits` bits, into bytes, the first in the lowest bits."""
-    each = 8 // bits
-    places = np.arange(each) * bits
-    return (values.reshape(len(values), -1, each) << places).sum(-1).astype(np.uint8)
 
 
 def _seven_bits(blocks: NDArray[np.uint8], start: int, stride: int, signs: NDArray[np.uint8]) -> None:
@@ -61,7 +55,7 @@ def _iq2_xs(blocks: NDArray[np.uint8], entries: NDArray[np.uint16], signs: NDArr
 def _iq2_s(blocks: NDArray[np.uint8], entries: NDArray[np.uint16], signs: NDArray[np.uint8]) -> None:
     _put(blocks, 2, entries.astype(np.uint8))
     _put(blocks, 34, signs)
-    _put(blocks, 66, _bits(entries >> 8, 2))
+    Plane(66, 74, 1, 2, 8).put(blocks, entries)
 
 
 def _iq3_xxs(blocks: NDArray[np.uint8], entries: NDArray[np.uint16], signs: NDArray[np.uint8]) -> None:
@@ -71,7 +65,7 @@ def _iq3_xxs(blocks: NDArray[np.uint8], entries: NDArray[np.uint16], signs: NDAr
 
 def _iq3_s(blocks: NDArray[np.uint8], entries: NDArray[np.uint16], signs: NDArray[np.uint8]) -> None:
     _put(blocks, 2, entries.astype(np.uint8))
-    _put(blocks, 66, _bits(entries >> 8, 1))
+    Plane(66, 74, 1, 1, 8).put(blocks, entries)
     _put(blocks, 74, signs)
 
 
@@ -132,7 +126,7 @@ class CodebookGrid:
 
     def values(self, codes: Codes) -> NDArray[np.float32]:
         """The values, (N, K), that codes, (N, K / 8), stand for, by gguf-py's decoder."""
-        return np.asarray(gguf.quants.dequantize(self.stored(codes), self.kind), np.float32)
+        return decoded(self.stored(codes), self.kind)
 
     def stored(self, codes: Codes) -> NDArray[np.uint8]:
         """The blocks, (N, bytes), with other codes, (N, K / 8): signs in the lowest byte, above them twelve bits an entry."""

@@ -17,6 +17,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from ..rounding.gptq import Codes
+from .matrix_rows import decoded
 
 # ggml's non-linear four bits: kvalues_iq4nl in ggml-common.h.
 NON_LINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -39,10 +40,10 @@ class Plane:
     bits: int
     shift: int = 0
 
-    def put(self, blocks: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
+    def put(self, blocks: NDArray[np.uint8], codes: Codes) -> None:
         """Write the plane's bits of codes, (N, weights), into blocks, (N, bytes)."""
         each = 8 // self.bits
-        part = ((codes >> self.shift) & ((1 << self.bits) - 1)).reshape(len(codes), -1, each, self.width)
+        part = (codes >> self.shift & ((1 << self.bits) - 1)).astype(np.uint8).reshape(len(codes), -1, each, self.width)
         packed = np.zeros((len(codes), part.shape[1], self.width), np.uint8)
         for place in range(each):
             packed |= part[:, :, place] << (place * self.bits)
@@ -124,7 +125,7 @@ class Grid:
 
     def values(self, codes: Codes) -> NDArray[np.float32]:
         """The values, (N, K), that codes, (N, K), stand for, by ggml's decoder."""
-        return np.asarray(gguf.quants.dequantize(self.stored(codes), self.kind), np.float32)
+        return decoded(self.stored(codes), self.kind)
 
     def stored(self, codes: Codes) -> NDArray[np.uint8]:
         """The blocks, (N, bytes), with other codes, (N, K)."""

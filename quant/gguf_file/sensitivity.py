@@ -71,10 +71,7 @@ class Sensitivity:
     ) -> None:  # fmt: skip
         self._full, self._importance, self._texts, self._scratch = full, importance, texts, scratch
         self._moments, self._progress = moments, progress
-        tensors = read_header(full).tensors
-        self._matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
-        # What is not on the ladder: norms in float32, and the head of the file with its vocabulary.
-        self._fixed = full.stat().st_size - sum(tensor.bytes for tensor in self._matrices.values())
+        self._matrices, self._fixed = _matrices(full)
 
     def types(self, size: int) -> dict[str, str]:
         """{tensor: ggml type} for `quantize_language`, of a file of at most `size` bytes.
@@ -87,28 +84,27 @@ class Sensitivity:
 
     @cached_property
     def _options(self) -> dict[str, list[Choice[str]]]:
-        errors = {name: self._plain_errors(tensor) for name, tensor in self._matrices.items()}
-        trials = {name: errors[name][_fitting(TRIAL, tensor)] for name, tensor in self._matrices.items()}
+        trials = {name: self._plain_error(tensor, _fitting(TRIAL, tensor)) for name, tensor in self._matrices.items()}
         of_parts = measure_sensitivity(
             self._full, self._importance, self._matrices, trials, self._texts, self._scratch, self._progress
         )
-        errors |= self._compensated_errors()
+        errors = self._compensated_errors()
+        for name, tensor in self._matrices.items():
+            if name not in errors:
+                errors[name] = {kind: self._plain_error(tensor, kind) for kind in _kinds(tensor)}
         return {
             name: _choices(tensor, {kind: error * of_parts[group_of(name)] for kind, error in errors[name].items()})
             for name, tensor in self._matrices.items()
         }
 
-    def _plain_errors(self, tensor: GGUFTensor) -> dict[str, float]:
-        """{type: share of a matrix's output energy that rounding loses}, as far as the importance matrix tells."""
+    def _plain_error(self, tensor: GGUFTensor, kind: str) -> float:
+        """The share of a matrix's output energy that rounding loses, as far as the importance matrix tells."""
         rows, weight = self._rows(tensor)
-        energy = max(float(((rows**2) @ weight).sum()), 1e-30)
-        return {
-            kind: float((((decoded(encode_blocks(rows, Type[kind], weight), Type[kind]) - rows) ** 2) @ weight).sum()) / energy
-            for kind in _kinds(tensor)
-        }  # fmt: skip
+        back = decoded(encode_blocks(rows, Type[kind], weight), Type[kind])
+        return float((((back - rows) ** 2) @ weight).sum()) / max(float(((rows**2) @ weight).sum()), 1e-30)
 
     def _compensated_errors(self) -> dict[str, dict[str, float]]:
-        """The same of the layers' matrices after compensation, which helps some types more than others."""
+        """{matrix: {type: the same after compensation}} of the layers' matrices; it helps some types more than others."""
         found: dict[str, dict[str, float]] = {}
         if self._moments is None:
             return found
@@ -147,12 +143,9 @@ def check_size(full: Path, size: int) -> None:
     Raises:
         RecipeError: it is one.
     """
-    tensors = read_header(full).tensors.values()
-    matrices = [tensor for tensor in tensors if len(tensor.shape) == 2]
-    beside = full.stat().st_size - sum(tensor.bytes for tensor in matrices)
-    coarsest = [_choices(tensor, dict.fromkeys(_kinds(tensor), 0.0))[0] for tensor in matrices]
-    if (least := beside + sum(choice.bytes for choice in coarsest)) > size:
-        narrow = any(tensor.shape[0] % 256 for tensor in matrices)
+    matrices, fixed = _matrices(full)
+    if (least := fixed + sum(_bytes(tensor, _kinds(tensor)[0]) for tensor in matrices.values())) > size:
+        narrow = any(tensor.shape[0] % 256 for tensor in matrices.values())
         raise RecipeError(
             f"{size:,} bytes are too small a size: in the coarsest types this model takes {least:,}"
             + ("; types below four bits need rows of a multiple of 256 values, and it has others" if narrow else "")
@@ -192,6 +185,18 @@ def measure_sensitivity(
     return found
 
 
+def _matrices(full: Path) -> tuple[dict[str, GGUFTensor], int]:
+    """What types are chosen for, and the bytes of all else: norms in float32, and the head of the file with its vocabulary."""
+    found = {name: tensor for name, tensor in read_header(full).tensors.items() if len(tensor.shape) == 2}
+    return found, full.stat().st_size - sum(tensor.bytes for tensor in found.values())
+
+
+def _bytes(tensor: GGUFTensor, kind: str) -> int:
+    """What a tensor takes in a type."""
+    block, size = gguf.GGML_QUANT_SIZES[Type[kind]]
+    return prod(tensor.shape) // block * size
+
+
 def _kinds(tensor: GGUFTensor) -> list[str]:
     """The types that a tensor can take, from coarse to fine."""
     return list(dict.fromkeys(_fitting(pair, tensor) for pair in LADDER))
@@ -199,11 +204,7 @@ def _kinds(tensor: GGUFTensor) -> list[str]:
 
 def _choices(tensor: GGUFTensor, errors: Mapping[str, float]) -> list[Choice[str]]:
     """The same with their sizes and with what is expected of each."""
-    choices = []
-    for kind in _kinds(tensor):
-        block, size = gguf.GGML_QUANT_SIZES[Type[kind]]
-        choices.append(Choice(kind, prod(tensor.shape) // block * size, errors[kind]))
-    return choices
+    return [Choice(kind, _bytes(tensor, kind), errors[kind]) for kind in _kinds(tensor)]
 
 
 def _fitting(pair: tuple[str, str], tensor: GGUFTensor) -> str:

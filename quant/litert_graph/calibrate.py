@@ -9,23 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.device.litert.session import LiteRTSession
-from ..rounding.outer_products import OuterProducts
+from ..rounding.outer_products import mean_products
 from .graph import Graph
 
 
 def second_moments(
     graph: Graph, inputs: Sequence[NDArray[Any]], tensors: Iterable[int]
 ) -> dict[int, NDArray[np.float32]]:
-    """X.T @ X / rows of each tensor's rows X over all inputs, (C, C) float32: the Hessian of a layer's squared error."""
+    """`mean_products` of these tensors over all inputs; what one input makes is let go before the next runs."""
     names = {str(tensor): tensor for tensor in tensors}
     session, (given,) = LiteRTSession(graph.with_outputs(names)), graph.inputs
-    totals: dict[str, OuterProducts] = {}
-    rows = dict.fromkeys(names, 0)
-    for batch in inputs:
-        for one in range(len(batch)):
-            found = session.run(list(names), {given: batch[one : one + 1]})
-            for name, value in zip(names, found, strict=True):
-                flat = value.reshape(-1, value.shape[-1])
-                totals.setdefault(name, OuterProducts(flat.shape[1])).add(flat)
-                rows[name] += len(flat)
-    return {names[name]: total.total() / np.float32(max(rows[name], 1)) for name, total in totals.items()}
+    single = (batch[one : one + 1] for batch in inputs for one in range(len(batch)))
+    found = (session.run(list(names), {given: one}) for one in single)
+    return mean_products(dict(zip(names.values(), values, strict=True)) for values in found)

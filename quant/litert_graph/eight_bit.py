@@ -6,17 +6,9 @@ LiteRT quantizes what enters a layer token by token, so neither a batch's neighb
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..rounding.eight_bit import to_8_bit
 from .graph import Graph, schema
-
-LEVELS = 127
-
-
-def rows_to_8_bit(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(N, K) to levels -127..127 and a scale for each row, (N,)."""
-    scale = np.maximum(np.abs(weight).max(axis=1) / LEVELS, 1e-12).astype(np.float32)
-    return np.rint(weight / scale[:, None]).astype(np.int8), scale
 
 
 def linears_to_8_bit(graph: Graph) -> int:
@@ -39,6 +31,6 @@ def tables_to_8_bit(graph: Graph) -> None:
 
 
 def _to_8_bit(graph: Graph, tensor: int) -> None:
-    levels, scale = rows_to_8_bit(graph.array(tensor).astype(np.float32))
+    levels, scales = to_8_bit(graph.array(tensor).astype(np.float32), axis=1)
     graph.set_value(tensor, levels, schema.TensorType.INT8)
-    graph.set_scales(tensor, scale)
+    graph.set_scales(tensor, scales[:, 0])

@@ -31,8 +31,8 @@ def linears_to_4_bit(graph: Graph, hessians: Mapping[int, NDArray[np.float32]], 
             left += 1
             continue
         hessian = hessians[linear.source]
-        scale = symmetric_grid(weight, block, np.maximum(np.diag(hessian), 1e-12))
-        codes = round_gptq(weight, hessian, scale, np.full_like(scale, MIDDLE), block)
+        scale, zero = symmetric_grid(weight, block, np.maximum(np.diag(hessian), 1e-12))
+        codes = round_gptq(weight, hessian, scale, zero, block)
         levels = np.ascontiguousarray(codes.T.astype(np.int8) - np.int8(MIDDLE))
         graph.set_value(linear.weight, pack_nibbles(levels), schema.TensorType.INT4, levels.shape)
         graph.set_block_scales(linear.weight, np.ascontiguousarray(scale.T.astype(np.float16)), block)

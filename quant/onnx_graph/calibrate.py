@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ...runtime.device.onnx_session import OrtSession
-from ..rounding.outer_products import OuterProducts
+from ..rounding.outer_products import mean_products
 from .graph import Graph
 
 
@@ -64,17 +64,11 @@ def channel_ranges(graph: Graph, inputs: Sequence[NDArray[Any]], tensors: Iterab
 def second_moments(
     graph: Graph, inputs: Sequence[NDArray[Any]], tensors: Iterable[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """X.T @ X / rows of each tensor's rows X over all inputs, (C, C) float32: the Hessian of a layer's squared error."""
+    """`mean_products` of these tensors over all inputs."""
     names = list(dict.fromkeys(tensors))
     session = OrtSession(graph.with_outputs(names), device="cpu")
-    totals: dict[str, OuterProducts] = {}
-    rows: dict[str, int] = dict.fromkeys(names, 0)
-    for batch in inputs:
-        for name, value in zip(names, session.run(names, {input_name(graph): batch}), strict=True):
-            flat = value.reshape(-1, value.shape[-1]).astype(np.float32)
-            totals.setdefault(name, OuterProducts(flat.shape[1])).add(flat)
-            rows[name] += len(flat)
-    return {name: total.total() / np.float32(max(rows[name], 1)) for name, total in totals.items()}
+    found = (session.run(names, {input_name(graph): batch}) for batch in inputs)
+    return mean_products(dict(zip(names, values, strict=True)) for values in found)
 
 
 # These move or bound values and make no greater ones; the attention weights alone are 64 MB a layer at full size.

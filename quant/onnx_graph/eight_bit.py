@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from ..rounding.eight_bit import to_8_bit
 from .calibrate import Ranges
 from .graph import Graph, Linear
 
@@ -21,9 +22,8 @@ def quantize_columns(
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any]]:
     """Round (K, N) to 8 bits with one scale per column: values (K, N), scale (N,), zero point (N,)."""
     if signed:
-        scale = np.maximum(np.abs(weight).max(axis=0) / 127, 1e-12).astype(np.float32)
-        values = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-        return values, scale, np.zeros(len(scale), np.int8)
+        values, scales = to_8_bit(weight, axis=0)
+        return values, scales[0], np.zeros(scales.shape[1], np.int8)
     low, high = np.minimum(weight.min(axis=0), 0), np.maximum(weight.max(axis=0), 0)
     scale = np.maximum((high - low) / 255, 1e-12).astype(np.float32)
     zero = np.rint(-low / scale)
@@ -102,9 +102,8 @@ def tables_to_8_bit(graph: Graph) -> None:
     replacements: dict[str, list[NodeProto]] = {}
     for node in graph.tables():
         table, index = node.input
-        weight = graph.array(table).astype(np.float32)
-        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
-        graph.set_weight(f"{table}.quantized", np.rint(weight / scale).astype(np.int8))
+        levels, scale = to_8_bit(graph.array(table).astype(np.float32), axis=1)
+        graph.set_weight(f"{table}.quantized", levels)
         graph.set_weight(f"{table}.scale", scale)
         name = node.name
         replacements[name] = [

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ...runtime.errors import RecipeError
 from .onnx import PARTS
-from .recipe import EIGHT_BIT, FOUR_BIT, HALF, Recipe, by_name, look_up, names_by_part
+from .recipe import EIGHT_BIT, FOUR_BIT, HALF, Recipe, by_name, recipes_by_part
 
 CoreMLKind = Literal["half", "linear", "blocks", "palette", "linear8_activations8"]
 IOS = (17, 18)  # what medge writes packages for
@@ -73,10 +73,7 @@ def parse_coreml_recipes(text: str, ios: int) -> dict[str, CoreMLRecipe]:
     """
     if ios not in IOS:
         raise RecipeError(f"there is no iOS target {ios}; choose from {', '.join(map(str, IOS))}")
-    found = {
-        part: look_up(name, COREML_RECIPES, what="CoreML recipe")
-        for part, name in names_by_part(text, PARTS, PARTS).items()
-    }
+    found = recipes_by_part(text, PARTS, COREML_RECIPES, "CoreML recipe")
     for recipe in found.values():
         if recipe.ios > ios:
             raise RecipeError(f"the recipe {recipe.name!r} needs iOS {recipe.ios} (say --ios {recipe.ios}), not {ios}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .onnx import PARTS
-from .recipe import EIGHT_BIT, EXACT, FOUR_BIT, HALF, Recipe, by_name, look_up, names_by_part
+from .recipe import EIGHT_BIT, EXACT, FOUR_BIT, HALF, Recipe, by_name, recipes_by_part
 
 LiteRTKind = Literal["none", "half", "dynamic8", "block4"]
 
@@ -54,5 +54,4 @@ def parse_litert_recipes(text: str) -> dict[str, LiteRTRecipe]:
     Raises:
         RecipeError: an unknown recipe or tower.
     """
-    chosen = names_by_part(text, PARTS, PARTS)
-    return {part: look_up(name, LITERT_RECIPES, what="LiteRT recipe") for part, name in chosen.items()}
+    return recipes_by_part(text, PARTS, LITERT_RECIPES, "LiteRT recipe")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .recipe import EIGHT_BIT, EXACT, FOUR_BIT, HALF, Recipe, by_name, look_up, names_by_part
+from .recipe import EIGHT_BIT, EXACT, FOUR_BIT, HALF, Recipe, by_name, recipes_by_part
 
 Kind = Literal["none", "half", "dynamic8", "static8", "block4"]
 PARTS = ("vision", "text")
@@ -71,5 +71,4 @@ def parse_onnx_recipes(text: str) -> dict[str, OnnxRecipe]:
     Raises:
         RecipeError: an unknown recipe or tower.
     """
-    chosen = names_by_part(text, PARTS, PARTS)
-    return {part: look_up(name, ONNX_RECIPES) for part, name in chosen.items()}
+    return recipes_by_part(text, PARTS, ONNX_RECIPES)

@@ -199,6 +199,15 @@ def look_up(name: str, *tables: Mapping[str, R], what: str = "recipe") -> R:
     raise RecipeError(f"there is no {what} {name!r}; choose from {names}")
 
 
+def recipes_by_part(text: str, parts: Sequence[str], table: Mapping[str, R], what: str = "recipe") -> dict[str, R]:
+    """ "int8", or "vision=int8,text=int4", to {part: recipe}, all of one table.
+
+    Raises:
+        RecipeError: an unknown recipe or part.
+    """
+    return {part: look_up(name, table, what=what) for part, name in names_by_part(text, parts, parts).items()}
+
+
 def folder_name(recipe: str) -> str:
     """A folder's name for a recipe: "vision-int8_text-int4" for "vision=int8,text=int4"."""
     return recipe.replace(" ", "").replace("=", "-").replace(",", "_")

@@ -36,41 +36,49 @@ def block_grid(
         block: inputs that share a scale.
         importance: (K,), how much an error in each input row weighs (the Hessian's diagonal).
     """
-    k, n = weight.shape
-    blocks = weight.reshape(k // block, block, n)
-    weights = importance.reshape(k // block, block, 1)
+    blocks = weight.reshape(-1, block, weight.shape[1])
     low, high = np.minimum(blocks.min(axis=1), 0), np.maximum(blocks.max(axis=1), 0)
-    best_scale, best_zero = np.ones_like(low), np.zeros_like(low)
-    best_error = np.full_like(low, np.inf)
-    for clip in CLIPS:
+
+    def grid(clip: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scale = np.maximum((high - low) * clip / LEVELS, 1e-8).astype(np.float32)
-        zero = np.clip(np.rint(-low * clip / scale), 0, LEVELS).astype(np.float32)
+        return scale, np.clip(np.rint(-low * clip / scale), 0, LEVELS).astype(np.float32)
+
+    return _best_grid(blocks, importance, grid)
+
+
+def symmetric_grid(
+    weight: NDArray[np.float32], block: int, importance: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The same on a grid of levels -8..7 about zero, each scale a number of 16 bits; the zero point is `MIDDLE` everywhere."""
+    blocks = weight.reshape(-1, block, weight.shape[1])
+    greatest = np.abs(blocks).max(axis=1)
+
+    def grid(clip: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scale = np.maximum(greatest * clip / (LEVELS - MIDDLE), 1e-6).astype(np.float16).astype(np.float32)
+        return scale, np.full_like(scale, MIDDLE)
+
+    return _best_grid(blocks, importance, grid)
+
+
+def _best_grid(
+    blocks: NDArray[np.float32], importance: NDArray[np.float32],
+    grid: Callable[[float], tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """Of the scales and zero points that `grid` gives for each clipping, those of each block that lose least.
+
+    `blocks` is (K / block, block, N).
+    """
+    weights = importance.reshape(*blocks.shape[:2], 1)
+    best_scale = np.ones((len(blocks), blocks.shape[2]), np.float32)
+    best_zero, best_error = np.zeros_like(best_scale), np.full_like(best_scale, np.inf)
+    for clip in CLIPS:
+        scale, zero = grid(clip)
         rounded = np.clip(np.rint(blocks / scale[:, None]) + zero[:, None], 0, LEVELS)
         error = (((rounded - zero[:, None]) * scale[:, None] - blocks) ** 2 * weights).sum(axis=1)
         better = error < best_error
         best_scale[better], best_zero[better] = scale[better], zero[better]
         best_error[better] = error[better]
     return best_scale, best_zero
-
-
-def symmetric_grid(weight: NDArray[np.float32], block: int, importance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale of every block on a grid of levels -8..7 about zero: (K / block, N), each a number of 16 bits.
-
-    The arguments are those of `block_grid`; what `round_gptq` calls the zero point is `MIDDLE` everywhere.
-    """
-    k, n = weight.shape
-    blocks = weight.reshape(k // block, block, n)
-    weights = importance.reshape(k // block, block, 1)
-    greatest = np.abs(blocks).max(axis=1)
-    best_scale = np.ones_like(greatest)
-    best_error = np.full_like(greatest, np.inf)
-    for clip in CLIPS:
-        scale = np.maximum(greatest * clip / (LEVELS - MIDDLE), 1e-6).astype(np.float16).astype(np.float32)
-        rounded = np.clip(np.rint(blocks / scale[:, None]), -MIDDLE, LEVELS - MIDDLE)
-        error = ((rounded * scale[:, None] - blocks) ** 2 * weights).sum(axis=1)
-        better = error < best_error
-        best_scale[better], best_error[better] = scale[better], error[better]
-    return best_scale
 
 
 def inverse_factor(hessian: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -254,6 +254,10 @@ class Source:
     teacher: Teacher | None = None
 
 
+# Formats whose files play roles of their own, since they stand beside those of another format.
+OWN_ROLES = ("litert",)
+
+
 def file_role(format_: str, what: str) -> str:
-    """The role that an encoder's file of a format plays in a bundle: of a tower, or of the "golden" results."""
-    return what if format_ == "onnx" else f"{format_}.{what}"
+    """The role that a file of a format plays in a bundle: of a part, or of an encoder's "golden" results."""
+    return f"{format_}.{what}" if format_ in OWN_ROLES else what

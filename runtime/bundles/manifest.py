@@ -28,6 +28,7 @@ from .bounds import (
 from .facts import (
     MAP_OUTPUT,
     MERGED,
+    OWN_ROLES,
     Artefact,
     EncoderFacts,
     FileEntry,
@@ -35,6 +36,7 @@ from .facts import (
     Preprocessing,
     Source,
     TowerFacts,
+    file_role,
 )
 from .gates import ParitySummary
 from .typed_json import build, parse
@@ -298,9 +300,7 @@ def _parts(manifest: Manifest) -> tuple[set[str], set[str]]:
     return parts, parts
 
 
-# Formats whose towers play roles of their own, since they stand beside those of another format.
-OWN_ROLES = ("litert",)
-OWN_PARTS = tuple(f"{form}.{part}" for form in OWN_ROLES for part in PARTS)
+OWN_PARTS = tuple(file_role(form, part) for form in OWN_ROLES for part in PARTS)
 # By part: the names that the inputs of a graph or a package have.
 _INPUTS = {
     "vision": ({"pixel_values"}, {"image"}), "projector": ({"pixel_values"},), "language": (),
@@ -311,8 +311,7 @@ _INPUTS = {
 def _check_tower(part: str, tower: TowerFacts, files: tuple[FileEntry, ...], where: str) -> None:
     role = next((entry.role for entry in files if entry.path == tower.file), None)
     package = any(entry.path.startswith(f"{tower.file}/") for entry in files)
-    named = f"{tower.format}.{part}" if tower.format in OWN_ROLES else part
-    if not (package if tower.format == "coreml" else role == named):
+    if not (package if tower.format == "coreml" else role == file_role(tower.format, part)):
         raise ValueError(f"{tower.file!r} is not the {part} among the files - at `{where}.file`")
     if tower.format != "gguf" and (set(tower.inputs) not in _INPUTS[part] or not tower.output):
         raise ValueError(f"other inputs than a {part} part has, or no output - at `{where}.inputs`")

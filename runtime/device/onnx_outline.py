@@ -8,7 +8,6 @@ are no part of that.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, one_line
-from .protobuf import BYTES, FIXED32, VARINT, MalformedError, Message, Source, Span
+from .malformed import MalformedError, mapped
+from .protobuf import BYTES, FIXED32, VARINT, Message, Source, Span
 
 MAX_NODES, MAX_WEIGHTS, MAX_DIMENSIONS = 20_000, 20_000, 8
-MAX_REASON = 300  # characters; a name in a file can be as long as it likes
 MAX_BYTES = 2 << 30  # of the graph's file; protobuf stops there, and weights lie beside it
 EXTERNAL = "_data"  # what the name of the file with the weights ends in
 
@@ -133,17 +131,10 @@ def check_onnx(path: Path, interface: Interface | None = None) -> Outline:
     Raises:
         BundleError: it can't be read, or is none that medge could have written; one sentence says why.
     """
-    try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            outline = _Reader(path, Source(data)).outline()
+    with mapped(path, "ONNX", "ONNX") as data:
+        outline = _Reader(path, Source(data)).outline()
         if interface is not None:
             _compare(outline, interface)
-    except MalformedError as error:
-        raise BundleError(
-            f"{path} is no ONNX file of medge: {one_line(error, MAX_REASON)}; copy or export it again"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be read as ONNX ({error}); copy or export it again") from error
     return outline
 
 

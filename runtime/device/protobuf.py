@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .malformed import MalformedError
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Span = tuple[int, int]  # begin and end of a field's bytes
-
-
-class MalformedError(ValueError):
-    """Bytes that are no message of the kind that was expected; the message says why."""
 
 
 @dataclass(frozen=True)

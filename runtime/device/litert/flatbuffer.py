@@ -13,10 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-class MalformedError(ValueError):
-    """Bytes that are no table of the kind that was expected; the message says why."""
-
+from ..malformed import MalformedError
 
 NUMBERS = {"i8": "<b", "u8": "<B", "i32": "<i", "u32": "<I", "u64": "<Q", "i64": "<q", "f32": "<f"}
 

@@ -7,20 +7,18 @@ Custom operators, further subgraphs and buffers in other files are no part of th
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from ...errors import BundleError, one_line
-from .flatbuffer import Kind, MalformedError, Place, Source
+from ..malformed import MalformedError, mapped
+from .flatbuffer import Kind, Place, Source
 
 MAX_OPERATORS, MAX_TENSORS, MAX_DIMENSIONS = 20_000, 40_000, 8
 MAX_TABLES = 500_000
 MAX_NUMBERS = 1 << 31  # of a tensor
-MAX_REASON = 300
 IDENTIFIER = b"TFL3"
 VERSION = 3
 
@@ -118,21 +116,14 @@ def check_litert(path: Path, called: Called | None = None) -> Outline:
     Raises:
         BundleError: it can't be read, or is none that medge could have written; one sentence says why.
     """
-    try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            outline = _Reader(Source(data, MAX_TABLES)).outline()
+    with mapped(path, "LiteRT", "a LiteRT file") as data:
+        outline = _Reader(Source(data, MAX_TABLES)).outline()
         if called is not None:
             for what, found, wanted in (
                 ("takes", outline.inputs, called.inputs), ("gives", outline.outputs, called.outputs),
             ):  # fmt: skip
                 if found != dict(wanted):
                     raise MalformedError(f"it {what} {_ends(found)}, the manifest says {_ends(wanted)}")
-    except MalformedError as error:
-        raise BundleError(
-            f"{path} is no LiteRT file of medge: {one_line(error, MAX_REASON)}; copy or export it again"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be read as a LiteRT file ({error}); copy or export it again") from error
     return outline
 
 

@@ -41,7 +41,8 @@ class LiteRTSession:
 
         opened: dict[str, Any] = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
         try:
-            with _quiet():
+            # The engine's library says on standard error that it uses its own kernels; nothing in Python turns that off.
+            with silenced(2):
                 self._interpreter = Interpreter(num_threads=threads or usable_cores(), **opened)
                 self._interpreter.allocate_tensors()
                 self._run = self._interpreter.get_signature_runner()
@@ -69,14 +70,17 @@ class LiteRTSession:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The engine's library says on standard error that it uses its own kernels; nothing in Python turns that off."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+def silenced(*streams: int) -> Iterator[None]:
+    """What a library writes to these standard streams, by their numbers, leads nowhere."""
+    for stream in streams:
+        {1: sys.stdout, 2: sys.stderr}[stream].flush()
+    kept = [os.dup(stream) for stream in streams]
     with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
+        for stream in streams:
+            os.dup2(nothing.fileno(), stream)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            for stream, original in zip(streams, kept, strict=True):
+                os.dup2(original, stream)
+                os.close(original)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,10 +151,7 @@ def test_what_is_chosen_early_is_what_all_images_say(neighbours: int) -> None:
         def embed(merged: int, size: int = 60, exact: Any = exact, away: Any = away, paces: Any = paces) -> list[Any]:
             return np.split(unit_length(exact + merged * paces * away), range(size, 60, size))
 
-        counts = [
-            largest_merge(lambda merged, size=size: embed(merged, size), tower, gates, neighbours=neighbours)  # type: ignore[misc]
-            for size in (60, 7)
-        ]
+        counts = [largest_merge(partial(embed, size=size), tower, gates, neighbours=neighbours) for size in (60, 7)]
         assert counts[0] == counts[1]
         chosen.add(counts[0])
     assert len(chosen) > 3
