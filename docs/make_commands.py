@@ -18,6 +18,7 @@ PAGES = tuple(
     page.split()
     for page in (
         "", "demo", "standin", "export medsiglip", "export medgemma", "distill medsiglip", "distill medgemma",
+        "distill finish", "distill answers",
         "calibrate", "parity", "classify", "embed",
         "index build", "index add", "index search", "index remove", "index info",
         "probe fit", "probe predict", "probe evaluate", "calibrate-scores", "evaluate", "compare", "ask", "report", "chat",

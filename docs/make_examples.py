@@ -50,9 +50,11 @@ STATION = (
     "station user remove",
 )  # fmt: skip
 KEYS = ("keys new", "keys show", "keys sign", "keys trust", "keys rotate", "keys revoke")
-# A distillation takes a quarter of an hour; a kit's commands need a stick, and most of them an installation.
+# A distillation takes a quarter of an hour, and the stand-in's answers are none to learn from; a kit's commands need a stick,
+# and most of them an installation.
 NOT_RUN = (
-    "distill medgemma", "kit build", "kit install", "kit apply", "kit rollback", "kit status", "kit selftest", "kit migrate",
+    "distill medgemma", "distill finish", "distill answers",
+    "kit build", "kit install", "kit apply", "kit rollback", "kit status", "kit selftest", "kit migrate",
     "kit update", "kit collect", "kit open", "kit key", "kit fleet",
 )  # fmt: skip
 LAST = ("station restore",)  # where the station is no longer

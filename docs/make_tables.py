@@ -19,6 +19,7 @@ from result_tables.hardening import decoders, endurance, fuzz, isolation, kit, s
 from result_tables.language_models import (
     cache,
     compensation,
+    finish,
     from_storage,
     generator_full_size,
     generators,
@@ -66,6 +67,9 @@ BENCHMARKS = {
     ),
     "compensation": Benchmark(
         "Language models in few bits", "benchmarks/compensation.py", _recorded("compensation"), f"{CORES}, busy", compensation
+    ),
+    "finish": Benchmark(
+        "Rounded language models, finished", "benchmarks/finish.py", _recorded("finish"), f"{CORES}, busy", finish
     ),
     "language-full-size": Benchmark(
         "Language models: full size", "benchmarks/generator_full_size.py and generator_speed.py", "2026-11-24",

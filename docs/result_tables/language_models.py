@@ -154,6 +154,46 @@ def _a_token(row: dict[str, Any], again: str = "") -> list[str]:
     return [again or f"{row['read_again']:.2f}", f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}"]
 
 
+def finish() -> str:
+    """What a finish takes off the distance of each recipe, and what it costs."""
+    rows = json.loads((RESULTS / "finish.json").read_text())["rows"]
+    kinds = list(rows[0]["held_back"])
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    gains = [
+        [f"`{before['recipe']}`", f"{before['bytes'] / 1e6:.0f}", f"{before['bits']:.2f}",
+         *(f"{_kld(after, kind) / _kld(before, kind):.2f}" for kind in kinds)]
+        for before, after in pairs
+    ]  # fmt: skip
+    costs = [
+        [f"`{after['recipe']}`", f"{after['examples']:,}", f"{after['steps']}", f"{after['factors']:,}",
+         f"{after['seconds'] / 60:.0f}", f"{after['cpu_seconds'] / 60:.0f}",
+         f"{after['figures']['divergence_before']:.3f}", f"{after['figures']['divergence']:.3f}"]
+        for _, after in pairs
+    ]  # fmt: skip
+    values = [
+        [f"`{row['recipe']}`", row["rounding"], *(with_interval(row["held_back"][kind]["kld"]) for kind in kinds),
+         *(f"{100 * row['held_back'][kind]['same_top']['value']:.1f}%" for kind in kinds)]
+        for row in rows
+    ]  # fmt: skip
+    worse = [
+        f"`{after['recipe']}` on {kind}" for before, after in pairs for kind in kinds if _kld(after, kind) > _kld(before, kind)
+    ]  # fmt: skip
+    tokens = ", ".join(f"{found['tokens']:,} of {kind}" for kind, found in rows[0]["held_back"].items())
+    return "\n\n".join([
+        f"Judged on tokens that nothing was learned on: {tokens}. "
+        + (f"The finish made files worse: {', '.join(worse)}." if worse else "The finish made no file worse on any of them."),
+        table(["KL divergence of the finished file, of the compensated one's", "MB", "bits a weight", *kinds], gains),
+        table(["recipe", "rounding", *(f"{kind}, KL divergence" for kind in kinds),
+               *(f"{kind}, same first choice" for kind in kinds)], values),
+        table(["recipe", "examples", "steps", "factors", "minutes", "processor minutes", "KL divergence by PyTorch, before",
+               "after"], costs),
+    ])  # fmt: skip
+
+
+def _kld(row: dict[str, Any], kind: str) -> float:
+    return float(row["held_back"][kind]["kld"]["value"])
+
+
 def vocabulary() -> str:
     """What a vocabulary that is cut by script saves and costs."""
     facts = json.loads((RESULTS / "vocabulary.json").read_text())

@@ -10,12 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ...quant.distill import losses
-from ...quant.distill.shards import PassPlan, ShardSet
+from ...quant.distill.shards import PassPlan
 from ...quant.distill.student import choose_layers
 from ...quant.distill.train import process_state, train
 from ...runtime.bundles.atomic import atomic_folder
@@ -28,65 +25,14 @@ from ..pages.distillation import Distillation
 from ..source.checkpoint import INDEX, Checkpoint
 from ..source.shard_writer import ShardWriter
 from ..source.student_files import FACTS
-from .image_teacher import as_pixels
 from .job import GeneratorDistillation, check_texts_job, parse_layers
-from .prompt_teacher import BATCH, NextTokens, Prompt, PromptTeacher, Tokens, digest, padded, read_prompts
+from .next_tokens import TeacherTokens, TokenObjective, judge
+from .prompt_teacher import NextTokens, Prompt, PromptTeacher, Tokens, digest, read_prompts
 from .steps import one_run, schedule_of, teacher_pass, write_result
 
 GLOBAL_EVERY = 6  # Gemma 3's fixed pattern, which llama.cpp takes for granted: every sixth layer sees the whole context
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HELD_BACK_MOST = 32  # examples
-
-
-class TokenObjective:
-    """The student's next-token distributions are the teacher's, at the places that the shards hold."""
-
-    def __init__(
-        self, shards: ShardSet, prompts: Sequence[Prompt], held: Sequence[Prompt], divergence: losses.Divergence
-    ) -> None:
-        self._shards, self._prompts, self._held, self._divergence = shards, prompts, held, divergence
-        self._numbers = shards.all("number")
-        self._image = np.array([prompts[number].image is not None for number in self._numbers.tolist()])
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def terms(self, model: torch.nn.Module, rows: NDArray[np.intp], step: int) -> dict[str, torch.Tensor]:
-        device = next(model.parameters()).device
-        # Texts first, so that the images' pixels come in the order of their prompts.
-        rows = rows[np.argsort(self._image[rows], kind="stable")]
-        ids, mask = padded([self._prompts[number].ids for number in self._numbers[rows].tolist()])
-        places = self._shards.rows("places", rows)
-        which, column = np.nonzero(places >= 0)
-        pixels = None
-        if (images := rows[self._image[rows]]).size:
-            pixels = as_pixels(self._shards.rows("pixels", images), device)
-        logits = model(
-            ids.to(device), mask.to(device), torch.from_numpy(which).to(device),
-            torch.from_numpy(places[which, column].astype(np.int64)).to(device), pixels,
-        )  # fmt: skip
-        top = torch.from_numpy(self._shards.rows("top", rows)[which, column].astype(np.int64)).to(device)
-        log = torch.from_numpy(self._shards.rows("log", rows)[which, column].astype(np.float32)).to(device)
-        return {self._divergence: losses.top_k_divergence(logits, top, log, self._divergence)}
-
-    def held_back(self, model: torch.nn.Module) -> dict[str, float]:
-        return {"perplexity": math.exp(judge(model, self._held)[0])}
-
-
-@torch.inference_mode()
-def judge(model: torch.nn.Module, held: Sequence[Prompt]) -> tuple[float, NDArray[np.intp]]:
-    """Mean negative log-likelihood of the tokens of texts, and the likeliest token at each of their places."""
-    device = next(model.parameters()).device
-    total, count, best = 0.0, 0, []
-    for start in range(0, len(held), BATCH):
-        ids, mask = padded([prompt.ids for prompt in held[start : start + BATCH]])
-        rows, places = torch.nonzero(mask[:, 1:], as_tuple=True)
-        logits = model(ids.to(device), mask.to(device), rows.to(device), places.to(device)).float()
-        following = ids[rows, places + 1].to(device)
-        total += float(torch.nn.functional.cross_entropy(logits, following, reduction="sum"))
-        count += len(following)
-        best.append(logits.argmax(-1).cpu().numpy())
-    return total / count, np.concatenate(best)
 
 
 def distill_medgemma(
@@ -133,7 +79,11 @@ def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillati
     start_nll, start_best = judge(student, held)
     progress("judging", 2, 3)
     merge = _make_trainable(reference, job)
-    objective = TokenObjective(shards, prompts, held, job.divergence)
+
+    def judged(model: torch.nn.Module) -> dict[str, float]:
+        return {"perplexity": math.exp(judge(model, held)[0])}
+
+    objective = TokenObjective(TeacherTokens(shards, prompts), job.divergence, judged)
     schedule = schedule_of(options, decay=0.0)
     about = {
         **facts, "student": job.student if inherited else beginning.hashes,

@@ -9,12 +9,14 @@ from typing import Any, Literal, get_args
 
 from ...quant.distill.student import parse_student, student_config
 from ...runtime.bundles.atomic import refuse_existing
+from ...runtime.bundles.bundle import Bundle
+from ...runtime.device.gguf_header import read_header
 from ...runtime.encoder.labels import read_labels
-from ...runtime.errors import RecipeError
+from ...runtime.errors import CheckpointError, RecipeError
 from ...runtime.pictures.preprocess import DEFAULT_PROFILE, get_profile
 from ..families.gemma3 import open_gemma, refuse_language_model
 from ..source.checkpoint import Checkpoint
-from ..source.given import check_files, check_images
+from ..source.given import check_files, check_held_back, check_images, check_material, not_made_from
 
 Engine = Literal["local", "ray"]
 
@@ -38,6 +40,8 @@ QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
 
 METHODS: tuple[Method, ...] = get_args(Method)
+
+UNROUNDED = ("F32", "F16", "BF16")  # ggml's types that are no blocks
 
 KEPT = "kept"  # for a student's text tower: the teacher's, as it is
 
@@ -164,6 +168,39 @@ class GeneratorDistillation(_WithWorkplace):
     force: bool = False
 
 
+@dataclass(frozen=True)
+class Finish(_WithWorkplace):
+    """What `medge distill finish` is asked for.
+
+    Attributes:
+        bundle, out: folders: a rounded language model, and the one to make of it.
+        teacher: the checkpoint that the bundle was made from.
+        data: text files and JSON lines, {"text"} or {"question", "answer", "image"}.
+        held_back: the same, to judge by; a sixteenth of the data where empty.
+        length, top, positions: as of `GeneratorDistillation`.
+        texts, images, tasks: what the new bundle's parity is measured on.
+        skip_parity: don't measure.
+        work, data_pass, training, force: as for encoders.
+    """
+
+    bundle: Path
+    out: Path
+    teacher: Path
+    data: tuple[Path, ...]
+    held_back: tuple[Path, ...] = ()
+    length: int = 256
+    top: int = 32
+    positions: int = 48
+    texts: tuple[Path, ...] = ()
+    images: Path | None = None
+    tasks: tuple[Path, ...] = ()
+    skip_parity: bool = False
+    work: Path | None = None
+    data_pass: PassOptions = PassOptions(per_shard=PROMPTS_PER_SHARD)
+    training: TrainOptions = TrainOptions()
+    force: bool = False
+
+
 def check_images_job(job: EncoderDistillation) -> None:
     """Check what a MedSigLIP distillation is asked for before work begins, without torch.
 
@@ -219,6 +256,30 @@ def check_texts_job(job: GeneratorDistillation) -> None:
     else:
         parse_layers(job.student)
     check_files([*job.data, *job.held_back])
+
+
+def check_finish(job: Finish) -> None:
+    """Check what a finish is asked for before work begins, without torch.
+
+    Raises:
+        StorageError: the new bundle stands there already.
+        BundleError, RecipeError: the bundle is not whole, holds no language model, or one that was not rounded.
+        CheckpointError: the teacher is not whole, or not what the bundle was made from.
+        CorpusError, ImageError: the data are not where they should be, or serve to measure on as well.
+    """
+    refuse_existing(job.out, force=job.force)
+    bundle = Bundle.open(job.bundle, allow_failed_parity=True)
+    if bundle.manifest.kind != "generator":
+        raise RecipeError(f"{job.bundle} holds an encoder; a finish is for language models")
+    file = bundle.folder / bundle.manifest.towers["language"].file
+    if not set(read_header(file).types()) - set(UNROUNDED):
+        recipe = bundle.manifest.towers["language"].recipe
+        raise RecipeError(f"{job.bundle} is {recipe}, which rounds nothing: there is nothing to finish")
+    if open_gemma(job.teacher).hashes != bundle.manifest.source.sha256:
+        raise CheckpointError(not_made_from(bundle, job.teacher))
+    check_files([*job.data, *job.held_back])
+    check_held_back(job.data, (*job.held_back, *job.texts, *job.tasks), "--data")
+    check_material(job.texts, job.images, job.tasks)
 
 
 def parse_layers(student: str) -> int:

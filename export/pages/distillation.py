@@ -19,6 +19,8 @@ MEANINGS = {
     "regression": "Distance of the student's image embeddings from the teacher's; 0 is equal.",
     "centred_cosine": "Likeness of the student's and the teacher's image embeddings; 1 is equal.",
     "text_regression": "Distance of the student's text embeddings from the teacher's; 0 is equal.",
+    "divergence_before": "Mean KL divergence of the next token's probabilities from the teacher's, in nats, before training.",
+    "divergence": "The same after training; 0 is equal.",
     "perplexity_teacher": "How surprised the teacher is by the texts; less is better.",
     "perplexity_before": "The same of the student before training.",
     "perplexity_student": "The same of the student after training.",
@@ -35,7 +37,7 @@ class Distillation:
 
     Attributes:
         made: when, by which medge, and of which teacher.
-        kind: which family.
+        kind: which family; "finish" of a rounded language model's last step.
         student: the shape, as it was asked for.
         teacher: name and hashes of the checkpoint.
         facts: data, shape and settings.
@@ -44,7 +46,7 @@ class Distillation:
     """
 
     made: Origin
-    kind: Literal["medsiglip", "medgemma"]
+    kind: Literal["medsiglip", "medgemma", "finish"]
     student: str
     teacher: dict[str, Any]
     facts: dict[str, Any]
@@ -74,6 +76,8 @@ def render_distillation(run: Distillation) -> str:
         for key, value in run.facts.items()
     }
     name = f"Distillation of {run.teacher['name']} into {run.student}"
+    if run.kind == "finish":
+        name = f"A finish of {run.student} by {run.teacher['name']}"
     examples = ", ".join(
         f"{flat[key]} {key.replace('_', ' ')}" for key in ("images", "texts", "examples") if key in flat
     )
@@ -87,6 +91,8 @@ def render_distillation(run: Distillation) -> str:
 def distillation_verdict(run: Distillation) -> Verdict:
     """Of a training run: it has no gates, so it says what is still to be measured."""
     teacher = run.teacher["name"]
+    if run.kind == "finish":
+        return _finish_verdict(run)
     changed = "; ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in run.figures.items())
     users = {
         "medsiglip": "Who classifies or searches images with the student",
@@ -100,6 +106,20 @@ def distillation_verdict(run: Distillation) -> Verdict:
         (f"Export the student with medge export {run.kind}.",
          f"Measure the bundle on your own data with medge parity; --reference {teacher} holds an encoder against its teacher.",
          "If it is not good enough, train longer, on more data, or choose a larger student."),
+    )  # fmt: skip
+
+
+def _finish_verdict(run: Distillation) -> Verdict:
+    """Of a finish, whose bundle has a parity report of its own."""
+    before, after = run.figures["divergence_before"], run.figures["divergence"]
+    return Verdict(
+        "trained", "neutral", "The file is nearer to its checkpoint than it was; whether it is near enough, parity.html says.",
+        f"The file {run.student} with the checkpoint {run.teacher['name']} that it was made from, on examples that it was not "
+        "trained on.",
+        f"On these examples: KL divergence {number(before)} before, {number(after)} after.",
+        ("Who reads the model's answers: they can differ from those before, and from the checkpoint's.",),
+        ("Read the bundle's own parity.html, which is measured on other texts.",
+         "If it is not good enough, train longer or on more data, or choose a recipe of more bits."),
     )  # fmt: skip
 
 

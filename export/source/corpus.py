@@ -131,6 +131,16 @@ def read_examples(paths: Sequence[Path], *, images: bool) -> Iterator[str | Answ
         yield from json_lines(path, '{"text"} or {"question", "answer", "image": path or absent}', parse)
 
 
+def images_in(paths: Sequence[Path]) -> list[Path]:
+    """The images that examples are about, each once.
+
+    Raises:
+        CorpusError: as `read_examples`.
+    """
+    examples = read_examples(paths, images=True)
+    return sorted({one.image for one in examples if not isinstance(one, str) and one.image is not None})
+
+
 def read_captions(path: Path, images: Sequence[Path], folders: Sequence[Path]) -> tuple[list[str], NDArray[np.int32]]:
     """Captions from JSON lines, {"image", "caption"}: the different ones, and the number of each image's, -1 for none.
 

@@ -63,18 +63,22 @@ def check_corpus(paths: Sequence[Path]) -> None:
             pass
 
 
-def check_held_back(calibration: Sequence[Path], texts: Sequence[Path]) -> None:
-    """Check that no file of texts serves both to calibrate on and to measure on.
+def check_held_back(made_with: Sequence[Path], judged: Sequence[Path], option: str = "--calibration") -> None:
+    """Check that no file serves both to make a model with and to judge it by.
+
+    Args:
+        made_with: files and folders that it is calibrated or trained on, which `option` names.
+        judged: files that it is judged by.
 
     Raises:
         CorpusError: one does; what is chosen on a text says nothing of others when it is judged on the same.
     """
-    served = [path.resolve() for path in calibration]
-    for path in texts:
+    served = [path.resolve() for path in made_with]
+    for path in judged:
         if any(path.resolve().is_relative_to(one) for one in served):
             raise CorpusError(
-                f"{path}: stands in --calibration and in --texts, but what a model is made with can't judge it: give other "
-                "texts with --texts, or leave it out for medge's own"
+                f"{path}: stands in {option}, but what a model is made with can't judge it: give others to judge by, "
+                "or leave it out there"
             )
 
 

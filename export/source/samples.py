@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -130,8 +131,7 @@ class Samples:
 
         So few that they name nobody's image, and enough to see whether one of some hundreds of others is among them.
         """
-        found = sorted({_identity(image).hex()[:FINGERPRINT] for image in self.images})
-        return "".join(found) if len(found) <= MOST_FINGERPRINTS else None
+        return _joined({_fingerprint(image) for image in self.images})
 
     def and_unread(self, paths: Sequence[Path]) -> Samples:
         """The same, with the files in folders that are images by their endings, but none that medge reads, among the skipped."""
@@ -178,6 +178,29 @@ def _identity(image: Pixels) -> bytes:
     return hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + image.tobytes()).digest()
 
 
+def _fingerprint(image: Pixels) -> str:
+    return _identity(image).hex()[:FINGERPRINT]
+
+
+def _joined(fingerprints: Collection[str]) -> str | None:
+    return "".join(sorted(fingerprints)) if len(fingerprints) <= MOST_FINGERPRINTS else None
+
+
+def _parted(text: str) -> set[str]:
+    return {text[start : start + FINGERPRINT] for start in range(0, len(text), FINGERPRINT)}
+
+
+def and_fingerprints(calibration: Calibration, paths: Iterable[Path]) -> Calibration:
+    """What a bundle was calibrated on, with the images that it was trained on, too; those that can't be read are left out."""
+    if calibration.fingerprints is None:
+        return calibration
+    found = _parted(calibration.fingerprints)
+    for path in paths:
+        with contextlib.suppress(ImageError):
+            found.add(_fingerprint(read_image(path)))
+    return replace(calibration, fingerprints=_joined(found))
+
+
 def spread(total: int, count: int) -> list[int]:
     """`count` indices spread evenly over `total`."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(int)).tolist()
@@ -216,9 +239,8 @@ def calibrated_on(samples: Samples, calibration: Calibration | None) -> bool:
     if calibration is None:
         return False
     if calibration.fingerprints is not None:
-        text = calibration.fingerprints
-        known = {text[start : start + FINGERPRINT] for start in range(0, len(text), FINGERPRINT)}
-        return any(_identity(image).hex()[:FINGERPRINT] in known for image in samples.images)
+        known = _parted(calibration.fingerprints)
+        return any(_fingerprint(image) in known for image in samples.images)
     if samples.source == BUILTIN:
         return BUILTIN in calibration.source
     if calibration.images is None:  # of a language model, which is measured on a few of a folder's images

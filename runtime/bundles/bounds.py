@@ -35,6 +35,7 @@ ROLES = (
     "litert.vision", "litert.text", "litert.golden", "litert.parity", "litert.parity.page",
     "package.vision", "package.text", "package.bank", "package.swift", "web.page", "web.vendor",
     "parity", "parity.page", "coreml.parity", "coreml.parity.page", "teacher.parity", "teacher.parity.page",
+    "distillation", "distillation.page",
 )  # fmt: skip
 FORMATS = ("onnx", "coreml", "litert", "gguf")
 PARTS = ("vision", "text", "language", "projector")

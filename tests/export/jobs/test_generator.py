@@ -77,7 +77,7 @@ def test_several_recipes_convert_calibrate_and_compute_once(
 
     # What can't be is refused before anything is made.
     done = command_line.medge(*words, "--texts", texts, "--out", tmp_path / "no", *recipes, code=1)
-    assert "stands in --calibration and in --texts" in done.stderr
+    assert "stands in --calibration, but what a model is made with" in done.stderr
     done = command_line.medge(*words, "--out", tmp_path / "no", *recipes[:2], "--recipe", "q9", code=None)
     assert "there is no recipe 'q9'" in done.stderr
     assert not (tmp_path / "no").exists()

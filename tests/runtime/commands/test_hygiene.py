@@ -102,7 +102,7 @@ def test_commands_with_sub_commands() -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'medge[export]'")
     found = {name: {" ".join(words[1:]) for words in pages(name)} for name in COMMANDS if len(pages(name)[0]) > 1}
     assert found == {
-        "distill": {"medsiglip", "medgemma"}, "export": {"medsiglip", "medgemma"},
+        "distill": {"medsiglip", "medgemma", "finish", "answers"}, "export": {"medsiglip", "medgemma"},
         "index": {"build", "add", "search", "remove", "info"},
         "keys": {"new", "show", "sign", "trust", "rotate", "revoke"},
         "kit": {
