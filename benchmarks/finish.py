@@ -7,7 +7,8 @@ medgemma-mini, its stream widened to 768 channels, is rounded and compensated as
 one by llama.cpp. Learned on: PubMedQA's abstracts 60 to 360, questions of MedMCQA, questions about VQA-RAD's training images.
 Judged on: PubMedQA's abstracts from the 700th on, MedQA's questions, radiology reports, other text (Python's manual),
 and reports behind VQA-RAD's held-back images. The learning rate was tried once, on 115 abstracts and questions of those learned
-on, and taken. Stores benchmarks/results/finish.json after each recipe.
+on, and taken. Beside them stands what llama.cpp's quantizer makes with llama.cpp's own matrix, gathered on the same prompts.
+Stores benchmarks/results/finish.json after each recipe, beside what it holds of others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compensation import Measured, held_back, reports
+from compensation import Measured, held_back, plain_squares, reports
 from generator_parity import contexts, write_images
 
 from medge.export.distill.finish import finish
@@ -48,6 +49,7 @@ from medge.runtime.generator.engine import BATCH, Engine
 from medge.runtime.generator.prompt import Item, Picture
 
 RESULTS = Path(__file__).parent / "results" / "finish.json"
+RIVAL = "llama.cpp's matrix"
 RECIPES = ("iq2_xs", "q3_k_m", "small-3.0", "q4_k_m")
 ABSTRACTS, QUESTIONS, ABOUT_IMAGES, CALIBRATION = (60, 360), 300, 100, 60
 IMAGES, REPORT = 24, 48  # held back; tokens of a report behind each
@@ -136,9 +138,9 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
     texts = held_back(data) | {"not medical": list(pydoc_data.topics.topics.values())}
     measured = Measured(full, texts, arguments.tokens)
     seen = WithImages(checkpoint, full, data, place)
-    rows: list[dict[str, Any]] = []
     for name in arguments.recipes:
-        before, after = place / f"{name}.gguf", place / f"{name}-finished.gguf"
+        rows: list[dict[str, Any]] = []
+        rival, before, after = (place / f"{name}{which}.gguf" for which in ("-rival", "", "-finished"))
         shutil.copyfile(before, after)
         training = TrainOptions(steps=arguments.steps, batch=8, rate=1e-3, precision="bf16", save_every=25, cpu=True)
         job = Finish(
@@ -153,7 +155,9 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
         began, cpu = time.monotonic(), time.process_time()
         result, _ = finish(job, checkpoint, after, tell)
         took, cpu = time.monotonic() - began, time.process_time() - cpu
-        for rounding, path in (("compensated", before), ("finished", after)):
+        for rounding, path in ((RIVAL, rival), ("compensated", before), ("finished", after)):
+            if not path.exists():  # llama.cpp has no mixture for a number of bits
+                continue
             figures = {**measured.of(path), "reports behind images": seen.of(path)}
             rows.append({
                 "recipe": name, "rounding": rounding, "bytes": path.stat().st_size,
@@ -164,14 +168,24 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
             "seconds": took, "cpu_seconds": cpu, "steps": arguments.steps, "factors": result.facts["factors"],
             "examples": result.facts["examples"], "figures": result.figures,
         }  # fmt: skip
-        facts = {"date": date.today().isoformat(), "width": 768, "rows": rows}
-        RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        keep(name, rows)
+
+
+def keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """Store a recipe's rows beside those of others."""
+    stored = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    both = [*(row for row in stored if row["recipe"] != name), *rows]
+    both.sort(key=lambda row: RECIPES.index(row["recipe"]))
+    facts = {"date": date.today().isoformat(), "width": 768, "abstracts": CALIBRATION, "rows": both}
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def rounded(arguments: argparse.Namespace, place: Path, checkpoint: Checkpoint) -> None:
-    """Write the compensated files that are not there."""
+    """Write the files that are not there: those that medge's export writes, and llama.cpp's own with its own matrix."""
     missing = [name for name in arguments.recipes if not (place / f"{name}.gguf").exists()]
-    if not missing:
+    rivals = [name for name in arguments.recipes if GGUF_RECIPES[name].bits is None]
+    rivals = [name for name in rivals if not (place / f"{name}-rival.gguf").exists()]
+    if not missing and not rivals:
         return
     full, scratch = place / "full.gguf", place / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -179,6 +193,13 @@ def rounded(arguments: argparse.Namespace, place: Path, checkpoint: Checkpoint) 
     (scratch / "text.txt").write_text("\n\n".join(contexts(arguments.data, 0, CALIBRATION)), encoding="utf-8")
     corpus = read_corpus([scratch / "text.txt", write_images(arguments.data, "train", 40, scratch / "images")])
     run = calibration_run(checkpoint, corpus, full=full, scratch=scratch)
+    if rivals:
+        squares = plain_squares(run)
+        for name in rivals:
+            quantize_language(full, place / "one.gguf", GGUF_RECIPES[name], importance=squares)
+            (place / "one.gguf").rename(place / f"{name}-rival.gguf")
+    if not missing:
+        return
     moments = Moments(run, scratch / "moments")
     matrix = gather(run, moments=moments)
     sensitivity = Sensitivity(full, matrix, corpus.texts, scratch, moments=moments)

@@ -158,11 +158,14 @@ def finish() -> str:
     """What a finish takes off the distance of each recipe, and what it costs."""
     rows = json.loads((RESULTS / "finish.json").read_text())["rows"]
     kinds = list(rows[0]["held_back"])
-    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    files = {(row["recipe"], row["rounding"]): row for row in rows}
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    pairs = [(files[recipe, "compensated"], files[recipe, "finished"]) for recipe in recipes]
     gains = [
-        [f"`{before['recipe']}`", f"{before['bytes'] / 1e6:.0f}", f"{before['bits']:.2f}",
-         *(f"{_kld(after, kind) / _kld(before, kind):.2f}" for kind in kinds)]
-        for before, after in pairs
+        [f"`{after['recipe']}`", f"{after['bytes'] / 1e6:.0f}", f"{after['bits']:.2f}", other,
+         *(f"{_kld(after, kind) / _kld(files[after['recipe'], other], kind):.2f}" for kind in kinds)]
+        for after in (after for _, after in pairs)
+        for other in ("compensated", "llama.cpp's matrix") if (after["recipe"], other) in files
     ]  # fmt: skip
     costs = [
         [f"`{after['recipe']}`", f"{after['examples']:,}", f"{after['steps']}", f"{after['factors']:,}",
@@ -182,7 +185,7 @@ def finish() -> str:
     return "\n\n".join([
         f"Judged on tokens that nothing was learned on: {tokens}. "
         + (f"The finish made files worse: {', '.join(worse)}." if worse else "The finish made no file worse on any of them."),
-        table(["KL divergence of the finished file, of the compensated one's", "MB", "bits a weight", *kinds], gains),
+        table(["KL divergence of the finished file", "MB", "bits a weight", "as a share of", *kinds], gains),
         table(["recipe", "rounding", *(f"{kind}, KL divergence" for kind in kinds),
                *(f"{kind}, same first choice" for kind in kinds)], values),
         table(["recipe", "examples", "steps", "factors", "minutes", "processor minutes", "KL divergence by PyTorch, before",

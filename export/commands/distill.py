@@ -281,9 +281,9 @@ def finish(
 ) -> None:
     """Bring a rounded MedGemma nearer to the checkpoint that it was made from, at the same size and speed.
 
-    The scales of its blocks and its norms are trained until its next tokens are likely as the checkpoint's; its codes stay. The
-    fewer the bits, the more is gained. The new bundle is measured as export measures it.
-    Interrupted, the same command goes on where it was. Without a gain on what is held back there is no new bundle.
+    The scales of its blocks and its norms learn from the checkpoint's answers; its codes stay. The fewer the
+    bits, the more is gained. The new bundle is measured as export measures it. Interrupted, the same command
+    goes on where it was. Without a gain on what is held back there is no new bundle.
 
     Example: medge distill finish reader --teacher medgemma-mini --data reports.txt --out finished --steps 100
     """
@@ -351,10 +351,10 @@ def answers(
 ) -> None:
     """Let a language model's bundle answer questions that have no answer yet, to distil or finish from.
 
-    The same question about the same picture is asked once. Answers that were cut off, say next to nothing or repeat
-    themselves are left out; they stand, with the reason, in a second file beside --out. Images that can't be read are named
-    and left out, too; the exit code is then 3. Interrupted, the same command goes on where it was.
-    Nothing checks whether an answer is right: a student learns it anyway.
+    The same question about the same picture is asked once. Answers that were cut off, say next to nothing or
+    repeat themselves are left out; they stand, with the reason, in a second file beside --out. Images that
+    can't be read are named and skipped; the exit code is then 3. Interrupted, the same command goes on
+    where it was. Nothing checks whether an answer is right: a student learns it anyway.
 
     Example: medge distill answers reader --questions questions.txt --out answers.jsonl --limit 64
     """
@@ -381,7 +381,7 @@ def answers(
                 row, reason = answered(teacher, question, sampling)
             except ImageError as error:
                 told(Refused(str(question.image), str(error)))
-                row, reason = question.row(), str(error)
+                continue
             row = {"id": key, **same, **row}
             if reason is None:
                 kept.add(row)

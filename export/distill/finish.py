@@ -106,6 +106,7 @@ def finish(
     student = NextTokens(reference.model, tokens.image_id)
     progress("judging", 0, 1)
     before = likeness(student, judged)
+    progress("judging", 1, 1)
     objective = TokenObjective(shown, "forward", partial(likeness, told=judged))
     about = {**facts, "data": digest(prompts), "file": sha256_file(file)}
     curve = train(

@@ -77,11 +77,10 @@ def test_answers_are_examples_and_an_interrupted_run_goes_on(
     words = ["distill", "answers", reader, "--questions", asked / "questions.txt", "--questions", asked / "more.jsonl",
              "--out", out, "--limit", 24, "--context", 512, "--allow-failed-parity", "--json"]  # fmt: skip
     told = json.loads(medge(*words, code=3).stdout)
-    assert told["examples"] + told["examples_left_out"] == 4
+    assert told["examples"] + told["examples_left_out"] == 3
     assert [Path(one["image"]).name for one in told["failed"]] == ["broken.png"]
     rest = out.with_name("answers.left-out.jsonl")
     made, others = ([json.loads(line) for line in path.read_text().splitlines()] for path in (out, rest))
-    assert "broken.png" in {Path(row["image"]).name for row in others if "image" in row}
     assert all(row["left_out"] for row in others)
     assert all(row["teacher"] == reader.name and row["source"] for row in made)
 
