@@ -103,7 +103,7 @@ def finish(
     reference = GeneratorReference(job.teacher)
     reference.model.requires_grad_(False)
     learned = _rounded(reference, checkpoint, file)
-    student = NextTokens(reference.model, tokens.image_id)
+    student = NextTokens(reference.model, tokens.image_id).to(state.device)
     progress("judging", 0, 1)
     before = likeness(student, judged)
     progress("judging", 1, 1)
@@ -113,7 +113,7 @@ def finish(
         student, objective, schedule_of(options, decay=0.0), work / "train", about, cpu=options.cpu, progress=progress
     )
     _put(file, learned)
-    after = likeness(student.to("cpu"), judged)
+    after = likeness(student, judged)
     if not after["divergence"] < before["divergence"]:
         raise DistillationError(
             f"the finish helped nothing: on {len(judged)} held-back examples the KL divergence was {before['divergence']:.4f} "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from ... import __version__
+from ...quant.distill.train import process_state
 from ...runtime.bundles.bundle import Bundle, BundleWriter, new_bundle
 from ...runtime.bundles.manifest import Manifest
 from ...runtime.bundles.parity_report import GeneratorReport
+from ...runtime.errors import DistillationError
 from ...runtime.generator.generator import Generator
 from ...runtime.golden.generator import write_golden_answers
 from ...runtime.progress import Progress, Warn, no_progress, no_warning
@@ -45,12 +48,15 @@ def finish_bundle(
         MedgeError: any of its kinds; nothing stands under the final name then, and the work folder stays for going on.
     """
     check_finish(job)
+    if process_state(cpu=job.training.cpu).num_processes > 1:
+        raise DistillationError("a finish runs in one process: start it without accelerate launch")
     bundle, checkpoint = Bundle.open(job.bundle, allow_failed_parity=True), open_gemma(job.teacher)
     with one_run(job.out, job.training), new_bundle(job.out, force=job.force) as writer:
         file = _copied(bundle, writer)
         if (tokens := tokens_in(file, checkpoint)) is not None:
             checkpoint = cut(checkpoint, tokens)
         result, skipped = finish(job, checkpoint, file, progress)
+        gc.collect()  # parametrized weights hold themselves, and measuring needs their memory
         for refused in skipped:
             warn(refused)
         manifest = _manifest(job, bundle, result)
