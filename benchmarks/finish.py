@@ -152,6 +152,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
             (place / "work" / shards).mkdir(exist_ok=True)
             if not (link := place / "work" / name / shards).is_symlink():
                 link.symlink_to(place / "work" / shards)
+        whole = not (place / "work" / name / "train").exists()  # of a run that goes on the time says nothing
         began, cpu = time.monotonic(), time.process_time()
         result, _ = finish(job, checkpoint, after, tell)
         took, cpu = time.monotonic() - began, time.process_time() - cpu
@@ -165,7 +166,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
         rows[-1] |= {
-            "seconds": took, "cpu_seconds": cpu, "steps": arguments.steps, "factors": result.facts["factors"],
+            **({"seconds": took, "cpu_seconds": cpu} if whole else {}), "steps": arguments.steps, "factors": result.facts["factors"],
             "examples": result.facts["examples"], "figures": result.figures,
         }  # fmt: skip
         keep(name, rows)

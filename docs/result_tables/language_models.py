@@ -169,7 +169,7 @@ def finish() -> str:
     ]  # fmt: skip
     costs = [
         [f"`{after['recipe']}`", f"{after['examples']:,}", f"{after['steps']}", f"{after['factors']:,}",
-         f"{after['seconds'] / 60:.0f}", f"{after['cpu_seconds'] / 60:.0f}",
+         *(f"{after[key] / 60:.0f}" if key in after else "–" for key in ("seconds", "cpu_seconds")),
          f"{after['figures']['divergence_before']:.3f}", f"{after['figures']['divergence']:.3f}"]
         for _, after in pairs
     ]  # fmt: skip
