@@ -167,7 +167,8 @@ def measure(arguments: argparse.Namespace, place: Path) -> None:
             print(json.dumps(rows[-1]), flush=True)
         rows[-1] |= {
             **({"seconds": took, "cpu_seconds": cpu} if whole else {}),
-            "steps": arguments.steps, "factors": result.facts["factors"], "examples": result.facts["examples"], "figures": result.figures,
+            "steps": arguments.steps, "factors": result.facts["factors"], "examples": result.facts["examples"],
+            "figures": result.figures,
         }  # fmt: skip
         keep(name, rows)
 
