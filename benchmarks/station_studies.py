@@ -30,7 +30,6 @@ from medge.runtime.bench.ratio import Took, time_ratio
 from medge.runtime.station.reading.choice import MOST_SLICES, evenly
 from medge.runtime.station.reading.intake import SETTLE
 
-IN_FLIGHT = 48  # studies at the station that are not judged: more than come in while a series settles
 SENDERS = 2
 _ALONE = """
 import json, sys, time
@@ -60,12 +59,14 @@ class Kind:
         name: what it is.
         objects: of a study, in order.
         shown: which of them the station's encoder looks at.
+        waiting: studies at the station that it has not judged: more than it judges while a series settles.
         count: studies of a turn.
     """
 
     name: str
     objects: tuple[Dataset, ...]
     shown: tuple[int, ...]
+    waiting: int
     count: int
 
     def study(self, number: int) -> list[bytes]:
@@ -88,8 +89,8 @@ def kinds(data: Path, share: float) -> list[Kind]:
         names = sorted(name for name in packed.getnames() if name.endswith(".dcm"))
         slices = tuple(dcmread(io.BytesIO(packed.extractfile(name).read())) for name in names)  # type: ignore[union-attr]
     return [
-        Kind("chest film", (film,), (0,), max(8, round(150 * share))),
-        Kind("head CT", slices, tuple(evenly(len(slices), MOST_SLICES)), max(8, round(60 * share))),
+        Kind("chest film", (film,), (0,), 50, max(100, round(200 * share))),
+        Kind("head CT", slices, tuple(evenly(len(slices), MOST_SLICES)), 15, max(30, round(60 * share))),
     ]
 
 
@@ -149,7 +150,7 @@ def through_station(server: Server, store: Path, kind: Kind, first: int) -> Took
                     raise RuntimeError(f"a study was refused: {answer.status}")
                 with guard:
                     sent += 1
-                while sent - len(judged_at(store, before)) >= IN_FLIGHT:
+                while sent - len(judged_at(store, before)) >= kind.waiting:
                     time.sleep(0.05)
 
     with Watch(server) as watch:
@@ -194,7 +195,7 @@ def measure(
         rows.append(
             {
                 "kind": kind.name, "objects": len(kind.objects), "shown": len(kind.shown),
-                "bytes": sum(map(len, kind.study(number))), "studies": kind.count, "rounds": rounds, "in_flight": IN_FLIGHT,
+                "bytes": sum(map(len, kind.study(number))), "studies": kind.count, "rounds": rounds, "waiting": kind.waiting,
                 "settle_seconds": SETTLE,
                 "station": [asdict(one) for one in ours], "alone": [asdict(one) for one in alone],
                 "ratio": {"wall": spread(walls), "cpu": spread(works)}, "interval": None if sure is None else asdict(sure),

@@ -74,7 +74,8 @@ class Judge:
         errors = [one["error"] for one in found if "error" in one]
         if errors and len(errors) == len(found):
             raise ImageError(f"none of {len(found)} pictures can be read; the first: {errors[0]}")
-        self._station.note(WHO, "classified", study, {"bundle": entry.id, "job": task.job.id, "pictures": len(found)})
+        detail = {"bundle": entry.id, "job": task.job.id, "pictures": len(found)}
+        self._station.note(WHO, "classified", study, detail, durable=False)  # the job's result takes it to the disk
         return {
             "model": entry.id, "parity": entry.parity, "recipes": entry.recipes, "calibrated": calibrated,
             "labels": [] if bank is None else list(bank.names), "series": [choice.as_dict() for choice in choices],
@@ -109,6 +110,6 @@ class Judge:
         with self._shelf.borrow(entry) as encoder:
             row = embed_pixels(encoder, pixels)
         self._embedded()
-        with self._station.database.write() as connection:
+        with self._station.database.write(durable=False) as connection:  # what a power cut takes is made again
             embeddings.remember(connection, frame.instance.uid, frame.number, space, row)
         return row

@@ -110,9 +110,11 @@ class Queue:
     def claim(self, kinds: Collection[str], worker: str) -> Claim | None:
         """Take the next job of some kinds; None where none is due."""
         with self._database.read() as connection:  # most often there is nothing, and nobody has to wait for that
-            if not jobs.any_open(connection):
+            if not jobs.any_due(connection, kinds, self._clock()):
                 return None
-        with self._database.write() as connection:
+        with self._database.write(
+            durable=False
+        ) as connection:  # a claim that a power cut undoes: the job waits as before
             return jobs.claim(connection, kinds, worker, self.limits, self._clock())
 
     def extend(self, held: Claim) -> None:
