@@ -35,6 +35,7 @@ PAUSE = 4.0  # seconds between answer and question during the soak, on average
 EVERY = 5.0  # seconds between two readings of memory
 WARM_UP = 0.2  # share of the soak: allocators and caches fill
 BLOCKS = 12  # equal parts of the rest
+SHORTEST = 2.0  # minutes of a soak: some readings in each part
 STUDIES = 100  # that the worklist holds
 
 

@@ -35,7 +35,7 @@ from medge.export.standin.write import write_medsiglip_mini
 from medge.runtime.device.cpu import usable_cores
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("studies", "clients", "answers", "embeddings")
+PARTS = ("studies", "answers", "embeddings", "clients")
 EYES, READER, LATIN = "eyes", "reader", "latin"
 
 
@@ -83,9 +83,15 @@ def main() -> None:
     parser.add_argument("--soak-minutes", type=float, default=60.0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "station_load.json")
     asked = parser.parse_args()
+    if asked.soak_minutes < station_clients.SHORTEST:
+        parser.error(f"a soak of less than {station_clients.SHORTEST} minutes says nothing")
     folder, parts = bundles(asked.work), asked.parts.split(",")
     facts: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    facts |= {"date": date.today().isoformat(), "cores": usable_cores()}
+    facts |= {
+        "date": date.today().isoformat(),
+        "cores": usable_cores(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+    }
 
     def record(name: str, found: Any) -> None:
         facts[name] = {"load_before": round(load, 2), **found}

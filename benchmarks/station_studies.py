@@ -1,6 +1,7 @@
 """Studies an hour through the station against its encoder in a loop, for station_load.py.
 
-In turns: the runtime alone (`medge.load(bundle)`, one call a study) classifies the pictures that the station looks at; then a
+In turns: the runtime alone (`medge.load(bundle)`, one call a study) classifies the pictures that the station looks at; so does a
+runtime whose threads sleep where they wait, as the station's do; then a
 sender keeps some studies at the station that it has not judged yet, over two connections, and the results' times are read from
 the station's database. What counts at the station begins with the first result and ends when the sender has sent its last
 study, so that sending, storing and judging go on all the time. A processor's time is that of all processes of each side; the
@@ -33,14 +34,17 @@ from medge.runtime.station.reading.intake import SETTLE
 SENDERS = 2
 _ALONE = """
 import json, sys, time
+from pathlib import Path
 import psutil
-import medge
+from medge.runtime.bundles.bundle import Bundle
+from medge.runtime.encoder.load import open_encoder
 
 def spent():
     times = [process.cpu_times() for process in psutil.Process().children()]
     return time.process_time() + sum(each.user + each.system for each in times)
 
-encoder = medge.load(sys.argv[1])
+# What `medge.load` gives, but for how its threads wait.
+encoder = open_encoder(Bundle.open(Path(sys.argv[1])), sleeping=sys.argv[2] == "sleeping")
 encoder.bank()
 print("true", flush=True)
 for line in sys.stdin:
@@ -179,29 +183,39 @@ def measure(
     for kind in kinds(data, share):
         ours: list[Took] = []
         alone: list[Took] = []
-        with Reader(_ALONE, bundle) as runtime, files(kind) as paths:
+        asleep: list[Took] = []
+        with Reader(_ALONE, bundle, "") as runtime, Reader(_ALONE, bundle, "sleeping") as other, files(kind) as paths:
             runtime.ask([paths] * 2)
+            other.ask([paths] * 2)
             through_station(server, store, kind, number)  # decoders start, caches fill
             number += kind.count
             for turn in range(rounds):
-                found = runtime.ask([paths] * kind.count)
-                alone.append(Took(found["wall"] / kind.count, found["cpu"] / kind.count))
+                for engine, took in ((runtime, alone), (other, asleep)):
+                    found = engine.ask([paths] * kind.count)
+                    took.append(Took(found["wall"] / kind.count, found["cpu"] / kind.count))
                 ours.append(through_station(server, store, kind, number))
                 number += kind.count
-                say(f"{kind.name}, turn {turn + 1}: alone {alone[-1]}, station {ours[-1]}")
-        walls = [theirs.wall / mine.wall for mine, theirs in zip(ours, alone, strict=True)]
-        works = [theirs.cpu / mine.cpu for mine, theirs in zip(ours, alone, strict=True)]
-        sure = time_ratio(alone, ours)  # of their times: how many times as many studies the station judges in an hour
+                say(f"{kind.name}, turn {turn + 1}: alone {alone[-1]}, asleep {asleep[-1]}, station {ours[-1]}")
         rows.append(
             {
                 "kind": kind.name, "objects": len(kind.objects), "shown": len(kind.shown),
                 "bytes": sum(map(len, kind.study(number))), "studies": kind.count, "rounds": rounds, "waiting": kind.waiting,
-                "settle_seconds": SETTLE,
-                "station": [asdict(one) for one in ours], "alone": [asdict(one) for one in alone],
-                "ratio": {"wall": spread(walls), "cpu": spread(works)}, "interval": None if sure is None else asdict(sure),
+                "settle_seconds": SETTLE, "station": [asdict(one) for one in ours],
+                "alone": [asdict(one) for one in alone], "asleep": [asdict(one) for one in asleep],
+                "to_alone": beside(ours, alone), "to_asleep": beside(ours, asleep),
             }
         )  # fmt: skip
     return rows
+
+
+def beside(ours: list[Took], theirs: list[Took]) -> dict[str, Any]:
+    """How many times as many studies we judge in the same time; `interval` is None where `time_ratio` is not sure."""
+    turns = list(zip(ours, theirs, strict=True))
+    sure = time_ratio(theirs, ours)
+    return {
+        "wall": spread([other.wall / mine.wall for mine, other in turns]),
+        "cpu": spread([other.cpu / mine.cpu for mine, other in turns]), "interval": None if sure is None else asdict(sure),
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

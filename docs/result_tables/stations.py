@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import median
 from typing import Any
 
 from .form import RESULTS, table, text_table
@@ -16,20 +17,28 @@ def _of(found: dict[str, float], digits: int = 2) -> str:
 def _studies(facts: dict[str, Any]) -> str:
     rows = []
     for kind in facts["kinds"]:
-        hour = sorted(3600 / one["wall"] for one in kind["station"])
-        cpu = sorted(one["cpu"] for one in kind["station"])
-        rows.append(
-            [
-                f"{kind['kind']}: {kind['objects']} objects, {kind['shown']} looked at", f"{hour[len(hour) // 2]:,.0f}",
-                f"{cpu[len(cpu) // 2]:.3f}", _of(kind["ratio"]["wall"]), _of(kind["ratio"]["cpu"]),
-            ]
-        )  # fmt: skip
-    head = ["study", "an hour", "processor, s a study", "to the runtime, by the clock", "by processor time"]
-    first = facts["kinds"][0]
-    return (
-        f"{table(head, rows)}\n\n{first['rounds']} turns of {' and '.join(str(kind['studies']) for kind in facts['kinds'])} "
-        f"studies; least and greatest turn in brackets."
+        hour = median(3600 / one["wall"] for one in kind["station"])
+        rows.append([f"{kind['kind']}, the station", f"{hour:,.0f}", f"{_cpu(kind['station'])}", "", ""])
+        for key, name in (("alone", "the runtime"), ("asleep", "the runtime, threads asleep")):
+            rows.append(
+                [
+                    f"{kind['kind']}, {name}", f"{median(3600 / one['wall'] for one in kind[key]):,.0f}", f"{_cpu(kind[key])}",
+                    _of(kind[f"to_{key}"]["wall"]), _of(kind[f"to_{key}"]["cpu"]),
+                ]
+            )  # fmt: skip
+    head = ["", "studies an hour", "processor, s a study", "the station's to it, by the clock", "by processor time"]
+    kinds = "; ".join(
+        f"{kind['kind']}: {kind['objects']} objects of {kind['bytes'] / 1e6:.0f} MB in all, {kind['shown']} looked at, "
+        f"{kind['studies']} studies a turn"
+        for kind in facts["kinds"]
     )
+    return (
+        f"{table(head, rows)}\n\n{kinds}. {facts['kinds'][0]['rounds']} turns, the least and the greatest in brackets."
+    )
+
+
+def _cpu(rows: list[dict[str, float]]) -> str:
+    return f"{median(one['cpu'] for one in rows):.3f}"
 
 
 def _clients(facts: dict[str, Any]) -> str:
@@ -47,12 +56,12 @@ def _clients(facts: dict[str, Any]) -> str:
         statuses[status] = statuses.get(status, 0) + count
     rise = soak["bytes_an_hour"]
     answered = ", ".join(f"{count:,} with status {status}" for status, count in sorted(statuses.items()))
-    mega = {key: f"{soak[f'bytes_{key}'] / 1e6:.0f} MB" for key in ("after_warm_up", "at_end", "most")}
+    size = {key: f"{soak[f'bytes_{key}'] / 1e6:.0f} MB" for key in ("after_warm_up", "at_end", "most")}
+    slope = " to ".join(f"{rise[key] / 1e6:+.1f}" for key in ("low", "high"))
     note = (
-        f"{facts['clients']} clients; {answered}. The soak took {soak['seconds'] / 60:.0f} minutes: {soak['processes']} processes "
-        f"had {mega['after_warm_up']} after its first fifth, {mega['at_end']} at its end and {mega['most']} at most. The line "
-        f"through what was read between has a slope of {rise['value'] / 1e6:+.1f} MB an hour (95% interval "
-        f"{rise['low'] / 1e6:+.1f} to {rise['high'] / 1e6:+.1f})."
+        f"{facts['clients']} clients; {answered}. The soak took {soak['seconds'] / 60:.0f} minutes. {soak['processes']} processes had "
+        f"{size['after_warm_up']} after its first fifth, {size['at_end']} at its end and {size['most']} at most. The line through "
+        f"what was read between has a slope of {rise['value'] / 1e6:+.1f} MB an hour (95% interval {slope})."
     )
     return f"{table(['load', 'requests a second', 'median, ms', '99%, ms', 'most, ms'], rows)}\n\n{note}"
 
@@ -67,11 +76,14 @@ def _answers(facts: dict[str, Any]) -> str:
                     f"{name}, {one['prompt_tokens']} tokens: {engine}", f"{1e3 * one['first_seconds'][engine]['median']:.0f}",
                     "" if to is None else _of(one[f"first_{to}"]), f"{one['tokens_a_second'][engine]['median']:.1f}",
                     "" if to is None else _of(one[f"rate_{to}"]),
+                    f"{1e3 * one['cpu_seconds_a_token'][engine]['median']:.1f}",
                 ]
             )  # fmt: skip
         for place, key in enumerate(("rounds", "same_text_as_runtime", "same_text_as_llama_server")):
             same[place] += one[key]
-    head = ["question", "first text, ms", "the station's to it", "tokens a second", "the station's to it"]
+    head = [
+        "question", "first text, ms", "the station's to it", "tokens a second", "the station's to it", "processor, ms a token",
+    ]  # fmt: skip
     note = (
         f"{same[0]} answers of {facts['limit']} tokens at most from one `q4_k_m` file, {facts['threads']} threads: "
         f"{same[1]} of the station's were the runtime's word for word, {same[2]} llama.cpp's server's."

@@ -323,9 +323,7 @@ class Station:
             set_setting(connection, key, value)
             audit.note(connection, who, "changed a setting", key)
 
-    def note(
-        self, who: str, action: audit.Action, what: str = "", detail: Mapping[str, Any] | None = None, *, durable: bool = True
-    ) -> None:  # fmt: skip
+    def note(self, who: str, action: audit.Action, what: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """Add an entry to the audit log.
 
         Args:
@@ -333,9 +331,8 @@ class Station:
             action: what was done.
             what: what it was done to: a UID or a job's number; no patient's name.
             detail: more, such as the bundle; what JSON can hold.
-            durable: wait for the disk; without, the next transaction that waits takes it along.
         """
-        with self.database.write(durable=durable) as connection:
+        with self.database.write() as connection:
             audit.note(connection, who, action, what, detail)
 
     def history(self, *, what: str = "", before: int = 0, limit: int = 100) -> list[audit.Entry]:

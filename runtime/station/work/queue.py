@@ -144,19 +144,24 @@ class Queue:
         with self._database.write(durable=False) as connection:
             jobs.tell(connection, held, done, steps, doing)
 
-    def complete(self, held: Claim, content: Any, then: Sequence[NewJob] = ()) -> None:
+    def complete(
+        self, held: Claim, content: Any, then: Sequence[NewJob] = (),
+        also: Callable[[sqlite3.Connection], None] = lambda connection: None,
+    ) -> None:  # fmt: skip
         """Close a job, with its result and the jobs that follow from it: all or nothing.
 
         Args:
             held: the job.
             content: the result; what JSON can hold.
             then: jobs to add.
+            also: writes what belongs to the result.
 
         Raises:
             ClaimLostError: it is another's; nothing was written.
         """
         with self._database.write() as connection:
             jobs.complete(connection, held, content)
+            also(connection)
             for new in then:
                 jobs.add(connection, new, self._clock())
         if then:
