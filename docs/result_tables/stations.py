@@ -59,9 +59,9 @@ def _clients(facts: dict[str, Any]) -> str:
     size = {key: f"{soak[f'bytes_{key}'] / 1e6:.0f} MB" for key in ("after_warm_up", "at_end", "most")}
     slope = " to ".join(f"{rise[key] / 1e6:+.1f}" for key in ("low", "high"))
     note = (
-        f"{facts['clients']} clients; {answered}. The soak took {soak['seconds'] / 60:.0f} minutes. {soak['processes']} processes had "
-        f"{size['after_warm_up']} after its first fifth, {size['at_end']} at its end and {size['most']} at most. The line through "
-        f"what was read between has a slope of {rise['value'] / 1e6:+.1f} MB an hour (95% interval {slope})."
+        f"{facts['clients']} clients; {answered}. The soak took {soak['seconds'] / 60:.0f} minutes. {soak['processes']} "
+        f"processes had {size['after_warm_up']} after its first fifth, {size['at_end']} at its end, {size['most']} at most. The "
+        f"line through what was read between has a slope of {rise['value'] / 1e6:+.1f} MB an hour (95% interval {slope})."
     )
     return f"{table(['load', 'requests a second', 'median, ms', '99%, ms', 'most, ms'], rows)}\n\n{note}"
 
