@@ -3,8 +3,8 @@
     python benchmarks/station_load.py --work DIR --llama-server FILE [--soak-minutes 60] [--parts studies,clients]
 
 DIR keeps the stand-ins' bundles (1.5 GB); FILE is made by `benchmarks/build-llama-tools FOLDER server`. The parts are in
-station_studies.py, station_clients.py, station_answers.py and station_embeddings.py. What is compared runs in turns, on all
-cores that this process may use. Stores benchmarks/results/station_load.json after each part.
+station_studies.py, station_clients.py, station_answers.py and station_embeddings.py. What is compared runs in turns. Stores
+benchmarks/results/station_load.json after each part.
 """
 
 from __future__ import annotations
@@ -59,15 +59,12 @@ def bundles(work: Path) -> Path:
         write_medgemma_mini(work / "medgemma-mini")
     for name, scripts in ((READER, None), (LATIN, "latin")):
         if not (folder / name).exists():
-            job = GeneratorJob(
-                work / "medgemma-mini",
-                folder / name,
-                "q4_k_m",
-                without_importance=True,
-                skip_parity=True,
-                vocabulary=scripts,
-            )
-            export_medgemma(job)
+            export_medgemma(
+                GeneratorJob(
+                    work / "medgemma-mini", folder / name, "q4_k_m", without_importance=True, skip_parity=True,
+                    vocabulary=scripts,
+                )
+            )  # fmt: skip
     return folder
 
 
@@ -87,11 +84,7 @@ def main() -> None:
         parser.error(f"a soak of less than {station_clients.SHORTEST} minutes says nothing")
     folder, parts = bundles(asked.work), asked.parts.split(",")
     facts: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    facts |= {
-        "date": date.today().isoformat(),
-        "cores": usable_cores(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
-    }
+    facts |= {"date": date.today().isoformat(), "cores": usable_cores()}
 
     def record(name: str, found: Any) -> None:
         facts[name] = {"load_before": round(load, 2), **found}
