@@ -28,8 +28,8 @@ def _studies(facts: dict[str, Any]) -> str:
             )  # fmt: skip
     head = ["", "studies an hour", "processor, s a study", "the station's to it, by the clock", "by processor time"]
     kinds = "; ".join(
-        f"{kind['kind']}: {kind['objects']} objects of {kind['bytes'] / 1e6:.0f} MB in all, {kind['shown']} looked at, "
-        f"{kind['studies']} studies a turn"
+        f"{kind['kind']}: objects of a study {kind['objects']} ({kind['bytes'] / 1e6:.0f} MB), looked at {kind['shown']}, "
+        f"studies of a turn {kind['studies']}"
         for kind in facts["kinds"]
     )
     return (
@@ -69,6 +69,7 @@ def _clients(facts: dict[str, Any]) -> str:
 def _answers(facts: dict[str, Any]) -> str:
     rows, same = [], [0, 0, 0]
     for name, one in facts["questions"].items():
+        worked = {engine: found["median"] for engine, found in one["cpu_seconds_a_token"].items()}
         for engine in ("station", "runtime", "llama-server"):
             to = {"runtime": "to_runtime", "llama-server": "to_llama_server"}.get(engine)
             rows.append(
@@ -76,16 +77,17 @@ def _answers(facts: dict[str, Any]) -> str:
                     f"{name}, {one['prompt_tokens']} tokens: {engine}", f"{1e3 * one['first_seconds'][engine]['median']:.0f}",
                     "" if to is None else _of(one[f"first_{to}"]), f"{one['tokens_a_second'][engine]['median']:.1f}",
                     "" if to is None else _of(one[f"rate_{to}"]),
-                    f"{1e3 * one['cpu_seconds_a_token'][engine]['median']:.1f}",
+                    f"{1e3 * worked[engine]:.1f}", "" if to is None else f"{worked[engine] / worked['station']:.2f}",
                 ]
             )  # fmt: skip
         for place, key in enumerate(("rounds", "same_text_as_runtime", "same_text_as_llama_server")):
             same[place] += one[key]
     head = [
         "question", "first text, ms", "the station's to it", "tokens a second", "the station's to it", "processor, ms a token",
+        "tokens by processor time, the station's to it",
     ]  # fmt: skip
     note = (
-        f"{same[0]} answers of {facts['limit']} tokens at most from one `q4_k_m` file, {facts['threads']} threads: "
+        f"{same[0]} answers of {facts['limit']} tokens at most from one `q4_k_m` file, threads: {facts['threads']}. "
         f"{same[1]} of the station's were the runtime's word for word, {same[2]} llama.cpp's server's."
     )
     return f"{table(head, rows)}\n\n{note}"
