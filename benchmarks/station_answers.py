@@ -1,7 +1,7 @@
 """Streamed answers of the station against its own runtime and llama.cpp's own server, on the same file; for station_load.py.
 
-All three hold the model, with one thread and the same context, and are asked the same questions, one after another: the runtime
-in a process of its own (`load_generator`, `stream`), the station and llama.cpp's server by `/v1/chat/completions` with `stream`.
+All three hold the model, with one thread on one core and the same context, and are asked the same questions, one by one: the
+runtime in a process of its own (`load_generator`, `stream`), station and llama.cpp's server by `/v1/chat/completions` with `stream`.
 Then llama.cpp's server opens a file whose vocabulary is cut, with its vision tower, and its answers are compared with medge's.
 """
 
@@ -11,6 +11,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,17 @@ def streamed(server: Server, model: str, question: str, limit: int) -> dict[str,
         "first": times[0], "last": times[-1], "total": total, "tokens": usage["completion_tokens"],
         "prompt": usage["prompt_tokens"], "text": text,
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Confine this process, and those that it starts, to one core: others' work shall not hit one of them more than another."""
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(usable)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def _events(answer: Any) -> Iterator[dict[str, Any]]:
@@ -201,6 +213,7 @@ def measure(
     assert model is not None
     words = ("--threads", str(THREADS), "--context", str(CONTEXT), "--allow-failed-parity")
     with (
+        one_core(),
         Reader(_ALONE, folder / whole, str(THREADS), str(CONTEXT)) as runtime,
         station(folder, *words) as ours,
         llama_server(binary, model, None, threads=THREADS, context=CONTEXT) as theirs,

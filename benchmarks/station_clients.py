@@ -1,6 +1,6 @@
 """Fifty clients on the station's API at once, and its memory over a soak, for station_load.py.
 
-A client asks, waits for the answer and asks again: twice in three times `/v1/classify` with a PNG, else the worklist. First
+A client asks, waits for the answer and asks again: five times in seven `/v1/classify` with a PNG, else the worklist. First
 without a pause, for what the station can answer at most; then for the soak with pauses, during which the memory of all of the
 station's processes is read every few seconds. A line is laid through the memory after a warm-up; its uncertainty follows from
 the means of equal parts of the soak, since one reading says much of the next.
@@ -69,7 +69,7 @@ def pictures(data: Path) -> list[bytes]:
 
 
 def questions(images: list[bytes]) -> list[tuple[str, bytes]]:
-    """(route, request): of two that classify there is one that lists studies."""
+    """(route, request): of seven there are five that classify, and two that list studies."""
     found = []
     for image in images:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
