@@ -1,7 +1,7 @@
 """Streamed answers of the station against its own runtime and llama.cpp's own server, on the same file; for station_load.py.
 
-All three hold the model, with one thread on one core and the same context, and are asked the same questions, one by one: the
-runtime in a process of its own (`load_generator`, `stream`), station and llama.cpp's server by `/v1/chat/completions` with `stream`.
+All three hold the model, with one thread on one core and the same context, and are asked the same, one by one: the
+runtime in a process of its own (`load_generator`), station and llama.cpp's server by `/v1/chat/completions` with `stream`.
 Then llama.cpp's server opens a file whose vocabulary is cut, with its vision tower, and its answers are compared with medge's.
 """
 
