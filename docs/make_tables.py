@@ -26,6 +26,7 @@ from result_tables.language_models import (
     image_tower,
     vocabulary,
 )
+from result_tables.stations import station_load
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +119,9 @@ BENCHMARKS = {
     "endurance": Benchmark("Thousands of requests", "benchmarks/endurance.py", _recorded("endurance"), CORES, endurance),
     "station-store": Benchmark(
         "The station's store", "benchmarks/station_store.py", _recorded("station_store"), CORES, station_store
+    ),
+    "station-load": Benchmark(
+        "The station under load", "benchmarks/station_load.py", _recorded("station_load"), f"{CORES}, very busy", station_load
     ),
     "signing": Benchmark("Verifying signatures", "benchmarks/signing.py", _recorded("signing"), f"{CORES}, busy", signing),
 }  # fmt: skip

@@ -37,6 +37,8 @@ class OrtSession:
         device: "cpu", "cuda", or "auto" for CUDA where this build of ONNX Runtime has it and would be the faster.
         fast: hold a second copy of the weights, packed for this CPU, and keep memory between runs: some per cent faster
             for about half as much memory again. See benchmarks/full_size.py.
+        sleeping: threads that wait for one another sleep. By themselves they turn in a loop, which is some per cent faster where
+            the cores have nothing else to do, and takes them from others where they have (benchmarks/station_load.py).
 
     Raises:
         BundleError: the file can't be opened, or is none that medge could have written.
@@ -45,7 +47,7 @@ class OrtSession:
 
     def __init__(
         self, model: Path | bytes, *, interface: Interface | None = None, threads: int | None = None,
-        device: str = "auto", fast: bool = False,
+        device: str = "auto", fast: bool = False, sleeping: bool = False,
     ) -> None:  # fmt: skip
         self._name = "the model" if isinstance(model, bytes) else str(model)
         operators = check_onnx(model, interface).operators if isinstance(model, Path) else ()
@@ -61,6 +63,8 @@ class OrtSession:
         if not fast:
             options.enable_cpu_mem_arena = False
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if sleeping:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = ort.get_available_providers()
         if device == "auto" and CPU_ONLY & set(operators):
             device = "cpu"

@@ -51,6 +51,7 @@ class Encoder(Embedder):
         threads: threads of the engine; its own choice where None.
         device: "auto", "cpu" or "cuda".
         fast: some per cent faster, for more memory.
+        sleeping: threads that wait for one another leave their cores to others, for a server that does other work, too.
 
     Raises:
         RecipeError: fewer than one thread.
@@ -67,7 +68,9 @@ class Encoder(Embedder):
         "for this machine export with --format onnx, or onnx,coreml"
     )
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False, sleeping: bool = False
+    ) -> None:  # fmt: skip
         check_threads(threads)
         self.bundle = bundle
         self.manifest = bundle.manifest
@@ -76,7 +79,7 @@ class Encoder(Embedder):
             raise BundleError(f"{bundle.folder} {self.absent}")
         self.towers = self.manifest.artefacts[self.format].towers
         get_profile(self.manifest.profile)  # an unknown one is refused now
-        self._threads, self._device, self._fast = threads, device, fast
+        self._threads, self._device, self._fast, self._sleeping = threads, device, fast, sleeping
 
     def __repr__(self) -> str:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.towers.items())
@@ -111,7 +114,12 @@ class Encoder(Embedder):
 
     def _open_file(self, tower: str, path: Path) -> Session:
         return OrtSession(
-            path, interface=self._interface(tower), threads=self._threads, device=self._device, fast=self._fast
+            path,
+            interface=self._interface(tower),
+            threads=self._threads,
+            device=self._device,
+            fast=self._fast,
+            sleeping=self._sleeping,
         )
 
     def _interface(self, tower: str) -> Interface:

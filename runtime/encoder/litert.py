@@ -15,7 +15,7 @@ from .encoder import Encoder
 class LiteRTEncoder(Encoder):
     """Zero-shot classification and embeddings from a bundle's LiteRT files; `load_encoder` opens one.
 
-    The arguments are those of `Encoder`; there is nothing to be had by `fast`.
+    The arguments are those of `Encoder`; there is nothing to be had by `fast` and `sleeping`.
 
     Raises:
         RecipeError: fewer than one thread, or another device than a CPU.
@@ -24,10 +24,12 @@ class LiteRTEncoder(Encoder):
     format = "litert"
     absent = "holds no LiteRT files; export it with --format litert"
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False, sleeping: bool = False
+    ) -> None:  # fmt: skip
         if device not in ("auto", "cpu"):
             raise RecipeError(f"device {device!r} is not available: LiteRT files run on the CPU here")
-        super().__init__(bundle, threads=threads, device="cpu", fast=fast)
+        super().__init__(bundle, threads=threads, device="cpu", fast=fast, sleeping=sleeping)
 
     def _open_file(self, tower: str, path: Path) -> Session:
         return LiteRTSession(path, called=self._called(tower), threads=self._threads)

@@ -11,7 +11,9 @@ from .encoder import Encoder
 from .litert import LiteRTEncoder
 
 
-def open_encoder(bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False) -> Encoder:
+def open_encoder(
+    bundle: Bundle, *, threads: int | None = None, device: str = "auto", fast: bool = False, sleeping: bool = False
+) -> Encoder:
     """The encoder that an opened bundle holds: its ONNX files where there are any, else its LiteRT files.
 
     Raises:
@@ -19,7 +21,7 @@ def open_encoder(bundle: Bundle, *, threads: int | None = None, device: str = "a
         RecipeError: fewer than one thread, or a device that its files can't use.
     """
     kind = LiteRTEncoder if bundle.manifest.opened == LiteRTEncoder.format else Encoder
-    return kind(bundle, threads=threads, device=device, fast=fast)
+    return kind(bundle, threads=threads, device=device, fast=fast, sleeping=sleeping)
 
 
 def load(

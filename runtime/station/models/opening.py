@@ -41,7 +41,7 @@ class BundleOpener:
         """Load a bundle with its engines, so that what memory is left can be seen afterwards."""
         bundle = self._admission.open(entry.folder, allow_failed_parity=self._allow)
         if entry.kind == "encoder":
-            encoder = open_encoder(bundle, threads=self._threads)
+            encoder = open_encoder(bundle, threads=self._threads, sleeping=True)
             for tower in encoder.towers:
                 encoder._session(tower)
             return encoder

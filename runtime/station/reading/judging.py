@@ -17,8 +17,8 @@ from ..models.catalogue import Catalogue, Entry
 from ..models.embedding import embed_pixels
 from ..models.shelf import Shelf
 from ..station import Station
-from ..store import embeddings
-from ..work.worker import Task
+from ..store import audit, embeddings
+from ..work.worker import Outcome, Task
 from .choice import Frame, choose_of
 from .pictures import picture_of
 
@@ -50,7 +50,7 @@ class Judge:
     ) -> None:
         self._station, self._catalogue, self._shelf, self._embedded = station, catalogue, shelf, embedded
 
-    def classify(self, task: Task) -> dict[str, Any]:
+    def classify(self, task: Task) -> Outcome:
         """The handler of `classify`; the job's payload is {"series": UID}, or {} for all of its study.
 
         Raises:
@@ -68,19 +68,22 @@ class Judge:
             calibrated = bank is not None and encoder.calibrated(bank)
         found: list[dict[str, Any]] = []
         for done, frame in enumerate(frames):
-            task.progress("pictures", done, len(frames))
+            task.check()
+            if done:  # that it has begun, the job's state says
+                task.progress("pictures", done, len(frames))
             found.append({"instance": frame.instance.uid, "frame": frame.number, **self._judged(entry, frame)})
         task.progress("pictures", len(frames), len(frames))
         errors = [one["error"] for one in found if "error" in one]
         if errors and len(errors) == len(found):
             raise ImageError(f"none of {len(found)} pictures can be read; the first: {errors[0]}")
-        self._station.note(WHO, "classified", study, {"bundle": entry.id, "job": task.job.id, "pictures": len(found)})
-        return {
+        detail = {"bundle": entry.id, "job": task.job.id, "pictures": len(found)}
+        content = {
             "model": entry.id, "parity": entry.parity, "recipes": entry.recipes, "calibrated": calibrated,
             "labels": [] if bank is None else list(bank.names), "series": [choice.as_dict() for choice in choices],
             "note": "" if bank else "the bundle has no labels of its own: pictures were embedded for the search, not scored",
             "instances": found,
         }  # fmt: skip
+        return Outcome(content, also=lambda connection: audit.note(connection, WHO, "classified", study, detail))
 
     def _judged(self, entry: Entry, frame: Frame) -> dict[str, Any]:
         try:
@@ -109,6 +112,6 @@ class Judge:
         with self._shelf.borrow(entry) as encoder:
             row = embed_pixels(encoder, pixels)
         self._embedded()
-        with self._station.database.write() as connection:
+        with self._station.database.write(durable=False) as connection:  # what a power cut takes is made again
             embeddings.remember(connection, frame.instance.uid, frame.number, space, row)
         return row

@@ -258,9 +258,14 @@ def goes_on(connection: sqlite3.Connection, held: Claim) -> bool:
     return not row["stopping"]
 
 
-def any_open(connection: sqlite3.Connection) -> bool:
-    """Whether a job waits or runs."""
-    return connection.execute("SELECT 1 FROM jobs WHERE state IN ('waiting', 'running') LIMIT 1").fetchone() is not None
+def any_due(connection: sqlite3.Connection, kinds: Collection[str], at: float) -> bool:
+    """Whether `claim` would find something to do: a job of these kinds that is due, or any whose lease has ended."""
+    row = connection.execute(
+        "SELECT 1 FROM jobs WHERE state = 'running' AND lease <= ?1 UNION ALL "
+        "SELECT 1 FROM jobs WHERE state = 'waiting' AND due <= ?1 AND kind IN (SELECT value FROM json_each(?2)) LIMIT 1",
+        (at, json.dumps(list(kinds))),
+    ).fetchone()
+    return row is not None
 
 
 def tell(connection: sqlite3.Connection, held: Claim, done: int, steps: int, doing: str) -> None:

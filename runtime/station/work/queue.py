@@ -110,9 +110,11 @@ class Queue:
     def claim(self, kinds: Collection[str], worker: str) -> Claim | None:
         """Take the next job of some kinds; None where none is due."""
         with self._database.read() as connection:  # most often there is nothing, and nobody has to wait for that
-            if not jobs.any_open(connection):
+            if not jobs.any_due(connection, kinds, self._clock()):
                 return None
-        with self._database.write() as connection:
+        with self._database.write(
+            durable=False
+        ) as connection:  # a claim that a power cut undoes: the job waits as before
             return jobs.claim(connection, kinds, worker, self.limits, self._clock())
 
     def extend(self, held: Claim) -> None:
@@ -142,19 +144,24 @@ class Queue:
         with self._database.write(durable=False) as connection:
             jobs.tell(connection, held, done, steps, doing)
 
-    def complete(self, held: Claim, content: Any, then: Sequence[NewJob] = ()) -> None:
+    def complete(
+        self, held: Claim, content: Any, then: Sequence[NewJob] = (),
+        also: Callable[[sqlite3.Connection], None] = lambda connection: None,
+    ) -> None:  # fmt: skip
         """Close a job, with its result and the jobs that follow from it: all or nothing.
 
         Args:
             held: the job.
             content: the result; what JSON can hold.
             then: jobs to add.
+            also: writes what belongs to the result.
 
         Raises:
             ClaimLostError: it is another's; nothing was written.
         """
         with self._database.write() as connection:
             jobs.complete(connection, held, content)
+            also(connection)
             for new in then:
                 jobs.add(connection, new, self._clock())
         if then:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import ClaimLostError, MedgeError, StationError, fault_of, one_line
@@ -32,10 +33,12 @@ class Outcome:
     Attributes:
         content: the result; what JSON can hold.
         then: jobs to add when, and only when, the result is stored.
+        also: what else is written with the result, in the same transaction.
     """
 
     content: Any
     then: Sequence[NewJob] = ()
+    also: Callable[[sqlite3.Connection], None] = field(default=lambda connection: None)
 
 
 class Task:
@@ -140,7 +143,7 @@ class Worker:
 
     def _complete(self, held: Claim, outcome: Outcome) -> None:
         try:
-            self._queue.complete(held, outcome.content, outcome.then)
+            self._queue.complete(held, outcome.content, outcome.then, outcome.also)
         except (TypeError, ValueError) as error:
             _LOG.warning("job %d (%s): its result can't be written as JSON", held.job.id, held.job.kind)
             self._queue.fail(held, f"the handler's result can't be written as JSON ({type(error).__name__})")

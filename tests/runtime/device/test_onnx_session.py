@@ -34,6 +34,16 @@ def test_threads(
     assert session._session.get_session_options().intra_op_num_threads == given
 
 
+def test_threads_sleep_where_they_wait_if_that_is_asked_for(identity: bytes) -> None:
+    name = "session.intra_op.allow_spinning"
+    usual, sleeping = (
+        OrtSession(identity, device="cpu", sleeping=asked)._session.get_session_options() for asked in (False, True)
+    )
+    assert sleeping.get_session_config_entry(name) == "0"
+    with pytest.raises(RuntimeError, match="not"):
+        usual.get_session_config_entry(name)
+
+
 @pytest.mark.parametrize(
     ("device", "operator", "cuda"),
     [("auto", "MatMul", True), ("auto", "MatMulInteger", False), ("cuda", "MatMulInteger", True), ("cpu", "MatMul", False)],

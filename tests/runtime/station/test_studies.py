@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from station_clinic import Clinic, clinic, png
 from station_fakes import catalogue, shelf
 
 from medge.runtime.station.api.app import create_app
+from medge.runtime.station.api.clinic.multipart import larger
 from medge.runtime.station.api.service import Service
 from medge.runtime.station.store.objects import Space
 
@@ -38,6 +39,21 @@ def archive(*entries: tuple[str, bytes]) -> bytes:
         for name, content in entries:
             packed.writestr(name, content)
     return out.getvalue()
+
+
+def test_a_body_goes_on_in_larger_pieces() -> None:
+    async def coming(sizes: list[int]) -> AsyncIterator[bytes]:
+        for number, size in enumerate(sizes):
+            yield bytes([number]) * size
+
+    async def taken(*sizes: int) -> list[bytes]:
+        return [piece async for piece in larger(coming([*sizes]))]
+
+    sizes = [1 << 19, (1 << 19) - 1, 2, 0, 3]
+    pieces = anyio.run(taken, *sizes)
+    assert [*map(len, pieces)] == [(1 << 20) + 1, 3]
+    assert b"".join(pieces) == b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+    assert anyio.run(taken) == []
 
 
 def test_sent_judged_and_shown(at: Clinic) -> None:

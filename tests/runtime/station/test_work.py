@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medge.runtime.errors import ClaimLostError, ImageError, StationError, Stati
 from medge.runtime.station.station import Station
 from medge.runtime.station.store.backup import DATABASE
 from medge.runtime.station.store.database import Database
+from medge.runtime.station.work import jobs
 from medge.runtime.station.work.crew import Crew
 from medge.runtime.station.work.jobs import Limits, NewJob
 from medge.runtime.station.work.queue import Queue
@@ -267,6 +269,33 @@ def test_jobs_that_follow_are_there_with_the_result_or_not_at_all(queue: Queue) 
     worker = Worker(queue, {"judge": lambda task: Outcome(1, [NewJob("print", key="print")])})
     assert worker.run_one()
     assert queue.counts() == {"done": 1, "waiting": 1}
+
+
+def test_what_belongs_to_a_result_is_written_with_it_or_not_at_all(queue: Queue) -> None:
+    def also(connection: sqlite3.Connection) -> None:
+        jobs.add(connection, NewJob("seen"), 0)
+
+    held = (queue.add("judge"), queue.claim(["judge"], "w"))[1]
+    assert held is not None
+    queue.give_back(held)
+    with pytest.raises(ClaimLostError):
+        queue.complete(held, 1, also=also)
+    assert queue.counts() == {"waiting": 1}
+    assert Worker(queue, {"judge": lambda task: Outcome(1, also=also)}).run_one()
+    assert queue.counts() == {"done": 1, "waiting": 1}
+    assert [job.kind for job in queue.list(state="waiting")] == ["seen"]
+
+
+def test_who_finds_nothing_to_do_waits_for_no_writer(queue: Queue, clock: Clock) -> None:
+    queue.add("judge")
+    running = queue.claim(["judge"], "w")
+    queue.add("judge")
+    with queue._database.write(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(queue.claim, ["print"], "other").result(10) is None
+    assert running is not None
+    clock.at += 11  # its lease has ended: everybody takes it back
+    assert queue.claim(["print"], "other") is None
+    assert queue.counts() == {"waiting": 2}
 
 
 def test_cancelled(queue: Queue) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -24,6 +24,19 @@ MOST_PARTS = 20_000
 MOST_FIELD = 4096  # bytes of a field
 MOST_READ = 8 << 20  # bytes that are read of a part at once: a zip's directory is, whatever it says of its size
 _NAME = 200  # characters of a file's name that are told back
+_ENOUGH = 1 << 20  # bytes for which a change of threads pays
+
+
+async def larger(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body in larger pieces than it comes in: each of them goes to another thread."""
+    held = bytearray()
+    async for piece in pieces:
+        held += piece
+        if len(held) >= _ENOUGH:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ...reading.intake import jobs_for
 from ..problems import ProblemBody, RefusedError
 from ..service import At, Held
 from ..who import Reader
+from .multipart import larger
 
 router = APIRouter(tags=["DICOMweb"])
 _TYPE = "application/dicom"
@@ -70,7 +71,7 @@ async def _store(request: Request, at: At, held: Held, who: str, study: str) -> 
         with Parts(kind, held.folder / "arriving") as parts:
             if parts.type not in ("", _TYPE):
                 raise HTTPException(415, "the station stores application/dicom only")
-            async for piece in request.stream():
+            async for piece in larger(request.stream()):
                 await at.aside(parts.feed, piece)
                 for part in parts.complete():
                     found.append(await at.aside(taken, *part))

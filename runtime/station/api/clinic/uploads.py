@@ -23,7 +23,7 @@ from ..service import At, Held
 from ..who import Reader
 from .archives import Archive, is_archive
 from .bodies import CHANGING
-from .multipart import Spool
+from .multipart import Spool, larger
 
 router = APIRouter(tags=["studies"])
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -82,7 +82,7 @@ async def upload(request: Request, at: At, held: Held, user: Reader) -> Received
     spool = Spool(request.headers.get("content-type", ""), held.folder / "arriving", room)
     with contextlib.closing(spool):
         try:
-            async for piece in request.stream():
+            async for piece in larger(request.stream()):
                 await anyio.to_thread.run_sync(spool.feed, piece)
         except ClientDisconnect as error:
             raise RefusedError("the client has gone", status=499) from error
