@@ -184,7 +184,7 @@ def finish() -> str:
     tokens = ", ".join(f"{found['tokens']:,} of {kind}" for kind, found in rows[0]["held_back"].items())
     return "\n\n".join([
         f"Judged on tokens that nothing was learned on: {tokens}. "
-        + (f"The finish made files worse: {', '.join(worse)}." if worse else "The finish made no file worse on any of them."),
+        + (f"The finish made the KL divergence greater: {', '.join(worse)}." if worse else "The finish made the KL divergence greater on none of them."),
         table(["KL divergence of the finished file", "MB", "bits a weight", "as a share of", *kinds], gains),
         table(["recipe", "rounding", *(f"{kind}, KL divergence" for kind in kinds),
                *(f"{kind}, same first choice" for kind in kinds)], values),
