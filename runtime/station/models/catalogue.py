@@ -23,7 +23,7 @@ class Entry:
         kind: "encoder" or "generator".
         folder: where it lies.
         created: when its manifest was written, in seconds since 1970.
-        parity: the verdict of its measurement: "passed", "failed" or "not measured".
+        parity: the verdict of its measurement: "passed", "passed with a warning", "failed" or "not measured".
         recipes: {tower: recipe}.
         profile: how an image is resized for it.
         image_size: pixels of an image's side; 0 where the model reads text only.
@@ -119,4 +119,4 @@ def _entry(path: Path, allow_failed_parity: bool) -> Entry:
     recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
     created = int((path / MANIFEST).stat().st_mtime)
     profile = manifest.profile if size else ""
-    return Entry(path.name, manifest.kind, path, created, manifest.status, recipes, profile, size)
+    return Entry(path.name, manifest.kind, path, created, manifest.verdict, recipes, profile, size)
