@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ..bundles.atomic import atomic_file
-from ..errors import StorageError, storage_errors
+from ..errors import GOES_ON, StorageError, storage_errors
 from .layouts import CSV, Columns, JSONLines, Lines, Row, layout_of
 from .line_file import LineFile
 
@@ -111,7 +111,7 @@ class ResultFile:
         if self._whole is None:
             return
         kept = {str(row[self._columns.key]) for row in self._kept}
-        with storage_errors(self.path), self._refusing_others():
+        with storage_errors(self.path, GOES_ON), self._refusing_others():
             text = self._lines.path.read_bytes().decode("utf-8", _ERRORS)
             fresh = [row for row in self._form.read(text) if str(row[self._columns.key]) not in kept]
             if fresh:
