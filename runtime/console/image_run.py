@@ -206,11 +206,10 @@ class ImageRun:
             many = of_many(self.failed, done=len(self.results), before=self.before)
             print_json({**facts, "results": self.results, **many})
         if self.count > 1:
-            told = [f"{number} {label}" for label, number in self._taken_for.most_common()]
-            if self.before:
-                told.append(f"{self.before} done before")
+            kinds = ", ".join(f"{number} {label}" for label, number in self._taken_for.most_common())
+            told = [*([kinds] if kinds else []), *([f"{self.before} done before"] if self.before else [])]
             if told:
-                err.print(f"medge: {self.count} images: {', '.join(told)}", soft_wrap=True)
+                err.print(f"medge: {self.count} images: {'; '.join(told)}", soft_wrap=True)
         end_with(self.failed, done=self.before + len(self.results))
 
 
