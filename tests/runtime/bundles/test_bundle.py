@@ -190,8 +190,9 @@ def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
     gates = (replace(first, value=first.bound + 1, passed=False), *others)
     changed = replace(onnx, parity=replace(onnx.parity, status="failed", gates=gates) if parity else None)
     rewrite(copy, artefacts={"onnx": changed})
-    with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}"):
+    with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}") as refused:
         medge.load(copy)
+    assert ("see " in str(refused.value)) is (parity == "failed")  # what was not measured has no page
     assert medge.load(copy, allow_failed_parity=True).manifest.artefacts["onnx"] == changed
 
 
