@@ -220,8 +220,9 @@ def call(words: Sequence[str], folder: Path, said: str = "") -> subprocess.Compl
 
 
 def plain() -> dict[str, str]:
-    """The environment of a terminal of `WIDTH` columns without colours."""
-    return {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    """The environment of a terminal of `WIDTH` columns without colours, where medge is this checkout's from any folder."""
+    source = str(Path(__file__).parents[1].resolve() / "src")
+    return {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONPATH": source}
 
 
 def shortened(said: str, folder: Path) -> list[str]:

@@ -55,7 +55,7 @@ def describe(source: ImageSource) -> str:
         return f"an array of {source.shape}"
     if isinstance(source, bytes):
         return f"an image of {len(source)} bytes"
-    return "an open file" if hasattr(source, "read") else f"a {type(source).__name__}"
+    return "an open file" if hasattr(source, "read") else f"a value of type {type(source).__name__}"
 
 
 def as_sources(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
