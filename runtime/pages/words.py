@@ -35,7 +35,7 @@ def percent(share: float) -> str:
 
 def three(value: float | None) -> str:
     """With three decimals, as shares that stand below each other; what is unknown or no finite number is a dash."""
-    # What rounds to zero has no sign: "−0.000" reads as a loss.
+    # What rounds to zero has no sign, which would read as a loss.
     return f"{value:z.3f}".replace("-", "−") if value is not None and math.isfinite(value) else "–"
 
 

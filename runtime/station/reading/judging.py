@@ -77,7 +77,8 @@ class Judge:
         self._station.note(WHO, "classified", study, {"bundle": entry.id, "job": task.job.id, "pictures": len(found)})
         return {
             "model": entry.id, "parity": entry.parity, "recipes": entry.recipes, "calibrated": calibrated,
-            "maps": entry.maps, "labels": [] if bank is None else list(bank.names), "series": [choice.as_dict() for choice in choices],
+            "maps": entry.maps, "labels": [] if bank is None else list(bank.names),
+            "series": [choice.as_dict() for choice in choices],
             "note": "" if bank else "the bundle has no labels of its own: pictures were embedded for the search, not scored",
             "instances": found,
         }  # fmt: skip
