@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -28,9 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-import typer
-
-from medge.command_line import COMMANDS
+from medge.command_line import every_command
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.console.examples import read_examples, typed
@@ -78,23 +75,9 @@ PATIENT = [
 
 def examples() -> Iterator[tuple[str, str]]:
     """(command, its example as it is typed)."""
-    for name, entry in COMMANDS.items():
-        found = getattr(importlib.import_module(f"medge.{entry.module}"), entry.attribute)
-        if isinstance(found, typer.Typer):
-            yield from _parts(name, found)
-        elif example := typed(found.__doc__ or ""):
+    for name, called, _ in every_command():
+        if example := typed(called.__doc__ or ""):
             yield name, example
-
-
-def _parts(name: str, app: typer.Typer) -> Iterator[tuple[str, str]]:
-    """Of a command's parts, and of theirs."""
-    for one in app.registered_commands:
-        assert one.callback is not None
-        if example := typed(one.callback.__doc__ or ""):
-            yield f"{name} {one.name or one.callback.__name__}", example
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        yield from _parts(f"{name} {group.name}", group.typer_instance)
 
 
 def prepare(folder: Path) -> None:
@@ -239,8 +222,9 @@ def call(words: Sequence[str], folder: Path, said: str = "") -> subprocess.Compl
 
 
 def plain() -> dict[str, str]:
-    """The environment of a terminal of `WIDTH` columns without colours."""
-    return {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    """The environment of a terminal of `WIDTH` columns without colours, where medge is this checkout's from any folder."""
+    source = str(Path(__file__).parents[1].resolve() / "src")
+    return {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONPATH": source}
 
 
 def shortened(said: str, folder: Path) -> list[str]:

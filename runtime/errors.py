@@ -209,9 +209,13 @@ _NATIVELY_FULL = (
 )
 
 
+NOTHING_LEFT = "nothing was left under the final name"
+GOES_ON = "what was written before is kept, and the same command goes on"
+
+
 @contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Turn a file system's refusal to write at `place` into a `StorageError`.
+def storage_errors(place: Path, then: str = NOTHING_LEFT) -> Iterator[None]:
+    """Turn a file system's refusal to write at `place` into a `StorageError`, which ends with what became of the work: `then`.
 
     An `OSError` about another file, such as one that is only read, passes: it is not about what is being written.
     """
@@ -226,15 +230,15 @@ def storage_errors(place: Path) -> Iterator[None]:
         if not (full or _is_about(error, place.absolute())):
             raise
         reason = full or error.strerror or str(error)
-        raise _refused(place, reason) from error
+        raise _refused(place, reason, then) from error
     except Exception as error:
         if not any(text in str(error) for text in _NATIVELY_FULL):
             raise
-        raise _refused(place, "no space left, or the disk refuses") from error
+        raise _refused(place, "no space left, or the disk refuses", then) from error
 
 
-def _refused(place: Path, reason: str) -> StorageError:
-    return StorageError(f"writing {place}: {reason}; nothing was left under the final name")
+def _refused(place: Path, reason: str, then: str) -> StorageError:
+    return StorageError(f"writing {place}: {reason}; {then}")
 
 
 def _is_about(error: OSError, place: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import medge
+from medge.runtime.bundles.manifest import Manifest
 
 # Their docstrings say all that there is; an example of a base class of errors would say nothing.
 WITHOUT_EXAMPLE = {"MedgeError", "__version__"}
@@ -110,7 +111,7 @@ def test_what_is_shown_of_results() -> None:
 
 def test_what_is_shown_of_bundles(bundle: Path, tiny_reader: Path) -> None:
     assert repr(medge.load_encoder(bundle)).startswith("<Encoder ")
-    assert "parity passed" in repr(medge.load(bundle))
+    assert f"parity {Manifest.read(bundle).verdict}" in repr(medge.load(bundle))
     reader = medge.load_generator(tiny_reader, allow_failed_parity=True)
     assert "tokens an image" in repr(reader)
     agent = medge.Agent(reader, medge.encoder_tools(medge.load_encoder(bundle)))

@@ -183,8 +183,8 @@ def finish() -> str:
     ]  # fmt: skip
     tokens = ", ".join(f"{found['tokens']:,} of {kind}" for kind, found in rows[0]["held_back"].items())
     return "\n\n".join([
-        f"Judged on tokens that nothing was learned on: {tokens}. "
-        + (f"The finish made the KL divergence greater: {', '.join(worse)}." if worse else "The finish made the KL divergence greater on none of them."),
+        f"KL divergence is judged on tokens that nothing was learned on: {tokens}. "
+        + (f"The finish made it greater: {', '.join(worse)}." if worse else "On none of them the finish made it greater."),
         table(["KL divergence of the finished file", "MB", "bits a weight", "as a share of", *kinds], gains),
         table(["recipe", "rounding", *(f"{kind}, KL divergence" for kind in kinds),
                *(f"{kind}, same first choice" for kind in kinds)], values),

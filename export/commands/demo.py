@@ -14,6 +14,7 @@ from rich.table import Table
 from ...runtime.console.options import ForceOption, JsonOption
 from ...runtime.console.terminal import out, print_json, progress, warn
 from ...runtime.errors import MissingExtraError
+from .gate_table import gate_table
 from .options import FAILED_GATE
 
 # The kinds of picture that medsiglip-mini was trained to tell apart (medsiglip/words.py), in wordings that it knows.
@@ -65,7 +66,7 @@ def demo(
         bundle, reports = export_medsiglip(ExportJob(checkpoint, to, labels=labels, force=force), advance)
     report = reports["onnx"]
     if report.status != "passed":
-        out.print(report.table())
+        out.print(gate_table(report))
         raise typer.Exit(FAILED_GATE)
     encoder = load(to)
     rows: list[dict[str, Any]] = []
@@ -76,7 +77,7 @@ def demo(
         facts = {"bundle": bundle.manifest.name, "out": str(to), "report": str(to / "parity.html")}
         print_json({**facts, "parity": asdict(report.summary()), "results": rows})
         return
-    out.print(report.table())
+    out.print(gate_table(report))
     table = Table(title=f"Classified by {to} ({bundle.size() / 1e6:.1f} MB, int8, no torch)")
     for column in ("image", "what it is", "first", "softmax", "second", "softmax "):
         table.add_column(column)

@@ -25,6 +25,7 @@ from ..jobs.several import check_each
 from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
 from ..to_gguf.scripts import SCRIPTS
+from .gate_table import gate_table
 from .losses import tell_losses
 from .options import (
     CORPUS,
@@ -276,7 +277,7 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], told: Warned, a
         print_json({"results": facts, "failed": told.failed()})
     for bundle, reports in made if not as_json else ():
         for report in reports:
-            out.print(report.table())
+            out.print(gate_table(report))
         pages = sorted(entry.path for entry in bundle.manifest.files if entry.role.endswith("parity.page"))
         where = f"report in {' and '.join(str(bundle.folder / page) for page in pages)}" if pages else "not measured"
         out.print(f"{bundle.folder}: {bundle.size() / 1e6:.1f} MB, {where}")

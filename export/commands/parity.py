@@ -16,6 +16,7 @@ from ...runtime.console.options import BundleArgument, ForceOption, JsonOption, 
 from ...runtime.console.terminal import Warned, out, print_json, progress, warn
 from ...runtime.encoder.labels import read_labels
 from ..jobs.measure import Measuring, check, made_with, measure
+from .gate_table import gate_table
 from .losses import tell_losses
 from .options import FAILED_GATE, LabelledOption, ParityImagesOption, ParityTextsOption, TaskOption, ThumbnailsOption
 from .rows import rows_into
@@ -109,7 +110,7 @@ def parity(
         )
     else:
         for report in reports:
-            out.print(report.table())
+            out.print(gate_table(report))
         for page in sorted((to or bundle).rglob("parity.html")):
             out.print(f"report: {page}")
     tell_losses(bundle, reports)

@@ -17,6 +17,7 @@ from ...quant.texts.prompts import medical_texts, mixed_texts
 from ...runtime.errors import CorpusError, one_line
 from ...runtime.json_text import loads
 from ...runtime.pictures.images import find_images
+from ...runtime.written_text import read_written
 from .samples import Samples, builtin_samples, read_images
 
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".jsonl"})
@@ -85,12 +86,7 @@ def read_text(path: Path) -> str:
     Raises:
         CorpusError: it can't be read, or is no text.
     """
-    try:
-        if path.is_fifo():  # reading would wait for whoever writes
-            raise CorpusError(f"{path}: is no regular file; give a file of texts")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: can't be read as text ({error})") from error
+    return read_written(path, CorpusError)
 
 
 def iterate_texts(paths: Sequence[Path]) -> Iterator[str]:

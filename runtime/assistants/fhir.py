@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 
 from ..errors import RecordError
 from ..json_text import flattened, loads
+from ..written_text import read_written
 
 Resource = dict[str, Any]
 Source = str | Path | Resource | Sequence[str | Path | Resource]
@@ -129,14 +130,7 @@ def _parse(source: str | Path | Resource) -> tuple[list[Any], str]:
     if isinstance(source, dict):
         return [source], "the record"
     name = str(source)
-    try:
-        if Path(source).is_fifo():  # reading would wait for whoever writes
-            raise RecordError(f"{name}: is no regular file; give a file of JSON")
-        text = Path(source).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RecordError(f"{name}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{name}: not UTF-8 text") from error
+    text = read_written(Path(source), RecordError)
     try:
         body = loads(text)
         return (body if isinstance(body, list) else [body]), name

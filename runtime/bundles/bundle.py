@@ -52,9 +52,12 @@ class Bundle:
         manifest = bundle.manifest
         status = manifest.status
         if status != "passed" and not allow_failed_parity:
+            see = (
+                f"see {folder / manifest.parity_page}, " if status == "failed" else ""
+            )  # what was not measured has no page
             raise ParityGateError(
-                f"{folder}: parity {status}, so it may not agree with the original model; see {folder / manifest.parity_page}, "
-                "measure it with 'medge parity', or load it all the same with --allow-failed-parity"
+                f"{folder}: parity {status}, so it may not agree with the original model; {see}measure it with "
+                "'medge parity', or load it all the same with --allow-failed-parity"
             )
         if manifest.warnings and not allow_failed_parity:
             told = "; ".join(manifest.warnings)

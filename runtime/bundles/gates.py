@@ -100,9 +100,8 @@ class Gate:
         # Of a figure without any loss (no changed answer), the interval says how few were measured; the table shows both.
         lossless = self.sense == "<=" and measured.value == 0
         if worse is not None and not self.passes(worse) and not lossless:
-            clauses.append(
-                f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {self.bound:g}"
-            )
+            bound = _form(self.figure)[1](self.bound)
+            clauses.append(f"{_loss(self.figure, measured)}: by the interval it may be beyond the bound of {bound}")
         elif self.warn is not None and not self.within(measured.value, self.warn):
             clauses.append(_loss(self.figure, measured))
         return "; ".join(clauses)
@@ -200,11 +199,15 @@ def tell(results: Iterable[GateResult]) -> tuple[str, ...]:
 _PLACES = {"text": "on text", "image": "with an image in the prompt", "vision": "on images"}
 
 
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 0 if share >= 0.1 else 1):g}%"
+
+
 def _of_hundred(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.01 else 1}f}"
 
 
-# By the end of a figure's name: its value in words, and a bound of its interval in the same unit.
+# By the end of a figure's name: its value in words; the ends of its interval and its bound are written in the same unit.
 _LOSSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "same_top": ("the first choice of words differs in {} of 100 tokens", lambda value: _of_hundred(1 - value)),
     "kld.mean": ("the KL divergence of the next word is {} nats on average", "{:.2g}".format),
@@ -212,16 +215,20 @@ _LOSSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "kld.ratio_to_plain": ("the mean KL divergence is {} of that of llama.cpp's own quantizer", "{:.2f}".format),
     "centred_cosine.mean": ("the mean centred cosine with the original is {}", "{:.4f}".format),
     "centred_cosine.p01": ("the worst of 100 have a centred cosine with the original below {}", "{:.3f}".format),
-    "flips": ("the best label changed on {} of 100 images", _of_hundred),
+    "flips": ("the best label changed on {} of the images", _percent),
 }
+
+
+def _form(figure: str) -> tuple[str, Callable[[float], str]]:
+    tail = next((tail for tail in _LOSSES if figure.endswith(f".{tail}")), None)
+    return _LOSSES[tail] if tail else (f"{figure} is {{}}", "{:.4g}".format)
 
 
 def _loss(figure: str, measured: Measured) -> str:
     """A figure in words, with its interval."""
-    tail = next((tail for tail in _LOSSES if figure.endswith(f".{tail}")), None)
-    words, form = _LOSSES[tail] if tail else (f"{figure} is {{}}", "{:.4g}".format)
+    words, form = _form(figure)
     told = words.format(form(measured.value))
     if measured.low is None or measured.high is None:
         return told
-    ends = (measured.high, measured.low) if tail == "same_top" else (measured.low, measured.high)
+    ends = (measured.high, measured.low) if figure.endswith(".same_top") else (measured.low, measured.high)
     return f"{told} (95% interval {form(ends[0])} to {form(ends[1])})"

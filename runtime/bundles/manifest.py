@@ -113,6 +113,11 @@ class Manifest:
         return self._parity.status if self._parity else "not measured"
 
     @property
+    def verdict(self) -> str:
+        """The status for people, to whom it matters whether something was lost: also "passed with a warning"."""
+        return f"{self.status} with a warning" if self.status == "passed" and self.warnings else self.status
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What was lost all the same, where parity passed with a warning: `ParityReport.warnings`."""
         return self._parity.warnings if self._parity else ()

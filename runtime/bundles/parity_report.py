@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..errors import BundleError, one_line
 from .figures import EncoderFigures, EncoderPlots, GeneratorFigures, GeneratorPlots, StageRow, read_figure
@@ -18,9 +18,6 @@ from .origin import Origin
 from .typed_json import build, parse
 
 NOT_HELD_BACK = "not measured on held-back images"
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,30 +122,6 @@ class ParityReport:
             raise BundleError(f"{path} can't be read ({error.strerror}): was the bundle measured?") from error
         except ValueError as error:
             raise BundleError(f"{path} is no report of this version of medge ({error}): run 'medge parity'") from error
-
-    def table(self) -> Table:
-        """The gates, a row each."""
-        from rich.table import Table
-        from rich.text import Text
-
-        on = f"{self.images} images" if self.images else f"{self.texts} texts"
-        by = f" by {self.machine['engine']}" if "engine" in self.machine else ""
-        title = Text(f"Parity of {self.bundle} with {self.reference} on {on}{by}: {self.verdict}")
-        if not self.held_back:
-            title.append(f" ({NOT_HELD_BACK})", "yellow")
-        table = Table(title=title)
-        table.add_column("figure", no_wrap=True)  # names that one may want to copy; intervals can take two lines
-        for column in ("measured", "95% interval", "gate", ""):
-            table.add_column(column, justify="right" if column == "measured" else "left", overflow="fold")
-        marks = {True: Text("pass", "green"), False: Text("FAIL", "red"), None: Text("not measured", "dim")}
-        for gate in self.gates:
-            value = "-" if gate.value is None else f"{gate.value:.6g}"
-            interval = "" if gate.low is None else f"{gate.low:.5g} to {gate.high:.5g}"
-            mark = Text("warn", "yellow") if gate.warning else marks[gate.passed]
-            table.add_row(gate.figure, value, interval, f"{gate.sense} {gate.bound:g}", mark)
-        measured = {gate.figure.split(".")[0]: gate.rests_on for gate in self.gates if gate.rests_on}
-        table.caption = "; ".join(f"{name}: {what}" for name, what in measured.items())
-        return table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,12 @@ def _columns(encoder: Encoder, bank: LabelBank, view: View, *, maps: bool, every
         asked.append({"maps": "every" if every else "best"})
     same = {"bundle": encoder.manifest.name, "made_with": sha256_json(asked)[:16]}
     decided = DECIDED if encoder.calibration is not None else ()
-    return Columns("image", same, ("best", *decided), tuple(map(_column, bank.names)))
+    return Columns("image", same, ("best", *decided), tuple(map(_column, bank.names)), taken_for=_taken_for)
+
+
+def _taken_for(row: Row) -> str:
+    """The label that a row's image was taken for; "" of a single label."""
+    return "unlike all" if row.get("unlike") == "yes" else str(row.get("best") or "")
 
 
 def _column(label: str) -> str:
@@ -147,11 +152,10 @@ def _outcome(encoder: Encoder, bank: LabelBank, embedding: NDArray[np.float32], 
         _column(score.label): None if score.probability is None else round(score.probability, 6) for score in scores
     }
     best = scores[0].label if len(scores) > 1 else ""
-    taken_for = "unlike all" if decision is not None and decision.unlike else best
     listed = [asdict(score) for score in scores]
     decided = None if decision is None else asdict(decision)
     fields = {"best": best, **_decided(decision), **shares, "scores": listed, "decision": decided}
-    return Outcome({"labels": listed[:top], "decision": decided}, fields, taken_for)
+    return Outcome({"labels": listed[:top], "decision": decided}, fields)
 
 
 def _decided(decision: Decision | None) -> dict[str, str]:

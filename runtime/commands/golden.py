@@ -34,17 +34,19 @@ def golden(
 
     from ..bundles.atomic import atomic_folder
     from ..bundles.bundle import Bundle
+    from ..errors import CorpusError
     from ..golden.files import Inputs
     from ..kinds import KINDS
     from ..pictures.images import find_images
     from ..trust.verifying import signed_manifest
+    from ..written_text import read_written
 
     opened = Bundle.open(
         bundle, allow_failed_parity=allow_failed_parity, manifest_sha256=signed_manifest(bundle, None)
     )  # fmt: skip
     found = list(islice(find_images(images or []), most))
     with atomic_folder(to, force=force) as folder:
-        lines = texts.read_text(encoding="utf-8").splitlines() if texts else []
+        lines = read_written(texts, CorpusError).splitlines() if texts else []
         inputs = Inputs(found, lines, labels, probe)
         index = KINDS[opened.manifest.kind].write_golden_files(opened, folder, inputs)
         (folder / "golden.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

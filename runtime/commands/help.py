@@ -12,8 +12,9 @@ from ..console.terminal import out, print_json
 # Exit codes of all commands: {code: when}.
 EXIT_CODES = {
     0: "All is done.",
-    1: "Nothing useful could be done; one sentence on stderr says why. Also: a check failed (verify, doctor).",
-    2: "An option or an argument is missing or not allowed.",
+    1: "Nothing useful could be done, such as where a file, a recipe or a window does not exist; one sentence on stderr says "
+    "why. Also: a check failed (verify, doctor).",
+    2: "An option or an argument is missing, unknown or out of range; nothing was begun.",
     3: "Done, but some inputs could not be read, or an answer was cut off; stderr names them.",
     4: "The bundle was written or measured, and failed its parity gate.",
     130: "Stopped with Ctrl-C; what lay half-made is removed, and what can be gone on with is kept.",

@@ -93,7 +93,7 @@ def remove(
     if as_json:
         print_json({"index": str(index), "removed": removed, "images": left})
     else:
-        out.print(f"{index}: {removed} images taken out, {left} left")
+        out.print(f"{index}: {_images(removed)} taken out, {left} left")
 
 
 @app.command()
@@ -175,5 +175,9 @@ def _tell(index: Path, encoder: Encoder, done: Added, as_json: bool, present: in
         many = of_many(done.failed, done=done.added, before=present)
         print_json({"bundle": encoder.manifest.name, "out": str(index), **many})
     else:
-        out.print(f"{index}: {done.added} images added, {present} were there, {len(done.failed)} could not be read")
+        out.print(f"{index}: {_images(done.added)} added, {present} there before, {len(done.failed)} could not be read")
     end_with(done.failed, done=done.added + present)
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"

@@ -94,7 +94,8 @@ def predict(
     fitted = Probe.load(probe, encoder.fingerprint)
     asked = [encoder.fingerprint, sha256_file(probe), asdict(view)]
     same = {"probe": probe.name, "made_with": sha256_json(asked)[:16]}
-    columns = Columns("image", same, ("best",), tuple(f"p {label}" for label in fitted.labels))
+    shares = tuple(f"p {label}" for label in fitted.labels)
+    columns = Columns("image", same, ("best",), shares, taken_for=lambda row: str(row.get("best") or ""))
     run.go(encoder, columns, lambda embedding, _: _outcome(fitted, embedding))
     if not as_json and run.results:
         out.print(_table(run.results))
@@ -108,7 +109,7 @@ def _outcome(probe: Probe, embedding: NDArray[np.float32]) -> Outcome:
     scores = dict(zip(probe.labels, probe.predict(embedding[None])[0].tolist(), strict=True))
     best = max(scores, key=scores.__getitem__)
     shares = {f"p {label}": round(score, 6) for label, score in scores.items()}
-    return Outcome({"probabilities": scores}, {"best": best, **shares}, best)
+    return Outcome({"probabilities": scores}, {"best": best, **shares})
 
 
 def _table(results: Sequence[Row]) -> Table:

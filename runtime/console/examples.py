@@ -23,7 +23,9 @@ def typed(text: str) -> str | None:
 
 
 def with_output(text: str, command: str) -> str:
-    """A command's help, and below its example what that prints.
+    """A command's help in paragraphs that the terminal breaks into lines, and below its example what that prints.
+
+    Typer keeps the line breaks of the source, which on a narrower terminal leave a line of two words after each full one.
 
     Args:
         text: the help, in which the example is a paragraph of its own.
@@ -31,7 +33,7 @@ def with_output(text: str, command: str) -> str:
     """
     paragraphs = []
     for part in _paragraphs(text):
-        paragraphs.append(part)
+        paragraphs.append(_unwrapped(part))
         if part.startswith(MARK) and (lines := read_examples().get(command)):
             paragraphs.append("\n".join(f"    {_escape(line)}".rstrip() for line in lines))
     return "\n\n".join(paragraphs)
@@ -39,6 +41,12 @@ def with_output(text: str, command: str) -> str:
 
 def _paragraphs(text: str) -> list[str]:
     return inspect.cleandoc(text).split("\n\n")
+
+
+def _unwrapped(paragraph: str) -> str:
+    """A paragraph of prose in one line; what is indented is code, and stays."""
+    lines = paragraph.split("\n")
+    return paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)
 
 
 def _escape(text: str) -> str:

@@ -42,12 +42,10 @@ class Outcome:
     Attributes:
         result: what `--json` says of it, without its name.
         fields: what a file of results holds of it, without its name and what all rows have in common.
-        taken_for: the label that it was taken for, for the totals; "" where there is no such thing.
     """
 
     result: Row
     fields: Row
-    taken_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +159,8 @@ class ImageRun:
             with self._opened(columns) as file, progress() as advance:
                 waiting = self.inputs if file is None else [one for one in self.inputs if one.name not in file.done]
                 self.before = len(self.inputs) - len(waiting)
+                if file is not None:
+                    self._taken_for.update(filter(None, (file.done.get(one.name) for one in self.inputs)))
                 for one, item in made(waiting, self.view):
                     if isinstance(item, ImageError):
                         self._refuse(one, str(item))
@@ -183,8 +183,8 @@ class ImageRun:
         if file is not None:
             file.add({columns.key: one.name, **columns.same, **found.fields})
         self.results.append({"image": one.shown, **found.result})
-        if found.taken_for:
-            self._taken_for[found.taken_for] += 1
+        if columns.taken_for is not None and (label := columns.taken_for(found.fields)):
+            self._taken_for[label] += 1
         if show is not None:
             show(self.results[-1])
 
@@ -206,11 +206,10 @@ class ImageRun:
             many = of_many(self.failed, done=len(self.results), before=self.before)
             print_json({**facts, "results": self.results, **many})
         if self.count > 1:
-            told = [f"{number} {label}" for label, number in self._taken_for.most_common()]
-            if self.before:
-                told.append(f"{self.before} done before")
+            kinds = ", ".join(f"{number} {label}" for label, number in self._taken_for.most_common())
+            told = [*([kinds] if kinds else []), *([f"{self.before} done before"] if self.before else [])]
             if told:
-                err.print(f"medge: {self.count} images: {', '.join(told)}", soft_wrap=True)
+                err.print(f"medge: {self.count} images: {'; '.join(told)}", soft_wrap=True)
         end_with(self.failed, done=self.before + len(self.results))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ class Columns:
         texts: further fields that are texts.
         numbers: fields that are numbers, or None.
         vectors: fields that are lists of numbers, as `as_numbers` makes them; a .csv holds none.
+        taken_for: of a row, the label that its image was taken for, for the totals; None where rows have no such thing.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Columns:
     texts: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
+    taken_for: Callable[[Row], str] | None = None
 
     @property
     def names(self) -> list[str]:

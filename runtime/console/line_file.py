@@ -11,7 +11,7 @@ from typing import Self
 
 from ..bundles.atomic import refuse_special
 from ..bundles.claim import claimed
-from ..errors import storage_errors
+from ..errors import GOES_ON, storage_errors
 
 
 class LineFile:
@@ -67,7 +67,7 @@ class LineFile:
         Raises:
             StorageError: the file system refused.
         """
-        with storage_errors(self._place):
+        with storage_errors(self._place, GOES_ON):
             self._stream.write(lines)
             self._stream.flush()
 
@@ -75,7 +75,7 @@ class LineFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         def telling() -> AbstractContextManager[None]:
-            return contextlib.suppress(OSError) if error else storage_errors(self._place)
+            return contextlib.suppress(OSError) if error else storage_errors(self._place, GOES_ON)
 
         with telling():  # what a full disk did not take is tried again here: the first error is the one to tell
             self._stream.close()

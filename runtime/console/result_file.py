@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ..bundles.atomic import atomic_file
-from ..errors import StorageError, storage_errors
+from ..errors import GOES_ON, StorageError, storage_errors
 from .layouts import CSV, Columns, JSONLines, Lines, Row, layout_of
 from .line_file import LineFile
 
@@ -44,7 +44,7 @@ class ResultFile:
         self._form: Lines = layout if isinstance(layout, JSONLines | CSV) else JSONLines()
         self._whole = None if isinstance(layout, JSONLines | CSV) else layout
         self._kept: list[Row] = []  # what a file that is written as a whole holds already
-        self.done: set[str] = set()
+        self.done: dict[str, str] = {}  # with what each was taken for, "" where that is not said
         self._lines = LineFile(
             path if self._whole is None else path.with_name(f".{path.name}.rows"),
             self._form.head().encode(errors=_ERRORS),
@@ -64,7 +64,8 @@ class ResultFile:
             if self._whole is None:
                 raise
             rows = []  # what another question has left on its way to this file: nothing that could be taken up
-        self.done.update(str(row[self._columns.key]) for row in [*self._kept, *rows])
+        for row in [*self._kept, *rows]:
+            self._note(row)
         return bool(rows)
 
     @contextlib.contextmanager
@@ -99,14 +100,18 @@ class ResultFile:
         if self._whole is not None:
             self._whole.check(row)
         self._lines.add(self._form.write(row).encode(errors=_ERRORS))
-        self.done.add(str(row[self._columns.key]))
+        self._note(row)
+
+    def _note(self, row: Row) -> None:
+        label = self._columns.taken_for
+        self.done[str(row[self._columns.key])] = label(row) if label else ""
 
     def _finish(self) -> None:
         """Write the whole file, where rows have come that are not in it."""
         if self._whole is None:
             return
         kept = {str(row[self._columns.key]) for row in self._kept}
-        with storage_errors(self.path), self._refusing_others():
+        with storage_errors(self.path, GOES_ON), self._refusing_others():
             text = self._lines.path.read_bytes().decode("utf-8", _ERRORS)
             fresh = [row for row in self._form.read(text) if str(row[self._columns.key]) not in kept]
             if fresh:

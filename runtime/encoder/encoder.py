@@ -84,14 +84,14 @@ class Encoder(Embedder):
     def __repr__(self) -> str:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.towers.items())
         labels = f", labels {shorten(self.manifest.labels)}" if self.manifest.labels else ""
-        side, parity = self.facts.image_size, self.manifest.status
+        side, parity = self.facts.image_size, self.manifest.verdict
         return f"<Encoder {self.manifest.name}: {recipes}, {side} x {side} pixels, parity {parity}{labels}>"
 
     def _repr_html_(self) -> str:
         rows = [(f"{tower} tower", one.recipe) for tower, one in self.towers.items()]
         rows.append(("image", f"{self.facts.image_size} x {self.facts.image_size} pixels, {self.manifest.profile}"))
         rows.append(("labels", shorten(self.manifest.labels, 12) or "none of its own"))
-        return fact_table(f"Encoder {self.manifest.name}", [*rows, ("parity", self.manifest.status)])
+        return fact_table(f"Encoder {self.manifest.name}", [*rows, ("parity", self.manifest.verdict)])
 
     @cached_property
     def vision(self) -> Session:

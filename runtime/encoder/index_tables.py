@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..errors import IndexFileError, StorageError, one_line
+from ..errors import GOES_ON, IndexFileError, StorageError, one_line
 
 VERSION = "3"  # the hashes of the graph and of the images stand beside them
 # What a file must hold, to the letter: a view, a trigger or another column is none of ours.
@@ -30,9 +30,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if reason := _REFUSED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF):
-            raise StorageError(
-                f"writing {path}: {reason}; what was embedded before is kept, and the same command goes on"
-            ) from error
+            raise StorageError(f"writing {path}: {reason}; {GOES_ON}") from error
         raise IndexFileError(f"{path} is no index, or damaged ({one_line(error)})") from error
 
 

@@ -20,6 +20,7 @@ from ..bundles.typed_json import parse
 from ..errors import BundleError, LabelError, one_line
 from ..json_text import holds_controls
 from ..notebook import shorten
+from ..written_text import read_written
 
 # What a label without prompts of its own is asked with.
 DEFAULT_TEMPLATES = ("{}", "an image of {}", "a medical image showing {}")
@@ -42,9 +43,9 @@ def read_labels(path: Path) -> dict[str, list[str]]:
             raise LabelError(f"{path}: is no regular file; give a file of labels")
         if size > MOST_BYTES:
             raise LabelError(f"{path}: has {size} bytes, a file of labels at most {MOST_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: can't be read as text ({error})") from error
+    except OSError as error:
+        raise LabelError(f"{path}: can't be read as text ({error.strerror or error})") from error
+    text = read_written(path, LabelError)
     if path.suffix.lower() == ".json":
         try:
             body = parse(text.encode())

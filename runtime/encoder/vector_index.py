@@ -106,6 +106,8 @@ class VectorIndex:
             ...     len(index)
             1
         """
+        if path.is_dir():
+            raise IndexFileError(f"{path} is a folder; give the file that 'medge index build' made")
         if not path.is_file():
             raise IndexFileError(f"{path} does not exist; make it with 'medge index build'")
         with sqlite_errors(path), contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as connection:

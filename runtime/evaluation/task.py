@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from ..bundles.typed_json import build
 from ..encoder.labels import DEFAULT_TEMPLATES
 from ..errors import TaskError, one_line
+from ..written_text import read_written
 from .items import Found, FoundQuestions
 from .layouts.choices import Choices
 from .layouts.class_folders import ClassFolders
@@ -237,12 +238,7 @@ def read_task(name: str) -> Named | NamedQuestions:
     """
     own = Path(name)
     if own.suffix == ".toml":
-        try:
-            if own.is_fifo():  # reading would wait for whoever writes
-                raise TaskError(f"{name}: is no regular file")
-            return parse_task(own.stem, own.read_text(encoding="utf-8"), name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise TaskError(f"{name}: can't be read as text ({error})") from error
+        return parse_task(own.stem, read_written(own, TaskError), name)
     if name not in task_names():
         raise TaskError(
             f"there is no task '{one_line(name, 80)}'; give a .toml file, or one of {', '.join(task_names())}"

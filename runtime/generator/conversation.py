@@ -143,7 +143,7 @@ def about(images: ImageSource | Sequence[ImageSource] | None, question: str, vie
         GeneratorError: the question is empty.
     """
     refuse_empty(question)
-    return user(*(read_image(image, view) for image in as_sources(images)), question)
+    return user(*(read_image(image, view) for image in (() if images is None else as_sources(images))), question)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Generator:
     def __repr__(self) -> str:
         recipes = ", ".join(f"{tower} {facts.recipe}" for tower, facts in self.manifest.towers.items())
         sees = f"{self.facts.image_tokens} tokens an image" if self.facts.image_tokens else "text only"
-        return f"<{type(self).__name__} {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.status}>"
+        return f"<{type(self).__name__} {self.manifest.name}: {recipes}, {sees}, parity {self.manifest.verdict}>"
 
     def _repr_html_(self) -> str:
         rows = [(part, tower.recipe) for part, tower in self.manifest.towers.items()]
@@ -83,7 +83,7 @@ class Generator:
             ("image", f"{self.facts.image_tokens} tokens" if self.facts.image_tokens else "none, it reads text only")
         )
         rows.append(("trained for", f"{self.facts.context_length:,} tokens"))
-        return fact_table(f"Generator {self.manifest.name}", [*rows, ("parity", self.manifest.status)])
+        return fact_table(f"Generator {self.manifest.name}", [*rows, ("parity", self.manifest.verdict)])
 
     @cached_property
     def header(self) -> GGUFHeader:

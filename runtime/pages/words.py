@@ -35,7 +35,8 @@ def percent(share: float) -> str:
 
 def three(value: float | None) -> str:
     """With three decimals, as shares that stand below each other; what is unknown or no finite number is a dash."""
-    return f"{value:.3f}".replace("-", "−") if value is not None and math.isfinite(value) else "–"
+    # What rounds to zero has no sign, which would read as a loss.
+    return f"{value:z.3f}".replace("-", "−") if value is not None and math.isfinite(value) else "–"
 
 
 def span(low: float | None, high: float | None) -> str:

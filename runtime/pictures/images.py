@@ -53,13 +53,13 @@ def describe(source: ImageSource) -> str:
         return f"a PIL image of {source.size}"
     if isinstance(source, np.ndarray):
         return f"an array of {source.shape}"
-    return f"an image of {len(source)} bytes" if isinstance(source, bytes) else "an open file"
+    if isinstance(source, bytes):
+        return f"an image of {len(source)} bytes"
+    return "an open file" if hasattr(source, "read") else f"a value of type {type(source).__name__}"
 
 
-def as_sources(images: ImageSource | Sequence[ImageSource] | None) -> Sequence[ImageSource]:
-    """One image, several or none, as a sequence."""
-    if images is None:
-        return ()
+def as_sources(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
+    """One image or several, as a sequence."""
     return images if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]  # mypy narrows no union of protocols
 
 

@@ -34,7 +34,10 @@ class View:
 
     def __post_init__(self) -> None:
         if self.window is not None and not (all(map(math.isfinite, self.window)) and self.window[1] > 0):
-            raise ImageError(f"a window of centre and width {self.window} is none; the width must be greater than 0")
+            centre, width = self.window
+            raise ImageError(
+                f"the window {centre:g},{width:g} can't be used: both must be finite numbers, and the width greater than 0"
+            )
 
     @classmethod
     def of(cls, frame: int | None = None, window: str | None = None) -> View:

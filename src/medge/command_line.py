@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,26 +79,51 @@ def build_app(chosen: str | None) -> typer.Typer:
 
     No command imports a package of an extra before it runs, so that each has its help on the bare install.
     """
-    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP)
+    from .runtime.console.help_words import PlainCommand, PlainGroup
+
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP, cls=PlainGroup)
     app.callback()(overview)
     for name, entry in COMMANDS.items():
         found = _import(entry) if name == chosen else _outline
         if isinstance(found, typer.Typer):
             _show_examples(found, name)
-            app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel)
+            app.add_typer(found, name=name, help=entry.help, rich_help_panel=entry.panel, cls=PlainGroup)
         else:
             text = _with_output(found.__doc__ or "", name) if name == chosen else entry.help
-            app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel)(found)
+            app.command(name, help=text, short_help=entry.help, rich_help_panel=entry.panel, cls=PlainCommand)(found)
     return app
+
+
+def every_command() -> Iterator[tuple[str, Callable[..., Any], bool]]:
+    """("index build", its function, whether the help lists it) of each command, and of the parts of those that have some."""
+    for name, entry in COMMANDS.items():
+        found = _import(entry)
+        if isinstance(found, typer.Typer):
+            yield from _parts(found, name)
+        else:
+            yield name, found, True
+
+
+def _parts(app: typer.Typer, name: str) -> Iterator[tuple[str, Callable[..., Any], bool]]:
+    for one in app.registered_commands:
+        assert one.callback is not None
+        yield f"{name} {one.name or one.callback.__name__}", one.callback, not one.hidden
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from _parts(group.typer_instance, f"{name} {group.name}")
 
 
 def _show_examples(app: typer.Typer, name: str) -> None:
     """Put what the example in the help of each of a command's parts prints below it."""
+    from .runtime.console.help_words import PlainCommand, PlainGroup
+
     for part in app.registered_commands:
         assert part.callback is not None
+        part.cls = PlainCommand
         part.help = _with_output(part.callback.__doc__ or "", f"{name} {part.name or part.callback.__name__}")
     for group in app.registered_groups:
         assert group.typer_instance is not None
+        group.cls = PlainGroup
         _show_examples(group.typer_instance, f"{name} {group.name}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,8 @@ def score_zero_shot(subject: Subject, asked: Asked, material: Material, view: Vi
         score = ZeroShot(subject.encoder, there, gone)
     file = items_file(asked.place, asked.form)
     columns = columns_of(subject, asked, material, score.prompts)
+    if asked.one:
+        columns = replace(columns, taken_for=lambda row: str(row.get("answer") or ""))
     run = ImageRun(inputs_of(material.test), view, file, TABLES, force=asked.force)
     run.go_through(subject.through, columns, _measure(score, material.test, material.labels, one=asked.one))
     rows = rows_of(file, columns, (item.key for item in material.test))
@@ -59,6 +62,6 @@ def _measure(
         now = time.perf_counter()
         seconds, last = now - last, now
         fields = row_of(by_key[key], labels, score(embedding), seconds, one=one)
-        return Outcome({}, fields, fields["answer"] if one else "")
+        return Outcome({}, fields)
 
     return measure

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ...errors import MissingExtraError, TaskError, one_line
 from ...json_text import loads
+from ...written_text import read_written
 from ..items import LETTERS, FoundQuestions, Question
 from ..places import find_files
 
@@ -141,7 +142,7 @@ def read_entries(path: Path) -> Iterator[tuple[str, Entry]]:
         if path.suffix == ".parquet":
             yield from ((str(number), entry) for number, entry in enumerate(_parquet(path)))
             return
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_written(path, TaskError)
         if path.suffix == ".csv":
             rows: Any = [dict(zip(map(str, range(99)), row, strict=False)) for row in csv.reader(text.splitlines(True))]
         elif path.suffix == ".jsonl":

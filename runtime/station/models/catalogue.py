@@ -23,10 +23,11 @@ class Entry:
         kind: "encoder" or "generator".
         folder: where it lies.
         created: when its manifest was written, in seconds since 1970.
-        parity: the verdict of its measurement: "passed", "failed" or "not measured".
+        parity: the verdict of its measurement: "passed", "passed with a warning", "failed" or "not measured".
         recipes: {tower: recipe}.
         profile: how an image is resized for it.
         image_size: pixels of an image's side; 0 where the model reads text only.
+        maps: whether an encoder can say where it sees a label.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Entry:
     recipes: dict[str, str] = field(default_factory=dict)
     profile: str = ""
     image_size: int = 0
+    maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,10 @@ def _entry(path: Path, allow_failed_parity: bool) -> Entry:
     if not manifest.towers:
         raise StationError(f"{path.name} holds CoreML packages only, which this machine can't run")
     if manifest.kind == "encoder":
-        size = manifest.encoder.image_size
+        size, maps = manifest.encoder.image_size, bool(manifest.towers["vision"].map_output)
     else:
-        size = manifest.generator.image_size if manifest.generator.image_tokens else 0
+        size, maps = manifest.generator.image_size if manifest.generator.image_tokens else 0, False
     recipes = {tower: facts.recipe for tower, facts in manifest.towers.items()}
     created = int((path / MANIFEST).stat().st_mtime)
     profile = manifest.profile if size else ""
-    return Entry(path.name, manifest.kind, path, created, manifest.status, recipes, profile, size)
+    return Entry(path.name, manifest.kind, path, created, manifest.verdict, recipes, profile, size, maps)

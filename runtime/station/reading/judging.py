@@ -79,7 +79,8 @@ class Judge:
         detail = {"bundle": entry.id, "job": task.job.id, "pictures": len(found)}
         content = {
             "model": entry.id, "parity": entry.parity, "recipes": entry.recipes, "calibrated": calibrated,
-            "labels": [] if bank is None else list(bank.names), "series": [choice.as_dict() for choice in choices],
+            "maps": entry.maps, "labels": [] if bank is None else list(bank.names),
+            "series": [choice.as_dict() for choice in choices],
             "note": "" if bank else "the bundle has no labels of its own: pictures were embedded for the search, not scored",
             "instances": found,
         }  # fmt: skip

@@ -19,6 +19,7 @@ from medge.runtime.bundles.bundle import Bundle, new_bundle
 from medge.runtime.bundles.gates import tell
 from medge.runtime.bundles.manifest import LICENCE_NOTICE, MANIFEST, SEAL_BYTES, Manifest
 from medge.runtime.errors import BundleError, ParityGateError, ParityWarning
+from medge.runtime.station.models.catalogue import Catalogue
 
 
 @pytest.fixture
@@ -189,8 +190,9 @@ def test_the_parity_gate_is_obeyed(copy: Path, parity: str | None) -> None:
     gates = (replace(first, value=first.bound + 1, passed=False), *others)
     changed = replace(onnx, parity=replace(onnx.parity, status="failed", gates=gates) if parity else None)
     rewrite(copy, artefacts={"onnx": changed})
-    with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}"):
+    with pytest.raises(ParityGateError, match=f"parity {parity or 'not measured'}") as refused:
         medge.load(copy)
+    assert ("see " in str(refused.value)) is (parity == "failed")  # what was not measured has no page
     assert medge.load(copy, allow_failed_parity=True).manifest.artefacts["onnx"] == changed
 
 
@@ -203,7 +205,13 @@ def test_what_was_lost_is_told_and_the_bundle_is_used(copy: Path) -> None:
     )
     rewrite(copy, artefacts={"onnx": replace(onnx, parity=replace(onnx.parity, gates=gates, warnings=tell(gates)))})
     with pytest.warns(ParityWarning, match=r"passed with a warning: on images: worse \(measured on \d+ images\)$"):
-        medge.load(copy)
+        encoder = medge.load(copy)
+    assert (encoder.manifest.status, encoder.manifest.verdict) == ("passed", "passed with a warning")
+    assert "parity passed with a warning" in repr(encoder)
+    assert "<td>passed with a warning</td>" in encoder._repr_html_()
+    assert (
+        Catalogue.read(copy.parent).entries[copy.name].parity == "passed with a warning"
+    )  # the station's results say it
 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:

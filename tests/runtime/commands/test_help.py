@@ -11,7 +11,7 @@ import pytest
 from command_line import medge, medge_process
 from scripts import load_script
 
-from medge.runtime.console.examples import read_examples
+from medge.runtime.console.examples import read_examples, with_output
 from medge.runtime.console.glossary import read_glossary
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +54,26 @@ def test_exit_codes_are_those_of_the_commands() -> None:
     assert medge("help", "Exit code").stdout == said
     assert all(f"{code}: " in said for code in EXIT_CODES)
     assert "exit-codes" in medge("--help").stdout
+
+
+def test_prose_is_broken_by_the_terminal_alone() -> None:
+    text = """First.
+
+    A sentence that the source
+    breaks, and goes on.
+
+    Example: medge help --json
+    gate
+
+        code
+          keeps its lines
+    """
+    shown = with_output(text, "no command").split("\n\n")
+    assert shown[1:] == [
+        "A sentence that the source breaks, and goes on.",
+        "Example: medge help --json gate",
+        "    code\n      keeps its lines",
+    ]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -69,7 +69,14 @@ def test_folders_are_made_and_nothing_is_found_in_a_new_file(tmp_path: Path) -> 
 def test_a_full_disk_is_told_and_loses_no_whole_line(tmp_path: Path) -> None:
     path, lines = tmp_path / "rows", [f"line {number}\n".encode() for number in range(20)]
     full = files_up_to(len(HEAD) + 30)
-    with pytest.raises(StorageError, match="writing .*rows: the file is too large"), full, Run(path).file as file:
+    with (
+        pytest.raises(
+            StorageError,
+            match="writing .*rows: the file is too large; what was written before is kept",
+        ),
+        full,
+        Run(path).file as file,
+    ):
         for line in lines:
             file.add(line)
     cut = path.read_bytes()
@@ -83,7 +90,13 @@ def test_a_full_disk_is_told_and_loses_no_whole_line(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_no_head_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="writing .*rows: the file is too large"), files_up_to(0):
+    with (
+        pytest.raises(
+            StorageError,
+            match="writing .*rows: the file is too large",
+        ),
+        files_up_to(0),
+    ):
         Run(tmp_path / "rows")
     assert left(tmp_path) == []
     with Run(tmp_path / "rows").file:  # nor is it claimed any more

@@ -27,6 +27,10 @@ def test_what_is_unknown_is_a_dash() -> None:
     assert span(-0.02, None) == "−0.020 to –"
 
 
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert (three(-0.0001), three(-0.0006)) == ("0.000", "−0.001")
+
+
 @pytest.mark.parametrize("given", [None, "mine"])
 def test_the_list_of_fonts_stays_out_of_the_home_and_of_other_processes(given: str | None, tmp_path: Path) -> None:
     """A child of a process that has drawn would list its fonts in a folder that the parent removes."""

@@ -112,7 +112,7 @@ def test_classify_scores_labels_and_tells_what_cannot_be_read(client: TestClient
         ({"labels": ["a", "a"]}, "listed twice"),
         ({"labels": None}, "has no baked labels"),
         ({"labels": ["a"], "window": "liver"}, "there is no window 'liver'"),
-        ({"labels": ["a"], "window": "40,nan"}, "a window of centre and width"),
+        ({"labels": ["a"], "window": "40,nan"}, "the window 40,nan can't be used"),
         ({"labels": ["a"], "images": []}, "images"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from station_fakes import GIGABYTE, FakeOpener, catalogue, device, entries
 
+from medge.runtime.bundles.manifest import Manifest
 from medge.runtime.errors import ContextError, StationError
 from medge.runtime.station.models.answers import AnswerQueue, BusyError, LeftError
 from medge.runtime.station.models.catalogue import Catalogue
@@ -31,6 +32,7 @@ def test_a_folder_of_bundles(bundle: Path, tmp_path: Path) -> None:
     found = Catalogue.read(folder)
     assert list(found.entries) == ["eyes"]
     assert (found.entries["eyes"].kind, found.entries["eyes"].parity) == ("encoder", "passed")
+    assert found.entries["eyes"].maps is bool(Manifest.read(bundle).towers["vision"].map_output)
     assert list(found.refused) == ["broken"]
     with pytest.raises(StationError, match="no encoder of that name; it has: eyes"):
         Catalogue.read(folder, encoder="ears")

@@ -78,6 +78,7 @@ def test_sent_judged_and_shown(at: Clinic) -> None:
     [result] = found["results"]
     content = result["content"]
     assert (content["model"], content["parity"], content["labels"]) == ("eyes", "passed", ["grey", "red"])
+    assert content["maps"] is False  # so that the page has no button that could only fail
     assert content["series"] == [{"uid": "1.2.1.1.8", "frames": 2, "of": 2, "note": ""}]
     assert [(one["instance"], one["frame"]) for one in content["instances"]] == [("1.2.1.1.9.1", 0), ("1.2.1.1.9.2", 0)]
     assert content["instances"][0]["labels"][0]["label"] == "grey"

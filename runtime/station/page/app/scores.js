@@ -36,7 +36,7 @@ export function provenance(content) {
 
 function table(content, one, view) {
   const says = new Map((one.decision?.findings ?? []).map((finding) => [finding.label, finding]))
-  const rows = one.labels.map((score) => scored(score, says.get(score.label), one, view))
+  const rows = one.labels.map((score) => scored(score, says.get(score.label), one, content.maps === false ? null : view))
   const rest = rows.slice(SHOWN)
   const more = h("button", { onclick: () => {
     more.replaceWith(...rest)
@@ -48,6 +48,7 @@ function table(content, one, view) {
     rows.slice(0, SHOWN), rest.length ? more : null)
 }
 
+/** Without a view there is no button that shows where: the bundle can't say it. */
 function scored(score, finding, one, view) {
   const share = finding?.probability ?? score.probability
   const where = h("button", { "aria-pressed": "false", onclick: async () => {
@@ -65,7 +66,7 @@ function scored(score, finding, one, view) {
     }
   } }, t("scores.where"))
   const says = finding && h("span", { class: `mark ${finding.says.split(" ")[0]}` }, t(`says.${finding.says}`))
-  return h("div", { class: "score" }, h("span", {}, score.label), h("span", { class: "tail" }, says, percent(share), where),
+  return h("div", { class: "score" }, h("span", {}, score.label), h("span", { class: "tail" }, says, percent(share), view && where),
     h("meter", { min: "0", max: "1", value: String(share), "aria-label": score.label }))
 }
 
