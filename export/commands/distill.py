@@ -42,6 +42,7 @@ from ..distill.job import (
     check_images_job,
     check_texts_job,
 )
+from .gate_table import gate_table
 from .losses import tell_losses
 from .options import (
     FAILED_GATE,
@@ -311,7 +312,7 @@ def finish(
     else:
         _tell_figures(result)
         if report is not None:
-            out.print(report.table())
+            out.print(gate_table(report))
         out.print(f"{to}: {made.size() / 1e6:.1f} MB; the checkpoint's answers stay in {job.workplace}")
     if report is not None:
         tell_losses(to, [report])
