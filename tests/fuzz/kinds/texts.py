@@ -128,7 +128,7 @@ def _examples(path: Path, place: Path, body: bytes) -> None:
 
 def _written(texts: list[str], body: bytes = b"") -> None:
     """Texts can be encoded, as tokenizers will; and are what the file says, not what Python makes of a list or a number."""
-    leaves = {leaf.strip() for line in body.decode("utf-8", "replace").split("\n") for leaf in _leaves(line)}
+    leaves = {leaf.strip() for line in body.decode("utf-8-sig", "replace").split("\n") for leaf in _leaves(line)}
     for text in texts:
         try:
             text.encode()
