@@ -124,7 +124,8 @@ def test_looser_gates_allow_more_and_what_is_missed_is_seen_early(reference: Ref
 
     known = {merged: Remembered(embed(merged)) for merged in range(patches(tower) // 2)}
     gates = part_gates("vision", ONNX_RECIPES["int4"])
-    hopeless = [replace(gate, bound=1 - 1e-6) for gate in gates]  # of many tokens the first images say that they miss these
+    # Of many merged tokens the first images say that they miss these.
+    hopeless = [replace(gate, bound=1 - 1e-6) for gate in gates]
     assert largest_merge(known.__getitem__, tower, hopeless) == 0
     assert taken[max(taken)] < len(pixels)
     strict, loose = (
