@@ -89,6 +89,15 @@ def reports(data: Path, start: int, stop: int) -> list[str]:
     return [text for text in found if text]
 
 
+def said(found: Divergence) -> dict[str, Any]:
+    """The figures that the tables show, with their intervals."""
+    figures = found.figures()
+    return {
+        "kld": asdict(figures.intervals["kld.mean"]), "same_top": asdict(figures.intervals["same_top"]),
+        "tokens": figures.tokens, "units": figures.units,
+    }  # fmt: skip
+
+
 class Measured:
     """Full precision's logits on the held-back texts, and how far a file is from them."""
 
@@ -110,11 +119,7 @@ class Measured:
                 found = Divergence.empty()
                 for ids, of, exact in prompts:
                     found.add(exact[:-1].astype(np.float32), engine.logits(ids)[:-1], ids[1:], SKIP, of)
-                figures = found.figures()
-                out[name] = {
-                    "kld": asdict(figures.intervals["kld.mean"]), "same_top": asdict(figures.intervals["same_top"]),
-                    "tokens": figures.tokens, "units": figures.units,
-                }  # fmt: skip
+                out[name] = said(found)
         return out
 
 

@@ -19,13 +19,12 @@ import json
 import pydoc_data.topics
 import shutil
 import time
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compensation import Measured, held_back, plain_squares, reports
+from compensation import Measured, held_back, plain_squares, reports, said
 from generator_parity import contexts, write_images
 
 from medge.export.distill.finish import finish
@@ -83,12 +82,6 @@ class WithImages:
 
 def _sees(items: list[Item]) -> bool:
     return any(isinstance(item, Picture) for item in items)
-
-
-def said(found: Divergence) -> dict[str, Any]:
-    figures = found.figures()
-    intervals = {name: asdict(figures.intervals[key]) for name, key in (("kld", "kld.mean"), ("same_top", "same_top"))}
-    return {**intervals, "tokens": figures.tokens, "units": figures.units}
 
 
 def examples(data: Path, place: Path) -> Path:

@@ -12,7 +12,6 @@ import asyncio
 import base64
 import json
 import random
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import numpy as np
 from pydicom.data import get_testdata_file
 from scipy.stats import t as student
 from station_serving import HOST, Server, form
+from station_studies import head_ct
 
 from medge.runtime.pictures.images import read_image
 from medge.runtime.station.reading.pictures import as_png
@@ -62,9 +62,7 @@ def pictures(data: Path) -> list[bytes]:
     """PNGs: a chest film of 1024 pixels, slices of a head CT of 512, a CT of 128."""
     film = read_image(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
     small = read_image(str(get_testdata_file("CT_small.dcm", download=False)))
-    with tarfile.open(data / "dicom" / "ct_head_28slices.tar.gz") as packed:
-        names = sorted(name for name in packed.getnames() if name.endswith(".dcm"))[8:20:4]
-        slices = [read_image(packed.extractfile(name).read()) for name in names]  # type: ignore[union-attr]
+    slices = [read_image(content) for content in head_ct(data)[8:20:4]]
     return [as_png(film, SIDE), *map(as_png, slices), as_png(small)]
 
 

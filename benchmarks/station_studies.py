@@ -86,12 +86,21 @@ class Kind:
         return found
 
 
+def head_ct(data: Path) -> list[bytes]:
+    """The files of a head CT's 28 slices, in order."""
+    found = []
+    with tarfile.open(data / "dicom" / "ct_head_28slices.tar.gz") as packed:
+        for name in sorted(name for name in packed.getnames() if name.endswith(".dcm")):
+            stream = packed.extractfile(name)
+            assert stream is not None  # a file, by its ending
+            found.append(stream.read())
+    return found
+
+
 def kinds(data: Path, share: float) -> list[Kind]:
     """Chest films of 3.6 million pixels, one to a study, and a head CT's 28 slices, of which the encoder looks at nine."""
     film = dcmread(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
-    with tarfile.open(data / "dicom" / "ct_head_28slices.tar.gz") as packed:
-        names = sorted(name for name in packed.getnames() if name.endswith(".dcm"))
-        slices = tuple(dcmread(io.BytesIO(packed.extractfile(name).read())) for name in names)  # type: ignore[union-attr]
+    slices = tuple(dcmread(io.BytesIO(content)) for content in head_ct(data))
     return [
         Kind("chest film", (film,), (0,), 50, max(100, round(200 * share))),
         Kind("head CT", slices, tuple(evenly(len(slices), MOST_SLICES)), 15, max(30, round(60 * share))),

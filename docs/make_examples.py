@@ -30,9 +30,9 @@ from types import MappingProxyType
 from medge.command_line import every_command
 from medge.quant.texts.prompts import medical_texts
 from medge.runtime.bundles.manifest import Manifest
-from medge.runtime.console.examples import read_examples, typed
+from medge.runtime.console.help.examples import read_examples, typed
 
-KEPT = Path(__file__).parents[1] / "runtime" / "console" / "examples.json"
+KEPT = Path(__file__).parents[1] / "runtime" / "console" / "help" / "examples.json"
 MOST, WIDTH = 8, 74  # with the indent, a help page of 80 columns holds them
 # In this order: what one command makes, the next uses.
 MAKING = ("standin", "export medsiglip", "parity", "bench", "distill medsiglip", "demo")

@@ -23,7 +23,7 @@ from medge.runtime import errors
 from medge.runtime.bundles import bounds, facts, figures, gates, manifest, origin, parity_report
 from medge.runtime.bundles.gates import Gate
 from medge.runtime.commands.help import EXIT_CODES
-from medge.runtime.console.glossary import read_glossary
+from medge.runtime.console.help.glossary import read_glossary
 from medge.runtime.decisions import facts as decisions
 from medge.runtime.evaluation.layouts.choices import Choices
 from medge.runtime.evaluation.layouts.class_folders import ClassFolders

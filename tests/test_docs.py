@@ -30,7 +30,9 @@ def test_command_reference_is_generated(export_extra: None) -> None:
     rendered = module.render()
     for name in (*COMMANDS, "station fetch"):  # the last was forgotten while commands were listed by hand
         assert f"\n## medge {name}" in rendered
-    assert not re.search(r"<(bool|str|int|float|list)\b", rendered), "types of Python; help_words.py has the words"
+    assert not re.search(r"<(bool|str|int|float|list)\b", rendered), (
+        "types of Python; console/help/words.py has the words"
+    )
     assert (ROOT / "docs" / "reference" / "commands.md").read_text() == rendered, "run python docs/make_commands.py"
 
 

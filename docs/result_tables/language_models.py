@@ -165,7 +165,7 @@ def finish() -> str:
         [f"`{after['recipe']}`", f"{after['bytes'] / 1e6:.0f}", f"{after['bits']:.2f}", other,
          *(f"{_kld(after, kind) / _kld(files[after['recipe'], other], kind):.2f}" for kind in kinds)]
         for after in (after for _, after in pairs)
-        for other in ("compensated", "llama.cpp's matrix") if (after["recipe"], other) in files
+        for other in ("compensated", ROUNDINGS[0]) if (after["recipe"], other) in files
     ]  # fmt: skip
     costs = [
         [f"`{after['recipe']}`", f"{after['examples']:,}", f"{after['steps']}", f"{after['factors']:,}",
@@ -173,11 +173,7 @@ def finish() -> str:
          f"{after['figures']['divergence_before']:.3f}", f"{after['figures']['divergence']:.3f}"]
         for _, after in pairs
     ]  # fmt: skip
-    values = [
-        [f"`{row['recipe']}`", row["rounding"], *(with_interval(row["held_back"][kind]["kld"]) for kind in kinds),
-         *(f"{100 * row['held_back'][kind]['same_top']['value']:.1f}%" for kind in kinds)]
-        for row in rows
-    ]  # fmt: skip
+    values = [[f"`{row['recipe']}`", row["rounding"], *_held_back(row, kinds)] for row in rows]
     worse = [
         f"`{after['recipe']}` on {kind}" for before, after in pairs for kind in kinds if _kld(after, kind) > _kld(before, kind)
     ]  # fmt: skip
@@ -186,11 +182,21 @@ def finish() -> str:
         f"KL divergence is judged on tokens that nothing was learned on: {tokens}. "
         + (f"The finish made it greater: {', '.join(worse)}." if worse else "On none of them the finish made it greater."),
         table(["KL divergence of the finished file", "MB", "bits a weight", "as a share of", *kinds], gains),
-        table(["recipe", "rounding", *(f"{kind}, KL divergence" for kind in kinds),
-               *(f"{kind}, same first choice" for kind in kinds)], values),
+        table(["recipe", "rounding", *_held_back_heads(kinds)], values),
         table(["recipe", "examples", "steps", "factors", "minutes", "processor minutes", "KL divergence by PyTorch, before",
                "after"], costs),
     ])  # fmt: skip
+
+
+def _held_back_heads(kinds: Sequence[str]) -> list[str]:
+    """Of the columns that `_held_back` fills."""
+    return [f"{kind}, {figure}" for figure in ("KL divergence", "same first choice") for kind in kinds]
+
+
+def _held_back(row: dict[str, Any], kinds: Sequence[str]) -> list[str]:
+    """A file's KL divergence and its share of same first choices on each kind of text."""
+    found = [row["held_back"][kind] for kind in kinds]
+    return [*(with_interval(one["kld"]) for one in found), *(f"{100 * one['same_top']['value']:.1f}%" for one in found)]
 
 
 def _kld(row: dict[str, Any], kind: str) -> float:
@@ -287,13 +293,11 @@ def compensation() -> str:
     facts = json.loads((RESULTS / "compensation.json").read_text())
     rows = facts["rows"]
     kinds = list(rows[0]["held_back"])
-    head = ["recipe", "rounding", "MB", "bits a weight of the layers", "of all", *(f"{kind}, KL divergence" for kind in kinds),
-            *(f"{kind}, same first choice" for kind in kinds)]  # fmt: skip
+    head = ["recipe", "rounding", "MB", "bits a weight of the layers", "of all", *_held_back_heads(kinds)]
     body = [
         [
             f"`{row['recipe']}`", row["rounding"], f"{row['bytes'] / 1e6:.0f}", f"{row['layer_bits']:.2f}", f"{row['bits']:.2f}",
-            *(with_interval(row["held_back"][kind]["kld"]) for kind in kinds),
-            *(f"{100 * row['held_back'][kind]['same_top']['value']:.1f}%" for kind in kinds),
+            *_held_back(row, kinds),
         ] for row in rows
     ]  # fmt: skip
     found = rows[0]["held_back"][kinds[0]]

@@ -16,7 +16,7 @@ from ...quant.recipes.litert import LITERT_RECIPES
 from ...quant.recipes.onnx import ONNX_RECIPES
 from ...runtime.bundles.parity_report import NOT_HELD_BACK
 from ...runtime.console.options import ForceOption, JsonOption, LabelsOption
-from ...runtime.console.terminal import Warned, err, out, print_json, progress, warn
+from ...runtime.console.terminal import Warned, out, print_json, progress, warn
 from ...runtime.errors import RecipeError
 from ..jobs import encoder_job, generator_job
 from ..jobs.encoder_job import ExportJob
@@ -26,16 +26,16 @@ from ..pages.web_page import default_libraries
 from ..to_coreml.options import PackageOptions
 from ..to_gguf.scripts import SCRIPTS
 from .gate_table import gate_table
-from .losses import tell_losses
+from .losses import tell_failed, tell_losses
 from .options import (
     CORPUS,
-    FAILED_GATE,
     BundleOption,
     CheckpointOption,
     LabelledOption,
     MergeOption,
     ParityImagesOption,
     ParityTextsOption,
+    SkipParityOption,
     TargetOption,
     TargetSizeOption,
     TaskOption,
@@ -216,9 +216,7 @@ def medgemma(
     texts: ParityTextsOption = None,
     images: ParityImagesOption = None,
     task: TaskOption = None,
-    skip_parity: Annotated[
-        bool, typer.Option("--skip-parity", help="Don't measure; the bundle then needs --allow-failed-parity.")
-    ] = False,
+    skip_parity: SkipParityOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -286,8 +284,4 @@ def _tell(made: Sequence[tuple[Bundle, Sequence[ParityReport]]], told: Warned, a
             warn(f"{bundle.folder}: {NOT_HELD_BACK}; give others than the calibration's with --images")
         tell_losses(bundle.folder, reports)
     failed = [bundle.folder for bundle, reports in made if any(report.status != "passed" for report in reports)]
-    for folder in failed:
-        warn(f"{folder} failed its parity gate: it was written, but the runtime will refuse it")
-    if failed:
-        err.file.flush()
-        raise typer.Exit(FAILED_GATE)
+    tell_failed(failed)

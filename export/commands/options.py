@@ -56,6 +56,9 @@ ParityTextsOption = Annotated[
     list[Path] | None,
     typer.Option("--texts", help="Texts to measure a language model on; repeat it.", show_default="medge's own"),
 ]
+SkipParityOption = Annotated[
+    bool, typer.Option("--skip-parity", help="Don't measure; the bundle then needs --allow-failed-parity.")
+]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Ray's processes.")]
 TaskOption = Annotated[
     list[Path] | None,

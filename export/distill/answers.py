@@ -53,8 +53,8 @@ class Question:
 
 def read_questions(
     files: Sequence[Path], images: Sequence[Path], about_an_image: str = ABOUT_AN_IMAGE, *, step_by_step: bool = False
-) -> list[Question]:
-    """Questions, each once.
+) -> dict[str, Question]:
+    """Questions by their keys, each once.
 
     Args:
         files: JSON lines, {"question", "image": path or absent}, or texts with a question on each line.
@@ -74,7 +74,7 @@ def read_questions(
         found.setdefault(one.key(), one)
     if not found:
         raise CorpusError(f"{', '.join(map(str, [*files, *images])) or 'nothing given'}: no question in there")
-    return list(found.values())
+    return found
 
 
 def _in_files(files: Sequence[Path]) -> Iterator[Question]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from gguf import GGMLQuantizationType as Type
 from torch.nn.utils import parametrize
 
 from ...quant.distill.factors import BlockFactors, NormFactors
-from ...quant.distill.shards import PassPlan
 from ...quant.distill.train import process_state, train
 from ...quant.gguf_file.matrix_rows import decoded, stored_rows
 from ...quant.gguf_file.scales import HALVES, block_length, scaled
@@ -36,9 +34,9 @@ from ..source.checkpoint import Checkpoint
 from ..to_gguf.write import plan_language
 from .generator import module_name
 from .job import Finish
-from .next_tokens import TeacherTokens, TokenObjective, likeness
-from .prompt_teacher import NextTokens, Prompt, PromptTeacher, Tokens, digest, read_prompts
-from .steps import schedule_of, teacher_pass
+from .next_tokens import TokenObjective, likeness, pass_facts, teacher_tokens
+from .prompt_teacher import NextTokens, Prompt, Tokens, read_prompts
+from .steps import schedule_of
 
 ONE_IN = 16  # examples that are held back, where no others are given to judge by
 HELD_BACK_MOST = 64
@@ -79,25 +77,14 @@ def finish(
         DistillationError: the data are too few, or what was learned is no nearer to the full-precision model on examples
             that were held back; the file is then as it was.
     """
-    options, work = job.training, job.workplace
+    options = job.training
     state = process_state(cpu=options.cpu)
     tokens = Tokens(checkpoint)
     prompts, held = _examples(job, tokens)
-    facts: dict[str, Any] = {
-        "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": options.seed,
-        "precision": options.precision,
-    }  # fmt: skip
-    skipped: list[Refused] = []
-
-    def told(some: Sequence[Prompt], name: str) -> TeacherTokens:
-        plan = PassPlan(work / name, len(some), job.data_pass.per_shard, {**facts, "data": digest(some)})
-        make = partial(PromptTeacher, job.teacher, some, job.top, job.positions, options.seed, options.precision)
-        shards = teacher_pass(plan, make, job.data_pass, state, f"teacher: {name}", progress)
-        images = [str(some[number].image) for number in shards.skipped]
-        skipped.extend(Refused(image, f"{image}: can't be read") for image in images)
-        return TeacherTokens(shards, some)
-
-    shown, judged = told(prompts, "tokens"), told(held, "held-back")
+    facts = pass_facts(job, checkpoint, prompts)
+    shown, skipped = teacher_tokens(job, facts, prompts, "tokens", state, progress)
+    judged, unread = teacher_tokens(job, pass_facts(job, checkpoint, held), held, "held-back", state, progress)
+    skipped += unread
     if not len(shown) or not len(judged):
         raise DistillationError("no example is left: none of their images can be read")
     reference = GeneratorReference(job.teacher)
@@ -108,10 +95,9 @@ def finish(
     before = likeness(student, judged)
     progress("judging", 1, 1)
     objective = TokenObjective(shown, "forward", partial(likeness, told=judged))
-    about = {**facts, "data": digest(prompts), "file": sha256_file(file)}
-    curve = train(
-        student, objective, schedule_of(options, decay=0.0), work / "train", about, cpu=options.cpu, progress=progress
-    )
+    about = {**facts, "file": sha256_file(file)}
+    place = job.workplace / "train"
+    curve = train(student, objective, schedule_of(options, decay=0.0), place, about, cpu=options.cpu, progress=progress)
     _put(file, learned)
     after = likeness(student, judged)
     if not after["divergence"] < before["divergence"]:

@@ -6,13 +6,11 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...quant.distill.shards import PassPlan
 from ...quant.distill.student import choose_layers
 from ...quant.distill.train import process_state, train
 from ...runtime.bundles.atomic import atomic_folder
@@ -26,9 +24,9 @@ from ..source.checkpoint import INDEX, Checkpoint
 from ..source.shard_writer import ShardWriter
 from ..source.student_files import FACTS
 from .job import GeneratorDistillation, check_texts_job, parse_layers
-from .next_tokens import TeacherTokens, TokenObjective, judge
-from .prompt_teacher import NextTokens, Prompt, PromptTeacher, Tokens, digest, read_prompts
-from .steps import one_run, schedule_of, teacher_pass, write_result
+from .next_tokens import TokenObjective, judge, pass_facts, teacher_tokens
+from .prompt_teacher import NextTokens, Prompt, Tokens, read_prompts
+from .steps import one_run, schedule_of, write_result
 
 GLOBAL_EVERY = 6  # Gemma 3's fixed pattern, which llama.cpp takes for granted: every sixth layer sees the whole context
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -62,15 +60,8 @@ def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillati
     same_tokenizer(tokens, Tokens(beginning), job.teacher, start)
     prompts, held = _examples(job, tokens)
     options = job.training
-    facts: dict[str, Any] = {
-        "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": options.seed,
-        "precision": options.precision, "data": digest(prompts),
-    }  # fmt: skip
-    plan = PassPlan(work / "tokens", len(prompts), job.data_pass.per_shard, facts)
-    make_teacher = partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision)
-    shards = teacher_pass(plan, make_teacher, job.data_pass, state, "teacher: tokens", progress)
-    images = [str(prompts[number].image) for number in shards.skipped]
-    skipped = [Refused(image, f"{image}: can't be read") for image in images]
+    facts = pass_facts(job, checkpoint, prompts)
+    told, skipped = teacher_tokens(job, facts, prompts, "tokens", state, progress)
     progress("judging", 0, 3)
     teacher_nll, teacher_best = judge(NextTokens(GeneratorReference(job.teacher).model, tokens.image_id), held)
     progress("judging", 1, 3)
@@ -83,7 +74,7 @@ def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillati
     def judged(model: torch.nn.Module) -> dict[str, float]:
         return {"perplexity": math.exp(judge(model, held)[0])}
 
-    objective = TokenObjective(TeacherTokens(shards, prompts), job.divergence, judged)
+    objective = TokenObjective(told, job.divergence, judged)
     schedule = schedule_of(options, decay=0.0)
     about = {
         **facts, "student": job.student if inherited else beginning.hashes,
@@ -102,7 +93,7 @@ def _distill(job: GeneratorDistillation, progress: Progress) -> tuple[Distillati
         kind="medgemma", student=job.student if inherited else Path(job.student).name,
         teacher={"name": checkpoint.folder.name, "sha256": checkpoint.hashes},
         facts={
-            "examples": len(shards), "with_image": int(sum(prompt.image is not None for prompt in prompts)) - len(skipped),
+            "examples": len(told), "with_image": int(sum(prompt.image is not None for prompt in prompts)) - len(skipped),
             "skipped": len(skipped), "held_back_texts": len(held), "held_back_tokens": len(teacher_best),
             "inherited_layers": inherited, **_settings(job),
         },

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...quant.distill import losses
-from ...quant.distill.shards import ShardSet
+from ...quant.distill.shards import PassPlan, ShardSet
+from ...runtime.pictures.images import Refused
+from ...runtime.progress import Progress
+from ..source.checkpoint import Checkpoint
 from .image_teacher import as_pixels
-from .prompt_teacher import BATCH, Prompt, padded
+from .job import Finish, GeneratorDistillation
+from .prompt_teacher import BATCH, Prompt, PromptTeacher, digest, padded
+from .steps import teacher_pass
 
 
 class TeacherTokens:
@@ -49,6 +56,41 @@ class TeacherTokens:
         top = torch.from_numpy(self._shards.rows("top", rows)[which, column].astype(np.int64)).to(device)
         log = torch.from_numpy(self._shards.rows("log", rows)[which, column].astype(np.float32)).to(device)
         return logits, top, log
+
+
+def pass_facts(
+    job: GeneratorDistillation | Finish, checkpoint: Checkpoint, prompts: Sequence[Prompt]
+) -> dict[str, Any]:
+    """What a teacher's shards depend on, and training from them as well."""
+    return {
+        "teacher": checkpoint.hashes, "top": job.top, "positions": job.positions, "seed": job.training.seed,
+        "precision": job.training.precision, "data": digest(prompts),
+    }  # fmt: skip
+
+
+def teacher_tokens(
+    job: GeneratorDistillation | Finish, facts: Mapping[str, Any], prompts: Sequence[Prompt], name: str, state: Any,
+    progress: Progress,
+) -> tuple[TeacherTokens, list[Refused]]:  # fmt: skip
+    """Let the teacher go over prompts, as far as an earlier run has not.
+
+    Args:
+        job: what is asked for.
+        facts: of `pass_facts`.
+        prompts: that it goes over.
+        name: of the shards, in the job's workplace.
+        state: of `quant.distill.train.process_state`.
+        progress: called as work advances.
+
+    Returns:
+        what it said, and a message for each image that could not be read.
+    """
+    plan = PassPlan(job.workplace / name, len(prompts), job.data_pass.per_shard, facts)
+    options = job.training
+    make = partial(PromptTeacher, job.teacher, prompts, job.top, job.positions, options.seed, options.precision)
+    shards = teacher_pass(plan, make, job.data_pass, state, f"teacher: {name}", progress)
+    images = [str(prompts[number].image) for number in shards.skipped]
+    return TeacherTokens(shards, prompts), [Refused(image, f"{image}: can't be read") for image in images]
 
 
 class TokenObjective:

@@ -52,9 +52,8 @@ class Bundle:
         manifest = bundle.manifest
         status = manifest.status
         if status != "passed" and not allow_failed_parity:
-            see = (
-                f"see {folder / manifest.parity_page}, " if status == "failed" else ""
-            )  # what was not measured has no page
+            # What was not measured has no page.
+            see = f"see {folder / manifest.parity_page}, " if status == "failed" else ""
             raise ParityGateError(
                 f"{folder}: parity {status}, so it may not agree with the original model; {see}measure it with "
                 "'medge parity', or load it all the same with --allow-failed-parity"

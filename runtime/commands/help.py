@@ -33,7 +33,7 @@ def explain(
 
     Example: medge help "KL divergence"
     """
-    from ..console.glossary import explanation, plain, read_glossary
+    from ..console.help.glossary import explanation, plain, read_glossary
 
     if term is not None and plain(term).removesuffix("s") == "exit code":
         found = {str(code): when for code, when in EXIT_CODES.items()}

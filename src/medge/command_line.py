@@ -79,7 +79,7 @@ def build_app(chosen: str | None) -> typer.Typer:
 
     No command imports a package of an extra before it runs, so that each has its help on the bare install.
     """
-    from .runtime.console.help_words import PlainCommand, PlainGroup
+    from .runtime.console.help.words import PlainCommand, PlainGroup
 
     app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP, cls=PlainGroup)
     app.callback()(overview)
@@ -115,7 +115,7 @@ def _parts(app: typer.Typer, name: str) -> Iterator[tuple[str, Callable[..., Any
 
 def _show_examples(app: typer.Typer, name: str) -> None:
     """Put what the example in the help of each of a command's parts prints below it."""
-    from .runtime.console.help_words import PlainCommand, PlainGroup
+    from .runtime.console.help.words import PlainCommand, PlainGroup
 
     for part in app.registered_commands:
         assert part.callback is not None
@@ -128,7 +128,7 @@ def _show_examples(app: typer.Typer, name: str) -> None:
 
 
 def _with_output(text: str, command: str) -> str:
-    from .runtime.console.examples import with_output
+    from .runtime.console.help.examples import with_output
 
     return with_output(text, command)
 

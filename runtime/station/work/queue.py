@@ -112,9 +112,8 @@ class Queue:
         with self._database.read() as connection:  # most often there is nothing, and nobody has to wait for that
             if not jobs.any_due(connection, kinds, self._clock()):
                 return None
-        with self._database.write(
-            durable=False
-        ) as connection:  # a claim that a power cut undoes: the job waits as before
+        # Of a claim that a power cut undoes the job waits as before.
+        with self._database.write(durable=False) as connection:
             return jobs.claim(connection, kinds, worker, self.limits, self._clock())
 
     def extend(self, held: Claim) -> None:

@@ -32,11 +32,12 @@ def asked(tmp_path: Path) -> Path:
 
 def test_a_question_about_the_same_picture_is_asked_once(asked: Path) -> None:
     found = read_questions([asked / "questions.txt", asked / "more.jsonl"], [asked / "grey.png", asked / "copy.png"])
-    assert [(one.text, one.image.name if one.image else None) for one in found] == [
+    assert [(one.text, one.image.name if one.image else None) for one in found.values()] == [
         ("Name a bone.", None), ("What is a lung?", None), ("What is it?", "grey.png"), ("What is it?", "broken.png"),
         (ABOUT_AN_IMAGE, "grey.png"),
     ]  # fmt: skip
-    assert read_questions([asked / "questions.txt"], [], step_by_step=True)[0].text == f"Name a bone.\n{STEP_BY_STEP}"
+    first = next(iter(read_questions([asked / "questions.txt"], [], step_by_step=True).values()))
+    assert first.text == f"Name a bone.\n{STEP_BY_STEP}"
     with pytest.raises(CorpusError, match='"question" is missing|question'):
         (asked / "bad.jsonl").write_text('{"text": "no question"}\n')
         read_questions([asked / "bad.jsonl"], [])

@@ -11,8 +11,8 @@ import pytest
 from command_line import medge, medge_process
 from scripts import load_script
 
-from medge.runtime.console.examples import read_examples, with_output
-from medge.runtime.console.glossary import read_glossary
+from medge.runtime.console.help.examples import read_examples, with_output
+from medge.runtime.console.help.glossary import read_glossary
 
 ROOT = Path(__file__).parents[3]
 # What is cheap to run again, and prints the same of every int8 bundle of the stand-in but for numbers.

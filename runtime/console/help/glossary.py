@@ -6,7 +6,7 @@ import difflib
 import json
 from importlib import resources
 
-from ..errors import MedgeError
+from ...errors import MedgeError
 
 
 def read_glossary() -> dict[str, str]:
